@@ -1,0 +1,199 @@
+//! The table of stable codes.
+
+use super::Severity;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeRow {
+    /// `TG0xx`, never reused for anything else.
+    pub name: &'static str,
+    /// SQLSTATE a client sees.
+    pub sqlstate: &'static [u8; 5],
+    /// Whether the session ends.
+    pub severity: Severity,
+    /// Message if the place of refusal has none of its own.
+    pub message: &'static str,
+    /// What the user can do.
+    pub hint: &'static str,
+}
+
+macro_rules! codes {
+    ($( $(#[$doc:meta])* $variant:ident = $name:literal, $sqlstate:literal, $severity:ident, $message:literal, $hint:literal; )*) => {
+        /// A stable code of a refusal or failure of the proxy itself.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $( $(#[$doc])* $variant, )* }
+
+        impl Code {
+            /// Every code, in the table's order.
+            pub const ALL: &'static [Code] = &[ $( Code::$variant, )* ];
+
+            /// This code's row.
+            #[must_use]
+            pub const fn row(self) -> CodeRow {
+                match self {
+                    $( Code::$variant => CodeRow {
+                        name: $name, sqlstate: $sqlstate, severity: Severity::$severity,
+                        message: $message, hint: $hint,
+                    }, )*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // -- tenant identity
+    /// The login needs a tenant and the client named none.
+    TenantMissing = "TG001", b"28000", Fatal, "no tenant for this connection",
+        "Name the tenant in the user name (login.<tenant>) or in the startup options (-c app.tenant_id=<tenant>), as the login's configuration says.";
+    /// The client's tenant is not of the configured type.
+    TenantMalformed = "TG002", b"28000", Fatal, "the tenant is malformed",
+        "Give the tenant in the configured type (a UUID unless the configuration says text).";
+    /// The login may not act for this tenant.
+    TenantForbidden = "TG003", b"28000", Fatal, "this login may not act for that tenant",
+        "Use a login whose configuration lists this tenant.";
+    /// A statement needs a tenant and the session has none (yet).
+    Unscoped = "TG004", b"42501", Error, "this statement needs a tenant and the session has none",
+        "Name the tenant before the first statement that reads or writes data.";
+
+    // -- the guard
+    /// A kind of statement that is not on the allow-list.
+    StatementRefused = "TG010", b"42501", Error, "this kind of statement is not allowed here",
+        "Run it over a login whose preset allows it, or directly on the server.";
+    /// Would change the tenant.
+    ScopeChange = "TG011", b"42501", Error, "the tenant of a session cannot be changed by SQL",
+        "The tenant comes from the login; connect as the other tenant instead.";
+    /// SET ROLE, SET SESSION AUTHORIZATION, row_security.
+    RoleChange = "TG012", b"42501", Error, "the role of a session cannot be changed by SQL",
+        "The server role comes from the proxy's configuration; use another login instead.";
+    /// A setting that is not on the allow-list.
+    SettingRefused = "TG013", b"42501", Error, "this setting is not on the allow-list",
+        "Add the setting to [guard] settings_allowed if every tenant may change it for itself.";
+    /// A setting's value that would put the proxy and the server at odds.
+    SettingValueRefused = "TG014", b"22023", Error, "this value of the setting is not allowed",
+        "Use UTF8 as client_encoding, leave standard_conforming_strings on, and keep pg_temp out of search_path.";
+    /// A function with effects beyond the tenant's rows.
+    FunctionRefused = "TG015", b"42501", Error, "this function is not allowed here",
+        "Add it to [guard] functions_allowed if it is safe for every tenant.";
+    /// A function or statement that runs a string as SQL.
+    StringExecutor = "TG016", b"42501", Error, "running a string as SQL is not allowed here",
+        "Send the statement itself instead of a string that contains it.";
+    /// Would leave state on a shared server.
+    SessionState = "TG017", b"0A000", Error, "session state is not available in transaction pooling",
+        "Use a form that ends with the transaction (protocol-level prepared statements, ON COMMIT DROP, transaction-level locks).";
+    /// Reads other sessions, statistics or secrets.
+    CatalogRefused = "TG018", b"42501", Error, "this system relation is not readable here",
+        "It shows other sessions or other tenants' data; read it over a direct connection.";
+    /// Data definition and administration.
+    DefinitionRefused = "TG019", b"42501", Error, "data definition is not allowed here",
+        "Run migrations over a direct connection or a login meant for them.";
+    /// COPY with a file or a program on the server.
+    CopyRefused = "TG020", b"42501", Error, "COPY with a server-side file or program is not allowed here",
+        "Use COPY … FROM STDIN or COPY … TO STDOUT.";
+    /// The text is not SQL.
+    SyntaxError = "TG021", b"42601", Error, "syntax error",
+        "The statement was not sent to the server: it could not be parsed.";
+    /// The text is too long to be checked.
+    TextTooLong = "TG022", b"54000", Error, "the statement is too long to be checked",
+        "Send values as parameters or by COPY, or raise [guard] text_bytes_max.";
+    /// The text is nested too deeply to be checked.
+    TooDeep = "TG023", b"54001", Error, "the statement is nested too deeply to be checked",
+        "Split the statement or flatten the expression.";
+    /// The text is not UTF-8.
+    NotUtf8 = "TG024", b"22021", Error, "the statement is not valid UTF-8",
+        "Set the client's encoding to UTF8.";
+    /// EXPLAIN shows other tenants' row counts.
+    ExplainRefused = "TG025", b"42501", Error, "EXPLAIN is not allowed here: its row counts show other tenants' rows",
+        "Use a direct connection, or a preset that allows EXPLAIN.";
+    /// Transaction control that cannot be followed by the proxy.
+    TransactionRefused = "TG026", b"0A000", Error, "this transaction control is not available through the proxy",
+        "Two-phase commit needs a direct connection.";
+
+    // -- the protocol
+    /// FunctionCall message.
+    FunctionCallRefused = "TG030", b"0A000", Error, "the FunctionCall message is not supported",
+        "Call the function in a SELECT instead.";
+    /// A replication connection.
+    ReplicationRefused = "TG031", b"0A000", Fatal, "replication connections are not supported",
+        "Connect to the server directly for replication.";
+    /// A message that breaks the protocol.
+    ProtocolViolation = "TG032", b"08P01", Fatal, "protocol violation",
+        "This is a defect of the client or of the network between.";
+    /// A message or one of its parts is longer than allowed.
+    MessageTooLong = "TG033", b"08P01", Fatal, "a protocol message is too long",
+        "See the limits in the documentation.";
+    /// Execute of an unnamed portal that cannot exist any more.
+    StalePortal = "TG034", b"34000", Error, "portal \"\" does not exist",
+        "Bind the unnamed portal again after a Query or the end of a transaction.";
+    /// A client that holds more named objects than allowed.
+    TooManyNames = "TG035", b"54000", Error, "too many prepared statements or portals in this session",
+        "Close prepared statements that are no longer used.";
+
+    // -- logging in
+    /// Wrong password or unknown user: never says which.
+    PasswordRefused = "TG040", b"28P01", Fatal, "password authentication failed",
+        "Check the user name, the password and the database.";
+    /// No rule lets this client in.
+    NoRule = "TG041", b"28000", Fatal, "no rule allows this connection",
+        "See [[rules]] in the proxy's configuration.";
+    /// TLS is required.
+    TlsRequired = "TG042", b"28000", Fatal, "this connection needs TLS",
+        "Set sslmode=require (or stronger) in the client.";
+    /// Too many clients.
+    TooManyClients = "TG043", b"53300", Fatal, "too many client connections",
+        "Raise client_connections_max, or let clients wait in their own pool.";
+    /// Login took too long.
+    LoginTimeout = "TG044", b"08006", Fatal, "the login took too long",
+        "Raise login_timeout if the network is slow.";
+    /// Unknown database.
+    DatabaseUnknown = "TG045", b"3D000", Fatal, "this database is not configured",
+        "See [databases] in the proxy's configuration.";
+    /// A startup parameter that is not allowed.
+    StartupParameterRefused = "TG046", b"22023", Fatal, "this startup parameter is not allowed",
+        "Add it to [guard] settings_allowed, or to startup_parameters_ignored.";
+
+    // -- pools and servers
+    /// Waited too long for a server.
+    WaitTimeout = "TG050", b"53300", Error, "no server became free in time",
+        "The pool is busy: see SHOW POOLS; raise the pool's size or shorten transactions.";
+    /// The waiting queue is full.
+    QueueFull = "TG051", b"53300", Error, "too many clients wait for a server",
+        "The pool is busy: see SHOW POOLS; raise the pool's size or shorten transactions.";
+    /// No server can be reached.
+    ServerUnreachable = "TG052", b"08006", Fatal, "the database server cannot be reached",
+        "Look at the server and at the proxy's log.";
+    /// The server closed its connection.
+    ServerLost = "TG053", b"08006", Fatal, "the connection to the database server was lost",
+        "The transaction's outcome is unknown if a COMMIT was under way; otherwise retry.";
+    /// The proxy is shutting down.
+    ShuttingDown = "TG054", b"57P01", Fatal, "the proxy is shutting down",
+        "Connect again.";
+    /// The scope could not be confirmed.
+    ScopeFailed = "TG055", b"XX000", Fatal, "the tenant could not be set on the server; the statement did not run",
+        "See the proxy's log.";
+    /// The server said something that fits nothing that was sent.
+    ServerProtocol = "TG056", b"08P01", Fatal, "the database server sent an unexpected message",
+        "See the proxy's log.";
+    /// The client's settings could not be put on a server.
+    SettingsFailed = "TG057", b"22023", Fatal, "the session's settings could not be put on a server",
+        "Check the startup parameters of the client.";
+    /// A defect of the proxy; it failed closed.
+    Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",
+        "Please report this with the proxy's log.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_form() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in Code::ALL {
+            let row = code.row();
+            assert!(row.name.len() == 5 && row.name.starts_with("TG0"), "{}", row.name);
+            assert!(seen.insert(row.name), "{} twice", row.name);
+            assert!(!row.message.is_empty() && !row.hint.is_empty());
+        }
+    }
+}

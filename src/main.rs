@@ -1,0 +1,7 @@
+//! The `tenantgate` command: see [`tenantgate::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tenantgate::cli::run()
+}
