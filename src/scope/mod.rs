@@ -1,1 +1,19 @@
-//! (being built)
+//! Puts a tenant on a server transaction, and proves a server clean afterwards.
+//!
+//! Owns: what is injected and when, [`ScopedFrame`] (the only form in which bytes reach a server),
+//! [`CleanServer`] (the only form in which a server goes back to its pool). Does not own: what a client's
+//! statement is (the guard's), or which client is served (the session's).
+
+mod clean;
+mod frame;
+mod injection;
+mod leased;
+mod template;
+mod transaction;
+
+pub use clean::{CleanServer, DiscardReason};
+pub use frame::{NeedsNoScope, ScopedFrame};
+pub use injection::{Injection, PRELUDE_STATEMENTS, Prelude, is_own_statement};
+pub use leased::LeasedServer;
+pub use template::{ScopeTemplate, TemplateFault};
+pub use transaction::TransactionScope;

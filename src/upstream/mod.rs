@@ -1,1 +1,13 @@
-//! (being built)
+//! One server's life: its login, the replies it owes by cause, the facts known about it.
+//!
+//! Does not own: sockets (the driver's), tenants (`scope`'s), or to whom replies go (the session's).
+
+pub mod replies;
+pub mod server;
+pub mod settings;
+pub mod statement;
+
+pub use replies::{Expect, Quiet, Received, Replies, Unexpected};
+pub use server::{Parameters, Server, ServerId, ServerKey};
+pub use settings::Settings;
+pub use statement::{ServerStatements, StatementKey, StatementNumber};

@@ -151,10 +151,10 @@ pub fn put_parse(out: &mut BytesMut, name: &[u8], sql: &[u8], types: &[u8]) {
     });
 }
 
-/// Bind of the unnamed portal with text parameters and text results.
-pub fn put_bind_text(out: &mut BytesMut, statement: &[u8], parameters: &[&[u8]]) {
+/// Bind with text parameters and text results.
+pub fn put_bind_text(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters: &[&[u8]]) {
     put_message(out, b'B', |out| {
-        put_cstr(out, b"");
+        put_cstr(out, portal);
         put_cstr(out, statement);
         out.put_i16(0);
         out.put_i16(i16::try_from(parameters.len()).unwrap_or(i16::MAX));
@@ -242,7 +242,7 @@ mod tests {
     fn what_is_put_can_be_read() {
         let mut out = BytesMut::new();
         put_parse(&mut out, b"s", b"SELECT $1", &[0, 1, 0, 0, 0, 23]);
-        put_bind_text(&mut out, b"s", &[b"7"]);
+        put_bind_text(&mut out, b"", b"s", &[b"7"]);
         put_close(&mut out, Target::Statement, b"s");
         let (head, body) = cut(&out).unwrap().unwrap();
         let parse = Parse::read(body).unwrap();

@@ -1,0 +1,82 @@
+//! The proof that a server carries nothing of its last client.
+
+use crate::upstream::{Quiet, Server};
+
+/// Why a server is closed instead of being used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiscardReason {
+    /// The client left in the middle of something.
+    ClientLeft,
+    /// The server owed answers, or was inside a transaction, at a moment when it must not.
+    NotQuiet,
+    /// A Query came behind an Execute without Sync outside a block, which PostgreSQL 18 mishandles.
+    QueryBehindExecute,
+    /// The server sent what answers nothing.
+    Unexpected,
+    /// The scope could not be confirmed.
+    ScopeUnconfirmed,
+    /// client_encoding or standard_conforming_strings changed.
+    PinBroken,
+    /// The server closed its side or failed.
+    ServerGone,
+    /// Too old, idle for too long, or surplus.
+    Retired,
+    /// The check before use failed.
+    CheckFailed,
+    /// The proxy is shutting down, or the configuration has no place for it any more.
+    Shutdown,
+}
+
+impl DiscardReason {
+    /// The reason in words, for logs.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            DiscardReason::ClientLeft => "client left in mid-transaction",
+            DiscardReason::NotQuiet => "replies owed or transaction open",
+            DiscardReason::QueryBehindExecute => "Query behind an Execute without Sync",
+            DiscardReason::Unexpected => "unexpected server message",
+            DiscardReason::ScopeUnconfirmed => "scope not confirmed",
+            DiscardReason::PinBroken => "client_encoding or standard_conforming_strings changed",
+            DiscardReason::ServerGone => "server closed the connection",
+            DiscardReason::Retired => "lifetime, idle time or pool size",
+            DiscardReason::CheckFailed => "server check failed",
+            DiscardReason::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// A server that owes nothing, is in no transaction and so has no tenant. Only this goes back to a pool.
+#[must_use]
+#[derive(Debug)]
+pub struct CleanServer {
+    server: Server,
+}
+
+impl CleanServer {
+    /// A server that has just been logged in and has answered its prelude.
+    pub fn fresh(server: Server, _proof: Quiet) -> Self {
+        Self { server }
+    }
+
+    pub(super) fn proven(server: Server, _proof: Quiet) -> Self {
+        Self { server }
+    }
+
+    pub(super) fn into_server(self) -> Server {
+        self.server
+    }
+
+    /// The server's facts.
+    #[must_use]
+    pub const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Another reference to equal reported settings, so that later comparisons are by pointer.
+    pub fn share_parameters(&mut self, known: &std::sync::Arc<crate::upstream::Parameters>) {
+        if self.server.parameters == *known {
+            self.server.parameters = std::sync::Arc::clone(known);
+        }
+    }
+}

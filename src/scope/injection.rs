@@ -1,0 +1,155 @@
+//! The bytes that put a tenant on a transaction, built once per session.
+//!
+//! Extended protocol: Bind and Execute of a statement that every server got at its login. It answers
+//! `2 C(SELECT 0)` and no row, and takes the tenant as a bound parameter.
+//! Simple protocol: `SET LOCAL …;` in front of the first statement of each transaction that needs scope,
+//! inside the client's own Query. As a utility statement it takes no snapshot, so isolation levels,
+//! deferred constraints and COPY stay as they are without the proxy.
+
+use bytes::{Bytes, BytesMut};
+
+use super::template::ScopeTemplate;
+use crate::tenant::TenantId;
+use crate::wire::frontend::{self, Target};
+
+/// The scope statement's name on every server.
+const SCOPE: &[u8] = b"tg_scope";
+/// `BEGIN` of the settings replay.
+pub const BEGIN: &[u8] = b"tg_begin";
+/// `set_config` for the session of the settings replay.
+pub const SET: &[u8] = b"tg_set";
+/// `COMMIT` of the settings replay.
+pub const COMMIT: &[u8] = b"tg_commit";
+/// Portal of an injection while the client's unnamed portal must survive.
+const PORTAL: &[u8] = b"tg_portal";
+
+/// How many statements the prelude prepares.
+pub const PRELUDE_STATEMENTS: usize = 4;
+
+/// Whether a name is one of the proxy's own statements.
+#[must_use]
+pub fn is_own_statement(name: &[u8]) -> bool {
+    name.starts_with(b"tg")
+}
+
+/// What every server is sent right after its login: the statements that injections and replays use.
+#[derive(Clone, Debug)]
+pub struct Prelude {
+    /// Parse messages and a Sync; the answer is `1` for each statement, then `Z(I)`.
+    pub bytes: Bytes,
+}
+
+impl Prelude {
+    /// For the settings of one configuration.
+    #[must_use]
+    pub fn new(template: &ScopeTemplate) -> Self {
+        let mut out = BytesMut::new();
+        frontend::put_parse(&mut out, SCOPE, scope_sql(template).as_bytes(), &[]);
+        // An explicit level: a plain BEGIN waits for a safe snapshot under
+        // default_transaction_deferrable with serializable and read only.
+        frontend::put_parse(&mut out, BEGIN, b"BEGIN ISOLATION LEVEL READ COMMITTED", &[]);
+        frontend::put_parse(&mut out, SET, b"SELECT WHERE pg_catalog.set_config($1, $2, false) IS NULL", &[]);
+        frontend::put_parse(&mut out, COMMIT, b"COMMIT", &[]);
+        frontend::put_sync(&mut out);
+        Self { bytes: out.freeze() }
+    }
+}
+
+/// Schema-qualified, since a search_path may put another `set_config` first. Each call gives text that is
+/// never NULL, so OR evaluates every one and no row comes.
+fn scope_sql(template: &ScopeTemplate) -> String {
+    let calls: Vec<String> = template
+        .names()
+        .enumerate()
+        .map(|(index, name)| format!("pg_catalog.set_config('{name}', ${}, true) IS NULL", index + 1))
+        .collect();
+    format!("SELECT WHERE {}", calls.join(" OR "))
+}
+
+/// One session's injections.
+#[derive(Clone, Debug)]
+pub struct Injection {
+    bind_execute: Bytes,
+    bind_execute_close: Bytes,
+    set_local: Box<str>,
+    set_local_statements: usize,
+}
+
+impl Injection {
+    /// For one tenant under one template.
+    #[must_use]
+    pub fn new(template: &ScopeTemplate, tenant: &TenantId) -> Self {
+        let values: Vec<(&str, String)> = template.values(tenant).collect();
+        let parameters: Vec<&[u8]> = values.iter().map(|(_, value)| value.as_bytes()).collect();
+        let mut plain = BytesMut::new();
+        frontend::put_bind_text(&mut plain, b"", SCOPE, &parameters);
+        frontend::put_execute(&mut plain, b"");
+        let mut named = BytesMut::new();
+        frontend::put_bind_text(&mut named, PORTAL, SCOPE, &parameters);
+        frontend::put_execute(&mut named, PORTAL);
+        frontend::put_close(&mut named, Target::Portal, PORTAL);
+        let set_local = values.iter().map(|(name, value)| set_local(name, value)).collect::<String>();
+        Self {
+            bind_execute: plain.freeze(),
+            bind_execute_close: named.freeze(),
+            set_local: set_local.into(),
+            set_local_statements: values.len(),
+        }
+    }
+
+    /// Bind and Execute over the unnamed portal.
+    pub(super) fn bind_execute(&self) -> &[u8] {
+        &self.bind_execute
+    }
+
+    /// Bind, Execute and Close over a portal of the proxy's own, for when the client's unnamed portal is
+    /// still to be executed.
+    pub(super) fn bind_execute_close(&self) -> &[u8] {
+        &self.bind_execute_close
+    }
+
+    /// `SET LOCAL …;`, one per setting: goes in front of the first statement that needs scope.
+    #[must_use]
+    pub fn set_local(&self) -> &str {
+        &self.set_local
+    }
+
+    /// How many CommandCompletes [`Injection::set_local`] causes.
+    #[must_use]
+    pub const fn set_local_statements(&self) -> usize {
+        self.set_local_statements
+    }
+}
+
+/// The value is a validated tenant in a configured template; standard_conforming_strings is pinned on and
+/// the tenant holds no backslash, so doubling the quote is enough. `search_path` is a list: there the text
+/// is already identifier-quoted.
+fn set_local(name: &str, value: &str) -> String {
+    match name {
+        "search_path" => format!("SET LOCAL search_path TO {value};"),
+        _ => format!("SET LOCAL {name}='{}';", value.replace('\'', "''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::TenantKind;
+
+    #[test]
+    fn the_simple_form_is_quoted() {
+        let template = ScopeTemplate::default();
+        let tenant = TenantId::parse(TenantKind::Text, "O'Brien").unwrap();
+        let injection = Injection::new(&template, &tenant);
+        assert_eq!(injection.set_local(), "SET LOCAL app.tenant_id='O''Brien';");
+        assert_eq!(injection.set_local_statements(), 1);
+    }
+
+    #[test]
+    fn the_scope_statement_is_qualified_and_gives_no_row() {
+        assert_eq!(
+            scope_sql(&ScopeTemplate::default()),
+            "SELECT WHERE pg_catalog.set_config('app.tenant_id', $1, true) IS NULL"
+        );
+    }
+}

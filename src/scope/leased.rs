@@ -1,0 +1,168 @@
+//! A server on loan to a session: what it owes, what is on its way to it, whose tenant it carries.
+
+use bytes::BytesMut;
+
+use super::clean::{CleanServer, DiscardReason};
+use super::frame::ScopedFrame;
+use super::injection::Injection;
+use super::transaction::TransactionScope;
+use crate::upstream::{Expect, Received, Replies, Server, Unexpected};
+use crate::wire::TransactionStatus;
+
+/// A server on loan. Dropping it loses the proof: the driver then closes the socket.
+#[must_use]
+#[derive(Debug)]
+pub struct LeasedServer<C> {
+    server: Server,
+    replies: Replies<C>,
+    scope: TransactionScope,
+    out: BytesMut,
+    doubt: Option<DiscardReason>,
+}
+
+impl<C> LeasedServer<C> {
+    /// Takes a clean server.
+    pub fn new(clean: CleanServer) -> Self {
+        let mut server = clean.into_server();
+        server.leases = server.leases.saturating_add(1);
+        Self {
+            server,
+            replies: Replies::default(),
+            scope: TransactionScope::default(),
+            out: BytesMut::new(),
+            doubt: None,
+        }
+    }
+
+    /// The server's facts.
+    #[must_use]
+    pub const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The server's facts, to be changed.
+    pub const fn server_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// The tenant context.
+    #[must_use]
+    pub const fn scope(&self) -> &TransactionScope {
+        &self.scope
+    }
+
+    /// The tenant context, to be told what was sent and answered.
+    pub const fn scope_mut(&mut self) -> &mut TransactionScope {
+        &mut self.scope
+    }
+
+    /// What is owed.
+    #[must_use]
+    pub const fn replies(&self) -> &Replies<C> {
+        &self.replies
+    }
+
+    /// The front answer's cause.
+    pub fn front_mut(&mut self) -> Option<&mut C> {
+        self.replies.front_mut()
+    }
+
+    /// Sends a frame. A cause that comes back was skipped by the server: it will never be answered.
+    #[must_use = "a cause that comes back was skipped"]
+    pub fn send(&mut self, frame: ScopedFrame<'_>, cause: C) -> Option<C> {
+        self.append(&frame);
+        match frame.expect {
+            Some(expect) => self.replies.push(expect, cause),
+            None => None,
+        }
+    }
+
+    /// Sends a frame that no answer is owed for: COPY data, or Flush.
+    pub fn send_unanswered(&mut self, frame: ScopedFrame<'_>) {
+        debug_assert!(frame.expect.is_none());
+        self.append(&frame);
+    }
+
+    /// Sends Flush.
+    pub fn flush(&mut self) {
+        crate::wire::frontend::put_flush(&mut self.out);
+        self.replies.mark_open();
+    }
+
+    /// Puts the session's tenant on the current transaction, in the extended protocol. `keep_portal` says
+    /// that the client's unnamed portal must survive; `cause` is made for each part, `true` for the one
+    /// whose answer confirms.
+    pub fn inject(&mut self, injection: &Injection, keep_portal: bool, cause: impl Fn(bool) -> C) {
+        let bytes = if keep_portal { injection.bind_execute_close() } else { injection.bind_execute() };
+        self.out.extend_from_slice(bytes);
+        // While the server skips to Sync the injection is skipped like the client's own statement behind it.
+        drop(self.replies.push(Expect::Bind, cause(false)));
+        drop(self.replies.push(Expect::Execute, cause(true)));
+        if keep_portal {
+            drop(self.replies.push(Expect::Close, cause(false)));
+        }
+        self.scope.on_injected();
+    }
+
+    /// Takes one server message by its type.
+    ///
+    /// # Errors
+    /// It answers nothing that is owed.
+    pub fn receive(&mut self, tag: u8) -> Result<Received<C>, Unexpected> {
+        self.replies.receive(tag)
+    }
+
+    /// Takes a ReadyForQuery; once nothing more is owed the scope's prediction becomes the truth.
+    ///
+    /// # Errors
+    /// None is owed now.
+    pub fn receive_ready(&mut self, status: TransactionStatus) -> Result<Received<C>, Unexpected> {
+        let received = self.replies.receive_ready(status)?;
+        if self.replies.is_empty() && !self.replies.is_open() {
+            self.scope.settle(status);
+        }
+        Ok(received)
+    }
+
+    /// Bytes on their way to the server.
+    pub const fn out_mut(&mut self) -> &mut BytesMut {
+        &mut self.out
+    }
+
+    /// How many bytes wait to be written.
+    #[must_use]
+    pub fn out_bytes(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Notes that the server must not be used again.
+    pub fn set_doubt(&mut self, reason: DiscardReason) {
+        self.doubt.get_or_insert(reason);
+    }
+
+    /// Whether the server could be given back now.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.replies.quiet().is_some() && self.out.is_empty()
+    }
+
+    /// Gives the server back.
+    ///
+    /// # Errors
+    /// Why it must be closed instead.
+    pub fn into_clean(self) -> Result<CleanServer, DiscardReason> {
+        match (self.doubt, self.replies.quiet()) {
+            (Some(reason), _) => Err(reason),
+            (None, Some(proof)) if self.out.is_empty() && self.scope == TransactionScope::default() => {
+                Ok(CleanServer::proven(self.server, proof))
+            }
+            (None, _) => Err(DiscardReason::NotQuiet),
+        }
+    }
+
+    fn append(&mut self, frame: &ScopedFrame<'_>) {
+        for part in frame.parts {
+            self.out.extend_from_slice(part);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is known about one server between logins and leases.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::settings::Settings;
+use super::statement::ServerStatements;
+use crate::time::Moment;
+
+/// One server connection, never reused for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u64);
+
+/// Reported settings (ParameterStatus) by name.
+pub type Parameters = BTreeMap<Box<str>, Box<str>>;
+
+/// How to cancel what runs on a server.
+#[derive(Clone)]
+pub struct ServerKey {
+    /// Process id of the backend.
+    pub process_id: i32,
+    /// 4 (protocol 3.0) to 256 bytes (3.2).
+    pub secret: Box<[u8]>,
+}
+
+/// The secret is what protects a running statement from strangers: it is never printed.
+impl std::fmt::Debug for ServerKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerKey").field("process_id", &self.process_id).finish_non_exhaustive()
+    }
+}
+
+/// One server's facts: what it has, beside its socket and the replies it owes.
+#[derive(Debug)]
+pub struct Server {
+    /// Which connection.
+    pub id: ServerId,
+    /// How to cancel.
+    pub key: ServerKey,
+    /// `server_version_num`, e.g. 150018.
+    pub version: u32,
+    /// What it last reported.
+    pub parameters: Arc<Parameters>,
+    /// What is set beyond its defaults.
+    pub settings: Settings,
+    /// What is prepared.
+    pub statements: ServerStatements,
+    /// When the login was complete.
+    pub connected_at: Moment,
+    /// Set by a cancel that was sent towards this server: see the cancel registry.
+    pub leases: u64,
+}
+
+impl Server {
+    /// A server fresh from its login.
+    #[must_use]
+    pub fn new(
+        id: ServerId, key: ServerKey, version: u32, parameters: Arc<Parameters>, statements_max: usize, now: Moment,
+    ) -> Self {
+        Self {
+            id,
+            key,
+            version,
+            parameters,
+            settings: Settings::default(),
+            statements: ServerStatements::new(statements_max),
+            connected_at: now,
+            leases: 0,
+        }
+    }
+
+    /// Takes a ParameterStatus: `false` if it breaks a pin that the guard relies on (parser and server
+    /// read a text alike only under UTF8 and standard-conforming strings).
+    #[must_use]
+    pub fn take_parameter(&mut self, name: &str, value: &str) -> bool {
+        if self.parameters.get(name).is_none_or(|known| **known != *value) {
+            Arc::make_mut(&mut self.parameters).insert(name.into(), value.into());
+        }
+        match name {
+            "client_encoding" => value == "UTF8",
+            "standard_conforming_strings" => value == "on",
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Prepared statements on one server, keyed by full text and parameter types.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+/// What makes two prepared statements the same: text, parameter types and the settings they were parsed
+/// under. The hash is computed once; equality compares everything.
+#[derive(Debug, Eq)]
+pub struct StatementKey {
+    hash: u64,
+    sql: Box<[u8]>,
+    types: Box<[u8]>,
+    context: Arc<str>,
+}
+
+impl StatementKey {
+    /// Of a statement's text, its Parse's types (count and oids as sent) and its parse context.
+    #[must_use]
+    pub fn new(sql: &[u8], types: &[u8], context: Arc<str>) -> Self {
+        let hash = foldhash::fast::FixedState::default().hash_one((sql, types, &*context));
+        Self { hash, sql: sql.into(), types: types.into(), context }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn sql(&self) -> &[u8] {
+        &self.sql
+    }
+
+    /// Parameter count and type oids, as in a Parse message.
+    #[must_use]
+    pub fn types(&self) -> &[u8] {
+        &self.types
+    }
+
+    /// Bytes this key holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.sql.len() + self.types.len() + size_of::<Self>()
+    }
+}
+
+impl PartialEq for StatementKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && self.sql == other.sql
+            && self.types == other.types
+            && self.context == other.context
+    }
+}
+
+impl Hash for StatementKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// A prepared statement's number on its server; its name is `tg` and the number. Numbers are never used
+/// twice on one server, so a skipped Close cannot hit a later statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StatementNumber(u64);
+
+impl StatementNumber {
+    /// The statement's name on the server.
+    #[must_use]
+    pub fn name(self) -> StatementName {
+        let mut name = StatementName { bytes: [0; 22], start: 22 };
+        let mut number = self.0;
+        loop {
+            name.push_front(b'0' + u8::try_from(number % 10).unwrap_or(0));
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        name.push_front(b'g');
+        name.push_front(b't');
+        name
+    }
+}
+
+/// A statement's name on a server, without allocation.
+#[derive(Clone, Copy, Debug)]
+pub struct StatementName {
+    bytes: [u8; 22],
+    start: usize,
+}
+
+impl StatementName {
+    fn push_front(&mut self, byte: u8) {
+        if let Some(start) = self.start.checked_sub(1) {
+            self.start = start;
+            if let Some(slot) = self.bytes.get_mut(start) {
+                *slot = byte;
+            }
+        }
+    }
+
+    /// The name's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+}
+
+/// The prepared statements that a server has (or will have once what was sent is answered).
+#[derive(Debug)]
+pub struct ServerStatements {
+    named: LruCache<Arc<StatementKey>, StatementNumber, foldhash::fast::FixedState>,
+    /// What the server's unnamed statement is.
+    unnamed: Option<Arc<StatementKey>>,
+    /// Statements that should have been closed but whose Close was skipped.
+    zombies: Vec<StatementNumber>,
+    next: u64,
+}
+
+impl ServerStatements {
+    /// None yet, `max` at most.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        let max = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            named: LruCache::with_hasher(max, foldhash::fast::FixedState::default()),
+            unnamed: None,
+            zombies: Vec::new(),
+            next: 1,
+        }
+    }
+
+    /// The number under which the server has this statement; marks it as used.
+    pub fn find(&mut self, key: &Arc<StatementKey>) -> Option<StatementNumber> {
+        self.named.get(key).copied()
+    }
+
+    /// Takes a new number for a statement that is about to be prepared; also gives what has to be closed
+    /// to stay within the bound.
+    pub fn insert(&mut self, key: &Arc<StatementKey>) -> (StatementNumber, Option<StatementNumber>) {
+        let number = StatementNumber(self.next);
+        self.next = self.next.saturating_add(1);
+        let evicted = self.named.push(Arc::clone(key), number).map(|(_, number)| number);
+        (number, evicted.or_else(|| self.zombies.pop()))
+    }
+
+    /// A Parse failed or was skipped: the server does not have that statement.
+    pub fn forget(&mut self, key: &Arc<StatementKey>, number: StatementNumber) {
+        if self.named.peek(key) == Some(&number) {
+            self.named.pop(key);
+        }
+    }
+
+    /// A Close was skipped: the server still has that statement.
+    pub fn note_unclosed(&mut self, number: StatementNumber) {
+        self.zombies.push(number);
+    }
+
+    /// Whether the server's unnamed statement is this one.
+    #[must_use]
+    pub fn unnamed_is(&self, key: &Arc<StatementKey>) -> bool {
+        self.unnamed.as_ref().is_some_and(|unnamed| Arc::ptr_eq(unnamed, key) || **unnamed == **key)
+    }
+
+    /// The unnamed statement was (re)placed, or destroyed.
+    pub fn set_unnamed(&mut self, key: Option<Arc<StatementKey>>) {
+        self.unnamed = key;
+    }
+
+    /// How many named statements there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(sql: &str) -> Arc<StatementKey> {
+        Arc::new(StatementKey::new(sql.as_bytes(), &[0, 0], "".into()))
+    }
+
+    #[test]
+    fn the_least_recently_used_is_closed_first_and_numbers_never_return() {
+        let mut statements = ServerStatements::new(2);
+        let (a, b, c) = (key("a"), key("b"), key("c"));
+        assert_eq!(statements.insert(&a), (StatementNumber(1), None));
+        assert_eq!(statements.insert(&b), (StatementNumber(2), None));
+        assert_eq!(statements.find(&a), Some(StatementNumber(1)));
+        assert_eq!(statements.insert(&c), (StatementNumber(3), Some(StatementNumber(2))));
+        assert_eq!(statements.find(&b), None);
+        statements.forget(&c, StatementNumber(3));
+        statements.note_unclosed(StatementNumber(2));
+        assert_eq!(statements.insert(&b), (StatementNumber(4), Some(StatementNumber(2))));
+        assert_eq!(StatementNumber(4).name().as_bytes(), b"tg4");
+        assert_eq!(StatementNumber(u64::MAX).name().as_bytes(), b"tg18446744073709551615");
+    }
+
+    #[test]
+    fn text_types_and_context_all_count() {
+        let base = StatementKey::new(b"select $1", &[0, 0], "".into());
+        assert_eq!(base, StatementKey::new(b"select $1", &[0, 0], "".into()));
+        assert_ne!(base, StatementKey::new(b"select $2", &[0, 0], "".into()));
+        assert_ne!(base, StatementKey::new(b"select $1", &[0, 1, 0, 0, 0, 23], "".into()));
+        assert_ne!(base, StatementKey::new(b"select $1", &[0, 0], "timezone\0UTC\0".into()));
+    }
+}
