@@ -17,3 +17,8 @@ pub use injection::{Injection, PRELUDE_STATEMENTS, Prelude, is_own_statement};
 pub use leased::LeasedServer;
 pub use template::{ScopeTemplate, TemplateFault};
 pub use transaction::TransactionScope;
+
+/// Names of the statements that put a client's session settings on a server.
+pub mod replay {
+    pub use super::injection::{BEGIN, COMMIT, SET};
+}

@@ -1,1 +1,528 @@
-//! (being built)
+//! One client's life after startup.
+//!
+//! ```text
+//!            message that needs a server            ReadyForQuery(I), nothing owed
+//!   no server ─────────────▶ waiting ──▶ leased ─────────────────────────────────▶ no server
+//!       │                                  │ client left              │
+//!       │ error before any server          ▼                          │ proof fails
+//!       ▼                               leaving ──▶ no server         ▼
+//!   skipping to Sync                                               discarded
+//! ```
+//!
+//! [`Session::handle`] runs to completion on one input and queues effects; the driver carries them out.
+//! Decisions are made on a message's head; bulk is forwarded as runs of bytes.
+//!
+//! Owns: what every client message becomes, and to whom every server message goes. Does not own: sockets,
+//! waiting for servers, parsing SQL.
+
+mod cause;
+mod effect;
+mod extended;
+mod query;
+mod release;
+mod replies;
+mod requests;
+mod settings;
+mod statements;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+
+use crate::fault::{Code, Fault};
+use crate::guard::{FactsCache, Inspected, Policy};
+use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame};
+use crate::upstream::settings::{SettingStep, steps};
+use crate::upstream::{Expect, Parameters, Settings};
+use crate::wire::{TransactionStatus, backend, frontend};
+
+pub use cause::Cause;
+pub use effect::{CloseReason, Effect, Input};
+pub use settings::ClientSettings;
+
+use query::chars;
+use statements::{ClientStatements, Portals};
+
+/// Most answers owed at once. A longer pipeline waits: the server's replies to so many messages are more
+/// than it buffers, so they come without a Flush and the wait ends.
+const OWED_MAX: usize = 4_096;
+
+/// What all sessions of one login and configuration share, and this one's tenant.
+#[derive(Debug)]
+pub struct SessionRules {
+    /// How the tenant gets onto a transaction.
+    pub injection: Injection,
+    /// What this login may send.
+    pub policy: Arc<Policy>,
+    /// Facts about texts, shared by everybody.
+    pub facts: Arc<FactsCache>,
+    /// Longest text that is inspected.
+    pub text_bytes_max: usize,
+    /// A planted defect, for tests that must find it.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<Mutant>,
+}
+
+/// Planted defects: each must make the load test fail.
+#[cfg(feature = "mutants")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Nothing is injected.
+    NoInjection,
+    /// The tenant of the session before is injected.
+    PreviousTenant,
+    /// The scope is believed to outlive COMMIT.
+    NoReinjectionAfterCommit,
+    /// A server is given back while it owes replies.
+    CheckinWhileOwed,
+}
+
+/// Where the dialogue with the client stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Messages are served.
+    Ready,
+    /// An error was answered without a server: what comes before the next Sync is ignored.
+    Skipping,
+    /// The client is gone; a server that is still leased is brought to rest.
+    Leaving(CloseReason),
+    /// Over.
+    Closed,
+}
+
+/// What the session waits for before it goes on with the client's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    Nothing,
+    Lease,
+    Inspection,
+}
+
+/// Where a COPY FROM STDIN stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CopyIn {
+    /// None is under way: stray data is dropped.
+    None,
+    /// One was sent, or one was ended: whether the server takes (more) data is not known yet.
+    Awaited,
+    /// The server takes data.
+    Active,
+}
+
+/// A message whose end has not come yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passing {
+    /// None.
+    Nothing,
+    /// So many more bytes are forwarded.
+    Forward(usize),
+    /// So many more bytes are dropped.
+    Drop(usize),
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    rules: Arc<SessionRules>,
+    prefix_chars: u32,
+    phase: Phase,
+    waiting: Waiting,
+    inspected: Option<Inspected>,
+    lease: Option<LeasedServer<Cause>>,
+    is_replaying: bool,
+    is_draining: bool,
+    copy: CopyIn,
+    /// Transaction control was sent that is not answered yet: what follows in a new segment must wait.
+    control_in_flight: bool,
+    /// An error came since the last ReadyForQuery.
+    segment_failed: bool,
+    client_in: BytesMut,
+    client_passing: Passing,
+    client_out: BytesMut,
+    server_in: BytesMut,
+    server_passing: Passing,
+    statements: ClientStatements,
+    portals: Portals,
+    settings: ClientSettings,
+    /// What the client was last told of the reported settings.
+    told: Arc<Parameters>,
+    effects: VecDeque<Effect>,
+    serial_salt: u64,
+}
+
+impl Session {
+    /// A session whose client has just been authenticated. Greets it: reported settings, cancel key, ready.
+    ///
+    /// `base` are the checked startup parameters, `greeting` what servers of the pool reported,
+    /// `process_id` and `secret` the proxy's own cancel key.
+    #[must_use]
+    pub fn new(
+        rules: Arc<SessionRules>, base: Settings, greeting: &Parameters, process_id: i32, secret: &[u8],
+    ) -> Self {
+        let told = greet(greeting, &base);
+        let mut client_out = BytesMut::new();
+        for (name, value) in &told {
+            backend::put_parameter_status(&mut client_out, name.as_bytes(), value.as_bytes());
+        }
+        backend::put_backend_key(&mut client_out, process_id, secret);
+        backend::put_ready(&mut client_out, TransactionStatus::Idle);
+        Self {
+            prefix_chars: chars(rules.injection.set_local()),
+            rules,
+            phase: Phase::Ready,
+            waiting: Waiting::Nothing,
+            inspected: None,
+            lease: None,
+            is_replaying: false,
+            is_draining: false,
+            copy: CopyIn::None,
+            control_in_flight: false,
+            segment_failed: false,
+            client_in: BytesMut::new(),
+            client_passing: Passing::Nothing,
+            client_out,
+            server_in: BytesMut::new(),
+            server_passing: Passing::Nothing,
+            statements: ClientStatements::default(),
+            portals: Portals::default(),
+            settings: ClientSettings::new(base),
+            told: Arc::new(told),
+            effects: VecDeque::new(),
+            serial_salt: 0,
+        }
+    }
+
+    /// Takes one input and runs as far as it leads.
+    pub fn handle(&mut self, input: Input<'_>) {
+        match input {
+            Input::ClientBytes(bytes) => self.on_client_bytes(bytes),
+            Input::ServerBytes(bytes) => self.on_server_bytes(bytes),
+            Input::Leased(clean) => self.on_leased(clean),
+            Input::LeaseRefused(fault) => self.on_lease_refused(fault),
+            Input::Inspected(inspected) => self.on_inspected(inspected),
+            Input::ClientGone => self.leave(CloseReason::ClientGone),
+            Input::ServerGone => self.on_server_gone(),
+            Input::Drain => self.drain(),
+            Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
+        }
+        self.check_invariants();
+    }
+
+    /// The next thing for the driver to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Bytes for the client.
+    pub const fn client_out(&mut self) -> &mut BytesMut {
+        &mut self.client_out
+    }
+
+    /// Bytes for the leased server.
+    pub fn server_out(&mut self) -> Option<&mut BytesMut> {
+        self.lease.as_mut().map(LeasedServer::out_mut)
+    }
+
+    /// Whether more of the client's bytes would be of use now: not while whole messages wait already.
+    #[must_use]
+    pub fn wants_client_bytes(&self) -> bool {
+        match self.phase {
+            Phase::Ready | Phase::Skipping => self.client_in.len() < INBOX_BYTES_MAX || !self.is_held(),
+            Phase::Leaving(_) | Phase::Closed => false,
+        }
+    }
+
+    /// Whether the session has ended.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether the client is gone and only the server is left to be brought to rest.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving(_))
+    }
+
+    /// Whether a server is leased.
+    #[must_use]
+    pub const fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
+    fn on_client_bytes(&mut self, bytes: &[u8]) {
+        if self.client_in.is_empty() {
+            let used = self.take_messages(bytes);
+            self.client_in.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        } else {
+            self.client_in.extend_from_slice(bytes);
+            self.advance();
+        }
+    }
+
+    /// Goes on with client messages that wait.
+    fn advance(&mut self) {
+        if self.client_in.is_empty() {
+            return;
+        }
+        let mut input = std::mem::take(&mut self.client_in);
+        let used = self.take_messages(&input);
+        input.advance(used);
+        // An idle client holds no buffer.
+        self.client_in = if input.is_empty() { BytesMut::new() } else { input };
+    }
+
+    /// Takes messages from the front of `input` until one has to wait; gives the bytes used.
+    fn take_messages(&mut self, input: &[u8]) -> usize {
+        let mut used = 0;
+        while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
+            if self.is_held() {
+                break;
+            }
+            match self.take_message(rest) {
+                Some(count) => used += count,
+                None => break,
+            }
+        }
+        used
+    }
+
+    /// Whether the client's messages have to wait.
+    fn is_held(&self) -> bool {
+        self.waiting != Waiting::Nothing
+            || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
+            || self.lease.as_ref().is_some_and(|lease| lease.replies().len() > OWED_MAX)
+    }
+
+    fn on_leased(&mut self, clean: CleanServer) {
+        self.waiting = Waiting::Nothing;
+        let steps = steps(&clean.server().settings, self.settings.committed());
+        let mut lease = LeasedServer::new(clean);
+        self.control_in_flight = false;
+        self.segment_failed = false;
+        self.is_replaying = !steps.is_empty();
+        if self.is_replaying {
+            replay(&mut lease, &steps);
+        }
+        self.lease = Some(lease);
+        if !self.is_replaying {
+            self.tell_parameters();
+        }
+        if let Phase::Leaving(_) = self.phase {
+            self.bring_to_rest();
+        } else {
+            self.advance();
+        }
+    }
+
+    fn on_lease_refused(&mut self, fault: Fault) {
+        self.waiting = Waiting::Nothing;
+        if fault.severity == crate::fault::Severity::Fatal {
+            self.end_with(fault, DiscardReason::Shutdown, CloseReason::NoServer);
+            return;
+        }
+        // The message that asked for a server is answered by the error, as if the server had refused it.
+        self.refuse_waiting_message(fault);
+        self.advance();
+    }
+
+    fn on_inspected(&mut self, inspected: Inspected) {
+        self.waiting = Waiting::Nothing;
+        self.inspected = Some(inspected);
+        self.advance();
+    }
+
+    fn on_server_gone(&mut self) {
+        if self.lease.is_none() {
+            return;
+        }
+        match self.phase {
+            Phase::Leaving(reason) => self.close(DiscardReason::ServerGone, reason),
+            Phase::Ready | Phase::Skipping => {
+                let fault = Fault::of(Code::ServerLost);
+                self.end_with(fault, DiscardReason::ServerGone, CloseReason::ServerFailed);
+            }
+            Phase::Closed => {}
+        }
+    }
+
+    /// Shutdown: at once where no transaction is open, else when it ends.
+    fn drain(&mut self) {
+        self.is_draining = true;
+        self.end_if_draining();
+    }
+
+    fn end_if_draining(&mut self) {
+        let is_between = self.lease.is_none() && self.phase == Phase::Ready && self.waiting == Waiting::Nothing;
+        if self.is_draining && is_between {
+            self.end_with(Fault::of(Code::ShuttingDown), DiscardReason::Shutdown, CloseReason::Shutdown);
+        }
+    }
+
+    /// Ends the session with one error to the client; a leased server is discarded.
+    fn end_with(&mut self, fault: Fault, discard: DiscardReason, close: CloseReason) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        let fault = fault.fatal();
+        if let Some(code) = fault.code {
+            self.effects.push_back(Effect::Refused(code));
+        }
+        if !self.is_leaving() {
+            backend::put_error(&mut self.client_out, &fault);
+        }
+        self.close(discard, close);
+    }
+
+    fn close(&mut self, discard: DiscardReason, close: CloseReason) {
+        if self.lease.take().is_some() {
+            self.effects.push_back(Effect::Discard(discard));
+        }
+        self.phase = Phase::Closed;
+        self.waiting = Waiting::Nothing;
+        self.client_in = BytesMut::new();
+        self.server_in = BytesMut::new();
+        self.effects.push_back(Effect::Close(close));
+    }
+
+    /// The client is gone.
+    fn leave(&mut self, reason: CloseReason) {
+        if matches!(self.phase, Phase::Closed | Phase::Leaving(_)) {
+            return;
+        }
+        self.client_in = BytesMut::new();
+        self.client_out = BytesMut::new();
+        if self.lease.is_none() {
+            self.close(DiscardReason::ClientLeft, reason);
+            return;
+        }
+        self.phase = Phase::Leaving(reason);
+        self.waiting = Waiting::Nothing;
+        self.bring_to_rest();
+    }
+
+    /// The client is gone but a server is leased: where no message is half sent and no segment open, its
+    /// transaction is rolled back and the server given back; everything else is discarded.
+    fn bring_to_rest(&mut self) {
+        let Phase::Leaving(reason) = self.phase else { return };
+        let Some(lease) = self.lease.as_mut() else { return self.close(DiscardReason::ClientLeft, reason) };
+        let is_half_said = self.client_passing != Passing::Nothing
+            || self.copy != CopyIn::None
+            || lease.replies().is_open()
+            || lease.replies().is_skipping();
+        if is_half_said {
+            return self.close(DiscardReason::ClientLeft, reason);
+        }
+        if !lease.replies().is_empty() {
+            return;
+        }
+        if lease.replies().status() == TransactionStatus::Idle {
+            self.check_in();
+            return;
+        }
+        let mut query = BytesMut::new();
+        frontend::put_query(&mut query, b"ROLLBACK");
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&query, b"", b""], Some(Expect::Query));
+        lease.scope_mut().on_end(false);
+        if lease.send(frame, Cause::Recovery).is_some() {
+            self.close(DiscardReason::ClientLeft, reason);
+        }
+    }
+
+    /// Gives the server back with proof, or discards it.
+    fn check_in(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        self.portals.clear();
+        self.control_in_flight = false;
+        self.server_in = BytesMut::new();
+        let effect = match lease.into_clean() {
+            Ok(clean) => Effect::CheckIn(clean),
+            Err(reason) => Effect::Discard(reason),
+        };
+        self.effects.push_back(effect);
+        if let Phase::Leaving(reason) = self.phase {
+            self.close(DiscardReason::ClientLeft, reason);
+            return;
+        }
+        self.end_if_draining();
+    }
+
+    /// Tells the client reported settings that differ from what it was last told.
+    fn tell_parameters(&mut self) {
+        let Some(lease) = &self.lease else { return };
+        let parameters = &lease.server().parameters;
+        if Arc::ptr_eq(parameters, &self.told) {
+            return;
+        }
+        for (name, value) in parameters.iter().filter(|(name, value)| self.told.get(*name) != Some(value)) {
+            backend::put_parameter_status(&mut self.client_out, name.as_bytes(), value.as_bytes());
+        }
+        self.told = Arc::clone(parameters);
+    }
+
+    /// What must hold between any two inputs.
+    fn check_invariants(&self) {
+        debug_assert!(!matches!(self.phase, Phase::Closed) || self.lease.is_none());
+        debug_assert!(self.lease.is_some() || self.copy == CopyIn::None || self.is_closed());
+        debug_assert!(self.waiting != Waiting::Lease || self.lease.is_none());
+        debug_assert!(!self.is_replaying || self.lease.is_some() || self.is_closed());
+    }
+}
+
+/// Most bytes of whole client messages kept while they have to wait; a single longer message may exceed it.
+const INBOX_BYTES_MAX: usize = 64 * 1024;
+
+/// What a client is told at login: what the servers report, but its own startup parameters where those are
+/// reported settings.
+fn greet(greeting: &Parameters, base: &Settings) -> Parameters {
+    let mut told = greeting.clone();
+    for (name, value) in &mut told {
+        let own = base.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        // DateStyle, TimeZone and the like are reported in a canonical spelling; only plain names are sure.
+        if let Some((_, own)) = own.filter(|_| &**name == "application_name" || &**name == "TimeZone") {
+            value.clone_from(own);
+        }
+    }
+    told
+}
+
+/// Puts a client's settings on a server: a transaction of its own in front of the client's bytes, without
+/// Sync, so that the server runs nothing of the client's if it fails.
+fn replay(lease: &mut LeasedServer<Cause>, steps: &[SettingStep]) {
+    use crate::scope::replay as bytes;
+    own_statement(lease, bytes::BEGIN, &[], false);
+    for step in steps {
+        match step {
+            SettingStep::Set(name, value) => {
+                own_statement(lease, bytes::SET, &[name.as_bytes(), value.as_bytes()], false);
+            }
+            SettingStep::Reset(name) => reset_statement(lease, name),
+        }
+    }
+    own_statement(lease, bytes::COMMIT, &[], true);
+}
+
+fn own_statement(lease: &mut LeasedServer<Cause>, statement: &[u8], parameters: &[&[u8]], is_last: bool) {
+    let mut bytes = BytesMut::new();
+    frontend::put_bind_text(&mut bytes, b"", statement, parameters);
+    push_own(lease, &bytes, Expect::Bind, Cause::Replay(false));
+    bytes.clear();
+    frontend::put_execute(&mut bytes, b"");
+    push_own(lease, &bytes, Expect::Execute, Cause::Replay(is_last));
+}
+
+fn reset_statement(lease: &mut LeasedServer<Cause>, name: &str) {
+    let mut bytes = BytesMut::new();
+    frontend::put_parse(&mut bytes, b"", format!("RESET {name}").as_bytes(), &[]);
+    push_own(lease, &bytes, Expect::Parse, Cause::Replay(false));
+    lease.server_mut().statements.set_unnamed(None);
+    own_statement(lease, b"", &[], false);
+}
+
+fn push_own(lease: &mut LeasedServer<Cause>, bytes: &[u8], expect: Expect, cause: Cause) {
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [bytes, b"", b""], Some(expect));
+    // Nothing was asked of this server before, so it cannot be skipping.
+    let skipped = lease.send(frame, cause);
+    debug_assert!(skipped.is_none());
+}

@@ -1,0 +1,98 @@
+//! Why a server owes an answer, and so to whom the answer goes.
+
+use std::sync::Arc;
+
+use super::query::QueryPlan;
+use crate::fault::{Fault, SqlState};
+use crate::guard::Facts;
+use crate::upstream::{StatementKey, StatementNumber};
+
+/// The cause of one owed answer.
+#[derive(Debug)]
+pub enum Cause {
+    /// The client's own message: forwarded as it is.
+    Client,
+    /// The client's Bind or Describe of a statement that has another name on the server.
+    Named(Arc<[u8]>),
+    /// The client's Parse; on failure the name is free again.
+    Parse(Box<ParseNote>),
+    /// Close of nothing in place of a Parse whose statement the server already has: `3` becomes `1`.
+    ParseKnown,
+    /// The client's Execute of a statement that does something to transaction or session state.
+    Execute {
+        /// Whose only statement it is.
+        facts: Arc<Facts>,
+        /// The command tag of the statement that this one stands in for.
+        tag: Option<&'static str>,
+    },
+    /// The client's Query of one statement with an effect, sent as it is.
+    Single(Arc<Facts>),
+    /// The client's Query behind a `SET LOCAL` prefix.
+    Prefixed {
+        /// CommandCompletes of the prefix still to come.
+        scopes: u16,
+        /// Characters of the prefix.
+        prefix_chars: u32,
+    },
+    /// The client's Query, rewritten.
+    Plan(Box<QueryPlan>),
+    /// A replacement that the server must refuse; its error makes place for the proxy's own.
+    Refused(Box<Refused>),
+    /// A part of an injection; `true` for the one whose answer confirms the scope.
+    Scope(bool),
+    /// A statement prepared again for a client that believes it to be there.
+    Reprepare(Arc<StatementKey>, StatementNumber),
+    /// The unnamed statement prepared again.
+    ReprepareUnnamed,
+    /// Close of a statement that had to make room (or a left-over of one).
+    Evict(StatementNumber),
+    /// A part of a settings replay; `true` for its COMMIT.
+    Replay(bool),
+    /// Sync and ROLLBACK behind a failed replay, or ROLLBACK for a client that left.
+    Recovery,
+}
+
+impl Cause {
+    /// Whether the answer is of a message that the client did not send: nothing of it, notices included,
+    /// reaches the client.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        match self {
+            Cause::Scope(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::Replay(_)
+            | Cause::Recovery => true,
+            Cause::Prefixed { scopes, .. } => *scopes > 0,
+            Cause::Plan(plan) => plan.is_own_step(),
+            Cause::Client
+            | Cause::Named(_)
+            | Cause::Parse(_)
+            | Cause::ParseKnown
+            | Cause::Execute { .. }
+            | Cause::Single(_)
+            | Cause::Refused(_) => false,
+        }
+    }
+}
+
+/// What a client's Parse changed in advance.
+#[derive(Debug)]
+pub struct ParseNote {
+    /// The client's name, empty for the unnamed statement.
+    pub name: Box<[u8]>,
+    /// Which preparation of that name it was.
+    pub serial: u64,
+    /// Its place on the server, if it is a named statement there.
+    pub placed: Option<(Arc<StatementKey>, StatementNumber)>,
+}
+
+/// A replacement's expected failure.
+#[derive(Debug)]
+pub struct Refused {
+    /// What the client is told.
+    pub fault: Fault,
+    /// Only an error with this SQLSTATE is the replacement's own.
+    pub expected: SqlState,
+}

@@ -1,0 +1,82 @@
+//! What goes into a session and what it wants done.
+
+use bytes::Bytes;
+
+use crate::fault::{Code, Fault};
+use crate::guard::Inspected;
+use crate::scope::{CleanServer, DiscardReason};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The client sent bytes.
+    ClientBytes(&'a [u8]),
+    /// The client closed its side, or its connection failed.
+    ClientGone,
+    /// The leased server sent bytes.
+    ServerBytes(&'a [u8]),
+    /// The leased server closed its side, or its connection failed.
+    ServerGone,
+    /// A server was leased, as asked for.
+    Leased(CleanServer),
+    /// No server could be leased.
+    LeaseRefused(Fault),
+    /// A text was inspected, as asked for.
+    Inspected(Inspected),
+    /// The proxy shuts down: end at the next moment without a transaction.
+    Drain,
+    /// End now.
+    Abort(Fault),
+}
+
+/// Something the driver has to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Lease a server; answer with [`Input::Leased`] or [`Input::LeaseRefused`].
+    Lease,
+    /// Inspect a text; answer with [`Input::Inspected`].
+    Inspect(Bytes),
+    /// Give the server back.
+    CheckIn(CleanServer),
+    /// Close the server's connection.
+    Discard(DiscardReason),
+    /// Count and log a refusal.
+    Refused(Code),
+    /// Write what is left for the client, then close.
+    Close(CloseReason),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client said Terminate.
+    Terminated,
+    /// The client closed its connection.
+    ClientGone,
+    /// The client broke the protocol.
+    ClientViolation,
+    /// The server ended or failed.
+    ServerFailed,
+    /// No server could be had.
+    NoServer,
+    /// The proxy shuts down.
+    Shutdown,
+    /// A limit was reached.
+    Limit,
+}
+
+impl CloseReason {
+    /// The reason in words, for logs.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            CloseReason::Terminated => "terminated by client",
+            CloseReason::ClientGone => "client closed the connection",
+            CloseReason::ClientViolation => "client broke the protocol",
+            CloseReason::ServerFailed => "server failed",
+            CloseReason::NoServer => "no server",
+            CloseReason::Shutdown => "shutdown",
+            CloseReason::Limit => "limit",
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The client's messages of the extended protocol: Parse, Bind, Describe, Execute, Close.
+//!
+//! A client's statement names are its own; on a server a statement is known by its text, types and
+//! parse-time settings, prepared where it is missing, in front of what needs it and in the same packet.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+
+use super::cause::{Cause, ParseNote};
+use super::query::{follow, has_effect};
+use super::release::{self, Substitute};
+use super::requests::BIND_WHOLE_BYTES_MAX;
+use super::statements::{ClientStatement, Portal};
+use super::{CopyIn, Passing, Session};
+use crate::fault::{Code, Fault};
+use crate::guard::{Control, Facts, Statement};
+use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame};
+use crate::upstream::{Expect, StatementKey};
+use crate::wire::frame::{HEAD_BYTES, Head};
+use crate::wire::frontend::{self, BindNames, Parse, Target};
+use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::{TransactionStatus, backend};
+
+impl Session {
+    pub(super) fn on_parse(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
+        let parse = match Parse::read(body) {
+            Ok(parse) => parse,
+            Err(fault) => return self.violate(fault.to_string()).map(|_| true),
+        };
+        if parse.sql.len() > self.rules.text_bytes_max {
+            return Some(self.refuse_parse(Fault::of(Code::TextTooLong)));
+        }
+        if let Some(known) = self.statements.find(parse.name).filter(|_| !parse.name.is_empty())
+            && known.is_pending
+            && !self.is_segment_open()
+        {
+            // Whether the name is taken is decided by an answer that has not come.
+            return Some(false);
+        }
+        let Some(inspected) = self.inspect(parse.sql) else { return Some(false) };
+        let judged = match &inspected {
+            Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
+            Err(fault) => Err(fault.to_fault()),
+        };
+        let facts = match judged {
+            Ok(facts) => facts,
+            Err(fault) => return Some(self.refuse_parse(fault)),
+        };
+        if !self.ensure_lease() {
+            self.inspected = Some(inspected);
+            return Some(false);
+        }
+        Some(self.send_parse(frame, parse, &facts))
+    }
+
+    fn is_segment_open(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.replies().is_open())
+    }
+
+    /// Sends an allowed Parse, or an answer in its place where the server has the statement.
+    fn send_parse(&mut self, frame: &[u8], parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
+        if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
+            return self.refuse_duplicate(parse.name);
+        }
+        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
+            return self.refuse_parse(Fault::of(Code::TooManyNames));
+        }
+        let stand_in = only(facts).and_then(|statement| {
+            let text = std::str::from_utf8(parse.sql).unwrap_or_default();
+            release::substitute(&statement.control, text, &self.settings)
+        });
+        let (sql, tag, is_rewritten) = match &stand_in {
+            Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
+            None => (parse.sql, None, false),
+        };
+        let key = Arc::new(StatementKey::new(sql, parse.types, self.statement_context()));
+        let statement = ClientStatement {
+            name: parse.name.into(),
+            key,
+            facts: Arc::clone(facts),
+            serial: self.statements.next_serial(),
+            tag,
+            is_pending: true,
+        };
+        let Some(lease) = self.lease.as_mut() else { return false };
+        if parse.name.is_empty() {
+            send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame));
+        } else {
+            send_named_parse(lease, &statement);
+        }
+        self.statements.insert(statement);
+        true
+    }
+
+    /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one.
+    fn statement_context(&mut self) -> Arc<str> {
+        if let Some(context) = self.settings.parse_context() {
+            return Arc::clone(context);
+        }
+        self.serial_salt = self.serial_salt.wrapping_add(1);
+        let server = self.lease.as_ref().map_or(0, |lease| lease.server().leases);
+        format!("private {server} {}", self.serial_salt).into()
+    }
+
+    /// PostgreSQL's own 42P05, from a statement that fails in analysis (25P02 in a failed block).
+    fn refuse_duplicate(&mut self, name: &[u8]) -> bool {
+        let fault = release::duplicate_statement(name);
+        self.refuse_parse_in_analysis(fault)
+    }
+
+    pub(super) fn take_bind(&mut self, head: Head, rest: &[u8]) -> Option<usize> {
+        let frame = rest.get(..head.frame_bytes());
+        if frame.is_none() && head.frame_bytes() <= BIND_WHOLE_BYTES_MAX {
+            return None;
+        }
+        let front = rest.get(HEAD_BYTES..head.frame_bytes().min(rest.len())).unwrap_or_default();
+        let names = match BindNames::read(front) {
+            Ok(names) => names,
+            Err(_) if frame.is_none() && front.len() <= 2 * NAME_BYTES_MAX + 2 => return None,
+            Err(fault) => return self.violate(fault.to_string()),
+        };
+        if self.copy == CopyIn::Active {
+            return self.violate("Bind during COPY FROM STDIN".to_owned());
+        }
+        if !self.on_bind(head, front, names) {
+            return None;
+        }
+        if self.is_closed() {
+            return None;
+        }
+        let used = HEAD_BYTES + front.len();
+        let left = head.frame_bytes().saturating_sub(used);
+        // A Bind that was refused is replaced as a whole; one that was sent goes on as it comes.
+        self.client_passing = match (left, self.bind_goes_on) {
+            (0, _) => Passing::Nothing,
+            (left, true) => Passing::Forward(left),
+            (left, false) => Passing::Drop(left),
+        };
+        Some(used)
+    }
+
+    /// Takes a Bind whose names are there; `false` while a server has to be waited for.
+    fn on_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>) -> bool {
+        self.bind_goes_on = false;
+        let Some(statement) = self.statements.find(names.statement).cloned() else {
+            let fault = release::unknown_statement(names.statement);
+            return self.refuse_bind(fault);
+        };
+        // Facts are of the text; the policy may have changed since the Parse.
+        if let Err(fault) = self.rules.policy.judge(&statement.facts) {
+            return self.refuse_bind(fault);
+        }
+        if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
+            return self.refuse_bind(Fault::of(Code::TooManyNames));
+        }
+        if !self.ensure_lease() {
+            return false;
+        }
+        self.send_bind(head, front, names, &statement);
+        true
+    }
+
+    fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
+        let needs_scope = self.needs_scope(&statement.facts);
+        let Some(lease) = self.lease.as_mut() else { return };
+        prepare_again(lease, statement);
+        if needs_scope && lease.scope().needs_injection() {
+            let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
+            inject(lease, &self.rules, keep_portal);
+        }
+        let mut start = BytesMut::with_capacity(64);
+        let values = front.get(names.prefix_bytes..).unwrap_or_default();
+        let number = lease.server_mut().statements.find(&statement.key).filter(|_| !statement.name.is_empty());
+        let name = number.map(|number| number.name());
+        let server_name = name.as_ref().map_or(&b""[..], |name| name.as_bytes());
+        let body_bytes = head.body_bytes - names.prefix_bytes + names.portal.len() + server_name.len() + 2;
+        start.put_u8(b'B');
+        start.put_u32(u32::try_from(body_bytes + 4).unwrap_or(u32::MAX));
+        frontend::put_cstr(&mut start, names.portal);
+        frontend::put_cstr(&mut start, server_name);
+        let parts = [&start[..], values, b""];
+        let frame = if needs_scope {
+            ScopedFrame::scoped(lease.scope(), parts, Expect::Bind)
+        } else {
+            Some(ScopedFrame::unscoped(NeedsNoScope::Statement, parts, Some(Expect::Bind)))
+        };
+        let Some(frame) = frame else {
+            self.end_with(
+                Fault::of(Code::Internal),
+                crate::scope::DiscardReason::ScopeUnconfirmed,
+                super::CloseReason::ServerFailed,
+            );
+            return;
+        };
+        let cause =
+            if statement.name.is_empty() { Cause::Client } else { Cause::Named(Arc::clone(&statement.name)) };
+        drop(lease.send(frame, cause));
+        self.portals.insert(names.portal, Portal { facts: Arc::clone(&statement.facts), tag: statement.tag });
+        self.bind_goes_on = true;
+    }
+
+    fn needs_scope(&self, facts: &Facts) -> bool {
+        facts.statements.iter().any(|statement| self.rules.policy.needs_scope(statement))
+    }
+
+    pub(super) fn on_describe(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
+        let (target, name) = match frontend::read_target(body) {
+            Ok(target) => target,
+            Err(fault) => return self.violate(fault.to_string()).map(|_| true),
+        };
+        Some(match target {
+            Target::Statement => self.describe_statement(name),
+            Target::Portal => self.describe_portal(frame, name),
+        })
+    }
+
+    fn describe_statement(&mut self, name: &[u8]) -> bool {
+        let Some(statement) = self.statements.find(name).cloned() else {
+            let fault = release::unknown_statement(name);
+            return self.refuse_bind(fault);
+        };
+        if !self.ensure_lease() {
+            return false;
+        }
+        let Some(lease) = self.lease.as_mut() else { return false };
+        prepare_again(lease, &statement);
+        let number = lease.server_mut().statements.find(&statement.key).filter(|_| !name.is_empty());
+        let server_name = number.map(|number| number.name());
+        let mut bytes = BytesMut::with_capacity(32);
+        let server_name = server_name.as_ref().map_or(&b""[..], |name| name.as_bytes());
+        frontend::put_describe(&mut bytes, Target::Statement, server_name);
+        let frame =
+            ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Describe));
+        let cause = if name.is_empty() { Cause::Client } else { Cause::Named(statement.name) };
+        drop(lease.send(frame, cause));
+        true
+    }
+
+    fn describe_portal(&mut self, frame: &[u8], name: &[u8]) -> bool {
+        if !self.may_use_portal(name) {
+            let fault = release::unknown_portal(name);
+            return self.refuse_bind(fault);
+        }
+        let Some(lease) = self.lease.as_mut() else { return false };
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [frame, b"", b""], Some(Expect::Describe));
+        drop(lease.send(frame, Cause::Client));
+        true
+    }
+
+    /// A portal is the client's own Bind's, or a cursor declared in a transaction that has its tenant.
+    /// (PostgreSQL 18.6 crashes on Execute of an unnamed portal that a failed simple Query left behind.)
+    fn may_use_portal(&self, name: &[u8]) -> bool {
+        let is_cursor_possible = !name.is_empty()
+            && self.lease.as_ref().is_some_and(|lease| {
+                lease.scope().may_send_scoped() && lease.scope().predicted() != TransactionStatus::Idle
+            });
+        self.portals.find(name).is_some() || is_cursor_possible
+    }
+
+    pub(super) fn on_execute(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
+        let name = match frontend::read_execute(body) {
+            Ok((name, _)) => name,
+            Err(fault) => return self.violate(fault.to_string()).map(|_| true),
+        };
+        if !self.may_use_portal(name) {
+            let fault = if name.is_empty() && self.lease.is_some() {
+                Fault::of(Code::StalePortal)
+            } else {
+                release::unknown_portal(name)
+            };
+            return Some(self.refuse_bind(fault));
+        }
+        let portal = self.portals.find(name).cloned();
+        Some(self.send_execute(frame, portal))
+    }
+
+    fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {
+        let statement = portal.as_ref().and_then(|portal| only(&portal.facts));
+        let control = statement.map_or(&Control::None, |statement| &statement.control);
+        if let Some(fault) = self.refusal_at_execute(control) {
+            return self.refuse_bind(fault);
+        }
+        let Some(lease) = self.lease.as_mut() else { return false };
+        let cause = match &portal {
+            Some(portal) if has_effect(control) || portal.tag.is_some() => {
+                Cause::Execute { facts: Arc::clone(&portal.facts), tag: portal.tag }
+            }
+            Some(_) | None => Cause::Client,
+        };
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
+        drop(lease.send(frame, cause));
+        let was = lease.scope().predicted();
+        follow(lease.scope_mut(), control);
+        if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
+            self.portals.clear();
+        }
+        self.control_in_flight |= has_effect(control);
+        if statement.is_some_and(|statement| statement.copy_in) {
+            self.copy = CopyIn::Awaited;
+        }
+        true
+    }
+
+    /// What PostgreSQL refuses when the statement runs, not when it is prepared.
+    fn refusal_at_execute(&self, control: &Control) -> Option<Fault> {
+        let is_idle =
+            self.lease.as_ref().is_none_or(|lease| lease.scope().predicted() == TransactionStatus::Idle);
+        match control {
+            Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
+            Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
+                Some(release::unknown_statement(name.as_bytes()))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn on_close(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
+        let (target, name) = match frontend::read_target(body) {
+            Ok(target) => target,
+            Err(fault) => return self.violate(fault.to_string()).map(|_| true),
+        };
+        let mut nothing = BytesMut::with_capacity(32);
+        let sent = match target {
+            Target::Statement => {
+                self.statements.remove(name);
+                // The server's statement stays for others; closing what is not there is no error.
+                frontend::put_close(&mut nothing, Target::Statement, NO_STATEMENT);
+                &nothing[..]
+            }
+            Target::Portal => {
+                self.portals.remove(name);
+                frame
+            }
+        };
+        match self.lease.as_mut() {
+            Some(lease) => {
+                let frame =
+                    ScopedFrame::unscoped(NeedsNoScope::Preparation, [sent, b"", b""], Some(Expect::Close));
+                drop(lease.send(frame, Cause::Client));
+            }
+            None => backend::put_close_complete(&mut self.client_out),
+        }
+        Some(true)
+    }
+}
+
+/// A statement that no server has.
+pub(super) const NO_STATEMENT: &[u8] = b"tg_none";
+
+/// The one statement of a text prepared by protocol; `None` for an empty text (several are the server's
+/// error).
+fn only(facts: &Facts) -> Option<&Statement> {
+    match &*facts.statements {
+        [statement] => Some(statement),
+        _ => None,
+    }
+}
+
+fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
+    #[cfg(feature = "mutants")]
+    if rules.mutant == Some(super::Mutant::NoInjection) {
+        lease.scope_mut().on_injected();
+        return;
+    }
+    lease.inject(&rules.injection, keep_portal, Cause::Scope);
+}
+
+/// The client's unnamed Parse goes as it is; the server's unnamed statement is now this client's.
+fn send_unnamed_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement, frame: Option<&[u8]>) {
+    let mut bytes = BytesMut::new();
+    let frame = frame.unwrap_or_else(|| {
+        frontend::put_parse(&mut bytes, b"", statement.key.sql(), statement.key.types());
+        &bytes
+    });
+    let note = ParseNote { name: Box::default(), serial: statement.serial, placed: None };
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [frame, b"", b""], Some(Expect::Parse));
+    drop(lease.send(frame, Cause::Parse(Box::new(note))));
+    lease.server_mut().statements.set_unnamed(Some(Arc::clone(&statement.key)));
+}
+
+/// A named Parse: prepared under the server's own name, or, where the server has it, a Close of nothing
+/// keeps the place of its answer.
+fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
+    let is_sure = match lease.scope().predicted() {
+        TransactionStatus::Idle => true,
+        // An error that is still on its way would make the server refuse this Parse.
+        TransactionStatus::InBlock => lease.replies().is_empty() || lease.replies().is_open(),
+        TransactionStatus::Failed => false,
+    };
+    let known = lease.server_mut().statements.find(&statement.key);
+    if known.is_some() && is_sure {
+        let mut bytes = BytesMut::with_capacity(32);
+        frontend::put_close(&mut bytes, Target::Statement, NO_STATEMENT);
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
+        let note = ParseNote { name: (*statement.name).into(), serial: statement.serial, placed: None };
+        drop(lease.send(frame, Cause::ParseKnown(Box::new(note))));
+        return;
+    }
+    let (number, evicted) = lease.server_mut().statements.insert(&statement.key);
+    evict(lease, evicted);
+    let mut bytes = BytesMut::new();
+    frontend::put_parse(&mut bytes, number.name().as_bytes(), statement.key.sql(), statement.key.types());
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
+    let placed = Some((Arc::clone(&statement.key), number));
+    let note = ParseNote { name: (*statement.name).into(), serial: statement.serial, placed };
+    drop(lease.send(frame, Cause::Parse(Box::new(note))));
+}
+
+fn evict(lease: &mut LeasedServer<Cause>, evicted: Option<crate::upstream::StatementNumber>) {
+    let Some(number) = evicted else { return };
+    let mut bytes = BytesMut::with_capacity(32);
+    frontend::put_close(&mut bytes, Target::Statement, number.name().as_bytes());
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
+    drop(lease.send(frame, Cause::Evict(number)));
+}
+
+/// Makes sure that the leased server has a statement which its client believes to be there.
+fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
+    if statement.name.is_empty() {
+        if !lease.server_mut().statements.unnamed_is(&statement.key) {
+            send_again(lease, &statement.key, b"", Cause::ReprepareUnnamed);
+            lease.server_mut().statements.set_unnamed(Some(Arc::clone(&statement.key)));
+        }
+        return;
+    }
+    if lease.server_mut().statements.find(&statement.key).is_none() {
+        let (number, evicted) = lease.server_mut().statements.insert(&statement.key);
+        evict(lease, evicted);
+        let cause = Cause::Reprepare(Arc::clone(&statement.key), number);
+        send_again(lease, &statement.key, number.name().as_bytes(), cause);
+    }
+}
+
+fn send_again(lease: &mut LeasedServer<Cause>, key: &StatementKey, name: &[u8], cause: Cause) {
+    let mut bytes = BytesMut::new();
+    frontend::put_parse(&mut bytes, name, key.sql(), key.types());
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
+    drop(lease.send(frame, cause));
+}

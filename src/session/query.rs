@@ -1,0 +1,380 @@
+//! How a simple Query is sent: as it is, behind a prefix, or rewritten statement by statement.
+//!
+//! The tenant goes into the Query's own text: `SET LOCAL …;` in front of the first statement of each of
+//! its transactions that needs scope. PostgreSQL parses the whole text before it runs any of it and stops
+//! at the first error, so either the injection has run or the statement behind it does not; a COMMIT in
+//! the middle needs no second message and no waiting; and a utility statement takes no snapshot.
+//! Statements that pools send on release are replaced by harmless ones that keep order and state.
+//!
+//! Owns: the edits, the plan of expected answers, error positions. Does not own: sending or receiving.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::release::{self, Substitute};
+use super::settings::{Change, ClientSettings};
+use crate::fault::Fault;
+use crate::guard::{Control, Facts, Policy, Statement};
+use crate::scope::{Injection, TransactionScope};
+use crate::wire::TransactionStatus;
+
+/// What is expected of one statement of a rewritten Query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// The proxy's own: swallowed. `true` where it is the last one of an injection.
+    Own(bool),
+    /// The client's statement of that index.
+    Client(usize),
+    /// A stand-in for the client's statement of that index, answered under its tag.
+    StandIn(usize, Option<&'static str>),
+    /// A statement that must fail; its error makes place for this one.
+    Refused(Box<Fault>),
+}
+
+/// What the answer to a rewritten Query means.
+#[derive(Debug)]
+pub struct QueryPlan {
+    facts: Arc<Facts>,
+    steps: Vec<Step>,
+    next: usize,
+    positions: Vec<Stretch>,
+}
+
+/// A stretch of the sent text, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stretch {
+    /// Where it begins in the sent text (0-based).
+    sent: u32,
+    /// Where it begins in the client's text; `None` for the proxy's own words.
+    original: Option<u32>,
+}
+
+/// What a completed statement of a plan means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PlanStep<'a> {
+    /// The proxy's own: swallow; `true` confirms the scope.
+    Own(bool),
+    /// Forward under this tag, or the server's; the statement has had its effect.
+    Client(&'a Statement, Option<&'static str>),
+    /// The server completed what it must refuse, or more than was asked.
+    Impossible,
+}
+
+impl QueryPlan {
+    /// Whether the statement being answered is the proxy's own.
+    #[must_use]
+    pub fn is_own_step(&self) -> bool {
+        matches!(self.steps.get(self.next), Some(Step::Own(_)))
+    }
+
+    /// Takes a CommandComplete (or EmptyQueryResponse).
+    pub fn complete(&mut self) -> PlanStep<'_> {
+        let step = self.steps.get(self.next);
+        self.next = self.next.saturating_add(1);
+        match step {
+            Some(Step::Own(confirms)) => PlanStep::Own(*confirms),
+            Some(Step::Client(index)) => self.client_step(*index, None),
+            Some(Step::StandIn(index, tag)) => self.client_step(*index, *tag),
+            Some(Step::Refused(_)) | None => PlanStep::Impossible,
+        }
+    }
+
+    fn client_step(&self, index: usize, tag: Option<&'static str>) -> PlanStep<'_> {
+        match self.facts.statements.get(index) {
+            Some(statement) => PlanStep::Client(statement, tag),
+            None => PlanStep::Impossible,
+        }
+    }
+
+    /// The proxy's own error for the statement being answered, if it must fail.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Fault> {
+        match self.steps.get(self.next) {
+            Some(Step::Refused(fault)) => Some(fault),
+            Some(Step::Own(_) | Step::Client(_) | Step::StandIn(..)) | None => None,
+        }
+    }
+
+    /// The client's character position (1-based) for one in the sent text; `None` inside the proxy's words.
+    #[must_use]
+    pub fn original_position(&self, sent: u32) -> Option<u32> {
+        let index = sent.checked_sub(1)?;
+        let stretch = self.positions.iter().rev().find(|stretch| stretch.sent <= index)?;
+        Some(stretch.original?.saturating_add(index - stretch.sent).saturating_add(1))
+    }
+}
+
+/// How to send a Query.
+#[derive(Debug)]
+pub enum Sending {
+    /// As it is; nothing in it has an effect to follow.
+    Plain,
+    /// As it is; its one statement has an effect.
+    Single,
+    /// Behind the session's prefix.
+    Prefixed,
+    /// This text instead, under this plan.
+    Rewritten(Box<QueryPlan>, Vec<u8>),
+    /// Not at all.
+    Refuse(Box<Fault>),
+}
+
+/// What planning needs to know of the session.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// The login's policy.
+    pub policy: &'a Policy,
+    /// The session's injection.
+    pub injection: &'a Injection,
+    /// The client's settings.
+    pub settings: &'a ClientSettings,
+    /// Answers whether the client has a prepared statement of that name.
+    pub statements: &'a super::statements::ClientStatements,
+    /// Whether un-Synced messages of the extended protocol stand before this Query.
+    pub is_segment_open: bool,
+}
+
+/// Plans a Query; `scope` is moved on as if all of it succeeds.
+pub fn plan(sql: &str, facts: &Arc<Facts>, scope: &mut TransactionScope, with: Circumstances<'_>) -> Sending {
+    let mut writer = Writer::new(sql);
+    let mut plan_needed = false;
+    let mut prefix_only = true;
+    for (index, statement) in facts.statements.iter().enumerate() {
+        let range = statement.range(sql.len());
+        if with.policy.needs_scope(statement) && scope.needs_injection() {
+            prefix_only &= range.start == 0 && index == 0;
+            writer.insert(range.start, with.injection.set_local(), with.injection.set_local_statements());
+            scope.on_injected();
+        }
+        match substitute(sql, index, facts, scope, with) {
+            Some(Substitution::Text(text, own, tag)) => {
+                writer.replace(range, &text, own, Step::StandIn(index, tag));
+                plan_needed = true;
+            }
+            Some(Substitution::Failing(fault)) => {
+                writer.replace(range, MUST_FAIL, 0, Step::Refused(fault));
+                plan_needed = true;
+            }
+            Some(Substitution::Refuse(fault)) => return Sending::Refuse(fault),
+            None => writer.steps.push(Step::Client(index)),
+        }
+        plan_needed |= has_effect(&statement.control);
+        follow(scope, &statement.control);
+    }
+    scope.on_segment_end();
+    match (plan_needed, writer.is_edited()) {
+        (false, false) => Sending::Plain,
+        (false, true) if prefix_only => Sending::Prefixed,
+        (true, false) if facts.statements.len() == 1 => Sending::Single,
+        _ => {
+            let (text, steps, positions) = writer.finish();
+            Sending::Rewritten(
+                Box::new(QueryPlan { facts: Arc::clone(facts), steps, next: 0, positions }),
+                text,
+            )
+        }
+    }
+}
+
+/// Parses everywhere and fails in analysis, on every version: nobody can create this type.
+const MUST_FAIL: &str = "SELECT NULL::pg_catalog.\"tenantgate: refused\"";
+
+/// The SQLSTATE with which [`MUST_FAIL`] fails: undefined_object.
+pub const MUST_FAIL_SQLSTATE: [u8; 5] = *b"42704";
+
+/// Moves the predicted transaction on by one statement.
+pub fn follow(scope: &mut TransactionScope, control: &Control) {
+    match control {
+        Control::Begin => scope.on_begin(),
+        Control::Commit { chain } | Control::Rollback { chain } => scope.on_end(*chain),
+        Control::RollbackTo(_) => scope.on_rollback_to(),
+        Control::None
+        | Control::SetTransaction
+        | Control::Savepoint(_)
+        | Control::Release(_)
+        | Control::Set { .. }
+        | Control::SetCharacteristics(_)
+        | Control::Reset { .. }
+        | Control::ResetAll
+        | Control::DiscardAll
+        | Control::DiscardPlans
+        | Control::DiscardSequences
+        | Control::DiscardTemp
+        | Control::UnlistenAll
+        | Control::Unlisten(_)
+        | Control::CloseAll
+        | Control::CloseCursor(_)
+        | Control::DeallocateAll
+        | Control::Deallocate(_)
+        | Control::AdvisoryUnlockAll
+        | Control::Show(_) => {}
+    }
+}
+
+/// Whether a statement's success changes what the session knows of transaction or client state.
+#[must_use]
+pub fn has_effect(control: &Control) -> bool {
+    match control {
+        Control::None
+        | Control::SetTransaction
+        | Control::Show(_)
+        | Control::CloseCursor(_)
+        | Control::CloseAll
+        | Control::Set { local: true, .. }
+        | Control::Reset { local: true, .. } => false,
+        Control::Begin
+        | Control::Commit { .. }
+        | Control::Rollback { .. }
+        | Control::Savepoint(_)
+        | Control::Release(_)
+        | Control::RollbackTo(_)
+        | Control::Set { local: false, .. }
+        | Control::SetCharacteristics(_)
+        | Control::Reset { local: false, .. }
+        | Control::ResetAll
+        | Control::DiscardAll
+        | Control::DiscardPlans
+        | Control::DiscardSequences
+        | Control::DiscardTemp
+        | Control::UnlistenAll
+        | Control::Unlisten(_)
+        | Control::DeallocateAll
+        | Control::Deallocate(_)
+        | Control::AdvisoryUnlockAll => true,
+    }
+}
+
+enum Substitution {
+    /// This text, with so many own statements in front of the stand-in, answered under this tag.
+    Text(String, usize, Option<&'static str>),
+    /// A statement that fails when it is reached.
+    Failing(Box<Fault>),
+    /// The whole Query fails at once.
+    Refuse(Box<Fault>),
+}
+
+/// What goes in a statement's place.
+fn substitute(
+    sql: &str, index: usize, facts: &Facts, scope: &TransactionScope, with: Circumstances<'_>,
+) -> Option<Substitution> {
+    let statement = facts.statements.get(index)?;
+    let is_alone = facts.statements.len() == 1 && !with.is_segment_open;
+    let is_idle = scope.predicted() == TransactionStatus::Idle;
+    match &statement.control {
+        Control::DiscardAll if !(is_alone && is_idle) => {
+            Some(Substitution::Refuse(Box::new(release::discard_all_in_block())))
+        }
+        Control::ResetAll => Some(reset_all(with.settings)),
+        Control::CloseAll if !is_idle => None,
+        Control::Deallocate(name) if with.statements.find(name.as_bytes()).is_none() => {
+            Some(Substitution::Failing(Box::new(release::unknown_statement(name.as_bytes()))))
+        }
+        control => {
+            let text = sql.get(statement.range(sql.len())).unwrap_or_default();
+            let Substitute { sql, tag } = release::substitute(control, text, with.settings)?;
+            Some(Substitution::Text(sql.into_owned(), 0, tag))
+        }
+    }
+}
+
+/// RESET ALL as the statements that bring a server back to this client's startup parameters.
+fn reset_all(settings: &ClientSettings) -> Substitution {
+    let steps = settings.reset_all_steps();
+    let mut text = String::new();
+    for step in &steps {
+        match step {
+            Change::Set(name, value) => {
+                text.push_str(&release::set_statement(name, value, false));
+                text.push(';');
+            }
+            Change::Reset(name) => {
+                if write!(text, "RESET {name};").is_err() {
+                    return Substitution::Failing(Box::new(Fault::of(crate::fault::Code::Internal)));
+                }
+            }
+            Change::ResetAll => {}
+        }
+    }
+    text.push_str(release::NOTHING);
+    Substitution::Text(text, steps.len(), Some("RESET"))
+}
+
+/// Builds the sent text and remembers where each stretch of it comes from.
+struct Writer<'a> {
+    sql: &'a str,
+    /// Bytes of the client's text already taken.
+    taken: usize,
+    taken_chars: u32,
+    text: String,
+    text_chars: u32,
+    steps: Vec<Step>,
+    positions: Vec<Stretch>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self {
+            sql,
+            taken: 0,
+            taken_chars: 0,
+            text: String::new(),
+            text_chars: 0,
+            steps: Vec::new(),
+            positions: Vec::new(),
+        }
+    }
+
+    fn is_edited(&self) -> bool {
+        self.positions.iter().any(|stretch| stretch.original.is_none())
+    }
+
+    /// Puts the proxy's own statements in front of byte `at`.
+    fn insert(&mut self, at: usize, text: &str, statements: usize) {
+        self.take_until(at);
+        self.own_words(text);
+        for number in 1..=statements {
+            self.steps.push(Step::Own(number == statements));
+        }
+    }
+
+    /// Replaces a stretch of the client's text.
+    fn replace(&mut self, range: std::ops::Range<usize>, text: &str, own: usize, step: Step) {
+        self.take_until(range.start);
+        self.own_words(text);
+        let skipped = self.sql.get(range.start..range.end).unwrap_or_default();
+        self.taken = range.end.max(self.taken);
+        self.taken_chars = self.taken_chars.saturating_add(chars(skipped));
+        self.steps.extend(std::iter::repeat_n(Step::Own(false), own));
+        self.steps.push(step);
+    }
+
+    fn take_until(&mut self, at: usize) {
+        let stretch = self.sql.get(self.taken..at).unwrap_or_default();
+        if stretch.is_empty() {
+            return;
+        }
+        self.positions.push(Stretch { sent: self.text_chars, original: Some(self.taken_chars) });
+        self.text.push_str(stretch);
+        let count = chars(stretch);
+        self.text_chars = self.text_chars.saturating_add(count);
+        self.taken_chars = self.taken_chars.saturating_add(count);
+        self.taken = at;
+    }
+
+    fn own_words(&mut self, text: &str) {
+        self.positions.push(Stretch { sent: self.text_chars, original: None });
+        self.text.push_str(text);
+        self.text_chars = self.text_chars.saturating_add(chars(text));
+    }
+
+    fn finish(mut self) -> (Vec<u8>, Vec<Step>, Vec<Stretch>) {
+        self.take_until(self.sql.len());
+        (self.text.into_bytes(), self.steps, self.positions)
+    }
+}
+
+/// Characters, as PostgreSQL counts error positions.
+#[must_use]
+pub fn chars(text: &str) -> u32 {
+    u32::try_from(text.chars().count()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,167 @@
+//! What pools send when they take a connection back, and other statements answered from the client's own
+//! state: `DISCARD ALL`, `RESET ALL`, `UNLISTEN *`, `CLOSE ALL`, `DEALLOCATE …`, `pg_advisory_unlock_all()`.
+//!
+//! On a shared server these would destroy what belongs to the proxy (its prepared statements, the settings
+//! of other clients), so they are never forwarded. Where the client holds no server they are answered at
+//! once; elsewhere a harmless statement stands in, so that order, errors and transaction state stay the
+//! server's own.
+
+use std::borrow::Cow;
+
+use bytes::{BufMut, BytesMut};
+
+use super::settings::ClientSettings;
+use crate::fault::Fault;
+use crate::guard::{Control, Facts};
+use crate::wire::backend;
+use crate::wire::frontend::{put_cstr, put_message};
+
+/// Does nothing in any state a statement may run in, needs no snapshot, and no client can listen.
+pub const NOTHING: &str = "UNLISTEN tenantgate";
+
+/// Has the result of `pg_advisory_unlock_all()` and calls nothing.
+const VOID_ROW: &str = "SELECT ''::pg_catalog.void AS pg_advisory_unlock_all";
+
+/// A statement that stands in for a client's.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Substitute {
+    /// Its text.
+    pub sql: Cow<'static, str>,
+    /// The command tag the client expects, if it differs from the server's.
+    pub tag: Option<&'static str>,
+}
+
+/// What stands in for a statement of this kind; `None` if it is sent as it is.
+#[must_use]
+pub fn substitute(control: &Control, text: &str, settings: &ClientSettings) -> Option<Substitute> {
+    let nothing = |tag| Some(Substitute { sql: Cow::Borrowed(NOTHING), tag: Some(tag) });
+    match control {
+        Control::ResetAll => nothing("RESET"),
+        Control::DiscardAll => nothing("DISCARD ALL"),
+        Control::DiscardPlans => nothing("DISCARD PLANS"),
+        Control::DiscardSequences => nothing("DISCARD SEQUENCES"),
+        Control::DiscardTemp => nothing("DISCARD TEMP"),
+        Control::UnlistenAll | Control::Unlisten(_) => nothing("UNLISTEN"),
+        Control::CloseAll => nothing("CLOSE CURSOR ALL"),
+        Control::DeallocateAll => nothing("DEALLOCATE ALL"),
+        Control::Deallocate(_) => nothing("DEALLOCATE"),
+        Control::AdvisoryUnlockAll => Some(Substitute { sql: Cow::Borrowed(VOID_ROW), tag: None }),
+        Control::Reset { name, local } => {
+            let value = settings.base(name)?;
+            let is_reset = text.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("reset"));
+            Some(Substitute {
+                sql: Cow::Owned(set_statement(name, value, *local)),
+                tag: is_reset.then_some("RESET"),
+            })
+        }
+        Control::None
+        | Control::Begin
+        | Control::SetTransaction
+        | Control::Commit { .. }
+        | Control::Rollback { .. }
+        | Control::Savepoint(_)
+        | Control::Release(_)
+        | Control::RollbackTo(_)
+        | Control::Set { .. }
+        | Control::SetCharacteristics(_)
+        | Control::CloseCursor(_)
+        | Control::Show(_) => None,
+    }
+}
+
+/// `SET name TO value` with the effect of `set_config(name, value, local)`. List settings take their
+/// elements as they are: the value is already quoted as a list.
+#[must_use]
+pub fn set_statement(name: &str, value: &str, local: bool) -> String {
+    let local = if local { "LOCAL " } else { "" };
+    match name {
+        "search_path" if !value.trim().is_empty() => format!("SET {local}search_path TO {value}"),
+        _ => format!("SET {local}{name} TO '{}'", value.replace('\'', "''")),
+    }
+}
+
+/// Whether a text is only made of statements that are answered from the client's state when it is not in
+/// a transaction. `DISCARD ALL` must be alone.
+#[must_use]
+pub fn is_release(facts: &Facts) -> bool {
+    let is_alone = facts.statements.len() == 1;
+    !facts.statements.is_empty()
+        && facts.statements.iter().all(|statement| match &statement.control {
+            Control::DiscardAll | Control::DiscardPlans | Control::DiscardSequences | Control::DiscardTemp => is_alone,
+            Control::ResetAll
+            | Control::UnlistenAll
+            | Control::Unlisten(_)
+            | Control::CloseAll
+            | Control::DeallocateAll
+            | Control::AdvisoryUnlockAll => true,
+            Control::None
+            | Control::Begin
+            | Control::SetTransaction
+            | Control::Commit { .. }
+            | Control::Rollback { .. }
+            | Control::Savepoint(_)
+            | Control::Release(_)
+            | Control::RollbackTo(_)
+            | Control::Set { .. }
+            | Control::SetCharacteristics(_)
+            | Control::Reset { .. }
+            | Control::CloseCursor(_)
+            | Control::Deallocate(_)
+            | Control::Show(_) => false,
+        })
+}
+
+/// The answer to one release statement outside a transaction.
+pub fn put_answer(out: &mut BytesMut, control: &Control, settings: &ClientSettings) {
+    if *control == Control::AdvisoryUnlockAll {
+        put_void_row(out);
+    } else if let Some(tag) = substitute(control, "", settings).and_then(|substitute| substitute.tag) {
+        backend::put_command_complete(out, tag.as_bytes());
+    }
+}
+
+/// RowDescription, DataRow and CommandComplete of `SELECT pg_advisory_unlock_all()` (type void, oid 2278).
+fn put_void_row(out: &mut BytesMut) {
+    put_message(out, b'T', |out| {
+        out.put_i16(1);
+        put_cstr(out, b"pg_advisory_unlock_all");
+        out.put_i32(0);
+        out.put_i16(0);
+        out.put_i32(2278);
+        out.put_i16(4);
+        out.put_i32(-1);
+        out.put_i16(0);
+    });
+    put_message(out, b'D', |out| {
+        out.put_i16(1);
+        out.put_i32(0);
+    });
+    backend::put_command_complete(out, b"SELECT 1");
+}
+
+/// PostgreSQL's own refusal of DISCARD ALL inside a transaction.
+#[must_use]
+pub fn discard_all_in_block() -> Fault {
+    Fault::native(b"25001", "DISCARD ALL cannot run inside a transaction block")
+}
+
+/// PostgreSQL's own error for a prepared statement that is not there.
+#[must_use]
+pub fn unknown_statement(name: &[u8]) -> Fault {
+    if name.is_empty() {
+        return Fault::native(b"26000", "unnamed prepared statement does not exist");
+    }
+    Fault::native(b"26000", format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name)))
+}
+
+/// PostgreSQL's own error for a portal that is not there.
+#[must_use]
+pub fn unknown_portal(name: &[u8]) -> Fault {
+    Fault::native(b"34000", format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)))
+}
+
+/// PostgreSQL's own error for a name in use.
+#[must_use]
+pub fn duplicate_statement(name: &[u8]) -> Fault {
+    Fault::native(b"42P05", format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name)))
+}

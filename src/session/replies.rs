@@ -1,0 +1,667 @@
+//! The server's messages: whose answer each is, and what of it the client sees.
+//!
+//! Bulk is forwarded in runs without a look at its body; only messages that decide are read whole.
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::cause::{Cause, ParseNote};
+use super::query::{self, PlanStep};
+use super::settings::Change;
+use super::{CloseReason, CopyIn, Passing, Phase, Session};
+use crate::fault::{Code, Fault};
+use crate::guard::{Control, Statement};
+use crate::scope::{DiscardReason, LeasedServer};
+use crate::upstream::{Expect, Received};
+use crate::wire::backend::{self, Fields};
+use crate::wire::frame::{HEAD_BYTES, Head};
+use crate::wire::frontend::put_message;
+use crate::wire::limits::INSPECTED_BYTES_MAX;
+use crate::wire::TransactionStatus;
+
+/// What is done with one server message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    Forward,
+    Swallow,
+}
+
+/// The session ended while the message was taken.
+struct Ended;
+
+impl Session {
+    pub(super) fn on_server_bytes(&mut self, bytes: &[u8]) {
+        if self.lease.is_none() {
+            return;
+        }
+        if self.server_in.is_empty() {
+            let used = self.take_replies(bytes);
+            if self.lease.is_some() {
+                self.server_in.extend_from_slice(bytes.get(used..).unwrap_or_default());
+            }
+        } else {
+            self.server_in.extend_from_slice(bytes);
+            let mut input = std::mem::take(&mut self.server_in);
+            let used = self.take_replies(&input);
+            input.advance(used);
+            if self.lease.is_some() && !input.is_empty() {
+                self.server_in = input;
+            }
+        }
+        if matches!(self.phase, Phase::Leaving(_)) {
+            self.client_out = BytesMut::new();
+            self.bring_to_rest();
+        }
+        self.advance();
+    }
+
+    /// Takes whole messages (and parts of bulk) from the front of `input`; gives the bytes used.
+    fn take_replies(&mut self, input: &[u8]) -> usize {
+        let mut used = 0;
+        // The forwarded messages in front of `used` that have not been copied yet.
+        let mut run = 0;
+        while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
+            if self.lease.is_none() {
+                break;
+            }
+            let at = used;
+            match self.take_reply(rest) {
+                Ok(Some((count, Delivery::Forward))) => used += count,
+                Ok(Some((count, Delivery::Swallow))) => {
+                    // What the message wrote itself comes behind the run in front of it.
+                    self.insert_run(input.get(run..at).unwrap_or_default());
+                    used += count;
+                    run = used;
+                }
+                Ok(None) => break,
+                Err(Ended) => return used,
+            }
+        }
+        self.client_out.extend_from_slice(input.get(run..used).unwrap_or_default());
+        self.written = self.client_out.len();
+        self.after_replies();
+        used
+    }
+
+    /// Copies a run of forwarded messages in front of what the current message has written.
+    fn insert_run(&mut self, run: &[u8]) {
+        if !run.is_empty() {
+            let own = self.client_out.split_off(self.written.min(self.client_out.len()));
+            self.client_out.extend_from_slice(run);
+            self.client_out.extend_from_slice(&own);
+        }
+        self.written = self.client_out.len();
+    }
+
+    /// One message from the front of `rest`: bytes used and what is done with them.
+    fn take_reply(&mut self, rest: &[u8]) -> Result<Option<(usize, Delivery)>, Ended> {
+        if let Passing::Forward(left) | Passing::Drop(left) = self.server_passing {
+            return Ok(Some(self.pass_reply_on(rest, left)));
+        }
+        let head = match Head::read(rest) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(None),
+            Err(fault) => return Err(self.distrust(fault.to_string())),
+        };
+        if is_bulk(head.tag) {
+            return self.take_bulk(head, rest).map(Some);
+        }
+        let is_long = head.body_bytes > INSPECTED_BYTES_MAX;
+        if is_long && !matches!(head.tag, b'E' | b'N') {
+            return Err(self.distrust(format!("message {:?} of {} bytes", char::from(head.tag), head.body_bytes)));
+        }
+        if is_long {
+            return self.take_long_text(head, rest).map(Some);
+        }
+        let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
+        let delivery = match head.tag {
+            b'N' => Ok(self.on_notice()),
+            b'A' => Ok(Delivery::Swallow),
+            b'S' => self.on_parameter(body),
+            b'Z' => self.on_ready(body),
+            b'E' => self.on_error(body),
+            b'C' => self.on_complete(body),
+            _ => self.on_small(head.tag),
+        }?;
+        Ok(Some((head.frame_bytes(), delivery)))
+    }
+
+    fn pass_reply_on(&mut self, rest: &[u8], left: usize) -> (usize, Delivery) {
+        let count = left.min(rest.len());
+        let (passing, delivery) = match self.server_passing {
+            Passing::Drop(_) => (Passing::Drop(left - count), Delivery::Swallow),
+            Passing::Forward(_) | Passing::Nothing => (Passing::Forward(left - count), Delivery::Forward),
+        };
+        self.server_passing = if left == count { Passing::Nothing } else { passing };
+        (count, delivery)
+    }
+
+    /// Rows, row descriptions and COPY data: decided on the head, forwarded as they come.
+    fn take_bulk(&mut self, head: Head, rest: &[u8]) -> Result<(usize, Delivery), Ended> {
+        let delivery = self.on_small(head.tag)?;
+        self.server_passing = match delivery {
+            Delivery::Forward => Passing::Forward(head.frame_bytes()),
+            Delivery::Swallow => Passing::Drop(head.frame_bytes()),
+        };
+        Ok(self.pass_reply_on(rest, head.frame_bytes()))
+    }
+
+    /// An error or notice too long to be rewritten: forwarded as it comes.
+    fn take_long_text(&mut self, head: Head, rest: &[u8]) -> Result<(usize, Delivery), Ended> {
+        let delivery = match head.tag {
+            b'N' => self.on_notice(),
+            _ => match self.on_error(b"")? {
+                Delivery::Swallow => return Err(self.distrust("an endless error".to_owned())),
+                Delivery::Forward => Delivery::Forward,
+            },
+        };
+        self.server_passing = match delivery {
+            Delivery::Forward => Passing::Forward(head.frame_bytes()),
+            Delivery::Swallow => Passing::Drop(head.frame_bytes()),
+        };
+        Ok(self.pass_reply_on(rest, head.frame_bytes()))
+    }
+
+    /// The server said what answers nothing: it is hostile or lost, and the client cannot be served on.
+    fn distrust(&mut self, detail: String) -> Ended {
+        let fault = Fault::of(Code::ServerProtocol).with_detail(detail);
+        self.flush_run_and_end(fault, DiscardReason::Unexpected);
+        Ended
+    }
+
+    fn flush_run_and_end(&mut self, fault: Fault, discard: DiscardReason) {
+        self.end_with(fault, discard, CloseReason::ServerFailed);
+    }
+
+    /// Messages without a body that matters.
+    fn on_small(&mut self, tag: u8) -> Result<Delivery, Ended> {
+        let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
+        match lease.receive(tag) {
+            Ok(Received::Partial) => {
+                if tag == b'G' {
+                    self.copy = CopyIn::Active;
+                }
+                let is_own = lease.replies().front().is_some_and(Cause::is_own);
+                Ok(if is_own { Delivery::Swallow } else { Delivery::Forward })
+            }
+            Ok(Received::Complete(cause)) => self.on_answered(cause, tag),
+            Ok(
+                Received::Asynchronous | Received::Failed { .. } | Received::PartialFailed | Received::Ready(_),
+            ) => Err(self.distrust(format!("message {:?}", char::from(tag)))),
+            Err(unexpected) => Err(self.distrust(unexpected.to_string())),
+        }
+    }
+
+    /// An answer without a command tag is complete.
+    fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
+        match cause {
+            Cause::Client | Cause::Named(_) | Cause::Execute { .. } => Ok(Delivery::Forward),
+            Cause::Parse(note) => {
+                self.statements.confirm(&note.name, note.serial);
+                Ok(Delivery::Forward)
+            }
+            Cause::ParseKnown(note) => {
+                self.statements.confirm(&note.name, note.serial);
+                backend::put_parse_complete(&mut self.client_out);
+                Ok(Delivery::Swallow)
+            }
+            Cause::Scope(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::Replay(_)
+            | Cause::Recovery => Ok(Delivery::Swallow),
+            Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
+                Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
+            }
+        }
+    }
+
+    /// CommandComplete.
+    fn on_complete(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
+        let Ok(tag) = backend::read_command_tag(body) else {
+            return Err(self.distrust("a malformed CommandComplete".to_owned()));
+        };
+        let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
+        match lease.receive(b'C') {
+            Ok(Received::Partial) => self.on_query_step(tag),
+            Ok(Received::Complete(cause)) => self.on_executed(cause, tag),
+            Ok(
+                Received::Asynchronous | Received::Failed { .. } | Received::PartialFailed | Received::Ready(_),
+            ) => Err(self.distrust("CommandComplete".to_owned())),
+            Err(unexpected) => Err(self.distrust(unexpected.to_string())),
+        }
+    }
+
+    /// One statement of a simple Query is complete.
+    fn on_query_step(&mut self, tag: &[u8]) -> Result<Delivery, Ended> {
+        let Some(mut lease) = self.lease.take() else { return Err(Ended) };
+        let mut out = Ok(Delivery::Forward);
+        match lease.front_mut() {
+            Some(Cause::Prefixed { scopes, .. }) if *scopes > 0 => {
+                *scopes -= 1;
+                if *scopes == 0 {
+                    lease.scope_mut().on_confirmed();
+                }
+                out = Ok(Delivery::Swallow);
+            }
+            Some(Cause::Single(facts)) => {
+                let facts = std::sync::Arc::clone(facts);
+                if let Some(statement) = facts.statements.first() {
+                    self.on_effect(&mut lease, statement, tag, false);
+                }
+            }
+            Some(Cause::Plan(_)) => {
+                self.lease = Some(lease);
+                return self.on_plan_step(tag);
+            }
+            Some(Cause::Recovery) => out = Ok(Delivery::Swallow),
+            Some(Cause::Client | Cause::Prefixed { .. }) => {}
+            Some(_) | None => out = Err("CommandComplete for what must be refused"),
+        }
+        self.lease = Some(lease);
+        out.map_err(|what| self.distrust(what.to_owned()))
+    }
+
+    fn on_plan_step(&mut self, tag: &[u8]) -> Result<Delivery, Ended> {
+        let Some(mut lease) = self.lease.take() else { return Err(Ended) };
+        let Some(Cause::Plan(plan)) = lease.front_mut() else { return Err(Ended) };
+        let (statement, own_tag) = match plan.complete() {
+            PlanStep::Own(confirms) => {
+                if confirms {
+                    lease.scope_mut().on_confirmed();
+                }
+                self.lease = Some(lease);
+                return Ok(Delivery::Swallow);
+            }
+            PlanStep::Client(statement, own_tag) => (statement.clone(), own_tag),
+            PlanStep::Impossible => {
+                self.lease = Some(lease);
+                return Err(self.distrust("more answers than statements".to_owned()));
+            }
+        };
+        self.on_effect(&mut lease, &statement, tag, false);
+        self.lease = Some(lease);
+        Ok(self.deliver_tag(own_tag))
+    }
+
+    fn deliver_tag(&mut self, tag: Option<&'static str>) -> Delivery {
+        match tag {
+            None => Delivery::Forward,
+            Some(tag) => {
+                backend::put_command_complete(&mut self.client_out, tag.as_bytes());
+                Delivery::Swallow
+            }
+        }
+    }
+
+    /// An Execute is complete.
+    fn on_executed(&mut self, cause: Cause, tag: &[u8]) -> Result<Delivery, Ended> {
+        let Some(mut lease) = self.lease.take() else { return Err(Ended) };
+        let delivery = match cause {
+            Cause::Client => Ok(Delivery::Forward),
+            Cause::Execute { facts, tag: own_tag } => {
+                if let Some(statement) = facts.statements.first() {
+                    self.on_effect(&mut lease, statement, tag, true);
+                }
+                Ok(self.deliver_tag(own_tag))
+            }
+            Cause::Scope(confirms) => {
+                if confirms {
+                    lease.scope_mut().on_confirmed();
+                }
+                Ok(Delivery::Swallow)
+            }
+            Cause::Replay(false) => Ok(Delivery::Swallow),
+            Cause::Replay(true) if tag == b"COMMIT" => {
+                self.lease = Some(lease);
+                self.on_replayed();
+                return Ok(Delivery::Swallow);
+            }
+            Cause::Replay(true) => Err("a settings replay that was not committed"),
+            Cause::Named(_)
+            | Cause::Parse(_)
+            | Cause::ParseKnown(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_)
+            | Cause::Refused(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::Recovery => Err("CommandComplete for something else than Execute"),
+        };
+        self.lease = Some(lease);
+        delivery.map_err(|what| self.distrust(what.to_owned()))
+    }
+
+    /// The client's settings are on the server now.
+    fn on_replayed(&mut self) {
+        self.is_replaying = false;
+        let committed = self.settings.committed().clone();
+        if let Some(lease) = self.lease.as_mut() {
+            lease.server_mut().settings = committed;
+        }
+        self.tell_parameters();
+    }
+
+    /// A client's statement has succeeded: what that means for transaction and client state.
+    /// `is_extended`: a stand-in ran without the settings changes that the text form makes itself.
+    fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
+        match &statement.control {
+            Control::Commit { .. } | Control::Rollback { .. } => {
+                #[cfg(feature = "mutants")]
+                if self.rules.mutant == Some(super::Mutant::NoReinjectionAfterCommit) {
+                    return self.end_transaction(lease, tag == b"COMMIT");
+                }
+                lease.scope_mut().on_ended();
+                self.end_transaction(lease, tag == b"COMMIT");
+            }
+            Control::Savepoint(name) => self.settings.savepoint(name),
+            Control::Release(name) => self.settings.release(name),
+            Control::RollbackTo(name) => self.settings.rollback_to(name),
+            Control::Set { name, value, local: false } => {
+                self.settings.record(Change::Set(name.clone(), value.clone()), false);
+            }
+            Control::SetCharacteristics(list) => {
+                for (name, value) in list {
+                    self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                }
+            }
+            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone()), false),
+            Control::ResetAll
+            | Control::DiscardAll
+            | Control::DeallocateAll
+            | Control::Deallocate(_)
+            | Control::DiscardPlans
+            | Control::DiscardSequences
+            | Control::DiscardTemp
+            | Control::UnlistenAll
+            | Control::Unlisten(_)
+            | Control::CloseAll
+            | Control::AdvisoryUnlockAll => {
+                let lags = is_extended || statement.control == Control::DiscardAll;
+                self.apply_release(&statement.control, lags);
+            }
+            Control::None
+            | Control::Begin
+            | Control::SetTransaction
+            | Control::Set { local: true, .. }
+            | Control::Reset { local: true, .. }
+            | Control::CloseCursor(_)
+            | Control::Show(_) => {}
+        }
+    }
+
+    fn end_transaction(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
+        if !is_committed {
+            self.settings.roll_back();
+        } else if let Some(settings) = self.settings.commit(&lease.server().settings) {
+            lease.server_mut().settings = settings;
+        }
+    }
+
+    /// ReadyForQuery.
+    fn on_ready(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
+        let Ok(status) = backend::read_ready(body) else {
+            return Err(self.distrust("a malformed ReadyForQuery".to_owned()));
+        };
+        let Some(mut lease) = self.lease.take() else { return Err(Ended) };
+        let received = lease.receive_ready(status);
+        if status == TransactionStatus::Idle {
+            let is_committed = !self.segment_failed;
+            self.end_transaction(&mut lease, is_committed);
+        }
+        self.segment_failed = false;
+        if lease.replies().is_empty() {
+            self.control_in_flight = false;
+        }
+        self.lease = Some(lease);
+        match received {
+            Ok(Received::Ready(Cause::Recovery)) => Ok(Delivery::Swallow),
+            Ok(Received::Ready(_)) => Ok(Delivery::Forward),
+            Ok(
+                Received::Asynchronous
+                | Received::Partial
+                | Received::Complete(_)
+                | Received::Failed { .. }
+                | Received::PartialFailed,
+            ) => Err(self.distrust("ReadyForQuery".to_owned())),
+            Err(unexpected) => Err(self.distrust(unexpected.to_string())),
+        }
+    }
+
+    /// ParameterStatus: the client hears of it only if it differs from what it was last told.
+    fn on_parameter(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
+        let pair = backend::read_parameter_status(body).ok().and_then(|(name, value)| {
+            Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+        });
+        let Some((name, value)) = pair else {
+            return Err(self.distrust("a malformed ParameterStatus".to_owned()));
+        };
+        let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
+        if !lease.server_mut().take_parameter(name, value) {
+            let fault = Fault::of(Code::ServerProtocol).with_detail(format!("{name} changed on the server"));
+            self.flush_run_and_end(fault, DiscardReason::PinBroken);
+            return Err(Ended);
+        }
+        if self.is_replaying || self.told.get(name).is_some_and(|told| **told == *value) {
+            return Ok(Delivery::Swallow);
+        }
+        std::sync::Arc::make_mut(&mut self.told).insert(name.into(), value.into());
+        Ok(Delivery::Forward)
+    }
+
+    /// A notice of an injected statement is not the client's.
+    fn on_notice(&self) -> Delivery {
+        let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
+        if front.is_some_and(Cause::is_own) { Delivery::Swallow } else { Delivery::Forward }
+    }
+
+    /// ErrorResponse: attributed by its cause.
+    fn on_error(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
+        self.segment_failed = true;
+        let fields = Fields::new(body);
+        let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
+        if lease.replies().is_empty() {
+            return self.on_unasked_error(fields);
+        }
+        match lease.receive(b'E') {
+            Ok(Received::PartialFailed) => self.on_query_error(body, fields),
+            Ok(Received::Failed { cause, skipped }) => {
+                let delivery = self.on_extended_error(&cause, body, fields)?;
+                self.undo(cause);
+                skipped.into_iter().for_each(|cause| self.undo(cause));
+                Ok(delivery)
+            }
+            Ok(Received::Asynchronous | Received::Partial | Received::Complete(_) | Received::Ready(_)) => {
+                Err(self.distrust("ErrorResponse".to_owned()))
+            }
+            Err(unexpected) => Err(self.distrust(unexpected.to_string())),
+        }
+    }
+
+    /// The server ends the connection by itself (shutdown, time-out, termination): the client is told.
+    fn on_unasked_error(&mut self, fields: Fields<'_>) -> Result<Delivery, Ended> {
+        if !fields.is_fatal() {
+            return Err(self.distrust("an ErrorResponse that answers nothing".to_owned()));
+        }
+        if let Some(lease) = self.lease.as_mut() {
+            lease.set_doubt(DiscardReason::ServerGone);
+        }
+        self.server_said_goodbye = true;
+        Ok(Delivery::Forward)
+    }
+
+    fn on_query_error(&mut self, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
+        self.note_goodbye(fields);
+        let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
+        let sqlstate = fields.sqlstate();
+        match lease.front_mut() {
+            Some(Cause::Refused(refused)) if sqlstate == Some(refused.expected) => {
+                let fault = refused.fault.clone();
+                backend::put_error(&mut self.client_out, &fault);
+                Ok(Delivery::Swallow)
+            }
+            Some(Cause::Prefixed { scopes, prefix_chars }) => {
+                let (is_own, shift) = (*scopes > 0, *prefix_chars);
+                if is_own {
+                    return self.on_scope_error(body, fields);
+                }
+                Ok(self.put_moved(body, |position| position.checked_sub(shift).filter(|moved| *moved > 0)))
+            }
+            Some(Cause::Plan(plan)) => {
+                if let Some(fault) = plan.refusal().filter(|_| sqlstate.map(|s| s.0) == Some(query::MUST_FAIL_SQLSTATE)) {
+                    let fault = fault.clone();
+                    backend::put_error(&mut self.client_out, &fault);
+                    return Ok(Delivery::Swallow);
+                }
+                if plan.is_own_step() {
+                    return self.on_scope_error(body, fields);
+                }
+                let out = &mut self.client_out;
+                put_with_position(out, body, |position| plan.original_position(position));
+                Ok(Delivery::Swallow)
+            }
+            Some(_) => Ok(Delivery::Forward),
+            None => Err(Ended),
+        }
+    }
+
+    fn put_moved(&mut self, body: &[u8], map: impl Fn(u32) -> Option<u32>) -> Delivery {
+        if Fields::new(body).find(b'P').is_none() {
+            return Delivery::Forward;
+        }
+        put_with_position(&mut self.client_out, body, map);
+        Delivery::Swallow
+    }
+
+    fn on_extended_error(&mut self, cause: &Cause, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
+        self.note_goodbye(fields);
+        match cause {
+            Cause::Refused(refused) if fields.sqlstate() == Some(refused.expected) => {
+                backend::put_error(&mut self.client_out, &refused.fault);
+                Ok(Delivery::Swallow)
+            }
+            Cause::Scope(_) => self.on_scope_error(body, fields),
+            Cause::Replay(_) => Err(self.on_replay_error(fields)),
+            Cause::Named(name) if fields.sqlstate().is_some_and(|state| &state.0 == b"26000") => {
+                backend::put_error(&mut self.client_out, &super::release::unknown_statement(name));
+                Ok(Delivery::Swallow)
+            }
+            Cause::Client
+            | Cause::Named(_)
+            | Cause::Parse(_)
+            | Cause::ParseKnown(_)
+            | Cause::Execute { .. }
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_)
+            | Cause::Refused(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::Recovery => Ok(Delivery::Forward),
+        }
+    }
+
+    /// The injection failed. A cancel or time-out meant the client's statement and came early; in a failed
+    /// block the statement would have failed the same way; anything else means that the scope is in doubt.
+    fn on_scope_error(&mut self, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
+        let is_clients = fields.sqlstate().is_some_and(|state| matches!(&state.0, b"57014" | b"25P02"));
+        if is_clients || fields.is_fatal() {
+            put_with_position(&mut self.client_out, body, |_| None);
+            return Ok(Delivery::Swallow);
+        }
+        let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
+        let fault = Fault::of(Code::ScopeFailed).with_detail(format!("The server said: {said}"));
+        self.flush_run_and_end(fault, DiscardReason::ScopeUnconfirmed);
+        Err(Ended)
+    }
+
+    /// The client's settings cannot be put on a server: most often a startup parameter that is no value.
+    fn on_replay_error(&mut self, fields: Fields<'_>) -> Ended {
+        let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
+        let fault = Fault::of(Code::SettingsFailed).with_detail(format!("The server said: {said}"));
+        self.flush_run_and_end(fault, DiscardReason::NotQuiet);
+        Ended
+    }
+
+    fn note_goodbye(&mut self, fields: Fields<'_>) {
+        if fields.is_fatal() {
+            self.server_said_goodbye = true;
+            if let Some(lease) = self.lease.as_mut() {
+                lease.set_doubt(DiscardReason::ServerGone);
+            }
+        }
+    }
+
+    /// What a message changed in advance and was not done.
+    pub(super) fn undo(&mut self, cause: Cause) {
+        let Some(lease) = self.lease.as_mut() else { return };
+        let statements = &mut lease.server_mut().statements;
+        match cause {
+            Cause::Parse(note) => {
+                let ParseNote { name, serial, placed } = *note;
+                match placed {
+                    Some((key, number)) => statements.forget(&key, number),
+                    None => statements.set_unnamed(None),
+                }
+                self.statements.forget(&name, serial);
+            }
+            Cause::ParseKnown(note) => self.statements.forget(&note.name, note.serial),
+            Cause::Reprepare(key, number) => statements.forget(&key, number),
+            Cause::ReprepareUnnamed => statements.set_unnamed(None),
+            Cause::Evict(number) => statements.note_unclosed(number),
+            Cause::Client
+            | Cause::Named(_)
+            | Cause::Execute { .. }
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_)
+            | Cause::Refused(_)
+            | Cause::Scope(_)
+            | Cause::Replay(_)
+            | Cause::Recovery => {}
+        }
+    }
+
+    /// Between bursts of replies: a COPY that is over, a server that has come to rest.
+    fn after_replies(&mut self) {
+        let Some(lease) = &self.lease else { return };
+        if self.copy != CopyIn::None && !lease.replies().owes_statement() {
+            self.copy = CopyIn::None;
+        }
+        let may_check_in = lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None;
+        #[cfg(feature = "mutants")]
+        let may_check_in = may_check_in || self.mutant_checks_in_early();
+        if may_check_in && self.server_passing == Passing::Nothing {
+            self.check_in();
+        }
+    }
+}
+
+/// Messages whose body is never looked at and may be long.
+const fn is_bulk(tag: u8) -> bool {
+    matches!(tag, b'D' | b'd' | b'T' | b't')
+}
+
+/// An ErrorResponse with its position mapped, or without one.
+fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
+    put_message(out, b'E', |out| {
+        for (kind, value) in Fields::new(body).iter() {
+            let mapped;
+            let value = if kind == b'P' {
+                let position = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+                let Some(position) = position.and_then(&map) else { continue };
+                mapped = position.to_string();
+                mapped.as_bytes()
+            } else {
+                value
+            };
+            out.put_u8(kind);
+            out.put_slice(value);
+            out.put_u8(0);
+        }
+        out.put_u8(0);
+    });
+}

@@ -1,0 +1,513 @@
+//! The client's messages: framing, waiting, the simple protocol, COPY data, refusals.
+//!
+//! A message is taken when all of it is there, except bulk (Bind, CopyData), which is forwarded as it
+//! comes, and texts too long to be inspected, which are dropped as they come.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::cause::{Cause, Refused};
+use super::query::{self, Circumstances, Sending};
+use super::release;
+use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
+use crate::fault::{Code, Fault, Severity, SqlState};
+use crate::guard::{Facts, Inspected};
+use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
+use crate::session::settings::Change;
+use crate::upstream::Expect;
+use crate::wire::frame::{HEAD_BYTES, Head};
+use crate::wire::limits::{MESSAGE_BYTES_MAX, NAME_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
+use crate::wire::{TransactionStatus, backend, frontend};
+
+/// A Bind up to this long is awaited whole, so that a slow client does not hold a server meanwhile.
+const BIND_WHOLE_BYTES_MAX: usize = 64 * 1024;
+
+/// Parameter types and names beside the text of the longest Parse that is inspected.
+const PARSE_EXTRA_BYTES_MAX: usize = 4 * 65_536 + NAME_BYTES_MAX + 16;
+
+/// Text that no version of PostgreSQL parses: what is refused is replaced by it.
+const NOT_SQL: &[u8] = b"tenantgate: refused";
+
+/// A statement that no server has.
+const NO_STATEMENT: &[u8] = b"tg_none";
+
+/// What a message type is to the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Query,
+    Parse,
+    Bind,
+    Describe,
+    Execute,
+    Close,
+    Sync,
+    Flush,
+    Terminate,
+    FunctionCall,
+    CopyData,
+    CopyDone,
+    CopyFail,
+}
+
+impl Kind {
+    fn of(tag: u8) -> Option<Self> {
+        Some(match tag {
+            b'Q' => Kind::Query,
+            b'P' => Kind::Parse,
+            b'B' => Kind::Bind,
+            b'D' => Kind::Describe,
+            b'E' => Kind::Execute,
+            b'C' => Kind::Close,
+            b'S' => Kind::Sync,
+            b'H' => Kind::Flush,
+            b'X' => Kind::Terminate,
+            b'F' => Kind::FunctionCall,
+            b'd' => Kind::CopyData,
+            b'c' => Kind::CopyDone,
+            b'f' => Kind::CopyFail,
+            _ => return None,
+        })
+    }
+
+    /// PostgreSQL's own bounds by type.
+    const fn body_bytes_max(self) -> usize {
+        match self {
+            Kind::Query | Kind::Parse | Kind::Bind | Kind::FunctionCall | Kind::CopyData => MESSAGE_BYTES_MAX,
+            Kind::Describe
+            | Kind::Execute
+            | Kind::Close
+            | Kind::Sync
+            | Kind::Flush
+            | Kind::Terminate
+            | Kind::CopyDone
+            | Kind::CopyFail => SMALL_MESSAGE_BYTES_MAX,
+        }
+    }
+}
+
+impl Session {
+    /// Takes the message at the front of `rest`; gives the bytes used, or `None` if it has to wait.
+    pub(super) fn take_message(&mut self, rest: &[u8]) -> Option<usize> {
+        if let Some(used) = self.pass_on(rest) {
+            return Some(used);
+        }
+        let head = match Head::read(rest) {
+            Ok(head) => head?,
+            Err(fault) => return self.violate(fault.to_string()),
+        };
+        let Some(kind) = Kind::of(head.tag) else {
+            return self.violate(format!("message type {:#04x} is not a client's", head.tag));
+        };
+        if head.body_bytes > kind.body_bytes_max() {
+            return self.violate(format!("message type {:?} of {} bytes", char::from(head.tag), head.body_bytes));
+        }
+        if self.is_ignoring() && !matches!(kind, Kind::Sync | Kind::Terminate) {
+            self.client_passing = Passing::Drop(head.frame_bytes());
+            return self.pass_on(rest);
+        }
+        if self.must_wait(kind) {
+            return None;
+        }
+        self.take_kind(kind, head, rest)
+    }
+
+    /// Goes on with a message whose end has not come.
+    fn pass_on(&mut self, rest: &[u8]) -> Option<usize> {
+        let (left, is_forwarded) = match self.client_passing {
+            Passing::Nothing => return None,
+            Passing::Forward(left) => (left, true),
+            Passing::Drop(left) => (left, false),
+        };
+        let part = rest.get(..left).unwrap_or(rest);
+        if is_forwarded && let Some(lease) = self.lease.as_mut() {
+            lease.send_unanswered(ScopedFrame::unscoped(NeedsNoScope::Continuation, [part, b"", b""], None));
+        }
+        self.client_passing = match left.saturating_sub(part.len()) {
+            0 => Passing::Nothing,
+            left if is_forwarded => Passing::Forward(left),
+            left => Passing::Drop(left),
+        };
+        Some(part.len())
+    }
+
+    /// Whether everything up to the next Sync is ignored, here or by the server.
+    fn is_ignoring(&self) -> bool {
+        self.phase == Phase::Skipping || self.lease.as_ref().is_some_and(|lease| lease.replies().is_skipping())
+    }
+
+    /// Whether a message of this kind has to wait for answers.
+    fn must_wait(&self, kind: Kind) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let replies = lease.replies();
+        let is_copy_unknown = self.copy == CopyIn::Awaited && !matches!(kind, Kind::Sync | Kind::Flush);
+        // The state after transaction control decides what may be sent, so a new segment waits for it.
+        let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty();
+        let is_leaving = kind == Kind::Terminate && !replies.is_empty();
+        self.is_replaying && self.control_in_flight || is_copy_unknown || is_state_unknown || is_leaving
+    }
+
+    fn take_kind(&mut self, kind: Kind, head: Head, rest: &[u8]) -> Option<usize> {
+        match kind {
+            Kind::Bind => return self.take_bind(head, rest),
+            Kind::CopyData => return self.take_copy_data(head, rest),
+            Kind::Query if head.body_bytes > self.rules.text_bytes_max.saturating_add(1) => {
+                return self.drop_long_text(head, rest, Session::refuse_query);
+            }
+            Kind::Parse if head.body_bytes > self.rules.text_bytes_max.saturating_add(PARSE_EXTRA_BYTES_MAX) => {
+                return self.drop_long_text(head, rest, Session::refuse_parse);
+            }
+            Kind::FunctionCall => return self.drop_long_text(head, rest, |session, _| session.refuse_function_call()),
+            Kind::Query
+            | Kind::Parse
+            | Kind::Describe
+            | Kind::Execute
+            | Kind::Close
+            | Kind::Sync
+            | Kind::Flush
+            | Kind::Terminate
+            | Kind::CopyDone
+            | Kind::CopyFail => {}
+        }
+        let body = rest.get(HEAD_BYTES..head.frame_bytes())?;
+        let frame = rest.get(..head.frame_bytes())?;
+        if self.copy == CopyIn::Active
+            && !matches!(kind, Kind::CopyDone | Kind::CopyFail | Kind::Sync | Kind::Flush | Kind::Terminate)
+        {
+            return self.violate("a message other than COPY data during COPY FROM STDIN".to_owned());
+        }
+        let is_taken = self.take_whole(kind, frame, body)?;
+        is_taken.then_some(frame.len())
+    }
+
+    /// A message that is all there. `Some(false)`: it has to wait. `None`: the session ended.
+    fn take_whole(&mut self, kind: Kind, frame: &[u8], body: &[u8]) -> Option<bool> {
+        match kind {
+            Kind::Query => self.on_query(frame, body),
+            Kind::Parse => self.on_parse(frame, body),
+            Kind::Describe => self.on_describe(frame, body),
+            Kind::Execute => self.on_execute(frame, body),
+            Kind::Close => self.on_close(frame, body),
+            Kind::Sync => Some(self.on_sync(frame)),
+            Kind::Flush => Some(self.on_flush()),
+            Kind::Terminate => {
+                self.leave(CloseReason::Terminated);
+                None
+            }
+            Kind::CopyDone | Kind::CopyFail => Some(self.on_copy_end(frame)),
+            Kind::Bind | Kind::CopyData | Kind::FunctionCall => None,
+        }
+    }
+
+    /// A text too long to be inspected: refused at its head, dropped as it comes.
+    fn drop_long_text(&mut self, head: Head, rest: &[u8], refuse: fn(&mut Self, Fault) -> bool) -> Option<usize> {
+        if !refuse(self, Fault::of(Code::TextTooLong)) {
+            return None;
+        }
+        if matches!(self.phase, Phase::Closed) {
+            return None;
+        }
+        self.client_passing = Passing::Drop(head.frame_bytes());
+        self.pass_on(rest)
+    }
+
+    /// The client broke the protocol: one FATAL, and the server is discarded.
+    pub(super) fn violate(&mut self, detail: String) -> Option<usize> {
+        let fault = Fault::of(Code::ProtocolViolation).with_detail(detail);
+        self.end_with(fault, DiscardReason::ClientLeft, CloseReason::ClientViolation);
+        None
+    }
+
+    /// Facts about a text, or `None` while they have to be waited for.
+    pub(super) fn inspect(&mut self, sql: &[u8]) -> Option<Inspected> {
+        if let Some(inspected) = self.inspected.take() {
+            return Some(inspected);
+        }
+        if let Some(inspected) = self.rules.facts.lookup(sql) {
+            return Some(inspected);
+        }
+        self.waiting = Waiting::Inspection;
+        self.effects.push_back(Effect::Inspect(Bytes::copy_from_slice(sql)));
+        None
+    }
+
+    /// Makes sure that a server is leased; `false` while one has to be waited for.
+    pub(super) fn ensure_lease(&mut self) -> bool {
+        if self.lease.is_some() {
+            return true;
+        }
+        self.waiting = Waiting::Lease;
+        self.effects.push_back(Effect::Lease);
+        false
+    }
+
+    fn on_query(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
+        let sql = match frontend::read_query(body) {
+            Ok(sql) => sql,
+            Err(fault) => return self.violate(fault.to_string()).map(|_| true),
+        };
+        let Some(inspected) = self.inspect(sql) else { return Some(false) };
+        let judged = match &inspected {
+            Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
+            Err(fault) => Err(fault.to_fault()),
+        };
+        let taken = match (judged, std::str::from_utf8(sql)) {
+            (Ok(facts), Ok(text)) => self.send_query(frame, text, &facts),
+            (Err(fault), _) => self.refuse_query(fault),
+            (Ok(_), Err(_)) => self.refuse_query(Fault::of(Code::NotUtf8)),
+        };
+        if !taken {
+            // The facts are wanted again when the server has come.
+            self.inspected = Some(inspected);
+        }
+        Some(taken)
+    }
+
+    /// Sends an allowed Query; `false` while a server has to be waited for.
+    fn send_query(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>) -> bool {
+        if self.lease.is_none() && release::is_release(facts) {
+            self.answer_release(facts);
+            return true;
+        }
+        if !self.ensure_lease() {
+            return false;
+        }
+        self.statements.remove(b"");
+        self.portals.remove_unnamed();
+        let Some(mut lease) = self.lease.take() else { return false };
+        lease.server_mut().statements.set_unnamed(None);
+        let is_open = lease.replies().is_open();
+        if is_open && lease.scope().predicted() == TransactionStatus::Idle {
+            lease.set_doubt(DiscardReason::QueryBehindExecute);
+        }
+        let circumstances = Circumstances {
+            policy: &self.rules.policy,
+            injection: &self.rules.injection,
+            settings: &self.settings,
+            statements: &self.statements,
+            is_segment_open: is_open,
+        };
+        let mut scope = *lease.scope();
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::NoInjection) {
+            scope.on_injected();
+        }
+        let sending = query::plan(text, facts, &mut scope, circumstances);
+        if let Sending::Refuse(fault) = sending {
+            self.lease = Some(lease);
+            return self.refuse_query(*fault);
+        }
+        *lease.scope_mut() = scope;
+        let skipped = match sending {
+            Sending::Plain => lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Client),
+            Sending::Single => lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Single(Arc::clone(facts))),
+            Sending::Prefixed => {
+                let prefix = self.rules.injection.set_local().as_bytes();
+                let scopes = u16::try_from(self.rules.injection.set_local_statements()).unwrap_or(u16::MAX);
+                let cause = Cause::Prefixed { scopes, prefix_chars: self.prefix_chars };
+                send_text(&mut lease, prefix, text.as_bytes(), cause)
+            }
+            Sending::Rewritten(plan, sent) => send_text(&mut lease, &sent, b"", Cause::Plan(plan)),
+            Sending::Refuse(_) => None,
+        };
+        drop(skipped);
+        self.lease = Some(lease);
+        self.control_in_flight |= facts.statements.iter().any(|statement| query::has_effect(&statement.control));
+        if facts.statements.iter().any(|statement| statement.copy_in) {
+            self.copy = CopyIn::Awaited;
+        }
+        true
+    }
+
+    /// Answers what pools send on release, from the client's own state.
+    fn answer_release(&mut self, facts: &Facts) {
+        self.statements.remove(b"");
+        for statement in &facts.statements {
+            release::put_answer(&mut self.client_out, &statement.control, &self.settings);
+            self.apply_release(&statement.control, false);
+        }
+        self.settings.commit_alone();
+        backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
+    }
+
+    /// What a release statement does to the client's state. `is_lagging`: the server did not see it.
+    pub(super) fn apply_release(&mut self, control: &crate::guard::Control, is_lagging: bool) {
+        use crate::guard::Control;
+        match control {
+            Control::DiscardAll => {
+                self.statements.clear_named();
+                self.settings.record(Change::ResetAll, is_lagging);
+            }
+            Control::ResetAll => self.settings.record(Change::ResetAll, is_lagging),
+            Control::DeallocateAll => self.statements.clear_named(),
+            Control::Deallocate(name) => {
+                self.statements.remove(name.as_bytes());
+            }
+            Control::DiscardPlans
+            | Control::DiscardSequences
+            | Control::DiscardTemp
+            | Control::UnlistenAll
+            | Control::Unlisten(_)
+            | Control::CloseAll
+            | Control::AdvisoryUnlockAll
+            | Control::None
+            | Control::Begin
+            | Control::SetTransaction
+            | Control::Commit { .. }
+            | Control::Rollback { .. }
+            | Control::Savepoint(_)
+            | Control::Release(_)
+            | Control::RollbackTo(_)
+            | Control::Set { .. }
+            | Control::SetCharacteristics(_)
+            | Control::Reset { .. }
+            | Control::CloseCursor(_)
+            | Control::Show(_) => {}
+        }
+    }
+
+    /// Refuses a Query: at once where no server is leased, else by a Query that the server must refuse.
+    pub(super) fn refuse_query(&mut self, fault: Fault) -> bool {
+        self.note_refusal(&fault);
+        if fault.severity == Severity::Fatal {
+            self.end_with(fault, DiscardReason::ClientLeft, CloseReason::Limit);
+            return true;
+        }
+        self.statements.remove(b"");
+        self.portals.remove_unnamed();
+        let Some(lease) = self.lease.as_mut() else {
+            backend::put_error(&mut self.client_out, &fault);
+            backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
+            return true;
+        };
+        lease.server_mut().statements.set_unnamed(None);
+        lease.scope_mut().on_segment_end();
+        let refused = Refused { fault, expected: SqlState(*b"42601") };
+        drop(send_text(lease, NOT_SQL, b"", Cause::Refused(Box::new(refused))));
+        true
+    }
+
+    /// Refuses a Parse by one that the server must refuse.
+    pub(super) fn refuse_parse(&mut self, fault: Fault) -> bool {
+        let mut bytes = bytes::BytesMut::new();
+        frontend::put_parse(&mut bytes, NO_STATEMENT, NOT_SQL, &[]);
+        self.refuse_extended(fault, &bytes, Expect::Parse, *b"42601")
+    }
+
+    /// Refuses a Bind, Describe or Execute by a Bind of a statement that no server has.
+    pub(super) fn refuse_bind(&mut self, fault: Fault) -> bool {
+        let mut bytes = bytes::BytesMut::new();
+        frontend::put_bind_text(&mut bytes, b"", NO_STATEMENT, &[]);
+        self.refuse_extended(fault, &bytes, Expect::Bind, *b"26000")
+    }
+
+    fn refuse_extended(&mut self, fault: Fault, bytes: &[u8], expect: Expect, expected: [u8; 5]) -> bool {
+        self.note_refusal(&fault);
+        if fault.severity == Severity::Fatal {
+            self.end_with(fault, DiscardReason::ClientLeft, CloseReason::Limit);
+            return true;
+        }
+        let Some(lease) = self.lease.as_mut() else {
+            backend::put_error(&mut self.client_out, &fault);
+            self.phase = Phase::Skipping;
+            return true;
+        };
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Refusal, [bytes, b"", b""], Some(expect));
+        let refused = Refused { fault, expected: SqlState(expected) };
+        drop(lease.send(frame, Cause::Refused(Box::new(refused))));
+        true
+    }
+
+    /// FunctionCall runs a function by its number, past every inspection.
+    fn refuse_function_call(&mut self) -> bool {
+        let is_open = self.lease.as_ref().is_some_and(|lease| lease.replies().is_open());
+        let fault = Fault::of(Code::FunctionCallRefused);
+        if is_open {
+            self.end_with(fault, DiscardReason::ClientLeft, CloseReason::ClientViolation);
+            return true;
+        }
+        self.refuse_query(fault)
+    }
+
+    pub(super) fn note_refusal(&mut self, fault: &Fault) {
+        if let Some(code) = fault.code {
+            self.effects.push_back(Effect::Refused(code));
+        }
+    }
+
+    /// No server could be leased for the message at the front: it is answered by the error.
+    pub(super) fn refuse_waiting_message(&mut self, fault: Fault) {
+        let Ok(Some(head)) = Head::read(&self.client_in) else { return };
+        self.inspected = None;
+        self.note_refusal(&fault);
+        backend::put_error(&mut self.client_out, &fault);
+        if head.tag == b'Q' {
+            backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
+        } else {
+            self.phase = Phase::Skipping;
+        }
+        self.client_passing = Passing::Drop(head.frame_bytes());
+    }
+
+    fn on_sync(&mut self, frame: &[u8]) -> bool {
+        let Some(lease) = self.lease.as_mut() else {
+            self.phase = Phase::Ready;
+            backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
+            self.end_if_draining();
+            return true;
+        };
+        if self.copy == CopyIn::Active {
+            // In copy-in the server ignores Sync, and owes no answer for it.
+            return true;
+        }
+        let frame = ScopedFrame::unscoped(NeedsNoScope::SegmentEnd, [frame, b"", b""], Some(Expect::Sync));
+        drop(lease.send(frame, Cause::Client));
+        lease.scope_mut().on_segment_end();
+        if lease.scope().predicted() == TransactionStatus::Idle {
+            self.portals.clear();
+        }
+        true
+    }
+
+    fn on_flush(&mut self) -> bool {
+        if let Some(lease) = self.lease.as_mut().filter(|_| self.copy != CopyIn::Active) {
+            lease.flush();
+        }
+        true
+    }
+
+    fn take_copy_data(&mut self, head: Head, rest: &[u8]) -> Option<usize> {
+        self.client_passing = match self.copy {
+            CopyIn::Active => Passing::Forward(head.frame_bytes()),
+            // PostgreSQL ignores COPY data outside a COPY: it is what a client still sends after a failure.
+            CopyIn::None => Passing::Drop(head.frame_bytes()),
+            CopyIn::Awaited => return None,
+        };
+        self.pass_on(rest)
+    }
+
+    fn on_copy_end(&mut self, frame: &[u8]) -> bool {
+        let Some(lease) = self.lease.as_mut().filter(|_| self.copy == CopyIn::Active) else { return true };
+        lease.send_unanswered(ScopedFrame::unscoped(NeedsNoScope::CopyData, [frame, b"", b""], None));
+        if lease.replies().front_expects() == Some(Expect::Execute) {
+            // What follows waits for the COPY's answer, which the server would keep until a Sync.
+            lease.flush();
+        }
+        self.copy = CopyIn::Awaited;
+        true
+    }
+}
+
+/// Sends a Query of two stretches of text.
+fn send_text(
+    lease: &mut crate::scope::LeasedServer<Cause>, front: &[u8], text: &[u8], cause: Cause,
+) -> Option<Cause> {
+    let length = front.len().saturating_add(text.len()).saturating_add(5);
+    let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    let [a, b, c, d] = length;
+    let head = [b'Q', a, b, c, d];
+    let mut first = Vec::with_capacity(front.len().saturating_add(HEAD_BYTES));
+    first.extend_from_slice(&head);
+    first.extend_from_slice(front);
+    lease.send(ScopedFrame::self_scoped([&first, text, b"\0"]), cause)
+}

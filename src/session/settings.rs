@@ -1,0 +1,212 @@
+//! A client's session settings: recorded as its statements succeed, undone as its transactions are.
+//!
+//! Owns: three layers (startup parameters, committed, changed in this transaction) and the savepoints
+//! between changes. Does not own: putting them on a server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::upstream::Settings;
+use crate::upstream::settings::{is_parse_time, parse_context};
+
+/// One change made by a statement that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// SET.
+    Set(Box<str>, Box<str>),
+    /// RESET: back to the startup parameter or the server's default.
+    Reset(Box<str>),
+    /// RESET ALL.
+    ResetAll,
+}
+
+#[derive(Debug)]
+struct Journaled {
+    change: Change,
+    /// The server has not made this change: its own settings lag until the next replay.
+    lags: bool,
+}
+
+/// A client's session settings.
+#[derive(Debug)]
+pub struct ClientSettings {
+    base: Settings,
+    committed: Settings,
+    journal: Vec<Journaled>,
+    /// Savepoint names with the journal's length when they were set.
+    savepoints: Vec<(Box<str>, usize)>,
+    context: Arc<str>,
+}
+
+impl ClientSettings {
+    /// From checked startup parameters.
+    #[must_use]
+    pub fn new(base: Settings) -> Self {
+        let context = parse_context(&base);
+        Self { committed: Arc::clone(&base), base, journal: Vec::new(), savepoints: Vec::new(), context }
+    }
+
+    /// What a server must have before this client's next transaction.
+    #[must_use]
+    pub const fn committed(&self) -> &Settings {
+        &self.committed
+    }
+
+    /// The startup parameters' value of a setting: what RESET goes back to.
+    #[must_use]
+    pub fn base(&self, name: &str) -> Option<&str> {
+        self.base.get(name).map(|value| &**value)
+    }
+
+    /// Under which a statement parsed now is the same as others'; `None` while this transaction has
+    /// changed a setting that counts at parse time.
+    #[must_use]
+    pub fn parse_context(&self) -> Option<&Arc<str>> {
+        let is_changed = self.journal.iter().any(|entry| match &entry.change {
+            Change::Set(name, _) | Change::Reset(name) => is_parse_time(name),
+            Change::ResetAll => true,
+        });
+        (!is_changed).then_some(&self.context)
+    }
+
+    /// The statements that make a server go back to the startup parameters in the current transaction.
+    #[must_use]
+    pub fn reset_all_steps(&self) -> Vec<Change> {
+        let mut now = (*self.committed).clone();
+        self.journal.iter().for_each(|entry| apply(&mut now, &self.base, &entry.change));
+        let missing = now.keys().filter(|name| !self.base.contains_key(*name)).cloned().map(Change::Reset);
+        let other = self.base.iter().filter(|(name, value)| now.get(*name) != Some(value));
+        missing.chain(other.map(|(name, value)| Change::Set(name.clone(), value.clone()))).collect()
+    }
+
+    /// A statement that changes settings has succeeded. `lags` says that the server did not see it.
+    pub fn record(&mut self, change: Change, lags: bool) {
+        self.journal.push(Journaled { change, lags });
+    }
+
+    /// SAVEPOINT has succeeded.
+    pub fn savepoint(&mut self, name: &str) {
+        self.savepoints.push((name.into(), self.journal.len()));
+    }
+
+    /// RELEASE has succeeded: the savepoint and those after it are gone, their changes stay.
+    pub fn release(&mut self, name: &str) {
+        if let Some(at) = self.savepoints.iter().rposition(|(known, _)| **known == *name) {
+            self.savepoints.truncate(at);
+        }
+    }
+
+    /// ROLLBACK TO has succeeded: the savepoint stays, what came after it is undone.
+    pub fn rollback_to(&mut self, name: &str) {
+        if let Some(at) = self.savepoints.iter().rposition(|(known, _)| **known == *name) {
+            self.savepoints.truncate(at + 1);
+            if let Some((_, length)) = self.savepoints.last() {
+                self.journal.truncate(*length);
+            }
+        }
+    }
+
+    /// The transaction was committed: its changes are the client's, and the server's but for those that
+    /// lag. Gives the server's settings if anything changed.
+    pub fn commit(&mut self, server: &Settings) -> Option<Settings> {
+        self.savepoints.clear();
+        if self.journal.is_empty() {
+            return None;
+        }
+        let journal = std::mem::take(&mut self.journal);
+        let lags = journal.iter().any(|entry| entry.lags) || *server != self.committed;
+        let mut theirs = (**server).clone();
+        let mut ours = (*self.committed).clone();
+        for entry in &journal {
+            apply(&mut ours, &self.base, &entry.change);
+            if !entry.lags {
+                apply(&mut theirs, &self.base, &entry.change);
+            }
+        }
+        self.committed = Arc::new(ours);
+        self.context = parse_context(&self.committed);
+        Some(if lags { Arc::new(theirs) } else { Arc::clone(&self.committed) })
+    }
+
+    /// The transaction was rolled back.
+    pub fn roll_back(&mut self) {
+        self.savepoints.clear();
+        self.journal.clear();
+    }
+
+    /// RESET ALL or DISCARD ALL outside any transaction.
+    pub fn reset_all(&mut self) {
+        self.roll_back();
+        self.committed = Arc::clone(&self.base);
+        self.context = parse_context(&self.committed);
+    }
+}
+
+fn apply(settings: &mut BTreeMap<Box<str>, Box<str>>, base: &Settings, change: &Change) {
+    match change {
+        Change::Set(name, value) => {
+            settings.insert(name.clone(), value.clone());
+        }
+        Change::Reset(name) => match base.get(name) {
+            Some(value) => {
+                settings.insert(name.clone(), value.clone());
+            }
+            None => {
+                settings.remove(name);
+            }
+        },
+        Change::ResetAll => settings.clone_from(base),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: &str) -> Change {
+        Change::Set(name.into(), value.into())
+    }
+
+    #[test]
+    fn changes_live_and_die_with_their_transaction_and_savepoint() {
+        let mut settings = ClientSettings::new(Settings::default());
+        let server = Settings::default();
+        settings.record(set("a", "1"), false);
+        settings.savepoint("s");
+        settings.record(set("a", "2"), false);
+        settings.rollback_to("s");
+        settings.record(set("b", "3"), false);
+        let server = settings.commit(&server).unwrap();
+        assert!(Arc::ptr_eq(&server, settings.committed()));
+        assert_eq!(server.get("a").map(|v| &**v), Some("1"));
+        assert_eq!(server.get("b").map(|v| &**v), Some("3"));
+        settings.record(set("a", "9"), false);
+        settings.roll_back();
+        assert_eq!(settings.commit(&server), None);
+        assert_eq!(settings.committed().get("a").map(|v| &**v), Some("1"));
+    }
+
+    #[test]
+    fn reset_goes_back_to_the_startup_parameter() {
+        let base: Settings = Arc::new([("tz".into(), "UTC".into())].into());
+        let mut settings = ClientSettings::new(Arc::clone(&base));
+        settings.record(set("tz", "CET"), false);
+        settings.record(set("x", "1"), false);
+        let server = settings.commit(&base).unwrap();
+        assert_eq!(settings.reset_all_steps(), [Change::Reset("x".into()), set("tz", "UTC")]);
+        settings.record(Change::ResetAll, true);
+        let server = settings.commit(&server).unwrap();
+        assert_eq!(settings.committed(), &base);
+        assert_eq!(server.get("tz").map(|v| &**v), Some("CET"));
+    }
+
+    #[test]
+    fn a_parse_time_setting_changed_in_this_transaction_divides_statements() {
+        let mut settings = ClientSettings::new(Settings::default());
+        assert!(settings.parse_context().is_some());
+        settings.record(set("timezone", "CET"), false);
+        assert!(settings.parse_context().is_none());
+        settings.commit(&Settings::default());
+        assert!(settings.parse_context().unwrap().contains("CET"));
+    }
+}

@@ -1,0 +1,188 @@
+//! A client's prepared statements and portals, by its own names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::guard::Facts;
+use crate::upstream::StatementKey;
+
+/// Most named statements of one client: drivers keep hundreds, a leak keeps millions.
+pub const STATEMENTS_MAX: usize = 10_000;
+
+/// Most bytes of statement texts one client may keep.
+pub const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Most named portals of one transaction.
+pub const PORTALS_MAX: usize = 10_000;
+
+/// A statement as its client knows it.
+#[derive(Clone, Debug)]
+pub struct ClientStatement {
+    /// The client's name.
+    pub name: Arc<[u8]>,
+    /// What it is on any server.
+    pub key: Arc<StatementKey>,
+    /// What the guard knows of the client's own text.
+    pub facts: Arc<Facts>,
+    /// Which preparation of the name it is.
+    pub serial: u64,
+    /// The command tag that the client expects where another statement stands in for its own.
+    pub tag: Option<&'static str>,
+    /// Prepared in a segment that is not answered yet.
+    pub is_pending: bool,
+}
+
+/// A client's prepared statements.
+#[derive(Debug, Default)]
+pub struct ClientStatements {
+    unnamed: Option<ClientStatement>,
+    named: HashMap<Arc<[u8]>, ClientStatement, foldhash::fast::RandomState>,
+    bytes: usize,
+    serial: u64,
+}
+
+impl ClientStatements {
+    /// The statement of that name.
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Option<&ClientStatement> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    /// A number for the next preparation.
+    pub fn next_serial(&mut self) -> u64 {
+        self.serial = self.serial.saturating_add(1);
+        self.serial
+    }
+
+    /// Whether one more statement of that many bytes fits.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.named.len() < STATEMENTS_MAX && self.bytes.saturating_add(bytes) <= STATEMENT_BYTES_MAX
+    }
+
+    /// Puts a statement under its name.
+    pub fn insert(&mut self, statement: ClientStatement) {
+        if statement.name.is_empty() {
+            self.unnamed = Some(statement);
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(statement.key.bytes());
+        if let Some(old) = self.named.insert(Arc::clone(&statement.name), statement) {
+            self.bytes = self.bytes.saturating_sub(old.key.bytes());
+        }
+    }
+
+    /// A preparation was answered.
+    pub fn confirm(&mut self, name: &[u8], serial: u64) {
+        let known = if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) };
+        if let Some(statement) = known.filter(|statement| statement.serial == serial) {
+            statement.is_pending = false;
+        }
+    }
+
+    /// A preparation failed or was skipped: the name is free, unless it was prepared again since.
+    pub fn forget(&mut self, name: &[u8], serial: u64) {
+        if self.find(name).is_some_and(|statement| statement.serial == serial) {
+            self.remove(name);
+        }
+    }
+
+    /// Close or DEALLOCATE: whether there was such a statement.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        if name.is_empty() {
+            return self.unnamed.take().is_some();
+        }
+        match self.named.remove(name) {
+            Some(old) => {
+                self.bytes = self.bytes.saturating_sub(old.key.bytes());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// DEALLOCATE ALL or DISCARD ALL: PostgreSQL drops the named ones; the unnamed statement stays.
+    pub fn clear_named(&mut self) {
+        self.named = HashMap::default();
+        self.bytes = 0;
+    }
+
+    /// How many named statements there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    /// Whether there is no named statement.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+}
+
+/// A bound portal.
+#[derive(Clone, Debug)]
+pub struct Portal {
+    /// What the guard knows of its statement.
+    pub facts: Arc<Facts>,
+    /// As in [`ClientStatement::tag`].
+    pub tag: Option<&'static str>,
+}
+
+/// The portals a client has bound in its current transaction.
+#[derive(Debug, Default)]
+pub struct Portals {
+    unnamed: Option<Portal>,
+    named: HashMap<Box<[u8]>, Portal, foldhash::fast::RandomState>,
+}
+
+impl Portals {
+    /// The portal of that name.
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Option<&Portal> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    /// Whether the unnamed portal exists.
+    #[must_use]
+    pub const fn has_unnamed(&self) -> bool {
+        self.unnamed.is_some()
+    }
+
+    /// Whether one more named portal fits.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.named.len() < PORTALS_MAX
+    }
+
+    /// Bind.
+    pub fn insert(&mut self, name: &[u8], portal: Portal) {
+        if name.is_empty() {
+            self.unnamed = Some(portal);
+        } else {
+            self.named.insert(name.into(), portal);
+        }
+    }
+
+    /// Close.
+    pub fn remove(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed = None;
+        } else {
+            self.named.remove(name);
+        }
+    }
+
+    /// A simple Query destroys the unnamed portal.
+    pub fn remove_unnamed(&mut self) {
+        self.unnamed = None;
+    }
+
+    /// The transaction ended.
+    pub fn clear(&mut self) {
+        self.unnamed = None;
+        if !self.named.is_empty() {
+            self.named = HashMap::default();
+        }
+    }
+}
