@@ -1,1 +1,36 @@
-//! (being built)
+//! The guard: SQL text → facts about every statement in it → verdict under a login's policy.
+//!
+//! ```text
+//! text ── FactsCache::lookup ──────────────────────────────► Facts ── Policy::judge ──► Ok | Fault
+//!   └─ (cold) driver::parser thread ── inspect ── insert ──────┘
+//! ```
+//!
+//! Facts depend on the text alone and are cached for everybody; the login's [`Policy`] is applied to them at
+//! every Parse, Bind and Query. It is an allow-list: statement kinds, nodes, `pg_catalog` functions and system
+//! relations that are not in a table are refused. The parser is PostgreSQL's own, and it reads a text as a
+//! server does whose `standard_conforming_strings` is on and whose `client_encoding` is UTF8; both are
+//! pinned elsewhere.
+//!
+//! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
+
+mod cache;
+mod facts;
+mod functions;
+mod nodes;
+mod parser;
+mod policy;
+mod relations;
+mod settings;
+mod statement;
+mod text;
+mod walk;
+
+pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
+pub use facts::{
+    Access, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue, Statement, StatementClass,
+};
+pub use functions::FunctionClass;
+pub use policy::{AllowedSetting, Policy, PolicySettings};
+pub use relations::RelationClass;
+pub use statement::inspect;
+pub use text::{InspectFault, Inspected, Limits};

@@ -14,6 +14,8 @@ pub enum NeedsNoScope {
     Statement,
     /// COPY data of a statement that was sent with its tenant.
     CopyData,
+    /// The rest of a message whose front was sent.
+    Continuation,
     /// A replacement that the server must refuse.
     Refusal,
     /// The proxy's own: settings replay, roll-back of a client that left.

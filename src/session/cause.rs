@@ -17,7 +17,7 @@ pub enum Cause {
     /// The client's Parse; on failure the name is free again.
     Parse(Box<ParseNote>),
     /// Close of nothing in place of a Parse whose statement the server already has: `3` becomes `1`.
-    ParseKnown,
+    ParseKnown(Box<ParseNote>),
     /// The client's Execute of a statement that does something to transaction or session state.
     Execute {
         /// Whose only statement it is.
@@ -69,7 +69,7 @@ impl Cause {
             Cause::Client
             | Cause::Named(_)
             | Cause::Parse(_)
-            | Cause::ParseKnown
+            | Cause::ParseKnown(_)
             | Cause::Execute { .. }
             | Cause::Single(_)
             | Cause::Refused(_) => false,

@@ -41,7 +41,7 @@ impl Session {
         let Some(inspected) = self.inspect(parse.sql) else { return Some(false) };
         let judged = match &inspected {
             Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
-            Err(fault) => Err(fault.to_fault()),
+            Err(fault) => Err((**fault).clone()),
         };
         let facts = match judged {
             Ok(facts) => facts,
@@ -385,7 +385,7 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
     let is_sure = match lease.scope().predicted() {
         TransactionStatus::Idle => true,
         // An error that is still on its way would make the server refuse this Parse.
-        TransactionStatus::InBlock => lease.replies().is_empty() || lease.replies().is_open(),
+        TransactionStatus::InBlock => !lease.replies().owes_ready(),
         TransactionStatus::Failed => false,
     };
     let known = lease.server_mut().statements.find(&statement.key);

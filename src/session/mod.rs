@@ -142,6 +142,12 @@ pub struct Session {
     client_out: BytesMut,
     server_in: BytesMut,
     server_passing: Passing,
+    /// Where in `client_out` the current burst of replies has got to.
+    written: usize,
+    /// The server has said that it ends the connection.
+    server_said_goodbye: bool,
+    /// The Bind whose front was just taken was sent, not refused.
+    bind_goes_on: bool,
     statements: ClientStatements,
     portals: Portals,
     settings: ClientSettings,
@@ -184,6 +190,9 @@ impl Session {
             client_out,
             server_in: BytesMut::new(),
             server_passing: Passing::Nothing,
+            written: 0,
+            server_said_goodbye: false,
+            bind_goes_on: false,
             statements: ClientStatements::default(),
             portals: Portals::default(),
             settings: ClientSettings::new(base),
@@ -339,6 +348,9 @@ impl Session {
         }
         match self.phase {
             Phase::Leaving(reason) => self.close(DiscardReason::ServerGone, reason),
+            Phase::Ready | Phase::Skipping if self.server_said_goodbye => {
+                self.close(DiscardReason::ServerGone, CloseReason::ServerFailed);
+            }
             Phase::Ready | Phase::Skipping => {
                 let fault = Fault::of(Code::ServerLost);
                 self.end_with(fault, DiscardReason::ServerGone, CloseReason::ServerFailed);

@@ -177,7 +177,7 @@ pub fn plan(sql: &str, facts: &Arc<Facts>, scope: &mut TransactionScope, with: C
 }
 
 /// Parses everywhere and fails in analysis, on every version: nobody can create this type.
-const MUST_FAIL: &str = "SELECT NULL::pg_catalog.\"tenantgate: refused\"";
+pub const MUST_FAIL: &str = "SELECT NULL::pg_catalog.\"tenantgate: refused\"";
 
 /// The SQLSTATE with which [`MUST_FAIL`] fails: undefined_object.
 pub const MUST_FAIL_SQLSTATE: [u8; 5] = *b"42704";

@@ -47,6 +47,10 @@ impl Session {
                 self.server_in = input;
             }
         }
+        // A part of a message that waits for its end is not to be lost with the lease.
+        if self.server_in.is_empty() {
+            self.after_replies();
+        }
         if matches!(self.phase, Phase::Leaving(_)) {
             self.client_out = BytesMut::new();
             self.bring_to_rest();
@@ -57,6 +61,7 @@ impl Session {
     /// Takes whole messages (and parts of bulk) from the front of `input`; gives the bytes used.
     fn take_replies(&mut self, input: &[u8]) -> usize {
         let mut used = 0;
+        self.written = self.client_out.len();
         // The forwarded messages in front of `used` that have not been copied yet.
         let mut run = 0;
         while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
@@ -73,12 +78,13 @@ impl Session {
                     run = used;
                 }
                 Ok(None) => break,
-                Err(Ended) => return used,
+                Err(Ended) => {
+                    self.insert_run(input.get(run..at).unwrap_or_default());
+                    return used;
+                }
             }
         }
         self.client_out.extend_from_slice(input.get(run..used).unwrap_or_default());
-        self.written = self.client_out.len();
-        self.after_replies();
         used
     }
 

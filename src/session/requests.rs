@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::cause::{Cause, Refused};
 use super::query::{self, Circumstances, Sending};
+use super::extended::NO_STATEMENT;
 use super::release;
 use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, Severity, SqlState};
@@ -21,16 +22,13 @@ use crate::wire::limits::{MESSAGE_BYTES_MAX, NAME_BYTES_MAX, SMALL_MESSAGE_BYTES
 use crate::wire::{TransactionStatus, backend, frontend};
 
 /// A Bind up to this long is awaited whole, so that a slow client does not hold a server meanwhile.
-const BIND_WHOLE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const BIND_WHOLE_BYTES_MAX: usize = 64 * 1024;
 
 /// Parameter types and names beside the text of the longest Parse that is inspected.
 const PARSE_EXTRA_BYTES_MAX: usize = 4 * 65_536 + NAME_BYTES_MAX + 16;
 
 /// Text that no version of PostgreSQL parses: what is refused is replaced by it.
 const NOT_SQL: &[u8] = b"tenantgate: refused";
-
-/// A statement that no server has.
-const NO_STATEMENT: &[u8] = b"tg_none";
 
 /// What a message type is to the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +142,7 @@ impl Session {
         // The state after transaction control decides what may be sent, so a new segment waits for it.
         let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty();
         let is_leaving = kind == Kind::Terminate && !replies.is_empty();
-        self.is_replaying && self.control_in_flight || is_copy_unknown || is_state_unknown || is_leaving
+        is_copy_unknown || is_state_unknown || is_leaving
     }
 
     fn take_kind(&mut self, kind: Kind, head: Head, rest: &[u8]) -> Option<usize> {
@@ -157,7 +155,7 @@ impl Session {
             Kind::Parse if head.body_bytes > self.rules.text_bytes_max.saturating_add(PARSE_EXTRA_BYTES_MAX) => {
                 return self.drop_long_text(head, rest, Session::refuse_parse);
             }
-            Kind::FunctionCall => return self.drop_long_text(head, rest, |session, _| session.refuse_function_call()),
+            Kind::FunctionCall => return self.drop_long_text(head, rest, Session::refuse_function_call),
             Kind::Query
             | Kind::Parse
             | Kind::Describe
@@ -249,7 +247,7 @@ impl Session {
         let Some(inspected) = self.inspect(sql) else { return Some(false) };
         let judged = match &inspected {
             Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
-            Err(fault) => Err(fault.to_fault()),
+            Err(fault) => Err((**fault).clone()),
         };
         let taken = match (judged, std::str::from_utf8(sql)) {
             (Ok(facts), Ok(text)) => self.send_query(frame, text, &facts),
@@ -394,6 +392,13 @@ impl Session {
         self.refuse_extended(fault, &bytes, Expect::Parse, *b"42601")
     }
 
+    /// Refuses a Parse by one that fails in analysis, so that a failed block refuses it in PostgreSQL's way.
+    pub(super) fn refuse_parse_in_analysis(&mut self, fault: Fault) -> bool {
+        let mut bytes = bytes::BytesMut::new();
+        frontend::put_parse(&mut bytes, NO_STATEMENT, query::MUST_FAIL.as_bytes(), &[]);
+        self.refuse_extended(fault, &bytes, Expect::Parse, query::MUST_FAIL_SQLSTATE)
+    }
+
     /// Refuses a Bind, Describe or Execute by a Bind of a statement that no server has.
     pub(super) fn refuse_bind(&mut self, fault: Fault) -> bool {
         let mut bytes = bytes::BytesMut::new();
@@ -419,7 +424,7 @@ impl Session {
     }
 
     /// FunctionCall runs a function by its number, past every inspection.
-    fn refuse_function_call(&mut self) -> bool {
+    fn refuse_function_call(&mut self, _too_long: Fault) -> bool {
         let is_open = self.lease.as_ref().is_some_and(|lease| lease.replies().is_open());
         let fault = Fault::of(Code::FunctionCallRefused);
         if is_open {

@@ -128,18 +128,19 @@ impl ClientSettings {
         Some(if lags { Arc::new(theirs) } else { Arc::clone(&self.committed) })
     }
 
+    /// Changes made outside any transaction and without a server are the client's at once.
+    pub fn commit_alone(&mut self) {
+        let server = Arc::clone(&self.committed);
+        // Nobody has these settings yet: the next replay brings them.
+        drop(self.commit(&server));
+    }
+
     /// The transaction was rolled back.
     pub fn roll_back(&mut self) {
         self.savepoints.clear();
         self.journal.clear();
     }
 
-    /// RESET ALL or DISCARD ALL outside any transaction.
-    pub fn reset_all(&mut self) {
-        self.roll_back();
-        self.committed = Arc::clone(&self.base);
-        self.context = parse_context(&self.committed);
-    }
 }
 
 fn apply(settings: &mut BTreeMap<Box<str>, Box<str>>, base: &Settings, change: &Change) {

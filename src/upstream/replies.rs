@@ -127,6 +127,25 @@ impl<C> Replies<C> {
         self.owed.front().map(|owed| &owed.cause)
     }
 
+    /// What the front answer is an answer to.
+    #[must_use]
+    pub fn front_expects(&self) -> Option<Expect> {
+        self.owed.front().map(|owed| owed.expect)
+    }
+
+    /// Whether a ReadyForQuery is among what is owed.
+    #[must_use]
+    pub fn owes_ready(&self) -> bool {
+        self.owed.iter().any(|owed| matches!(owed.expect, Expect::Sync | Expect::Query))
+    }
+
+    /// Whether the last thing asked, but for Syncs behind it, runs a statement that is not answered yet.
+    #[must_use]
+    pub fn owes_statement(&self) -> bool {
+        let last = self.owed.iter().rev().find(|owed| owed.expect != Expect::Sync);
+        last.is_some_and(|owed| matches!(owed.expect, Expect::Execute | Expect::Query))
+    }
+
     /// How many answers are owed.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,0 +1,318 @@
+//! What a text says, before any policy is asked: facts about every statement in it.
+//!
+//! Owns: the vocabulary (`Facts`, `Statement`, `StatementClass`, `Control`, `Demand`, uses of functions
+//! and relations). Does not own: how they are found (`walk`, `statement`) or what is allowed (`policy`).
+//!
+//! Facts depend on the text alone, never on a login, so that one cache serves everybody.
+
+use std::ops::Range;
+
+use super::functions::FunctionClass;
+use super::relations::RelationClass;
+
+/// Everything the guard knows of one text. An empty text has no statements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The statements, in order.
+    pub statements: Box<[Statement]>,
+    /// Bytes these facts occupy, roughly: their weight in a cache.
+    pub bytes: usize,
+}
+
+/// One statement of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// First byte in the text.
+    pub(super) start: u32,
+    /// Where it ends.
+    pub(super) end: End,
+    /// Its kind.
+    pub class: StatementClass,
+    /// Whether the tenant must be on the server before it runs (see [`Policy::needs_scope`](super::Policy::needs_scope),
+    /// which also knows the names of the scope settings).
+    pub needs_scope: bool,
+    /// What it does to the transaction or to the client's state.
+    pub control: Control,
+    /// `COPY … FROM STDIN`: the server answers with CopyInResponse.
+    pub copy_in: bool,
+    /// Functions it calls, each once, in order of first appearance.
+    pub functions: Box<[FunctionUse]>,
+    /// Relations it names, each once per kind of access, in order of first appearance.
+    pub relations: Box<[RelationUse]>,
+    /// What it asks for beyond its class.
+    pub demands: Box<[Demand]>,
+    /// Nothing in it needs a look at names: no demand, plain functions and relations only, no settings.
+    pub(super) is_ordinary: bool,
+}
+
+/// Where a statement ends: facts shared by texts that differ in the length of their literals count from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// At this byte of the text.
+    At(u32),
+    /// So many bytes before the end of the text.
+    Before(u32),
+}
+
+impl Statement {
+    /// The statement's bytes in its text of `text_bytes` bytes: from its first byte (leading blanks and
+    /// comments may be included) up to before its `;`.
+    #[must_use]
+    pub fn range(&self, text_bytes: usize) -> Range<usize> {
+        let end = match self.end {
+            End::At(end) => end as usize,
+            End::Before(rest) => text_bytes.saturating_sub(rest as usize),
+        };
+        let end = end.min(text_bytes);
+        (self.start as usize).min(end)..end
+    }
+
+    /// Whether nothing in it needs a look at names: a plain statement over plain relations.
+    #[must_use]
+    pub const fn is_ordinary(&self) -> bool {
+        self.is_ordinary
+    }
+}
+
+macro_rules! statement_classes {
+    ($( $(#[$doc:meta])* $variant:ident = $name:literal; )*) => {
+        /// The kinds of statements, as metrics and `explain` name them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum StatementClass { $( $(#[$doc])* $variant, )* }
+
+        impl StatementClass {
+            /// Every class.
+            pub const ALL: &'static [StatementClass] = &[ $( StatementClass::$variant, )* ];
+
+            /// The class's name: lower case, words joined by `_`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( StatementClass::$variant => $name, )* }
+            }
+        }
+    };
+}
+
+statement_classes! {
+    /// `SELECT`, `VALUES`, `TABLE`, with or without CTEs.
+    Select = "select";
+    /// `INSERT`.
+    Insert = "insert";
+    /// `UPDATE`.
+    Update = "update";
+    /// `DELETE`.
+    Delete = "delete";
+    /// `MERGE`.
+    Merge = "merge";
+    /// `COPY … FROM STDIN`.
+    CopyIn = "copy_in";
+    /// `COPY … TO STDOUT`.
+    CopyOut = "copy_out";
+    /// `COPY` with a file or a program on the server.
+    CopyServer = "copy_server";
+    /// `DECLARE … CURSOR`.
+    DeclareCursor = "declare_cursor";
+    /// `FETCH` and `MOVE`.
+    Fetch = "fetch";
+    /// `CLOSE`.
+    CloseCursor = "close_cursor";
+    /// `BEGIN`, `COMMIT`, `ROLLBACK`, savepoints, `SET TRANSACTION`.
+    Transaction = "transaction";
+    /// `PREPARE TRANSACTION` and its ends.
+    TwoPhase = "two_phase";
+    /// `SET CONSTRAINTS`.
+    SetConstraints = "set_constraints";
+    /// `SET`, `RESET`, `SET SESSION CHARACTERISTICS`.
+    Setting = "setting";
+    /// `SHOW`.
+    Show = "show";
+    /// `DISCARD`.
+    Discard = "discard";
+    /// `DEALLOCATE`.
+    Deallocate = "deallocate";
+    /// `LISTEN`.
+    Listen = "listen";
+    /// `UNLISTEN`.
+    Unlisten = "unlisten";
+    /// `NOTIFY`.
+    Notify = "notify";
+    /// `SELECT pg_advisory_unlock_all()`, as pools send it on release.
+    AdvisoryUnlockAll = "advisory_unlock_all";
+    /// SQL-level `PREPARE`.
+    Prepare = "prepare";
+    /// SQL-level `EXECUTE`.
+    Execute = "execute";
+    /// `EXPLAIN`.
+    Explain = "explain";
+    /// `LOCK TABLE`.
+    Lock = "lock";
+    /// `TRUNCATE`.
+    Truncate = "truncate";
+    /// `CALL`.
+    Call = "call";
+    /// `DO`.
+    Do = "do";
+    /// `LOAD`.
+    Load = "load";
+    /// `CREATE TABLE … AS`, `SELECT INTO`, `CREATE MATERIALIZED VIEW`.
+    CreateTableAs = "create_table_as";
+    /// `CREATE TEMPORARY TABLE`, `… VIEW`, `… SEQUENCE`.
+    CreateTemporary = "create_temporary";
+    /// Other `CREATE`, `ALTER`, `DROP`, `COMMENT`, `SECURITY LABEL`.
+    Definition = "definition";
+    /// `GRANT`, `REVOKE`, `ALTER DEFAULT PRIVILEGES`, ownership.
+    Privileges = "privileges";
+    /// Roles: `CREATE/ALTER/DROP ROLE`, `REASSIGN OWNED`, `DROP OWNED`.
+    Roles = "roles";
+    /// Row-level security policies.
+    Policies = "policies";
+    /// `VACUUM`, `ANALYZE`, `CLUSTER`, `REINDEX`, `CHECKPOINT`, `REFRESH MATERIALIZED VIEW`.
+    Maintenance = "maintenance";
+    /// Databases, tablespaces, `ALTER SYSTEM`, subscriptions, foreign servers, extensions, languages.
+    Administration = "administration";
+    /// A node that is no statement by itself (only inside PL/pgSQL or after analysis).
+    NotAStatement = "not_a_statement";
+}
+
+/// What a statement does to the transaction or to the client's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Nothing.
+    None,
+    /// `BEGIN`, `START TRANSACTION`.
+    Begin,
+    /// `SET [LOCAL] TRANSACTION …`, or SET of one of `transaction_isolation`, `_read_only`, `_deferrable`.
+    /// Takes no snapshot.
+    SetTransaction,
+    /// `COMMIT`, `END`.
+    Commit {
+        /// `AND CHAIN`.
+        chain: bool,
+    },
+    /// `ROLLBACK`, `ABORT`.
+    Rollback {
+        /// `AND CHAIN`.
+        chain: bool,
+    },
+    /// `SAVEPOINT name`.
+    Savepoint(Box<str>),
+    /// `RELEASE name`.
+    Release(Box<str>),
+    /// `ROLLBACK TO name`.
+    RollbackTo(Box<str>),
+    /// `SET name = value` in any of its forms.
+    Set {
+        /// The setting's name, lower case: `SET TIME ZONE` is `timezone`, `SET NAMES` is `client_encoding`,
+        /// `SET SCHEMA` is `search_path`.
+        name: Box<str>,
+        /// What `set_config(name, value, …)` would take to have the same effect.
+        value: SettingValue,
+        /// `SET LOCAL`.
+        local: bool,
+    },
+    /// `SET SESSION CHARACTERISTICS AS TRANSACTION …` as (`default_transaction_…`, value).
+    SetCharacteristics(Box<[(Box<str>, SettingValue)]>),
+    /// `RESET name` or `SET name TO DEFAULT`.
+    Reset {
+        /// The setting's name, lower case.
+        name: Box<str>,
+        /// `SET LOCAL name TO DEFAULT`.
+        local: bool,
+    },
+    /// `RESET ALL`.
+    ResetAll,
+    /// `DISCARD ALL`.
+    DiscardAll,
+    /// `DISCARD PLANS`.
+    DiscardPlans,
+    /// `DISCARD SEQUENCES`.
+    DiscardSequences,
+    /// `DISCARD TEMP`.
+    DiscardTemp,
+    /// `UNLISTEN *`.
+    UnlistenAll,
+    /// `UNLISTEN name`.
+    Unlisten(Box<str>),
+    /// `CLOSE ALL`.
+    CloseAll,
+    /// `CLOSE name`.
+    CloseCursor(Box<str>),
+    /// `DEALLOCATE ALL`.
+    DeallocateAll,
+    /// `DEALLOCATE name`.
+    Deallocate(Box<str>),
+    /// `SELECT pg_advisory_unlock_all()`, alone as a select list, optionally qualified with `pg_catalog`.
+    AdvisoryUnlockAll,
+    /// `SHOW name` (lower case), `SHOW ALL` as `all`.
+    Show(Box<str>),
+}
+
+/// A setting's value, as `set_config` takes it.
+pub type SettingValue = Box<str>;
+
+/// One function a statement calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionUse {
+    /// The schema, if one is written.
+    pub schema: Option<Box<str>>,
+    /// The name, as PostgreSQL folds it.
+    pub name: Box<str>,
+    /// How many arguments are written.
+    pub arguments: u16,
+    /// What is known of it.
+    pub class: FunctionClass,
+    /// 1-based character position; 0 where unknown.
+    pub position: u32,
+}
+
+/// One relation a statement names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelationUse {
+    /// The schema, if one is written.
+    pub schema: Option<Box<str>>,
+    /// The name, as PostgreSQL folds it.
+    pub name: Box<str>,
+    /// Read or written.
+    pub access: Access,
+    /// What is known of it.
+    pub class: RelationClass,
+    /// 1-based character position; 0 where unknown.
+    pub position: u32,
+}
+
+/// How a relation is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Access {
+    /// In FROM, USING, or as the table of COPY TO.
+    Read,
+    /// The target of INSERT, UPDATE, DELETE, MERGE, COPY FROM.
+    Write,
+}
+
+/// Something a statement asks for beyond its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// What.
+    pub kind: DemandKind,
+    /// What exactly, for the detail of a refusal.
+    pub detail: Box<str>,
+    /// 1-based character position; 0 where unknown.
+    pub position: u32,
+}
+
+/// The kinds of [`Demand`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DemandKind {
+    /// `SELECT … INTO`.
+    SelectInto,
+    /// `DECLARE … WITH HOLD`.
+    HoldCursor,
+    /// A node that no allowed statement holds.
+    StrangeNode,
+    /// A form of SET whose value cannot be given to `set_config`.
+    SettingForm,
+    /// `SET TRANSACTION SNAPSHOT`.
+    Snapshot,
+    /// A name in a temporary schema.
+    TemporarySchema,
+}

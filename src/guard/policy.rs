@@ -1,0 +1,281 @@
+//! What a login may do: facts in, verdict out.
+//!
+//! Owns: the allow-lists and the code of every refusal. Does not own: finding facts, the tenant itself, or the
+//! emulation of what is allowed (the session).
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::facts::{Access, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass};
+use super::functions::FunctionClass;
+use super::relations::RelationClass;
+use super::settings;
+use super::text::Limits;
+use crate::fault::{Code, Fault};
+
+/// A policy as configured, preset `tenant`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySettings {
+    /// Settings allowed beside the built-in list: names, or prefixes as `myapp.*`.
+    pub settings_allowed: Vec<String>,
+    /// Functions allowed beside the built-in classes: `name` or `schema.name`.
+    pub functions_allowed: Vec<String>,
+    /// The names of the scope settings.
+    pub scope_settings: Vec<String>,
+    /// Longest text that is checked; 0 for the default.
+    pub text_bytes_max: usize,
+}
+
+/// What a login may do.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    settings_allowed: HashSet<Box<str>>,
+    settings_allowed_prefixes: Vec<Box<str>>,
+    functions_allowed: HashSet<Box<str>>,
+    scope_settings: HashSet<Box<str>>,
+    limits: Limits,
+}
+
+/// A setting that may be set, with the value in the server's spelling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedSetting {
+    /// The canonical name.
+    pub name: Box<str>,
+    /// The value to put on a server.
+    pub value: Box<str>,
+}
+
+impl Policy {
+    /// The policy of a configuration.
+    #[must_use]
+    pub fn new(from: &PolicySettings) -> Self {
+        let canonical = |names: &[String]| -> HashSet<Box<str>> {
+            names.iter().map(|name| settings::canonical_name(name)).collect()
+        };
+        let prefix = |name: &str| name.strip_suffix('*').filter(|prefix| prefix.ends_with('.')).map(Box::from);
+        let settings_allowed = canonical(&from.settings_allowed);
+        let mut limits = Limits::default();
+        if from.text_bytes_max > 0 {
+            limits.text_bytes_max = from.text_bytes_max;
+        }
+        Self {
+            settings_allowed_prefixes: settings_allowed.iter().filter_map(|name| prefix(name)).collect(),
+            settings_allowed,
+            functions_allowed: from.functions_allowed.iter().map(|name| name.as_str().into()).collect(),
+            scope_settings: canonical(&from.scope_settings),
+            limits,
+        }
+    }
+
+    /// What a text may cost.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Judges a whole text: its first refused statement decides.
+    ///
+    /// # Errors
+    /// The fault that the client is to see.
+    pub fn judge(&self, facts: &Facts) -> Result<(), Fault> {
+        facts.statements.iter().try_for_each(|statement| self.judge_statement(statement))
+    }
+
+    /// Judges one statement.
+    ///
+    /// # Errors
+    /// The fault that the client is to see.
+    pub fn judge_statement(&self, statement: &Statement) -> Result<(), Fault> {
+        if statement.is_ordinary {
+            return Ok(());
+        }
+        self.judge_names(statement)?;
+        if let Some(code) = refusal_of_class(statement.class) {
+            return Err(
+                Fault::of(code).with_detail(format!("The statement is of the class {}.", statement.class.name()))
+            );
+        }
+        self.judge_control(&statement.control)?;
+        statement.demands.iter().map(refusal_of_demand).next().map_or(Ok(()), Err)
+    }
+
+    /// Whether the tenant must be on the server before the statement runs: SHOW of a scope setting is
+    /// answered by the server, which then must know it.
+    #[must_use]
+    pub fn needs_scope(&self, statement: &Statement) -> bool {
+        match &statement.control {
+            Control::Show(name) => &**name == "all" || self.is_scope_setting(name),
+            _ => statement.needs_scope,
+        }
+    }
+
+    /// Whether a setting (canonical name) holds the tenant.
+    #[must_use]
+    pub fn is_scope_setting(&self, name: &str) -> bool {
+        self.scope_settings.contains(name)
+    }
+
+    /// Judges a startup parameter or a SET, and normalises it.
+    ///
+    /// # Errors
+    /// The fault that the client is to see.
+    pub fn setting_verdict(&self, name: &str, value: &str) -> Result<AllowedSetting, Fault> {
+        let name = settings::canonical_name(name);
+        self.judge_setting_name(&name)?;
+        match settings::check_value(&name, value) {
+            Ok(value) => Ok(AllowedSetting { value: value.as_ref().into(), name }),
+            Err(fault) => Err(Fault::of(Code::SettingValueRefused).with_detail(format!("{fault}."))),
+        }
+    }
+
+    fn judge_setting_name(&self, name: &str) -> Result<(), Fault> {
+        let refused = |code: Code| Err(Fault::of(code).with_detail(format!("The setting is {name:?}.")));
+        if self.is_scope_setting(name) {
+            return refused(Code::ScopeChange);
+        }
+        if settings::is_identity(name) {
+            return refused(Code::RoleChange);
+        }
+        let is_allowed = settings::BUILT_IN_ALLOWED.binary_search(&name).is_ok()
+            || self.settings_allowed.contains(name)
+            || self.settings_allowed_prefixes.iter().any(|prefix| name.starts_with(&**prefix));
+        if is_allowed { Ok(()) } else { refused(Code::SettingRefused) }
+    }
+
+    fn judge_control(&self, control: &Control) -> Result<(), Fault> {
+        match control {
+            Control::Set { name, value, local: _ } => self.setting_verdict(name, value).map(drop),
+            Control::Reset { name, local: _ } => self.judge_setting_name(name),
+            Control::SetCharacteristics(options) => {
+                options.iter().try_for_each(|(name, value)| self.setting_verdict(name, value).map(drop))
+            }
+            Control::None
+            | Control::Begin
+            | Control::SetTransaction
+            | Control::Commit { chain: _ }
+            | Control::Rollback { chain: _ }
+            | Control::Savepoint(_)
+            | Control::Release(_)
+            | Control::RollbackTo(_)
+            | Control::ResetAll
+            | Control::DiscardAll
+            | Control::DiscardPlans
+            | Control::DiscardSequences
+            | Control::DiscardTemp
+            | Control::UnlistenAll
+            | Control::Unlisten(_)
+            | Control::CloseAll
+            | Control::CloseCursor(_)
+            | Control::DeallocateAll
+            | Control::Deallocate(_)
+            | Control::AdvisoryUnlockAll
+            | Control::Show(_) => Ok(()),
+        }
+    }
+
+    fn judge_names(&self, statement: &Statement) -> Result<(), Fault> {
+        statement.functions.iter().try_for_each(|function| self.judge_function(function))?;
+        statement.relations.iter().try_for_each(judge_relation)
+    }
+
+    fn judge_function(&self, function: &FunctionUse) -> Result<(), Fault> {
+        let Some(code) = refusal_of_function(function.class) else { return Ok(()) };
+        // No configuration lets a tenant change its scope.
+        if function.class != FunctionClass::Scope && self.allows_function(function) {
+            return Ok(());
+        }
+        let name = qualified(function.schema.as_deref(), &function.name);
+        let class = function.class.name();
+        Err(at(
+            Fault::of(code).with_detail(format!("The function is {name}, of the class {class}.")),
+            function.position,
+        ))
+    }
+
+    fn allows_function(&self, function: &FunctionUse) -> bool {
+        !self.functions_allowed.is_empty()
+            && (self.functions_allowed.contains(&function.name)
+                || self.functions_allowed.contains(&*qualified(function.schema.as_deref(), &function.name)))
+    }
+}
+
+fn judge_relation(relation: &RelationUse) -> Result<(), Fault> {
+    use RelationClass as Class;
+    let code = match (relation.class, relation.access) {
+        (Class::User, _) | (Class::Readable | Class::Settings, Access::Read) => return Ok(()),
+        // UPDATE pg_settings is a SET in disguise.
+        (Class::Settings, Access::Write) => Code::ScopeChange,
+        (Class::Readable, Access::Write) => Code::DefinitionRefused,
+        (Class::OtherSessions | Class::Statistics | Class::Secret | Class::Unknown, _) => Code::CatalogRefused,
+    };
+    let name = qualified(relation.schema.as_deref(), &relation.name);
+    Err(at(Fault::of(code).with_detail(format!("The relation is {name}.")), relation.position))
+}
+
+/// The code that refuses a class to a tenant, or `None` where it is allowed.
+fn refusal_of_class(class: StatementClass) -> Option<Code> {
+    use StatementClass as Class;
+    match class {
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
+        Class::CopyIn | Class::CopyOut | Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
+        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Discard | Class::Deallocate | Class::Unlisten | Class::AdvisoryUnlockAll => None,
+        Class::CopyServer => Some(Code::CopyRefused),
+        Class::TwoPhase => Some(Code::TransactionRefused),
+        Class::Listen | Class::Prepare | Class::Execute | Class::CreateTemporary => Some(Code::SessionState),
+        Class::Explain => Some(Code::ExplainRefused),
+        Class::Do => Some(Code::StringExecutor),
+        Class::Notify | Class::Lock | Class::Truncate | Class::Call | Class::Load => Some(Code::StatementRefused),
+        Class::NotAStatement => Some(Code::StatementRefused),
+        Class::CreateTableAs | Class::Definition | Class::Privileges | Class::Roles | Class::Policies => {
+            Some(Code::DefinitionRefused)
+        }
+        Class::Maintenance | Class::Administration => Some(Code::DefinitionRefused),
+    }
+}
+
+/// The code that refuses a class of functions to a tenant, or `None` where it is allowed.
+fn refusal_of_function(class: FunctionClass) -> Option<Code> {
+    use FunctionClass as Class;
+    match class {
+        Class::Plain | Class::User => None,
+        Class::Scope => Some(Code::ScopeChange),
+        Class::StringExecutor => Some(Code::StringExecutor),
+        Class::SessionState => Some(Code::SessionState),
+        Class::OtherSessions | Class::Statistics | Class::Signal | Class::Files | Class::LargeObject => {
+            Some(Code::FunctionRefused)
+        }
+        Class::Replication | Class::Sleep | Class::Notify | Class::Administration => Some(Code::FunctionRefused),
+        Class::Internal | Class::Unknown => Some(Code::FunctionRefused),
+    }
+}
+
+fn refusal_of_demand(demand: &Demand) -> Fault {
+    let code = match demand.kind {
+        DemandKind::SelectInto => Code::DefinitionRefused,
+        DemandKind::HoldCursor | DemandKind::TemporarySchema => Code::SessionState,
+        DemandKind::StrangeNode => Code::StatementRefused,
+        DemandKind::SettingForm => Code::SettingValueRefused,
+        DemandKind::Snapshot => Code::TransactionRefused,
+    };
+    let detail = match demand.kind {
+        DemandKind::SelectInto => "SELECT … INTO creates a table.".into(),
+        DemandKind::HoldCursor => format!("The cursor {} is declared WITH HOLD.", demand.detail),
+        DemandKind::TemporarySchema => format!("{} is a temporary schema, or lies in one.", demand.detail),
+        DemandKind::StrangeNode => format!("It holds {}, which is not on the allow-list.", demand.detail),
+        DemandKind::SettingForm => format!("The form {} cannot be followed.", demand.detail),
+        DemandKind::Snapshot => "An imported snapshot is another session's.".into(),
+    };
+    at(Fault::of(code).with_detail(detail), demand.position)
+}
+
+fn qualified<'n>(schema: Option<&str>, name: &'n str) -> Cow<'n, str> {
+    match schema {
+        Some(schema) => Cow::Owned(format!("{schema}.{name}")),
+        None => Cow::Borrowed(name),
+    }
+}
+
+fn at(fault: Fault, position: u32) -> Fault {
+    if position > 0 { fault.at(position) } else { fault }
+}
