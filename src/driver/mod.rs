@@ -1,1 +1,6 @@
 //! (being built)
+pub mod connect;
+pub mod handshake;
+pub mod listener;
+pub mod stream;
+pub mod tls;
