@@ -1,0 +1,209 @@
+//! Logins: the configured identities, and which of them a user name means.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::scram::Verifier;
+use super::secrets::{ProcessSecret, VerifierShape};
+use crate::tenant::TenantPolicy;
+
+/// A configured identity.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// Its name, as clients send it (perhaps with a tenant behind it).
+    pub name: Arc<str>,
+    /// What proves it; without one only a `trust` rule lets it in.
+    pub verifier: Option<Verifier>,
+    /// Databases it may ask for.
+    pub databases: DatabaseList,
+    /// How it comes to its tenant.
+    pub tenant: TenantPolicy,
+}
+
+/// Databases, as clients name them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseList {
+    /// Every configured one.
+    All,
+    /// These.
+    Only(BTreeSet<String>),
+}
+
+impl DatabaseList {
+    /// Whether the list has the database.
+    #[must_use]
+    pub fn has(&self, database: &str) -> bool {
+        match self {
+            DatabaseList::All => true,
+            DatabaseList::Only(names) => names.contains(database),
+        }
+    }
+}
+
+/// A login that a user name means, with what stands behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Match<'logins, 'user> {
+    /// The login.
+    pub login: &'logins Login,
+    /// The text behind the separator, if the name is more than the login's.
+    pub suffix: Option<&'user str>,
+}
+
+/// All logins.
+#[derive(Clone, Debug)]
+pub struct Logins {
+    by_name: HashMap<Arc<str>, Login>,
+    name_bytes_max: usize,
+    secret: ProcessSecret,
+    shapes: Vec<VerifierShape>,
+}
+
+/// Why logins do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginsFault {
+    /// Two of one name.
+    #[error("login {0:?} is configured twice")]
+    Twice(Arc<str>),
+    /// One without a name.
+    #[error("a login has no name")]
+    Nameless,
+}
+
+impl Logins {
+    /// All configured logins. `secret` is the process's and stays the same across reloads.
+    ///
+    /// # Errors
+    /// Two have the same name, or one has none.
+    pub fn new(logins: impl IntoIterator<Item = Login>, secret: ProcessSecret) -> Result<Self, LoginsFault> {
+        let mut by_name = HashMap::new();
+        for login in logins {
+            if login.name.is_empty() {
+                return Err(LoginsFault::Nameless);
+            }
+            if let Some(twice) = by_name.insert(Arc::clone(&login.name), login) {
+                return Err(LoginsFault::Twice(twice.name));
+            }
+        }
+        let name_bytes_max = by_name.keys().map(|name| name.len()).max().unwrap_or(0);
+        let mut shapes: Vec<_> =
+            by_name.values().filter_map(|login| login.verifier.as_ref()).map(VerifierShape::of).collect();
+        shapes.sort_unstable();
+        Ok(Self { by_name, name_bytes_max, secret, shapes })
+    }
+
+    /// The login of exactly this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Login> {
+        self.by_name.get(name)
+    }
+
+    /// The login a user name means: the one of exactly that name, else the longest one that is followed
+    /// by its own separator.
+    #[must_use]
+    pub fn find<'user>(&self, user: &'user str) -> Option<Match<'_, 'user>> {
+        if let Some(login) = self.by_name.get(user) {
+            return Some(Match { login, suffix: None });
+        }
+        let longest = self.name_bytes_max.min(user.len());
+        (1..=longest).rev().find_map(|end| {
+            let (name, rest) = user.split_at_checked(end)?;
+            let login = self.by_name.get(name)?;
+            let suffix = rest.strip_prefix(login.tenant.suffix_separator()?.as_str())?;
+            Some(Match { login, suffix: Some(suffix) })
+        })
+    }
+
+    /// Pairs of logins where the longer name reads like the shorter one with a tenant. The longer one
+    /// wins; where tenants are free text, those tenants of the shorter login cannot be named by suffix.
+    #[must_use]
+    pub fn overlaps(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let mut overlaps = Vec::new();
+        for shorter in self.by_name.values() {
+            let Some(separator) = shorter.tenant.suffix_separator() else { continue };
+            let front = format!("{}{}", shorter.name, separator.as_str());
+            let longer = self.by_name.keys().filter(|name| name.starts_with(&front));
+            overlaps.extend(longer.map(|longer| (Arc::clone(&shorter.name), Arc::clone(longer))));
+        }
+        overlaps.sort_unstable();
+        overlaps
+    }
+
+    /// What to check a proof against, and whether a good proof counts. The mock verifier is made in
+    /// either case, so that both take the same time.
+    #[must_use]
+    pub fn verifier(&self, user: &str, login: Option<&Login>) -> (Verifier, IsReal) {
+        let mock = self.secret.mock(user, &self.shapes);
+        match login.and_then(|login| login.verifier.clone()) {
+            Some(verifier) => (verifier, IsReal(true)),
+            None => (mock, IsReal(false)),
+        }
+    }
+}
+
+/// Whether a verifier belongs to a login. Against a mock no proof counts, not even a good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsReal(pub bool);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::{AllowedTenants, Origin, Separator, TenantSource};
+
+    fn login(name: &str, separator: Option<&str>) -> Login {
+        let from = if separator.is_some() { vec![Origin::Suffix] } else { vec![Origin::Startup] };
+        let separator = separator.map_or_else(Separator::default, |text| Separator::parse(text).unwrap());
+        Login {
+            name: name.into(),
+            verifier: None,
+            databases: DatabaseList::All,
+            tenant: TenantPolicy { source: TenantSource::Named { from, separator }, allowed: AllowedTenants::Any },
+        }
+    }
+
+    fn logins(list: &[(&str, Option<&str>)]) -> Logins {
+        let list = list.iter().map(|(name, separator)| login(name, *separator));
+        Logins::new(list, ProcessSecret::new(&[1; 32])).unwrap()
+    }
+
+    fn find<'a>(logins: &'a Logins, user: &'a str) -> Option<(&'a str, Option<&'a str>)> {
+        logins.find(user).map(|found| (&*found.login.name, found.suffix))
+    }
+
+    #[test]
+    fn an_exact_name_wins_over_a_suffix() {
+        let logins = logins(&[("app", Some(".")), ("app.admin", None)]);
+        assert_eq!(find(&logins, "app.admin"), Some(("app.admin", None)));
+        assert_eq!(find(&logins, "app.acme"), Some(("app", Some("acme"))));
+        assert_eq!(find(&logins, "app.admin.x"), Some(("app", Some("admin.x"))));
+        assert_eq!(logins.overlaps(), [("app".into(), "app.admin".into())]);
+    }
+
+    #[test]
+    fn the_longest_login_before_its_own_separator_is_meant() {
+        let logins = logins(&[("a", Some(".")), ("a.b", Some(".")), ("a.b.c", Some("/"))]);
+        assert_eq!(find(&logins, "a.b.c.d"), Some(("a.b", Some("c.d"))));
+        assert_eq!(find(&logins, "a.b.c/d"), Some(("a.b.c", Some("d"))));
+        assert_eq!(find(&logins, "a."), Some(("a", Some(""))));
+        assert_eq!(find(&logins, "a"), Some(("a", None)));
+    }
+
+    #[test]
+    fn names_are_compared_byte_by_byte() {
+        let logins = logins(&[("app", Some(".")), ("é", Some("."))]);
+        for stranger in ["", ".", "App", "app ", " app", "ap", "apps.x", "ap\u{ad}p.x", "e\u{301}", "app\u{ff0e}x"] {
+            assert_eq!(find(&logins, stranger), None, "{stranger:?}");
+        }
+        assert_eq!(find(&logins, "é.x"), Some(("é", Some("x"))));
+    }
+
+    #[test]
+    fn a_login_without_suffix_origin_has_no_suffix() {
+        assert_eq!(find(&logins(&[("app", None)]), "app.acme"), None);
+    }
+
+    #[test]
+    fn a_name_is_configured_once() {
+        let twice = Logins::new([login("a", None), login("a", None)], ProcessSecret::new(&[1; 32]));
+        assert_eq!(twice.err(), Some(LoginsFault::Twice("a".into())));
+    }
+}

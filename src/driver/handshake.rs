@@ -1,0 +1,272 @@
+//! Drives one client's startup dialogue over its connection.
+//!
+//! Owns: reading, writing, TLS, the deadline, the permit of a logged-in client. Does not own: any
+//! decision of the dialogue ([`crate::startup`]), nor what happens after it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::stream::Stream;
+use crate::auth::PeerAddress;
+use crate::auth::scram::NONCE_BYTES;
+use crate::fault::{Code, Fault};
+use crate::startup::{AuthenticatedClient, Startup, StartupFault, StartupSettings, Step};
+use crate::wire::backend::put_error;
+
+/// Bytes read at once during the dialogue.
+const READ_BYTES: usize = 4 * 1024;
+
+/// How long a last message to a client may take to be written; it is lost rather than waited for.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// First byte of a TLS handshake record: no length of a startup packet begins so.
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
+/// What the handshake needs to know; replaced as a whole on reload.
+pub struct HandshakeSettings {
+    /// The dialogue's.
+    pub startup: Arc<StartupSettings>,
+    /// TLS towards clients; present unless [`crate::startup::TlsOffer::Never`].
+    pub tls: Option<TlsAcceptor>,
+    /// From accept to the end of the dialogue.
+    pub login_timeout: Duration,
+}
+
+/// A logged-in client counts against `client_connections_max` as long as this lives.
+#[must_use]
+#[derive(Debug)]
+pub struct ClientPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// A client whose session may begin.
+#[must_use]
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its connection.
+    pub stream: Stream,
+    /// Who it is.
+    pub client: AuthenticatedClient,
+    /// Bytes it has sent already: the session's first input.
+    pub input: BytesMut,
+    /// Bytes not sent yet (SCRAM's last message and AuthenticationOk): the session's first output goes
+    /// behind them, in one write.
+    pub unsent: BytesMut,
+    /// Its place among the clients.
+    pub permit: ClientPermit,
+}
+
+/// How a dialogue ended well.
+#[derive(Debug)]
+pub enum Greeting {
+    /// A client.
+    Client(Box<Arrival>),
+    /// A cancel request. The stream is kept open until it has been carried out: its close is the answer.
+    Cancel {
+        /// Process id as the client learned it.
+        process_id: i32,
+        /// Secret as the client learned it.
+        secret: Vec<u8>,
+        /// The connection it came on.
+        stream: Stream,
+    },
+}
+
+/// How it ended otherwise. The client has been told what it may know.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeFault {
+    /// The client left without a word, or in the middle.
+    #[error("the client closed the connection")]
+    Left,
+    /// The connection broke.
+    #[error("the connection failed: {0}")]
+    Io(io::Error),
+    /// TLS could not be agreed on.
+    #[error("TLS with the client failed: {0}")]
+    Tls(io::Error),
+    /// The dialogue refused it.
+    #[error(transparent)]
+    Refused(#[from] Box<StartupFault>),
+    /// It took too long.
+    #[error("the login took longer than {0:?}")]
+    Timeout(Duration),
+    /// There are as many clients as there may be.
+    #[error("too many clients")]
+    TooManyClients,
+    /// No randomness for a nonce.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+/// If dropped: the connection is closed.
+///
+/// Carries on the dialogue until it ends, within the time limit.
+///
+/// # Errors
+/// The client gets no session.
+pub async fn handshake(
+    tcp: TcpStream,
+    address: SocketAddr,
+    settings: &HandshakeSettings,
+    clients: &Arc<Semaphore>,
+) -> Result<Greeting, HandshakeFault> {
+    let mut nonce = [0_u8; NONCE_BYTES];
+    rand::fill(&mut nonce).map_err(|_| HandshakeFault::Random)?;
+    let startup = Startup::new(Arc::clone(&settings.startup), PeerAddress::Tcp(address), nonce);
+    let mut dialogue = Dialogue {
+        startup,
+        stream: Some(Stream::Tcp(tcp)),
+        input: BytesMut::new(),
+        out: BytesMut::new(),
+        tls: settings.tls.as_ref(),
+    };
+    let end = match timeout(settings.login_timeout, dialogue.run()).await {
+        Ok(end) => end?,
+        Err(_) => {
+            dialogue.bid_farewell(Some(Fault::of(Code::LoginTimeout))).await;
+            return Err(HandshakeFault::Timeout(settings.login_timeout));
+        }
+    };
+    match end {
+        End::Cancel { process_id, secret } => {
+            Ok(Greeting::Cancel { process_id, secret, stream: dialogue.stream.ok_or(HandshakeFault::Left)? })
+        }
+        End::Client(client) => dialogue.admit(client, clients).await,
+        End::Close(fault) => {
+            dialogue.bid_farewell(None).await;
+            Err(fault.into())
+        }
+    }
+}
+
+enum End {
+    Client(Box<AuthenticatedClient>),
+    Cancel { process_id: i32, secret: Vec<u8> },
+    Close(Box<StartupFault>),
+}
+
+struct Dialogue<'a> {
+    startup: Startup,
+    /// Gone while a TLS handshake has it; for ever, if that fails.
+    stream: Option<Stream>,
+    input: BytesMut,
+    out: BytesMut,
+    tls: Option<&'a TlsAcceptor>,
+}
+
+impl Dialogue<'_> {
+    /// If dropped: the stream is still in `self`, unless a TLS handshake was under way.
+    async fn run(&mut self) -> Result<End, HandshakeFault> {
+        if self.begins_with_tls().await? {
+            let alpn = self.upgrade().await?;
+            if let Err(fault) = self.startup.on_direct_tls(alpn.as_deref()) {
+                if let Some(reply) = fault.reply() {
+                    put_error(&mut self.out, &reply);
+                }
+                return Ok(End::Close(Box::new(fault)));
+            }
+        }
+        loop {
+            match self.startup.handle_bytes(&mut self.input, &mut self.out) {
+                Step::Read => {
+                    self.flush().await?;
+                    self.read().await?;
+                }
+                Step::UpgradeTls => {
+                    self.flush().await?;
+                    self.upgrade().await?;
+                    self.startup.on_tls();
+                }
+                Step::Cancel { process_id, secret } => return Ok(End::Cancel { process_id, secret }),
+                Step::Authenticated(client) => return Ok(End::Client(client)),
+                Step::Close(fault) => return Ok(End::Close(fault)),
+            }
+        }
+    }
+
+    fn stream(&mut self) -> Result<&mut Stream, HandshakeFault> {
+        self.stream.as_mut().ok_or(HandshakeFault::Left)
+    }
+
+    /// Whether the first byte, left where it is, begins a TLS handshake.
+    async fn begins_with_tls(&mut self) -> Result<bool, HandshakeFault> {
+        if !self.startup.may_start_with_tls() {
+            return Ok(false);
+        }
+        let Stream::Tcp(tcp) = self.stream()? else { return Ok(false) };
+        let mut first = [0_u8; 1];
+        match tcp.peek(&mut first).await.map_err(HandshakeFault::Io)? {
+            0 => Err(HandshakeFault::Left),
+            _ => Ok(first == [TLS_HANDSHAKE_RECORD]),
+        }
+    }
+
+    /// Does the TLS handshake; gives the protocol agreed on in ALPN.
+    async fn upgrade(&mut self) -> Result<Option<Vec<u8>>, HandshakeFault> {
+        let (Some(Stream::Tcp(tcp)), Some(acceptor)) = (self.stream.take(), self.tls) else {
+            return Err(HandshakeFault::Tls(io::Error::other("TLS is not configured")));
+        };
+        let tls = acceptor.accept(tcp).await.map_err(HandshakeFault::Tls)?;
+        let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        self.stream = Some(Stream::ClientTls(Box::new(tls)));
+        Ok(alpn)
+    }
+
+    async fn read(&mut self) -> Result<(), HandshakeFault> {
+        self.input.reserve(READ_BYTES);
+        let stream = self.stream.as_mut().ok_or(HandshakeFault::Left)?;
+        match stream.read_buf(&mut self.input).await.map_err(HandshakeFault::Io)? {
+            0 => Err(HandshakeFault::Left),
+            _ => Ok(()),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), HandshakeFault> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let out = self.out.split();
+        let stream = self.stream()?;
+        stream.write_all(&out).await.map_err(HandshakeFault::Io)?;
+        stream.flush().await.map_err(HandshakeFault::Io)
+    }
+
+    /// If dropped: the connection is closed.
+    async fn admit(
+        mut self,
+        client: Box<AuthenticatedClient>,
+        clients: &Arc<Semaphore>,
+    ) -> Result<Greeting, HandshakeFault> {
+        let Ok(permit) = Arc::clone(clients).try_acquire_owned() else {
+            self.bid_farewell(Some(Fault::of(Code::TooManyClients))).await;
+            return Err(HandshakeFault::TooManyClients);
+        };
+        let stream = self.stream.ok_or(HandshakeFault::Left)?;
+        let (input, unsent, permit) = (self.input, self.out, ClientPermit(permit));
+        Ok(Greeting::Client(Box::new(Arrival { stream, client: *client, input, unsent, permit })))
+    }
+
+    /// Sends what is left to say, and a last fault, and closes. Nobody waits for a client that does not
+    /// listen, and nothing more can be done about one that has left.
+    async fn bid_farewell(&mut self, fault: Option<Fault>) {
+        if let Some(fault) = fault {
+            put_error(&mut self.out, &fault);
+        }
+        let farewell = async {
+            self.flush().await?;
+            self.stream()?.shutdown().await.map_err(HandshakeFault::Io)
+        };
+        if let Ok(Err(fault)) = timeout(FAREWELL_TIMEOUT, farewell).await {
+            tracing::debug!(%fault, "the last message did not reach the client");
+        }
+        self.stream = None;
+    }
+}

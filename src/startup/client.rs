@@ -1,0 +1,70 @@
+//! What the dialogue proves about a client.
+
+use std::sync::Arc;
+
+use crate::auth::PeerAddress;
+use crate::tenant::TenantId;
+
+/// A client that has proven who it is and has a tenant. Made only by [`super::Startup`].
+#[must_use = "the client waits for its session"]
+#[derive(Debug)]
+pub struct AuthenticatedClient {
+    pub(super) login: Arc<str>,
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) tenant: TenantId,
+    pub(super) parameters: Vec<(String, String)>,
+    pub(super) protocol: i32,
+    pub(super) tls: bool,
+    pub(super) address: PeerAddress,
+}
+
+impl AuthenticatedClient {
+    /// The configured login.
+    #[must_use]
+    pub const fn login(&self) -> &Arc<str> {
+        &self.login
+    }
+
+    /// The user name as sent: the login, perhaps with a tenant behind it.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The database asked for; the login's name if none was.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Whose rows it may see.
+    #[must_use]
+    pub const fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// The settings it starts with, each name once, as the guard's policy wrote them.
+    #[must_use]
+    pub fn parameters(&self) -> &[(String, String)] {
+        &self.parameters
+    }
+
+    /// The protocol version spoken: at most the one asked for, at most 3.2.
+    #[must_use]
+    pub const fn protocol(&self) -> i32 {
+        self.protocol
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub const fn address(&self) -> PeerAddress {
+        self.address
+    }
+}
