@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use tenantgate::config::{
     self, AddressMatch, AllowedTenants, ClientTls, Config, EmptyEnvironment, Environment, LoginSecret, NamedFile,
-    RuleMethod, ServerHost, ServerTls, TemplatePart, TenantPolicy, TenantSource, TrustedRoots, reference,
+    RuleMethod, ServerHost, ServerTls, TenantPolicy, TenantSource, TrustedRoots, reference,
 };
 use zeroize::Zeroizing;
 
@@ -80,9 +80,7 @@ fn the_base_loads_with_the_defaults_of_the_table() {
     let demo = &config.databases["demo"];
     assert_eq!((&*demo.server, &*demo.name, &*demo.role), ("main", "demo", "app"));
     assert_eq!((demo.pool.size, demo.pool.waiting_max), (20, 10_000));
-    assert_eq!(config.scope.settings.len(), 1);
-    assert_eq!(&*config.scope.settings[0].0, "app.tenant_id");
-    assert_eq!(config.scope.settings[0].1.parts(), [TemplatePart::Tenant]);
+    assert_eq!(config.scope.template.names().collect::<Vec<_>>(), ["app.tenant_id"]);
     assert!(config.rules.is_none() && config.runtime.threads.is_none());
     assert_eq!(config.guard.text_bytes_max, 65_536);
     let TenantPolicy::Named { sources, separator, allowed } = &config.logins["app_user"].tenant else {
@@ -185,8 +183,8 @@ fn impossible_values_are_refused() {
         ("[tls]\nmode = \"require\"\ncertificate = \"x.crt\"\nkey = 3\n", "tls.key (line 16): expected text"),
         ("[scope]\nlifetime = \"lease\"\n", "\"transaction\""),
         ("[scope.settings]\n\"app.a\" = \"x\"\n", "does not hold {tenant}"),
-        ("[scope.settings]\n\"app.a\" = \"{tenant}\"\n\"APP.A\" = \"{tenant}\"\n", "set twice"),
-        ("[scope]\nsettings = {}\n", "1 to 16 settings"),
+        ("[scope.settings]\n\"app.a\" = \"{tenant}\"\n\"APP.A\" = \"{tenant}\"\n", "named twice"),
+        ("[scope]\nsettings = {}\n", "at least one scope setting"),
         ("[guard]\nsettings_allowed = [\"App.Tenant_Id\"]\n", "only the proxy sets it"),
         ("[guard]\nsettings_allowed = [\"role\"]\n", "can never be allowed"),
         ("[guard]\nfunctions_allowed = [\"pg_catalog.set_config\"]\n", "can never be allowed"),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
+use crate::scope::ScopeTemplate;
 use crate::tenant::{TenantId, TenantKind};
 
 /// A whole configuration. References between its parts hold: every `server`, `role` and database named
@@ -179,41 +180,8 @@ pub struct PoolSettings {
 pub struct ScopeSettings {
     /// The type of tenant identities.
     pub tenant_kind: TenantKind,
-    /// Setting name (lower case) and what it is set to; at least one, in the file's order.
-    pub settings: Vec<(Arc<str>, Template)>,
-}
-
-/// A text with the tenant in at least one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(pub(super) Vec<TemplatePart>);
-
-/// One part of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TemplatePart {
-    /// Text as it is.
-    Literal(String),
-    /// The tenant.
-    Tenant,
-}
-
-impl Template {
-    /// The parts, in order.
-    #[must_use]
-    pub fn parts(&self) -> &[TemplatePart] {
-        &self.0
-    }
-
-    /// The text for one tenant.
-    #[must_use]
-    pub fn render(&self, tenant: &TenantId) -> String {
-        self.0
-            .iter()
-            .map(|part| match part {
-                TemplatePart::Literal(text) => text.as_str(),
-                TemplatePart::Tenant => tenant.as_str(),
-            })
-            .collect()
-    }
+    /// What is set, in the file's order.
+    pub template: ScopeTemplate,
 }
 
 /// An identity a client may authenticate as.

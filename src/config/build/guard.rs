@@ -27,7 +27,7 @@ const PARAMETERS_OWN: [&str; 4] = ["user", "database", "options", "replication"]
 impl Builder<'_> {
     /// `[guard]`
     pub fn guard(&mut self, section: &Section, scope: Option<&ScopeSettings>) -> Option<GuardSettings> {
-        let is_scope = |name: &str| scope.is_some_and(|scope| scope.settings.iter().any(|(known, _)| &**known == name));
+        let is_scope = |name: &str| scope.is_some_and(|scope| scope.template.names().any(|known| known == name));
         let settings = self.lower_names(section, "settings_allowed", |name| {
             if is_scope(name) {
                 return Some("is a scope setting: only the proxy sets it");
