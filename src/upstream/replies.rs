@@ -217,8 +217,7 @@ impl<C> Replies<C> {
 
     /// Proof that the server owes nothing, skips nothing and is idle; `None` if any of that is not so.
     pub fn quiet(&self) -> Option<Quiet> {
-        let is_quiet =
-            self.owed.is_empty() && !self.skipping && !self.open && self.status == TransactionStatus::Idle;
+        let is_quiet = self.owed.is_empty() && !self.skipping && !self.open && self.status == TransactionStatus::Idle;
         is_quiet.then_some(Quiet(()))
     }
 

@@ -55,7 +55,12 @@ impl Server {
     /// A server fresh from its login.
     #[must_use]
     pub fn new(
-        id: ServerId, key: ServerKey, version: u32, parameters: Arc<Parameters>, statements_max: usize, now: Moment,
+        id: ServerId,
+        key: ServerKey,
+        version: u32,
+        parameters: Arc<Parameters>,
+        statements_max: usize,
+        now: Moment,
     ) -> Self {
         Self {
             id,

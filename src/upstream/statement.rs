@@ -45,10 +45,7 @@ impl StatementKey {
 
 impl PartialEq for StatementKey {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash
-            && self.sql == other.sql
-            && self.types == other.types
-            && self.context == other.context
+        self.hash == other.hash && self.sql == other.sql && self.types == other.types && self.context == other.context
     }
 }
 

@@ -1,0 +1,179 @@
+//! Logins and the tenants they may act for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Builder;
+use crate::config::problem::Place;
+use crate::config::raw::{Placed, Section, TenantsText};
+use crate::config::settings::{
+    AllowedTenants, LoginDatabases, LoginEntry, LoginSecret, ScopeSettings, TenantPattern, TenantPolicy, TenantSource,
+};
+use crate::tenant::{TenantId, TenantKind};
+
+impl Builder<'_> {
+    /// `[logins.*]`
+    pub fn logins(&mut self, root: &Section, scope: Option<&ScopeSettings>) -> BTreeMap<Arc<str>, LoginEntry> {
+        let table = root.table("logins");
+        self.at_least_one(&table, "logins.app_user");
+        let kind = scope.map(|scope| scope.tenant_kind);
+        let logins = table.named_tables().filter_map(|(name, section)| self.login(root, name, section, kind)).collect();
+        self.check_suffixes_are_unambiguous(&table, &logins);
+        logins
+    }
+
+    fn login(
+        &mut self,
+        root: &Section,
+        name: &str,
+        section: &Section,
+        kind: Option<TenantKind>,
+    ) -> Option<(Arc<str>, LoginEntry)> {
+        let key = self.name(&section.place, name);
+        let secret = self.required_secret(root, name, section);
+        let databases = self.login_databases(root, section);
+        let role = section.text("role").map(|value| {
+            let place = section.place_of("role");
+            self.reference(root, "roles", &Placed { place, value })
+        });
+        let tenant = self.tenant_policy(&section.table("tenant"), kind);
+        // A role that is given and wrong has been reported.
+        let role = role.flatten();
+        Some((key?, LoginEntry { secret, databases: databases?, role, tenant: tenant? }))
+    }
+
+    /// Only a login that a rule lets in without a password may have none.
+    fn required_secret(&mut self, root: &Section, name: &str, section: &Section) -> Option<LoginSecret> {
+        let has_any = ["password", "password_env", "password_file", "scram"].iter().any(|form| section.has(form));
+        if !has_any && !is_trusted_somewhere(root, name) {
+            let hint =
+                "give password, password_env, password_file or scram, or let it in by a rule with method = \"trust\"";
+            self.problems.error_with_hint(&section.place, "has no password", hint);
+        }
+        self.login_secret(section)
+    }
+
+    fn login_databases(&mut self, root: &Section, section: &Section) -> Option<LoginDatabases> {
+        if !section.has("databases") {
+            return Some(LoginDatabases::All);
+        }
+        let texts = section.texts("databases")?;
+        if texts.is_empty() {
+            self.problems.error(&section.place_of("databases"), "lists no database; leave the key out to allow all");
+        }
+        let names = texts.iter().filter_map(|text| self.reference(root, "databases", text)).collect();
+        Some(LoginDatabases::Listed(names))
+    }
+
+    fn tenant_policy(&mut self, section: &Section, kind: Option<TenantKind>) -> Option<TenantPolicy> {
+        match (section.has("fixed"), section.has("from")) {
+            (true, true) => {
+                self.problems.error(&section.place_of("from"), "a tenant is either fixed or comes from the client");
+                None
+            }
+            (false, false) => {
+                let hint = "give fixed = \"<tenant>\", or from = [\"suffix\", \"startup\"]";
+                self.problems.error_with_hint(&section.place, "does not say where the tenant comes from", hint);
+                None
+            }
+            (true, false) => self.fixed_tenant(section, kind?),
+            (false, true) => self.named_tenant(section, kind?),
+        }
+    }
+
+    fn fixed_tenant(&mut self, section: &Section, kind: TenantKind) -> Option<TenantPolicy> {
+        for key in ["separator", "allowed"] {
+            if section.has(key) {
+                self.problems.error(&section.place_of(key), "has no meaning beside a fixed tenant");
+            }
+        }
+        let text = section.text("fixed")?;
+        self.tenant(&section.place_of("fixed"), &text, kind).map(TenantPolicy::Fixed)
+    }
+
+    fn named_tenant(&mut self, section: &Section, kind: TenantKind) -> Option<TenantPolicy> {
+        let sources: Option<Vec<TenantSource>> = section.texts("from").map(|words| {
+            let source = |word: &Placed<String>| match word.value.as_str() {
+                "suffix" => TenantSource::Suffix,
+                _ => TenantSource::Startup,
+            };
+            words.iter().map(source).collect()
+        });
+        if sources.as_ref().is_some_and(Vec::is_empty) {
+            self.problems.error(&section.place_of("from"), "names no source");
+        }
+        let separator =
+            section.text("separator").and_then(|text| self.separator(&section.place_of("separator"), &text));
+        let allowed = self.allowed_tenants(section, kind);
+        Some(TenantPolicy::Named { sources: sources?, separator: separator?, allowed: allowed? })
+    }
+
+    fn separator(&mut self, place: &Place, text: &str) -> Option<Arc<str>> {
+        if text.len() > 8 || text.chars().any(|c| c.is_control() || c.is_whitespace() || c.is_alphanumeric()) {
+            self.problems.error(place, "is 1 to 8 bytes of punctuation");
+            return None;
+        }
+        Some(text.into())
+    }
+
+    fn allowed_tenants(&mut self, section: &Section, kind: TenantKind) -> Option<AllowedTenants> {
+        match section.tenants("allowed")? {
+            TenantsText::Any => Some(AllowedTenants::Any),
+            TenantsText::Pattern(pattern) => self.pattern(&pattern, kind).map(AllowedTenants::Pattern),
+            TenantsText::Listed(texts) => {
+                if texts.is_empty() {
+                    self.problems.error(&section.place_of("allowed"), "lists no tenant");
+                }
+                let tenants: BTreeSet<_> =
+                    texts.iter().filter_map(|text| self.tenant(&text.place, &text.value, kind)).collect();
+                Some(AllowedTenants::Listed(tenants))
+            }
+        }
+    }
+
+    /// Tenants are compared in their canonical form, so a pattern in any other would never match.
+    fn pattern(&mut self, text: &Placed<String>, kind: TenantKind) -> Option<TenantPattern> {
+        let is_uuid_part = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '-' | '*');
+        if kind == TenantKind::Uuid && !text.value.chars().all(is_uuid_part) {
+            let hint = "use lower-case hexadecimal digits, hyphens and *";
+            self.problems.error_with_hint(&text.place, "this pattern fits no UUID", hint);
+            return None;
+        }
+        Some(TenantPattern(text.value.as_str().into()))
+    }
+
+    fn tenant(&mut self, place: &Place, text: &str, kind: TenantKind) -> Option<TenantId> {
+        match TenantId::parse(kind, text) {
+            Ok(tenant) => Some(tenant),
+            Err(fault) => {
+                self.problems.error(place, format!("{fault} (scope.tenant_type decides what a tenant looks like)"));
+                None
+            }
+        }
+    }
+
+    /// `app.user` as a login and as tenant `user` of login `app` must not be the same user name.
+    fn check_suffixes_are_unambiguous(&mut self, table: &Section, logins: &BTreeMap<Arc<str>, LoginEntry>) {
+        for (name, login) in logins {
+            let TenantPolicy::Named { sources, separator, .. } = &login.tenant else {
+                continue;
+            };
+            if !sources.contains(&TenantSource::Suffix) {
+                continue;
+            }
+            let prefix = format!("{name}{separator}");
+            if let Some((other, _)) = logins.iter().find(|(other, _)| other.starts_with(&prefix)) {
+                let message = format!("could also be the login {name:?} with a tenant as suffix");
+                let hint = format!("rename one of them, or give {name:?} another separator");
+                self.problems.error_with_hint(&table.table(other).place, message, hint);
+            }
+        }
+    }
+}
+
+fn is_trusted_somewhere(root: &Section, login: &str) -> bool {
+    root.table("rules").elements().iter().any(|rule| {
+        rule.text("method").is_some_and(|method| method == "trust")
+            && rule.text("login").is_some_and(|name| name == "*" || name == login)
+    })
+}

@@ -1,0 +1,85 @@
+//! From sections of single values to a [`Config`] that holds together.
+//!
+//! Owns: references between sections and values that are impossible together. Does not own: keys, types
+//! and limits of single values (see `reference` and `raw`).
+//!
+//! Every part is built even if another one failed, so that all problems are found; `None` means that the
+//! reason has been reported.
+
+mod clients;
+mod guard;
+mod logins;
+mod names;
+mod pem;
+mod pools;
+mod rules;
+mod scope;
+mod secrets;
+mod servers;
+
+use super::environment::Environment;
+use super::problem::Problems;
+use super::raw::Section;
+use super::settings::{Config, LogFormat, LogLevel, LogSettings, RuntimeSettings};
+
+/// What every part needs.
+pub struct Builder<'b> {
+    /// Variables and files.
+    pub environment: &'b dyn Environment,
+    /// Where problems go.
+    pub problems: &'b mut Problems,
+}
+
+/// Builds all parts.
+pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Problems) -> Option<Config> {
+    let mut builder = Builder { environment, problems };
+    let listen = builder.listen(&root.table("listen"));
+    let tls = builder.client_tls(&root.table("tls"));
+    let servers = builder.servers(&root.table("servers"));
+    let roles = builder.roles(&root.table("roles"));
+    let databases = builder.databases(root);
+    let scope = builder.scope(&root.table("scope"));
+    let logins = builder.logins(root, scope.as_ref());
+    let rules = builder.rules(root);
+    let guard = builder.guard(&root.table("guard"), scope.as_ref());
+    let log = log(&root.table("log"));
+    let runtime = runtime(&root.table("runtime"));
+    let config = Config {
+        listen: listen?,
+        tls: tls?,
+        servers,
+        roles,
+        databases,
+        scope: scope?,
+        logins,
+        rules,
+        guard: guard?,
+        log: log?,
+        runtime: runtime?,
+    };
+    if !builder.problems.has_errors() {
+        builder.check_pools_agree(root, &config);
+        builder.check_listeners_are_private(root, &config);
+    }
+    Some(config)
+}
+
+fn log(section: &Section) -> Option<LogSettings> {
+    let format = pick(section, "format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?;
+    let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+    let level = pick(section, "level", &levels.map(|level| (level.word(), level)))?;
+    Some(LogSettings { format, level })
+}
+
+fn runtime(section: &Section) -> Option<RuntimeSettings> {
+    Some(RuntimeSettings {
+        threads: section.number("threads"),
+        shutdown_timeout: section.duration("shutdown_timeout")?,
+    })
+}
+
+/// The value a word stands for; `raw` has refused all other words.
+fn pick<T: Copy>(section: &Section, key: &str, words: &[(&str, T)]) -> Option<T> {
+    let text = section.text(key)?;
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+}

@@ -1,0 +1,63 @@
+//! Certificates and keys from PEM files.
+//!
+//! Owns: that a file holds what its key says. Does not own: whether a certificate is valid today.
+
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Builder;
+use crate::config::environment::NamedFile;
+use crate::config::problem::Place;
+
+impl Builder<'_> {
+    /// The certificates of a PEM file; at least one.
+    pub fn certificates(&mut self, place: &Place, path: &str) -> Option<Vec<CertificateDer<'static>>> {
+        let file = self.file(place, path)?;
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.bytes).collect();
+        match certificates {
+            Ok(certificates) if !certificates.is_empty() => Some(certificates),
+            Ok(_) => {
+                self.problems.error(place, format!("{path:?} holds no certificate in PEM form"));
+                None
+            }
+            Err(_) => {
+                self.problems.error(place, format!("{path:?} is not a PEM file"));
+                None
+            }
+        }
+    }
+
+    /// The private key of a PEM file.
+    pub fn private_key(&mut self, place: &Place, path: &str) -> Option<Arc<PrivateKeyDer<'static>>> {
+        let file = self.file(place, path)?;
+        self.warn_if_public(place, path, &file);
+        match PrivateKeyDer::from_pem_slice(&file.bytes) {
+            Ok(key) => Some(Arc::new(key)),
+            Err(_) => {
+                let hint = "an encrypted key cannot be used: decrypt it with `openssl pkey`";
+                self.problems.error_with_hint(place, format!("{path:?} holds no private key in PEM form"), hint);
+                None
+            }
+        }
+    }
+
+    /// A file, or a problem with the system's words.
+    pub fn file(&mut self, place: &Place, path: &str) -> Option<NamedFile> {
+        match self.environment.read_file(path) {
+            Ok(file) => Some(file),
+            Err(reason) => {
+                self.problems.error(place, format!("cannot read {path:?}: {reason}"));
+                None
+            }
+        }
+    }
+
+    /// A secret that every user of the machine may read is not one.
+    pub fn warn_if_public(&mut self, place: &Place, path: &str, file: &NamedFile) {
+        if file.readable_by_all {
+            self.problems.warn(place, format!("every user may read {path:?}"), "run chmod o-r on it");
+        }
+    }
+}

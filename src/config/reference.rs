@@ -1,0 +1,492 @@
+//! The table of every configuration key: its type, default and meaning.
+//!
+//! Owns: what keys there are. `raw` checks a file against this table and takes defaults from it;
+//! `config/reference.toml` and `docs/configuration.md` are printed from it, and a test compares them.
+//! Does not own: what keys mean together (see `build`).
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRow {
+    /// `databases.*.pool.size`; `*` stands for a name the operator chooses or an element of a list of tables.
+    pub path: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// What the reference configuration shows.
+    pub shown: Shown,
+    /// One sentence.
+    pub meaning: &'static str,
+}
+
+/// The type of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A table with the keys below it.
+    Table,
+    /// A table of tables (or values) whose names the operator chooses.
+    Named,
+    /// A list of tables.
+    TableList,
+    /// Text that is not empty.
+    Text,
+    /// Text that is never echoed.
+    Secret,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// A whole number within limits.
+    Number {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// A number of bytes: a whole number, or text with a unit (`"64KiB"`).
+    Bytes {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// A length of time: `"250ms"`, `"15s"`, `"10m"`, `"1h"`, `"1h30m"`, `"2d"`; limits in milliseconds.
+    Duration {
+        /// Shortest.
+        min_ms: u64,
+        /// Longest.
+        max_ms: u64,
+    },
+    /// A list of texts.
+    TextList,
+    /// A list of some of a few words.
+    ChoiceList(&'static [&'static str]),
+    /// `"any"`, a list of tenants, or `{ pattern = "…" }`.
+    Tenants,
+}
+
+/// How the reference configuration shows a key; values are TOML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// A default: shown commented out, and used where the key is absent.
+    Default(&'static str),
+    /// No default: shown with this example.
+    Example(&'static str),
+    /// No default, and an alternative to another key: shown commented out.
+    Alternative(&'static str),
+    /// A table header.
+    Header,
+}
+
+const MINUTE: u64 = 60_000;
+const DAY: u64 = 24 * 60 * MINUTE;
+/// Long enough for any lifetime, short enough that sums of times never overflow.
+const DURATION_MS_MAX: u64 = 365 * DAY;
+/// Lists and queues are arrays in memory: nobody means more.
+const COUNT_MAX: u64 = 1_000_000;
+/// Parsing time and memory grow with text: 800 KB of `AND`s cost 4 s and 700 MB.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+const LONG: Kind = Kind::Duration { min_ms: 1, max_ms: DURATION_MS_MAX };
+const COUNT: Kind = Kind::Number { min: 1, max: COUNT_MAX };
+const COUNT_OR_NONE: Kind = Kind::Number { min: 0, max: COUNT_MAX };
+const POOL_SIZE: Kind = Kind::Number { min: 1, max: 10_000 };
+
+const fn row(path: &'static str, kind: Kind, shown: Shown, meaning: &'static str) -> KeyRow {
+    KeyRow { path, kind, shown, meaning }
+}
+
+/// A [`Shown::Default`] key of `[pool]`, and the same key of `[databases.*.pool]` whose default it is.
+macro_rules! pool_rows {
+    ($first:expr; $( $name:literal, $kind:expr, $default:literal, $meaning:literal; )*) => {
+        /// The keys of `[pool]`.
+        const POOL: &[KeyRow] = &[ $first, $( row(concat!("pool.", $name), $kind, Shown::Default($default), $meaning), )* ];
+        /// The same keys where a database overrides them.
+        const DATABASE_POOL: &[KeyRow] =
+            &[ $( row(concat!("databases.*.pool.", $name), $kind, Shown::Alternative($default), $meaning), )* ];
+    };
+}
+
+pool_rows! {
+    row("pool", Kind::Table, Shown::Header, "Limits of every pool (the servers of one server group, database and role), unless a database overrides them.");
+    "size", POOL_SIZE, "20", "Servers at most.";
+    "size_min", Kind::Number { min: 0, max: 10_000 }, "0", "Servers kept open even when idle.";
+    "wait_timeout", LONG, "\"30s\"", "A client waits at most so long for a server (TG050).";
+    "waiting_max", COUNT_OR_NONE, "10000", "Clients that may wait at the same time (TG051).";
+    "server_lifetime", LONG, "\"1h\"", "A server connection older than this is closed when it comes back.";
+    "server_idle_timeout", LONG, "\"10m\"", "A server connection idle for longer is closed, down to size_min.";
+    "server_check_delay", LONG, "\"30s\"", "A server connection idle for longer is checked before use.";
+    "connect_backoff_max", LONG, "\"15s\"", "Longest pause between attempts to connect to a server that cannot be reached.";
+    "prepared_statements_max", Kind::Number { min: 1, max: 100_000 }, "200", "Prepared statements kept on one server connection; the least recently used one goes first.";
+}
+
+/// Up to `[databases.*.pool]`.
+const BEFORE_POOL: &[KeyRow] = &[
+    row("listen", Kind::Table, Shown::Header, "Where clients connect, and how many may."),
+    row(
+        "listen.addresses",
+        Kind::TextList,
+        Shown::Default("[\"127.0.0.1:6432\"]"),
+        "Address and port of each listener; 0.0.0.0 or [::] for all interfaces.",
+    ),
+    row("listen.client_connections_max", COUNT, Shown::Default("1000"), "Logged-in clients at most (TG043)."),
+    row(
+        "listen.login_connections_max",
+        COUNT,
+        Shown::Default("200"),
+        "Connections that have not logged in yet at most (TG043).",
+    ),
+    row(
+        "listen.login_timeout",
+        Kind::Duration { min_ms: 1, max_ms: 10 * MINUTE },
+        Shown::Default("\"15s\""),
+        "From accepting a connection to the end of its login (TG044).",
+    ),
+    row("tls", Kind::Table, Shown::Header, "TLS towards clients."),
+    row(
+        "tls.mode",
+        Kind::Choice(&["disable", "allow", "prefer", "require"]),
+        Shown::Default("\"disable\""),
+        "disable: no TLS; allow and prefer: TLS for clients that ask for it; require: clients without TLS are refused (TG042).",
+    ),
+    row(
+        "tls.certificate",
+        Kind::Text,
+        Shown::Alternative("\"server.crt\""),
+        "Certificate chain in PEM, leaf first; relative to this file's folder.",
+    ),
+    row("tls.key", Kind::Text, Shown::Alternative("\"server.key\""), "The certificate's private key in PEM."),
+    row("servers", Kind::Named, Shown::Header, "Server groups: PostgreSQL servers by a name of your choice."),
+    row("servers.*", Kind::Table, Shown::Header, "One server group."),
+    row(
+        "servers.*.host",
+        Kind::Text,
+        Shown::Example("\"127.0.0.1\""),
+        "Host name, IP address, or absolute path of the folder of a unix socket.",
+    ),
+    row("servers.*.port", Kind::Number { min: 1, max: 65_535 }, Shown::Default("5432"), "Port."),
+    row(
+        "servers.*.connect_timeout",
+        Kind::Duration { min_ms: 1, max_ms: 10 * MINUTE },
+        Shown::Default("\"5s\""),
+        "For connecting, TLS and logging in together.",
+    ),
+    row("servers.*.tls", Kind::Table, Shown::Header, "TLS towards these servers."),
+    row(
+        "servers.*.tls.mode",
+        Kind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
+        Shown::Example("\"disable\""),
+        "Default verify-full; disable for a unix socket. prefer and require verify nothing.",
+    ),
+    row(
+        "servers.*.tls.ca",
+        Kind::Text,
+        Shown::Alternative("\"root.crt\""),
+        "Trusted roots in PEM for verify-ca and verify-full; default: the system's.",
+    ),
+    row("roles", Kind::Named, Shown::Header, "Server roles: who the proxy is on a server, by a name of your choice."),
+    row(
+        "roles.*",
+        Kind::Table,
+        Shown::Header,
+        "One server role. It must not own the tables, be a superuser or have BYPASSRLS.",
+    ),
+    row("roles.*.user", Kind::Text, Shown::Example("\"app_user\""), "The role's name on the server."),
+    row(
+        "roles.*.password",
+        Kind::Secret,
+        Shown::Alternative("\"secret\""),
+        "Its password; none of the three forms where the server trusts the proxy.",
+    ),
+    row(
+        "roles.*.password_env",
+        Kind::Text,
+        Shown::Alternative("\"APP_USER_PASSWORD\""),
+        "Environment variable that holds the password.",
+    ),
+    row(
+        "roles.*.password_file",
+        Kind::Text,
+        Shown::Alternative("\"app_user.password\""),
+        "File that holds the password; one trailing newline is dropped.",
+    ),
+    row("databases", Kind::Named, Shown::Header, "Databases by the name clients ask for."),
+    row("databases.*", Kind::Table, Shown::Header, "One database."),
+    row("databases.*.server", Kind::Text, Shown::Example("\"main\""), "Its server group."),
+    row("databases.*.name", Kind::Text, Shown::Alternative("\"demo\""), "Its name on the server; default: the key."),
+    row("databases.*.role", Kind::Text, Shown::Example("\"app\""), "Its server role, unless a login says another."),
+    row("databases.*.pool", Kind::Table, Shown::Header, "Overrides [pool] for this database, key by key."),
+];
+
+/// From `[scope]` on.
+const AFTER_POOL: &[KeyRow] = &[
+    row("scope", Kind::Table, Shown::Header, "How a tenant is put on a server."),
+    row(
+        "scope.tenant_type",
+        Kind::Choice(&["uuid", "text"]),
+        Shown::Default("\"uuid\""),
+        "What tenants look like; text is up to 200 bytes of printable UTF-8, compared byte by byte.",
+    ),
+    row(
+        "scope.lifetime",
+        Kind::Choice(&["transaction"]),
+        Shown::Default("\"transaction\""),
+        "How long a tenant stays on a server.",
+    ),
+    row(
+        "scope.settings",
+        Kind::Named,
+        Shown::Header,
+        "What is set in every transaction; default: \"app.tenant_id\" = \"{tenant}\".",
+    ),
+    row(
+        "scope.settings.*",
+        Kind::Text,
+        Shown::Example("\"{tenant}\""),
+        "A custom setting (prefix.name), or search_path for a schema per tenant (routing, not isolation), and its value with {tenant} in it.",
+    ),
+    row("logins", Kind::Named, Shown::Header, "Logins: identities clients may authenticate as, by user name."),
+    row("logins.*", Kind::Table, Shown::Header, "One login. It needs exactly one of the four secrets."),
+    row("logins.*.password", Kind::Secret, Shown::Example("\"secret\""), "Its password."),
+    row(
+        "logins.*.password_env",
+        Kind::Text,
+        Shown::Alternative("\"LOGIN_PASSWORD\""),
+        "Environment variable that holds the password.",
+    ),
+    row(
+        "logins.*.password_file",
+        Kind::Text,
+        Shown::Alternative("\"login.password\""),
+        "File that holds the password; one trailing newline is dropped.",
+    ),
+    row(
+        "logins.*.scram",
+        Kind::Secret,
+        Shown::Alternative("\"SCRAM-SHA-256$4096:…\""),
+        "SCRAM verifier as in pg_authid.rolpassword, in place of the password.",
+    ),
+    row(
+        "logins.*.databases",
+        Kind::TextList,
+        Shown::Alternative("[\"demo\"]"),
+        "Databases it may ask for; default: all.",
+    ),
+    row("logins.*.role", Kind::Text, Shown::Alternative("\"app\""), "Server role in place of the database's."),
+    row("logins.*.tenant", Kind::Table, Shown::Header, "Its tenant: either fixed or from."),
+    row(
+        "logins.*.tenant.fixed",
+        Kind::Text,
+        Shown::Alternative("\"00000000-0000-0000-0000-00000000000a\""),
+        "The one tenant of this login.",
+    ),
+    row(
+        "logins.*.tenant.from",
+        Kind::ChoiceList(&["suffix", "startup"]),
+        Shown::Example("[\"suffix\", \"startup\"]"),
+        "Where the client names its tenant: user name suffix, startup parameter or options; the first that is there decides.",
+    ),
+    row("logins.*.tenant.separator", Kind::Text, Shown::Default("\".\""), "Between login and tenant in the user name."),
+    row(
+        "logins.*.tenant.allowed",
+        Kind::Tenants,
+        Shown::Default("\"any\""),
+        "Tenants it may act for (TG003): \"any\", a list, or { pattern = \"acme-*\" }.",
+    ),
+    row(
+        "rules",
+        Kind::TableList,
+        Shown::Header,
+        "Who may log in how: the first rule that fits decides. No rules at all: scram-sha-256 for everyone; rules, but none that fits: refused (TG041).",
+    ),
+    row("rules.*.login", Kind::Text, Shown::Default("\"*\""), "A login, or * for all."),
+    row("rules.*.database", Kind::Text, Shown::Default("\"*\""), "A database, or * for all."),
+    row(
+        "rules.*.address",
+        Kind::Text,
+        Shown::Default("\"*\""),
+        "Client address or network (10.0.0.0/8), or * for all.",
+    ),
+    row(
+        "rules.*.tls",
+        Kind::Choice(&["any", "required"]),
+        Shown::Default("\"any\""),
+        "required: fits connections with TLS only.",
+    ),
+    row(
+        "rules.*.method",
+        Kind::Choice(&["scram-sha-256", "trust", "reject"]),
+        Shown::Example("\"scram-sha-256\""),
+        "What happens: password check, in without a password, or refused.",
+    ),
+    row("guard", Kind::Table, Shown::Header, "What SQL is allowed beside the built-in lists."),
+    row(
+        "guard.settings_allowed",
+        Kind::TextList,
+        Shown::Default("[]"),
+        "Settings clients may SET for themselves (TG013).",
+    ),
+    row(
+        "guard.functions_allowed",
+        Kind::TextList,
+        Shown::Default("[]"),
+        "Functions clients may call (TG015), with or without schema.",
+    ),
+    row(
+        "guard.text_bytes_max",
+        Kind::Bytes { min: 1024, max: TEXT_BYTES_MAX },
+        Shown::Default("65536"),
+        "Longest statement that is parsed (TG022).",
+    ),
+    row(
+        "guard.startup_parameters_ignored",
+        Kind::TextList,
+        Shown::Default("[]"),
+        "Startup parameters that are accepted and dropped (TG046).",
+    ),
+    row("log", Kind::Table, Shown::Header, "Logging, to standard error."),
+    row(
+        "log.format",
+        Kind::Choice(&["text", "json"]),
+        Shown::Default("\"text\""),
+        "For people, or one JSON object a line.",
+    ),
+    row(
+        "log.level",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        Shown::Default("\"info\""),
+        "What is logged; the environment variable RUST_LOG overrides it.",
+    ),
+    row("runtime", Kind::Table, Shown::Header, "Threads and shutdown."),
+    row(
+        "runtime.threads",
+        Kind::Number { min: 1, max: 1024 },
+        Shown::Alternative("2"),
+        "Worker threads; default: the number of CPUs.",
+    ),
+    row("runtime.shutdown_timeout", LONG, Shown::Default("\"30s\""), "SIGTERM lets transactions finish for so long."),
+];
+
+/// Every key, tables before their keys, in the order of the reference configuration.
+pub fn rows() -> impl Iterator<Item = &'static KeyRow> {
+    [BEFORE_POOL, DATABASE_POOL, POOL, AFTER_POOL].into_iter().flatten()
+}
+
+/// The row of a path pattern.
+#[must_use]
+pub fn find(pattern: &str) -> Option<&'static KeyRow> {
+    rows().find(|row| row.path == pattern)
+}
+
+/// The rows directly below a path pattern (`""`: the whole file).
+pub fn children(pattern: &str) -> impl Iterator<Item = (&'static str, &'static KeyRow)> {
+    rows().filter_map(move |row| {
+        let (parent, name) = row.path.rsplit_once('.').unwrap_or(("", row.path));
+        (parent == pattern && name != "*").then_some((name, row))
+    })
+}
+
+impl Kind {
+    /// The type in words, for documentation and problems.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Kind::Table => "a table".to_owned(),
+            Kind::Named => "a table".to_owned(),
+            Kind::TableList => "a list of tables".to_owned(),
+            Kind::Text | Kind::Secret => "text".to_owned(),
+            Kind::Choice(words) => format!("one of {}", words.join(", ")),
+            Kind::Number { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Bytes { min, max } => format!("a number of bytes from {min} to {max}, or text like \"64KiB\""),
+            Kind::Duration { .. } => "a duration like \"250ms\", \"15s\", \"10m\" or \"1h\"".to_owned(),
+            Kind::TextList => "a list of texts".to_owned(),
+            Kind::ChoiceList(words) => format!("a list of some of {}", words.join(", ")),
+            Kind::Tenants => "\"any\", a list of tenants, or { pattern = \"…\" }".to_owned(),
+        }
+    }
+}
+
+/// Names that stand for `*` in the reference configuration.
+fn example_path(pattern: &str) -> String {
+    let name = match pattern.split('.').next() {
+        Some("servers") => "main",
+        Some("roles") => "app",
+        Some("databases") => "demo",
+        Some("logins") => "app_user",
+        _ => "\"app.tenant_id\"",
+    };
+    pattern.replace('*', name)
+}
+
+/// The text of `config/reference.toml`.
+#[must_use]
+pub fn render_toml() -> String {
+    let mut text = String::from(
+        "# Every key of TenantGate's configuration. Keys with a default are commented out and show it;\n\
+         # alternatives are commented out too. Printed from src/config/reference.rs; a test compares the two.\n",
+    );
+    for row in rows() {
+        render_toml_row(&mut text, row);
+    }
+    text
+}
+
+fn render_toml_row(text: &mut String, row: &KeyRow) {
+    let path = example_path(row.path);
+    let key = if row.path == "scope.settings.*" { "\"app.tenant_id\"" } else { path.rsplit('.').next().unwrap_or("") };
+    text.push_str(&match (row.kind, row.shown) {
+        (Kind::Named, _) if row.path != "scope.settings" => format!("\n# {}\n", row.meaning),
+        (Kind::Table | Kind::Named, _) => format!("\n# {}\n[{path}]\n", row.meaning),
+        (Kind::TableList, _) => format!("\n# {}\n[[{path}]]\n", row.meaning),
+        (_, Shown::Example(value)) => format!("# {}\n{key} = {value}\n", row.meaning),
+        (_, Shown::Default(value) | Shown::Alternative(value)) => format!("# {}\n# {key} = {value}\n", row.meaning),
+        (_, Shown::Header) => String::new(),
+    });
+}
+
+/// The text of `docs/configuration.md`.
+#[must_use]
+pub fn render_markdown() -> String {
+    let mut text = String::from(
+        "# Configuration\n\n\
+         One TOML file. `tenantgate check-config FILE` reports every problem at once, with key path and line; exit\n\
+         status 0: usable, 1: problems, 2: the file cannot be read. Paths in it are relative to the file's folder.\n\
+         `*` stands for a name of your choice (in `rules`: for each rule). This page is printed from\n\
+         `src/config/reference.rs`; `config/reference.toml` shows the same keys as a file.\n\n\
+         Durations are texts like `\"250ms\"`, `\"15s\"`, `\"1h30m\"`; sizes are numbers of bytes or texts like `\"64KiB\"`.\n",
+    );
+    for row in rows() {
+        text.push_str(&match (row.kind, row.shown) {
+            (Kind::Table | Kind::Named | Kind::TableList, _) => markdown_header(row),
+            (_, Shown::Default(value)) => markdown_key(row, &format!("`{value}`")),
+            (_, Shown::Example(_) | Shown::Alternative(_) | Shown::Header) => markdown_key(row, "–"),
+        });
+    }
+    text
+}
+
+fn markdown_header(row: &KeyRow) -> String {
+    let has_keys = children(row.path).any(|(_, child)| !matches!(child.kind, Kind::Table | Kind::Named))
+        || row.kind == Kind::TableList
+        || row.path == "scope.settings";
+    let columns = if has_keys { "\n| key | type | default | meaning |\n|---|---|---|---|\n" } else { "" };
+    format!("\n## `{}`\n\n{}\n{columns}", row.path, row.meaning)
+}
+
+fn markdown_key(row: &KeyRow, default: &str) -> String {
+    format!("| `{}` | {} | {default} | {} |\n", row.path, row.kind.words(), row.meaning.replace('|', "\\|"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_unique_and_every_key_has_its_table_before_it() {
+        let mut seen = std::collections::BTreeSet::new();
+        for row in rows() {
+            if let Some((parent, _)) = row.path.rsplit_once('.') {
+                let listed = parent.ends_with('*') || seen.contains(parent);
+                assert!(listed, "{} has no table", row.path);
+            }
+            assert!(seen.insert(row.path), "{} twice", row.path);
+            assert!(row.meaning.ends_with('.'), "{}", row.path);
+        }
+    }
+}

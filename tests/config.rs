@@ -1,0 +1,359 @@
+//! The configuration as an operator meets it: good files load, and bad ones list all that is wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tenantgate::config::{
+    self, AddressMatch, AllowedTenants, ClientTls, Config, EmptyEnvironment, Environment, LoginSecret, NamedFile,
+    RuleMethod, ServerHost, ServerTls, TenantPolicy, TenantSource, TrustedRoots, reference,
+};
+use zeroize::Zeroizing;
+
+#[derive(Default)]
+struct World {
+    variables: BTreeMap<&'static str, &'static str>,
+    files: BTreeMap<&'static str, (Vec<u8>, bool)>,
+}
+
+impl Environment for World {
+    fn variable(&self, name: &str) -> Option<SecretString> {
+        self.variables.get(name).map(|value| SecretString::from(*value))
+    }
+
+    fn read_file(&self, path: &str) -> Result<NamedFile, String> {
+        let (bytes, readable_by_all) = self.files.get(path).cloned().ok_or("No such file or directory")?;
+        Ok(NamedFile { bytes: Zeroizing::new(bytes), readable_by_all })
+    }
+}
+
+const BASE: &str = r#"
+[servers.main]
+host = "127.0.0.1"
+tls.mode = "disable"
+[roles.app]
+user = "app_user"
+[databases.demo]
+server = "main"
+role = "app"
+[logins.app_user]
+password = "hunter2"
+tenant.from = ["suffix"]
+"#;
+
+fn load(text: &str) -> Config {
+    config::load(text, &EmptyEnvironment).map_err(|problems| lines(&problems)).unwrap().config
+}
+
+fn lines(problems: &[config::Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+/// What is wrong with the base plus `more`.
+fn problems_with(more: &str) -> Vec<String> {
+    problems_of(&format!("{BASE}{more}"))
+}
+
+fn problems_of(text: &str) -> Vec<String> {
+    match config::load(text, &EmptyEnvironment) {
+        Ok(_) => Vec::new(),
+        Err(problems) => lines(&problems),
+    }
+}
+
+#[track_caller]
+fn assert_only_problem(more: &str, part: &str) {
+    let found = problems_with(more);
+    assert!(found.len() == 1 && found[0].contains(part), "wanted only {part:?}, found {found:#?}");
+}
+
+#[test]
+fn the_base_loads_with_the_defaults_of_the_table() {
+    let config = load(BASE);
+    assert_eq!(config.listen.addresses, ["127.0.0.1:6432".parse().unwrap()]);
+    assert_eq!(config.listen.login_timeout, Duration::from_secs(15));
+    assert!(matches!(config.tls, ClientTls::Disable));
+    assert_eq!(config.servers["main"].port, 5432);
+    assert!(matches!(config.servers["main"].host, ServerHost::Address(_)));
+    let demo = &config.databases["demo"];
+    assert_eq!((&*demo.server, &*demo.name, &*demo.role), ("main", "demo", "app"));
+    assert_eq!((demo.pool.size, demo.pool.waiting_max), (20, 10_000));
+    assert_eq!(config.scope.template.names().collect::<Vec<_>>(), ["app.tenant_id"]);
+    assert!(config.rules.is_none() && config.runtime.threads.is_none());
+    assert_eq!(config.guard.text_bytes_max, 65_536);
+    let TenantPolicy::Named { sources, separator, allowed } = &config.logins["app_user"].tenant else {
+        panic!("not named");
+    };
+    assert_eq!((sources.as_slice(), &**separator, allowed), (&[TenantSource::Suffix][..], ".", &AllowedTenants::Any));
+}
+
+#[test]
+fn a_database_overrides_the_pool_key_by_key() {
+    let config = load(&format!("{BASE}[pool]\nsize = 7\nwait_timeout = \"2s\"\n[databases.demo.pool]\nsize = 3\n"));
+    let pool = &config.databases["demo"].pool;
+    assert_eq!((pool.size, pool.wait_timeout), (3, Duration::from_secs(2)));
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_file() {
+    let text = r#"
+[listen]
+addresses = ["127.0.0.1:6432", "0.0.0.0:6432", "localhost:1"]
+login_timeout = "15"
+[tls]
+mode = "prefered"
+[servers.main]
+host = "db.example.com:5432"
+[servers.main.tls]
+mode = "verify-fll"
+[roles.app]
+user = "app_user"
+password = "a"
+password_env = "B"
+[databases.demo]
+server = "mian"
+role = "ap"
+[databases.demo.pool]
+size = 0
+[pool]
+waiting_maximum = 3
+[scope.settings]
+"tenant_id" = "{tenant}"
+[logins.app_user]
+password = 5
+databases = ["dmeo"]
+[logins.app_user.tenant]
+fixed = "acme"
+[[rules]]
+address = "10.0.0.1/8"
+method = "scram"
+"#;
+    assert_eq!(
+        problems_of(text),
+        [
+            "listen.addresses[1] (line 3): 0.0.0.0:6432 and 127.0.0.1:6432 cannot both be listened on",
+            "listen.addresses[2] (line 3): \"localhost:1\" is no address with port; write \"127.0.0.1:6432\", \"[::1]:6432\" or \"0.0.0.0:6432\"",
+            "listen.login_timeout (line 4): \"15\" is not a duration; write a number and a unit, like \"250ms\", \"15s\", \"10m\", \"1h\" or \"2d\"",
+            "tls.mode (line 6): \"prefered\" is not one of disable, allow, prefer, require; did you mean \"prefer\"?",
+            "servers.main.host (line 8): \"db.example.com:5432\" is no host name, IP address or absolute path of a folder; the port has a key of its own",
+            "servers.main.tls.mode (line 10): \"verify-fll\" is not one of disable, prefer, require, verify-ca, verify-full; did you mean \"verify-full\"?",
+            "roles.app.password_env (line 14): only one of password, password_env may be given",
+            "databases.demo.server (line 16): no [servers.mian]; did you mean \"main\"?",
+            "databases.demo.role (line 17): no [roles.ap]; did you mean \"app\"?",
+            "databases.demo.pool.size (line 19): must be a whole number from 1 to 10000",
+            "pool.waiting_maximum (line 21): there is no such key; did you mean \"waiting_max\"?",
+            "scope.settings.tenant_id (line 23): is no custom setting (prefix.name); use a name like \"app.tenant_id\", in quotes",
+            "logins.app_user.password (line 25): expected text, found a whole number",
+            "logins.app_user.databases[0] (line 26): no [databases.dmeo]; did you mean \"demo\"?",
+            "rules[0].address (line 30): \"10.0.0.1/8\" has bits set beyond its prefix; write \"10.0.0.0/8\", \"::1/128\", a single address or \"*\"",
+            "rules[0].method (line 31): \"scram\" is not one of scram-sha-256, trust, reject",
+        ]
+    );
+}
+
+#[test]
+fn a_syntax_error_is_reported_alone_with_its_line() {
+    let found = problems_of("[listen]\nnonsense = 1\naddresses = \n[servers]\nnonsense = 1\n");
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("line 3:"), "{found:#?}");
+    assert!(problems_of("[pool]\nsize = 1\nsize = 2\n")[0].starts_with("line 3:"));
+}
+
+#[test]
+fn an_empty_file_says_what_is_needed() {
+    let found = problems_of("");
+    for kind in ["servers", "roles", "databases", "logins"] {
+        assert!(found.iter().any(|line| line.starts_with(&format!("{kind}: none is configured"))), "{found:#?}");
+    }
+}
+
+#[test]
+fn impossible_values_are_refused() {
+    for (more, part) in [
+        ("[pool]\nsize_min = 21\n", "pool.size_min (line 14): size_min 21 is larger than size 20"),
+        ("[databases.demo.pool]\nsize = 1\n[pool]\nsize_min = 2\n", "databases.demo.pool.size (line 14)"),
+        ("[listen]\naddresses = []\n", "at least one address"),
+        ("[listen]\nclient_connections_max = 0\n", "from 1 to"),
+        ("[listen]\nclient_connections_max = -1\n", "from 1 to"),
+        ("[listen]\nclient_connections_max = 1.5\n", "a number with a fraction"),
+        ("[pool]\nwait_timeout = \"0s\"\n", "must be between"),
+        ("[guard]\ntext_bytes_max = \"1 TB\"\n", "whole number from 1024"),
+        ("[tls]\nmode = \"require\"\ncertificate = \"x.crt\"\nkey = 3\n", "tls.key (line 16): expected text"),
+        ("[scope]\nlifetime = \"lease\"\n", "\"transaction\""),
+        ("[scope.settings]\n\"app.a\" = \"x\"\n", "does not hold {tenant}"),
+        ("[scope.settings]\n\"app.a\" = \"{tenant}\"\n\"APP.A\" = \"{tenant}\"\n", "named twice"),
+        ("[scope]\nsettings = {}\n", "at least one scope setting"),
+        ("[guard]\nsettings_allowed = [\"App.Tenant_Id\"]\n", "only the proxy sets it"),
+        ("[guard]\nsettings_allowed = [\"role\"]\n", "can never be allowed"),
+        ("[guard]\nfunctions_allowed = [\"pg_catalog.set_config\"]\n", "can never be allowed"),
+        ("[guard]\nstartup_parameters_ignored = [\"options\"]\n", "cannot be ignored"),
+        ("[[rules]]\nmethod = \"reject\"\nlogin = \"app_usr\"\n", "did you mean \"app_user\"?"),
+        ("[[rules]]\nlogin = \"*\"\n", "rules[0].method (line 13): is missing"),
+        ("[[rules]]\nmethod = \"reject\"\ntls = \"required\"\n", "no client can have TLS"),
+        ("[[rules]]\nmethod = \"reject\"\naddress = \"1.2.3\"\n", "is no address or network"),
+        ("[logins.b]\ntenant.from = [\"startup\"]\n", "logins.b (line 13): has no password"),
+        ("[logins.b]\npassword = \"\"\ntenant.from = [\"startup\"]\n", "must not be empty"),
+        ("[logins.b]\nscram = \"md5abc\"\ntenant.from = [\"startup\"]\n", "is not a SCRAM-SHA-256 verifier"),
+        ("[logins.b]\npassword = \"x\"\nscram = \"y\"\ntenant.from = [\"startup\"]\n", "only one of"),
+        ("[logins.b]\npassword_env = \"NOPE\"\ntenant.from = [\"startup\"]\n", "\"NOPE\" is not set"),
+        ("[logins.b]\npassword_file = \"nope\"\ntenant.from = [\"startup\"]\n", "cannot read \"nope\""),
+        ("[logins.b]\npassword = \"x\"\n", "logins.b.tenant (line 13): does not say where"),
+        ("[logins.b]\npassword = \"x\"\ntenant.fixed = \"acme\"\n", "the tenant is not a UUID"),
+        ("[logins.b]\npassword = \"x\"\ntenant.from = []\n", "names no source"),
+        ("[logins.b]\npassword = \"x\"\ntenant.from = [\"sufix\"]\n", "did you mean \"suffix\"?"),
+        ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\", \"suffix\"]\n", "listed twice"),
+        ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.separator = \"x\"\n", "punctuation"),
+        ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.allowed = \"all\"\n", "\"any\""),
+        ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.allowed = []\n", "lists no tenant"),
+        ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.allowed = {patern = \"*\"}\n", "pattern"),
+        (
+            "[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.allowed = {pattern = \"A*\"}\n",
+            "fits no UUID",
+        ),
+        ("[logins.b]\npassword = \"x\"\nrole = \"ap\"\ntenant.from = [\"suffix\"]\n", "no [roles.ap]; did you mean"),
+        ("[logins.b]\npassword = \"x\"\ndatabases = []\ntenant.from = [\"suffix\"]\n", "lists no database"),
+        ("[logins.\"app_user.x\"]\npassword = \"x\"\ntenant.from = [\"startup\"]\n", "could also be the login"),
+        ("[databases.b]\nserver = \"main\"\nrole = \"app\"\nname = \"demo\"\npool.size = 2\n", "pool settings differ"),
+        ("[servers.b]\nhost = \"/tmp\"\ntls.mode = \"require\"\n", "no TLS on unix sockets"),
+        ("[servers.b]\nhost = \"h\"\ntls.mode = \"require\"\ntls.ca = \"x\"\n", "is not looked at"),
+        ("[servers.b]\nhost = \"h\"\ntls.ca = \"x\"\n", "cannot read \"x\""),
+        ("[servers]\nb = 3\n", ""),
+        ("[nonsense]\nx = 1\n", "nonsense (line 13): there is no such key"),
+        ("[log]\nlevel = \"verbose\"\n", "one of error, warn"),
+        ("[runtime]\nthreads = 0\n", "from 1 to 1024"),
+    ] {
+        let found = problems_with(more);
+        let has_it = found.iter().any(|line| line.contains(part));
+        assert!(has_it && found.len() <= 3, "wanted {part:?} for {more:?}, found {found:#?}");
+    }
+}
+
+#[test]
+fn one_mistake_is_one_problem() {
+    assert_only_problem("[pool]\nsize = 0\n", "pool.size");
+    assert_only_problem("[logins.b]\npassword = \"x\"\ntenant.allowed = \"any\"\n", "does not say where the tenant");
+    assert_only_problem("\"pool.size\" = 3\n", "there is no such key");
+}
+
+#[test]
+fn secrets_come_from_text_variable_or_file_and_are_never_printed() {
+    let world = World {
+        variables: BTreeMap::from([("APP_PASSWORD", "from-variable")]),
+        files: BTreeMap::from([("login.password", (b"from-file\n".to_vec(), true))]),
+    };
+    let text = BASE
+        .replace("user = \"app_user\"", "user = \"app_user\"\npassword_env = \"APP_PASSWORD\"")
+        .replace("password = \"hunter2\"", "password_file = \"login.password\"");
+    let loaded = config::load(&text, &world).unwrap();
+    assert_eq!(loaded.config.roles["app"].password.as_ref().unwrap().expose_secret(), "from-variable");
+    let Some(LoginSecret::Plain(password)) = &loaded.config.logins["app_user"].secret else { panic!("no password") };
+    assert_eq!(password.expose_secret(), "from-file");
+    assert_eq!(
+        lines(&loaded.warnings),
+        [
+            "warning: logins.app_user.password_file (line 12): every user may read \"login.password\"; run chmod o-r on it"
+        ]
+    );
+    let debug = format!("{:?}", loaded.config);
+    assert!(!debug.contains("from-variable") && !debug.contains("from-file"));
+    let problems = problems_with("[logins.b]\npassword = [\"hunter3\"]\ntenant.from = [\"suffix\"]\n").join("\n");
+    assert!(!problems.is_empty() && !problems.contains("hunter"), "{problems}");
+}
+
+#[test]
+fn tls_files_are_read_and_checked_for_form() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let world = World {
+        variables: BTreeMap::new(),
+        files: BTreeMap::from([
+            ("server.crt", (made.cert.pem().into_bytes(), false)),
+            ("server.key", (made.signing_key.serialize_pem().into_bytes(), false)),
+            ("junk.pem", (b"no certificate".to_vec(), false)),
+        ]),
+    };
+    let tls = "[tls]\nmode = \"require\"\ncertificate = \"server.crt\"\nkey = \"server.key\"\n";
+    let ca = "[servers.b]\nhost = \"db.example.com\"\ntls.ca = \"server.crt\"\n";
+    let config = config::load(&format!("{BASE}{tls}{ca}"), &world).unwrap().config;
+    assert!(matches!(&config.tls, ClientTls::Require(identity) if identity.chain.len() == 1));
+    assert!(matches!(&config.servers["b"].tls, ServerTls::VerifyFull(TrustedRoots::Given(roots)) if roots.len() == 1));
+    let swapped = tls.replace("server.crt", "junk.pem").replace("server.key", "server.crt");
+    let problems = config::load(&format!("{BASE}{swapped}"), &world).unwrap_err();
+    let text = lines(&problems).join("\n");
+    assert!(text.contains("holds no certificate") && text.contains("holds no private key"), "{text}");
+}
+
+#[test]
+fn servers_are_verified_unless_the_file_says_otherwise() {
+    let config =
+        load(&format!("{BASE}[servers.b]\nhost = \"db\"\n[servers.c]\nhost = \"::1\"\n[servers.d]\nhost = \"/run\"\n"));
+    assert!(matches!(config.servers["b"].tls, ServerTls::VerifyFull(TrustedRoots::System)));
+    assert!(matches!(config.servers["c"].tls, ServerTls::VerifyFull(TrustedRoots::System)));
+    assert!(matches!(config.servers["d"].tls, ServerTls::Disable));
+    assert_eq!(config.servers["d"].host, ServerHost::UnixFolder("/run".into()));
+}
+
+#[test]
+fn a_public_listener_without_tls_is_a_warning() {
+    let loaded = config::load(&format!("{BASE}[listen]\naddresses = [\"0.0.0.0:6432\"]\n"), &EmptyEnvironment).unwrap();
+    assert!(lines(&loaded.warnings)[0].contains("clients reach this address without TLS"));
+}
+
+#[test]
+fn rules_keep_their_order_and_a_trusted_login_needs_no_password() {
+    let config = load(&format!(
+        "{BASE}[logins.local]\ntenant.from = [\"startup\"]\n\
+         [[rules]]\nlogin = \"local\"\naddress = \"127.0.0.1\"\nmethod = \"trust\"\n[[rules]]\nmethod = \"reject\"\n"
+    ));
+    let rules = config.rules.unwrap();
+    assert_eq!(rules.iter().map(|rule| rule.method).collect::<Vec<_>>(), [RuleMethod::Trust, RuleMethod::Reject]);
+    assert!(matches!(rules[0].address, AddressMatch::Network { prefix_bits: 32, .. }));
+    assert!(config.logins["local"].secret.is_none());
+}
+
+#[test]
+fn text_tenants_have_lists_and_patterns() {
+    let config = load(&format!(
+        "{BASE}[scope]\ntenant_type = \"text\"\n\
+         [logins.b]\npassword = \"x\"\ntenant = {{ from = [\"startup\"], allowed = [\"acme\", \"globex\"] }}\n\
+         [logins.c]\npassword = \"x\"\ntenant = {{ from = [\"suffix\"], separator = \"@\", allowed = {{ pattern = \"acme-*\" }} }}\n\
+         [logins.d]\npassword = \"x\"\ntenant.fixed = \"initech\"\n"
+    ));
+    let tenant = |text| tenantgate::tenant::TenantId::parse(tenantgate::tenant::TenantKind::Text, text).unwrap();
+    let allows = |login: &str, text| match &config.logins[login].tenant {
+        TenantPolicy::Named { allowed, .. } => allowed.includes(&tenant(text)),
+        TenantPolicy::Fixed(fixed) => *fixed == tenant(text),
+    };
+    assert!(allows("b", "acme") && !allows("b", "initech"));
+    assert!(allows("c", "acme-1") && !allows("c", "acme"));
+    assert!(allows("d", "initech") && !allows("d", "acme"));
+}
+
+#[test]
+fn the_shipped_files_load() {
+    let world = World {
+        variables: BTreeMap::from([("TENANTGATE_APP_PASSWORD", "x"), ("TENANTGATE_LOGIN_PASSWORD", "y")]),
+        files: BTreeMap::new(),
+    };
+    for path in ["config/minimal.toml", "config/reference.toml"] {
+        let text = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let loaded = config::load(&text, &world);
+        assert!(loaded.as_ref().is_ok_and(|loaded| loaded.warnings.is_empty()), "{path}: {loaded:?}");
+    }
+}
+
+/// `TENANTGATE_UPDATE=1 cargo test --test config` writes the two files anew.
+#[test]
+fn reference_file_and_page_are_what_the_key_table_prints() {
+    for (path, wanted) in
+        [("config/reference.toml", reference::render_toml()), ("docs/configuration.md", reference::render_markdown())]
+    {
+        let full = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("TENANTGATE_UPDATE").is_some() {
+            std::fs::write(&full, &wanted).unwrap();
+        }
+        let found = std::fs::read_to_string(&full).unwrap_or_default();
+        assert!(found == wanted, "{path} differs from src/config/reference.rs; run with TENANTGATE_UPDATE=1");
+    }
+}
