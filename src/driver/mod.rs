@@ -2,9 +2,17 @@
 //!
 //! Owns: carrying out what the pure folders decide. Does not own: any decision about bytes.
 
+pub mod build;
+pub mod cancel;
+pub mod client;
+pub mod clock;
 pub mod connect;
 pub mod handshake;
 pub mod listener;
 pub mod parser;
+pub mod pool;
+pub mod proxy;
 pub mod stream;
 pub mod tls;
+
+pub use proxy::{RunningServer, StartFault, serve, start};

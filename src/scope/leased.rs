@@ -83,6 +83,11 @@ impl<C> LeasedServer<C> {
         self.append(&frame);
     }
 
+    /// The proxy's own transaction in front of the client's bytes was sent with its COMMIT.
+    pub fn end_own_transaction(&mut self) {
+        self.replies.mark_closed();
+    }
+
     /// Sends Flush.
     pub fn flush(&mut self) {
         crate::wire::frontend::put_flush(&mut self.out);

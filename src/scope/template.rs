@@ -69,6 +69,11 @@ impl ScopeTemplate {
         self.settings.iter().map(|(name, _)| &**name)
     }
 
+    /// The names of the settings whose value is the tenant itself: where a client may name it.
+    pub fn tenant_settings(&self) -> impl Iterator<Item = &str> {
+        self.settings.iter().filter(|(_, value)| &**value == TENANT).map(|(name, _)| &**name)
+    }
+
     /// How many settings there are.
     #[must_use]
     pub fn len(&self) -> usize {

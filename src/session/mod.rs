@@ -513,6 +513,7 @@ fn replay(lease: &mut LeasedServer<Cause>, steps: &[SettingStep]) {
         }
     }
     own_statement(lease, bytes::COMMIT, &[], true);
+    lease.end_own_transaction();
 }
 
 fn own_statement(lease: &mut LeasedServer<Cause>, statement: &[u8], parameters: &[&[u8]], is_last: bool) {

@@ -11,7 +11,7 @@ use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Statement};
 use crate::scope::{DiscardReason, LeasedServer};
-use crate::upstream::{Expect, Received};
+use crate::upstream::Received;
 use crate::wire::backend::{self, Fields};
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend::put_message;

@@ -54,6 +54,12 @@ impl Glob {
         }
     }
 
+    /// A pattern that only this very text fits, stars and all.
+    #[must_use]
+    pub fn exact(text: &str) -> Self {
+        Self { pieces: vec![text.to_owned()] }
+    }
+
     /// Whether this is only stars.
     #[must_use]
     pub fn is_any(&self) -> bool {

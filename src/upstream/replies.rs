@@ -116,6 +116,12 @@ impl<C> Replies<C> {
         self.open = true;
     }
 
+    /// Notes that what was sent last ended its own transaction (an Execute of COMMIT): nothing is open
+    /// behind it, though no Sync was sent.
+    pub fn mark_closed(&mut self) {
+        self.open = false;
+    }
+
     /// The cause of the front answer.
     pub fn front_mut(&mut self) -> Option<&mut C> {
         self.owed.front_mut().map(|owed| &mut owed.cause)

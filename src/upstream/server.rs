@@ -36,7 +36,7 @@ pub struct Server {
     /// Which connection.
     pub id: ServerId,
     /// How to cancel.
-    pub key: ServerKey,
+    pub key: Arc<ServerKey>,
     /// `server_version_num`, e.g. 150018.
     pub version: u32,
     /// What it last reported.
@@ -56,7 +56,7 @@ impl Server {
     #[must_use]
     pub fn new(
         id: ServerId,
-        key: ServerKey,
+        key: Arc<ServerKey>,
         version: u32,
         parameters: Arc<Parameters>,
         statements_max: usize,

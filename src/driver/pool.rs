@@ -1,0 +1,403 @@
+//! One pool's sockets: carries out what [`crate::pool::Pool`] decides.
+//!
+//! Owns: idle servers with their sockets, connecting, the check before use. Does not own: the order of who
+//! waits, ages, limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::clock::Clock;
+use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
+use super::stream::Stream;
+use crate::fault::{Code, Fault};
+use crate::pool::{Action, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
+use crate::scope::{CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame};
+use crate::upstream::login::Identity;
+use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey};
+use crate::wire::backend;
+use crate::wire::frame::{HEAD_BYTES, Head};
+use crate::wire::frontend;
+use crate::wire::limits::INSPECTED_BYTES_MAX;
+
+/// An idle server with its socket.
+#[derive(Debug)]
+pub struct PooledServer {
+    /// What is known and proven about it.
+    pub clean: CleanServer,
+    /// Its socket.
+    pub link: ServerLink,
+}
+
+/// The socket of a server and where it leads.
+#[derive(Debug)]
+pub struct ServerLink {
+    /// The socket.
+    pub stream: Stream,
+    /// Where cancel requests go.
+    pub reached: Arc<ReachedServer>,
+}
+
+/// A server on loan.
+pub type Granted = Pooled<PooledServer>;
+
+/// What someone who waits is sent.
+type Answer = Result<Granted, Fault>;
+
+/// A pool: the servers of one (server group, database, server role).
+pub struct ServerPool {
+    name: String,
+    ledger: Mutex<Pool<PooledServer, oneshot::Sender<Answer>>>,
+    target: Arc<ServerTarget>,
+    identity: Identity,
+    prelude: Prelude,
+    statements_max: usize,
+    clock: Clock,
+    next_server: Arc<AtomicU64>,
+    greeting: Mutex<Option<Arc<Parameters>>>,
+}
+
+/// A place in the queue; giving it up when dropped.
+pub struct Wait {
+    pool: Arc<ServerPool>,
+    ticket: Ticket,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Wait {
+    /// The answer, when it has come.
+    pub fn poll(&mut self, context: &mut std::task::Context<'_>) -> Poll<Answer> {
+        let poll = std::pin::Pin::new(&mut self.answer).poll(context);
+        poll.map(|answer| answer.unwrap_or_else(|_| Err(Fault::of(Code::ShuttingDown))))
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.pool.ledger.lock().give_up(self.ticket);
+        // A server that was granted at the same moment comes back.
+        self.answer.close();
+        if let Ok(Ok(granted)) = self.answer.try_recv() {
+            self.pool.check_in(granted);
+        }
+    }
+}
+
+/// What became of a request.
+pub enum Leased {
+    /// A server, perhaps to be checked first.
+    Now(Granted, bool),
+    /// Wait.
+    Later(Wait),
+    /// No.
+    Refused(Fault),
+}
+
+impl ServerPool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(
+        name: String, limits: PoolLimits, target: ServerTarget, identity: Identity, prelude: Prelude,
+        statements_max: usize, clock: Clock, next_server: Arc<AtomicU64>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            ledger: Mutex::new(Pool::new(limits)),
+            target: Arc::new(target),
+            identity,
+            prelude,
+            statements_max,
+            clock,
+            next_server,
+            greeting: Mutex::new(None),
+        })
+    }
+
+    /// Its name in logs: server group, database and role.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it is reached.
+    #[must_use]
+    pub const fn target(&self) -> &Arc<ServerTarget> {
+        &self.target
+    }
+
+    /// Counts.
+    #[must_use]
+    pub fn counts(&self) -> PoolCounts {
+        self.ledger.lock().counts()
+    }
+
+    /// Asks for a server.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>) -> Leased {
+        let mut receiver = None;
+        let requested = self.ledger.lock().request(self.clock.now(), || {
+            let (sender, answer) = oneshot::channel();
+            receiver = Some(answer);
+            sender
+        });
+        match (requested, receiver) {
+            (Requested::Granted { pooled, needs_check }, _) => Leased::Now(pooled, needs_check),
+            (Requested::Queued(ticket), Some(answer)) => {
+                self.act();
+                Leased::Later(Wait { pool: Arc::clone(self), ticket, answer })
+            }
+            (Requested::Queued(_), None) => Leased::Refused(Fault::of(Code::Internal)),
+            (Requested::Refused(fault), _) => Leased::Refused(fault),
+        }
+    }
+
+    /// Takes a clean server back.
+    pub fn check_in(self: &Arc<Self>, granted: Granted) {
+        self.ledger.lock().check_in(granted, self.clock.now());
+        self.act();
+    }
+
+    /// A leased server was closed.
+    pub fn discarded(self: &Arc<Self>, reason: DiscardReason) {
+        tracing::debug!(pool = self.name, reason = reason.words(), "server discarded");
+        self.ledger.lock().discarded(self.clock.now());
+        self.act();
+    }
+
+    /// Time has passed.
+    pub fn sweep(self: &Arc<Self>) {
+        self.ledger.lock().sweep(self.clock.now());
+        self.act();
+    }
+
+    /// Closes idle servers and lends no more.
+    pub fn close(self: &Arc<Self>) {
+        self.ledger.lock().close();
+        self.act();
+    }
+
+    /// What servers of this pool reported at their login. If dropped: nothing happens.
+    ///
+    /// # Errors
+    /// There is no server yet, and none can be had.
+    pub async fn greeting(self: &Arc<Self>) -> Result<Arc<Parameters>, Fault> {
+        if let Some(greeting) = self.greeting.lock().clone() {
+            return Ok(greeting);
+        }
+        let granted = match self.lease() {
+            Leased::Now(granted, _) => granted,
+            Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
+            Leased::Refused(fault) => return Err(fault),
+        };
+        let greeting = Arc::clone(&granted.server.clean.server().parameters);
+        self.check_in(granted);
+        Ok(greeting)
+    }
+
+    /// A server that was idle for long: whether nothing has come from it meanwhile, and whether it
+    /// answers. `None` if it was closed. If dropped: the server is closed, but the pool is not told.
+    pub async fn proven(self: &Arc<Self>, mut granted: Granted) -> Option<Granted> {
+        let stream = &mut granted.server.link.stream;
+        if !std::future::poll_fn(|context| Poll::Ready(poll_is_silent(stream, context))).await {
+            drop(granted);
+            self.discarded(DiscardReason::ServerGone);
+            return None;
+        }
+        let Pooled { server, connected_at } = granted;
+        match timeout(self.target.connect_timeout, sign_of_life(server)).await {
+            Ok(Some(server)) => Some(Pooled { server, connected_at }),
+            Ok(None) | Err(_) => {
+                self.discarded(DiscardReason::CheckFailed);
+                None
+            }
+        }
+    }
+
+    /// Carries out what the ledger has decided; never while its lock is held.
+    fn act(self: &Arc<Self>) {
+        loop {
+            let action = self.ledger.lock().poll_action();
+            match action {
+                None => return,
+                Some(Action::Grant { waiter, pooled, .. }) => {
+                    if let Err(Ok(refused)) = waiter.send(Ok(pooled)) {
+                        self.ledger.lock().check_in(refused, self.clock.now());
+                    }
+                }
+                Some(Action::Refuse { waiter, fault }) => {
+                    if waiter.send(Err(fault)).is_err() {
+                        tracing::trace!("nobody waits for this refusal any more");
+                    }
+                }
+                Some(Action::Connect) => {
+                    let pool = Arc::clone(self);
+                    tokio::spawn(async move { pool.connect_one().await });
+                }
+                Some(Action::Close(server)) => close_politely(server.link.stream),
+            }
+        }
+    }
+
+    /// Connects one server and tells the ledger. If dropped: the ledger waits for ever for this server
+    /// (only at the runtime's end).
+    async fn connect_one(self: Arc<Self>) {
+        let connected = match connect(&self.target, self.identity.clone()).await {
+            Ok(connected) => timeout(self.target.connect_timeout, self.prepare(connected))
+                .await
+                .unwrap_or(Err(ConnectFault::Timeout(self.target.connect_timeout))),
+            Err(fault) => Err(fault),
+        };
+        match connected {
+            Ok(pooled) => {
+                tracing::debug!(pool = self.name, server = pooled.clean.server().id.0, "server connected");
+                let connected_at = pooled.clean.server().connected_at;
+                self.ledger.lock().connected(Pooled { server: pooled, connected_at }, self.clock.now());
+            }
+            Err(fault) => {
+                tracing::warn!(pool = self.name, %fault, "cannot connect to the server");
+                self.ledger.lock().connect_failed(&fault.fault(), self.clock.now());
+            }
+        }
+        self.act();
+    }
+
+    /// Sends the prelude to a server that is logged in, and checks its answer.
+    async fn prepare(&self, connected: Connected) -> Result<PooledServer, ConnectFault> {
+        let Connected { mut stream, logged_in, leftover, reached } = connected;
+        let mut parameters = Parameters::new();
+        for (name, value) in logged_in.parameters() {
+            parameters.insert(name.as_str().into(), value.as_str().into());
+        }
+        let id = ServerId(self.next_server.fetch_add(1, Ordering::Relaxed));
+        let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
+        let mut server = Server::new(
+            id, key, logged_in.version_num(), Arc::new(parameters), self.statements_max, self.clock.now(),
+        );
+        let mut replies = Replies::default();
+        let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS);
+        let is_skipped = parses.chain([Expect::Sync]).any(|expect| replies.push(expect, ()).is_some());
+        debug_assert!(!is_skipped);
+        stream.write_all(&self.prelude.bytes).await.map_err(ConnectFault::Io)?;
+        stream.flush().await.map_err(ConnectFault::Io)?;
+        let mut input = leftover;
+        let quiet = loop {
+            if let Some(quiet) = replies.quiet().filter(|_| input.is_empty()) {
+                break quiet;
+            }
+            take_housekeeping(&mut input, &mut server, &mut replies).map_err(|()| ConnectFault::Closed)?;
+            if replies.quiet().is_none() || !input.is_empty() {
+                read_more(&mut stream, &mut input).await?;
+            }
+        };
+        let mut clean = CleanServer::fresh(server, quiet);
+        let mut greeting = self.greeting.lock();
+        match &*greeting {
+            Some(known) => clean.share_parameters(known),
+            None => *greeting = Some(Arc::clone(&clean.server().parameters)),
+        }
+        drop(greeting);
+        Ok(PooledServer { clean, link: ServerLink { stream, reached: Arc::new(reached) } })
+    }
+}
+
+async fn read_more(stream: &mut Stream, input: &mut BytesMut) -> Result<(), ConnectFault> {
+    match stream.read_buf(input).await.map_err(ConnectFault::Io)? {
+        0 => Err(ConnectFault::Closed),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the answers to the proxy's own statements. An error among them makes the server useless.
+fn take_housekeeping(input: &mut BytesMut, server: &mut Server, replies: &mut Replies<()>) -> Result<(), ()> {
+    loop {
+        let Some(head) = Head::read(input).map_err(|_| ())? else { return Ok(()) };
+        if head.body_bytes > INSPECTED_BYTES_MAX {
+            return Err(());
+        }
+        let Some(body) = input.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(()) };
+        match head.tag {
+            b'S' => take_parameter(server, body)?,
+            b'Z' => {
+                let status = backend::read_ready(body).map_err(|_| ())?;
+                replies.receive_ready(status).map_err(|_| ())?;
+            }
+            tag => match replies.receive(tag).map_err(|_| ())? {
+                Received::Asynchronous | Received::Complete(()) => {}
+                Received::Partial | Received::Failed { .. } | Received::PartialFailed | Received::Ready(()) => {
+                    return Err(());
+                }
+            },
+        }
+        input.advance(head.frame_bytes());
+    }
+}
+
+fn take_parameter(server: &mut Server, body: &[u8]) -> Result<(), ()> {
+    let (name, value) = backend::read_parameter_status(body).map_err(|_| ())?;
+    let name = std::str::from_utf8(name).map_err(|_| ())?;
+    let value = std::str::from_utf8(value).map_err(|_| ())?;
+    if server.take_parameter(name, value) { Ok(()) } else { Err(()) }
+}
+
+/// Whether an idle server has sent nothing: most often what it sends is that it closes.
+pub fn poll_is_silent(stream: &mut Stream, context: &mut Context<'_>) -> bool {
+    let mut byte = [0_u8; 1];
+    let mut buffer = ReadBuf::new(&mut byte);
+    Pin::new(stream).poll_read(context, &mut buffer).is_pending()
+}
+
+/// Sends Sync and waits for its answer; `None` if the server is useless.
+async fn sign_of_life(pooled: PooledServer) -> Option<PooledServer> {
+    let PooledServer { clean, link: ServerLink { mut stream, reached } } = pooled;
+    let mut lease: LeasedServer<()> = LeasedServer::new(clean);
+    let mut sync = BytesMut::new();
+    frontend::put_sync(&mut sync);
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&sync, b"", b""], Some(Expect::Sync));
+    if lease.send(frame, ()).is_some() {
+        return None;
+    }
+    let out = lease.out_mut().split();
+    stream.write_all(&out).await.ok()?;
+    stream.flush().await.ok()?;
+    let mut input = BytesMut::new();
+    while !lease.is_quiet() || !input.is_empty() {
+        read_more(&mut stream, &mut input).await.ok()?;
+        while let Some(head) = Head::read(&input).ok()? {
+            let Some(body) = input.get(HEAD_BYTES..head.frame_bytes()) else { break };
+            match head.tag {
+                b'S' => take_parameter(lease.server_mut(), body).ok()?,
+                b'Z' => drop(lease.receive_ready(backend::read_ready(body).ok()?).ok()?),
+                tag => {
+                    if lease.receive(tag).ok()? != Received::Asynchronous {
+                        return None;
+                    }
+                }
+            }
+            input.advance(head.frame_bytes());
+        }
+    }
+    let clean = lease.into_clean().ok()?;
+    Some(PooledServer { clean, link: ServerLink { stream, reached } })
+}
+
+/// Says Terminate and closes, without making anyone wait.
+pub fn close_politely(mut stream: Stream) {
+    tokio::spawn(async move {
+        let mut terminate = BytesMut::new();
+        frontend::put_terminate(&mut terminate);
+        let said = timeout(std::time::Duration::from_secs(1), async {
+            stream.write_all(&terminate).await?;
+            stream.shutdown().await
+        });
+        if !matches!(said.await, Ok(Ok(()))) {
+            tracing::trace!("a server was gone before it could be told good-bye");
+        }
+    });
+}
