@@ -11,6 +11,8 @@
 //! server does whose `standard_conforming_strings` is on and whose `client_encoding` is UTF8; both are
 //! pinned elsewhere.
 //!
+//! Texts that differ in literals alone share their facts by `shape`.
+//!
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
@@ -21,6 +23,7 @@ mod parser;
 mod policy;
 mod relations;
 mod settings;
+mod shape;
 mod statement;
 mod text;
 mod walk;
