@@ -12,6 +12,8 @@
 //!
 //! and run until the next such line. `places.sql` holds places: `{f}` stands for a function call.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::fmt::Write;
 use std::path::Path;
 

@@ -16,6 +16,7 @@
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod explain;
 mod facts;
 mod functions;
 mod nodes;
@@ -29,6 +30,7 @@ mod text;
 mod walk;
 
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
+pub use explain::{Explained, explain};
 pub use facts::{
     Access, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue, Statement, StatementClass,
 };
