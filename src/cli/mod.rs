@@ -1,4 +1,6 @@
 //! The command line.
+pub mod explain;
+
 use std::process::ExitCode;
 
 /// Runs the command line of this process.

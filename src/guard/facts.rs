@@ -45,6 +45,30 @@ pub struct Statement {
     pub(super) is_ordinary: bool,
 }
 
+impl Facts {
+    /// These facts for every text of the same shape as their own of `text_bytes` bytes, if they
+    /// are such that literals have no say in them: one plain statement that needs no look at names. Positions are left out.
+    pub(super) fn for_the_shape(&self, text_bytes: usize) -> Option<Facts> {
+        use StatementClass as Class;
+        let [statement] = &*self.statements else { return None };
+        let is_plain =
+            matches!(statement.class, Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge);
+        if !(is_plain && statement.is_ordinary && statement.control == Control::None) {
+            return None;
+        }
+        let mut statement = statement.clone();
+        let rest = text_bytes.checked_sub(statement.range(text_bytes).end)?;
+        statement.end = End::Before(u32::try_from(rest).ok()?);
+        for function in &mut statement.functions {
+            function.position = 0;
+        }
+        for relation in &mut statement.relations {
+            relation.position = 0;
+        }
+        Some(Facts { statements: Box::new([statement]), bytes: self.bytes })
+    }
+}
+
 /// Where a statement ends: facts shared by texts that differ in the length of their literals count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {

@@ -11,9 +11,12 @@
 //! server does whose `standard_conforming_strings` is on and whose `client_encoding` is UTF8; both are
 //! pinned elsewhere.
 //!
+//! Texts that differ in literals alone share their facts by `shape`.
+//!
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod explain;
 mod facts;
 mod functions;
 mod nodes;
@@ -21,11 +24,13 @@ mod parser;
 mod policy;
 mod relations;
 mod settings;
+mod shape;
 mod statement;
 mod text;
 mod walk;
 
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
+pub use explain::{Explained, explain};
 pub use facts::{
     Access, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue, Statement, StatementClass,
 };

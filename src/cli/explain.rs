@@ -1,0 +1,77 @@
+//! `tenantgate explain "<sql>"`: what the guard says of a text.
+//!
+//! Exit status: 0 if every statement is allowed, 1 if any is refused, 2 if there is nothing to explain.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::guard::{Explained, Policy, explain};
+
+/// How the answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ExplainFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object per statement and line.
+    Json,
+}
+
+/// The parser recurses: see `driver::parser`.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// Explains `sql` under `policy` to standard output.
+#[must_use]
+pub fn run(sql: &str, format: ExplainFormat, policy: &Policy) -> ExitCode {
+    let Some(explained) = explain_on_a_deep_stack(sql, policy) else {
+        eprintln!("tenantgate: the text could not be examined");
+        return ExitCode::from(2);
+    };
+    if explained.is_empty() {
+        eprintln!("tenantgate: the text holds no statement");
+        return ExitCode::from(2);
+    }
+    let lines: Vec<String> = explained.iter().map(|statement| write_statement(statement, format)).collect();
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{}", lines.join("\n")) {
+        eprintln!("tenantgate: cannot write: {error}");
+        return ExitCode::from(2);
+    }
+    if explained.iter().all(Explained::is_allowed) { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn explain_on_a_deep_stack(sql: &str, policy: &Policy) -> Option<Vec<Explained>> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("parser".into()).stack_size(STACK_BYTES);
+        builder.spawn_scoped(scope, || explain(sql.as_bytes(), policy)).ok()?.join().ok()
+    })
+}
+
+fn write_statement(statement: &Explained, format: ExplainFormat) -> String {
+    match format {
+        ExplainFormat::Json => {
+            serde_json::to_string(statement).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+        }
+        ExplainFormat::Text => write_text(statement),
+    }
+}
+
+fn write_text(statement: &Explained) -> String {
+    let mut lines = vec![if statement.is_allowed() {
+        format!("allow  {}", statement.class)
+    } else {
+        format!("deny   {}  {}  {}", statement.class, statement.code.unwrap_or_default(), statement.reason)
+    }];
+    let mut add = |name: &str, value: &str| {
+        if !value.is_empty() {
+            lines.push(format!("  {name:<10} {value}"));
+        }
+    };
+    add("statement", &statement.statement.split_whitespace().collect::<Vec<_>>().join(" "));
+    add("detail", statement.detail.as_deref().unwrap_or_default());
+    add("hint", statement.hint.as_deref().unwrap_or_default());
+    add("position", &statement.position.map(|position| position.to_string()).unwrap_or_default());
+    add("tables", &statement.tables.join(", "));
+    add("functions", &statement.functions.join(", "));
+    add("scope", if statement.needs_scope { "the tenant is set first" } else { "not needed" });
+    lines.join("\n")
+}

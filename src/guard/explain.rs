@@ -1,0 +1,149 @@
+//! What the guard says of a text, statement by statement, for people.
+//!
+//! Owns: the words of `tenantgate explain`. Does not own: printing them, or deciding anything.
+
+use serde::Serialize;
+
+use super::facts::{Facts, Statement};
+use super::policy::Policy;
+use super::statement::inspect;
+use crate::fault::Fault;
+
+const ALLOW: &str = "allow";
+const DENY: &str = "deny";
+
+/// The verdict on one statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// `allow` or `deny`.
+    pub verdict: &'static str,
+    /// The statement's class; `none` for a text that has no statements because it was refused as a whole.
+    pub class: &'static str,
+    /// The stable code of the refusal.
+    pub code: Option<&'static str>,
+    /// The SQLSTATE of the refusal.
+    pub sqlstate: Option<String>,
+    /// Why, in words.
+    pub reason: String,
+    /// What exactly.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// 1-based character position of what is refused, in the whole text.
+    pub position: Option<u32>,
+    /// Whether the tenant is put on the server before it.
+    pub needs_scope: bool,
+    /// Relations it names.
+    pub tables: Vec<String>,
+    /// Functions it calls.
+    pub functions: Vec<String>,
+    /// The statement's own text.
+    pub statement: String,
+}
+
+impl Explained {
+    /// Whether it may run.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.verdict == ALLOW
+    }
+}
+
+/// Explains every statement of a text; nothing for a text without any. Needs a deep stack, as [`inspect`] does.
+#[must_use]
+pub fn explain(sql: &[u8], policy: &Policy) -> Vec<Explained> {
+    match inspect(sql, policy.limits()) {
+        Ok(facts) => explain_facts(&facts, sql, policy),
+        Err(fault) => vec![of_text(&fault, sql)],
+    }
+}
+
+fn explain_facts(facts: &Facts, sql: &[u8], policy: &Policy) -> Vec<Explained> {
+    facts.statements.iter().map(|statement| of_statement(statement, sql, policy)).collect()
+}
+
+fn of_statement(statement: &Statement, sql: &[u8], policy: &Policy) -> Explained {
+    let own_text = sql.get(statement.range(sql.len())).unwrap_or_default();
+    let base = Explained {
+        class: statement.class.name(),
+        needs_scope: policy.needs_scope(statement),
+        tables: distinct(statement.relations.iter().map(|relation| (relation.schema.as_deref(), &*relation.name))),
+        functions: distinct(statement.functions.iter().map(|function| (function.schema.as_deref(), &*function.name))),
+        ..allowed(own_text)
+    };
+    match policy.judge_statement(statement) {
+        Ok(()) => base,
+        Err(fault) => refused(base, &fault),
+    }
+}
+
+fn of_text(fault: &Fault, sql: &[u8]) -> Explained {
+    refused(Explained { class: "none", ..allowed(sql) }, fault)
+}
+
+fn allowed(text: &[u8]) -> Explained {
+    Explained {
+        verdict: ALLOW,
+        class: "none",
+        code: None,
+        sqlstate: None,
+        reason: "allowed by the preset tenant".into(),
+        detail: None,
+        hint: None,
+        position: None,
+        needs_scope: false,
+        tables: Vec::new(),
+        functions: Vec::new(),
+        statement: String::from_utf8_lossy(text).trim().into(),
+    }
+}
+
+fn refused(base: Explained, fault: &Fault) -> Explained {
+    let row = fault.code.map(|code| code.row());
+    let prefix = row.map_or(String::new(), |row| format!("{}: ", row.name));
+    let reason = fault.message.strip_prefix(&*prefix).unwrap_or(&fault.message);
+    Explained {
+        verdict: DENY,
+        code: row.map(|row| row.name),
+        sqlstate: Some(fault.sqlstate.as_str().into()),
+        reason: reason.into(),
+        detail: fault.detail.as_deref().map(Into::into),
+        hint: fault.hint.as_deref().map(Into::into),
+        position: fault.position,
+        ..base
+    }
+}
+
+fn distinct<'n>(names: impl Iterator<Item = (Option<&'n str>, &'n str)>) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for (schema, name) in names {
+        let name = schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"));
+        if !list.contains(&name) {
+            list.push(name);
+        }
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PolicySettings;
+    use super::*;
+
+    #[test]
+    fn statements_are_explained_one_by_one() {
+        let policy =
+            Policy::new(&PolicySettings { scope_settings: vec!["app.tenant_id".into()], ..PolicySettings::default() });
+        let all = explain(b"SELECT lower(a) FROM shop.t, t2; SET app.tenant_id = 'x'", &policy);
+        let [first, second] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!((first.verdict, first.class), ("allow", "select"));
+        assert_eq!((&*first.tables.join(" "), &*first.functions.join(" ")), ("shop.t t2", "lower"));
+        assert!(first.needs_scope && first.is_allowed());
+        assert_eq!((second.verdict, second.class, second.code), ("deny", "setting", Some("TG011")));
+        assert_eq!(second.statement, "SET app.tenant_id = 'x'");
+        assert!(!second.reason.starts_with("TG"));
+        let broken = explain(b"SELEC 1", &policy);
+        assert_eq!((broken[0].code, broken[0].position), (Some("TG021"), Some(1)));
+        assert!(explain(b" ; ", &policy).is_empty());
+    }
+}

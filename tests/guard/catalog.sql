@@ -1,0 +1,226 @@
+-- System relations that show other sessions, other tenants or secrets.
+
+-- deny TG018
+SELECT * FROM pg_stat_activity
+
+-- deny TG018
+SELECT * FROM pg_catalog.pg_stat_activity
+
+-- deny TG018
+SELECT * FROM "pg_stat_activity"
+
+-- deny TG018
+SELECT * FROM PG_STAT_ACTIVITY
+
+-- deny TG018
+SELECT * FROM public.pg_stat_activity
+
+-- deny TG018
+SELECT * FROM pg_stat_all_tables
+
+-- deny TG018
+SELECT * FROM pg_stat_user_tables
+
+-- deny TG018
+SELECT * FROM pg_stat_database
+
+-- deny TG018
+SELECT * FROM pg_stat_replication
+
+-- deny TG018
+SELECT * FROM pg_stat_ssl
+
+-- deny TG018
+SELECT * FROM pg_stat_progress_copy
+
+-- deny TG018
+SELECT * FROM pg_statio_user_tables
+
+-- deny TG018
+SELECT * FROM pg_stat_statements
+
+-- deny TG018
+SELECT * FROM public.pg_stat_statements
+
+-- deny TG018
+SELECT * FROM pg_statistic
+
+-- deny TG018
+SELECT * FROM pg_stats
+
+-- deny TG018
+SELECT * FROM pg_stats_ext
+
+-- deny TG018
+SELECT * FROM pg_statistic_ext_data
+
+-- deny TG018
+SELECT * FROM pg_locks
+
+-- deny TG018
+SELECT * FROM pg_prepared_statements
+
+-- deny TG018
+SELECT * FROM pg_prepared_xacts
+
+-- deny TG018
+SELECT * FROM pg_authid
+
+-- deny TG018
+SELECT * FROM pg_shadow
+
+-- deny TG018
+SELECT * FROM pg_user_mapping
+
+-- deny TG018
+SELECT * FROM pg_user_mappings
+
+-- deny TG018
+SELECT * FROM pg_largeobject
+
+-- deny TG018
+SELECT * FROM pg_largeobject_metadata
+
+-- deny TG018
+SELECT * FROM pg_hba_file_rules
+
+-- deny TG018
+SELECT * FROM pg_file_settings
+
+-- deny TG018
+SELECT * FROM pg_ident_file_mappings
+
+-- deny TG018
+SELECT * FROM pg_replication_slots
+
+-- deny TG018
+SELECT * FROM pg_replication_origin_status
+
+-- deny TG018
+SELECT * FROM pg_subscription
+
+-- deny TG018
+SELECT * FROM pg_backend_memory_contexts
+
+-- deny TG018
+SELECT * FROM pg_shmem_allocations
+
+-- deny TG018
+SELECT * FROM pg_config
+
+-- deny TG018
+SELECT * FROM pg_sequences
+
+-- deny TG018
+SELECT * FROM pg_db_role_setting
+
+-- deny TG018
+SELECT * FROM pg_stat_io
+
+-- deny TG018
+SELECT * FROM pg_aios
+
+-- deny TG018
+SELECT * FROM pg_toast.pg_toast_1234
+
+-- deny TG018
+SELECT * FROM pg_temp_1.x
+
+-- deny TG018
+SELECT * FROM pg_made_up
+
+-- deny TG018
+SELECT * FROM pg_buffercache
+
+-- deny TG018
+SELECT * FROM information_schema.user_mapping_options
+
+-- deny TG018
+SELECT * FROM pg_catalog.made_up
+
+-- deny TG018
+TABLE pg_locks
+
+-- deny TG018
+COPY pg_authid TO STDOUT
+
+-- deny TG018
+COPY (SELECT * FROM pg_stats) TO STDOUT
+
+-- deny TG018
+SELECT 1 WHERE EXISTS (SELECT 1 FROM pg_locks)
+
+-- deny TG018
+WITH x AS (SELECT * FROM pg_stat_activity) SELECT * FROM x
+
+-- deny TG018
+WITH pg_stat_activity AS (SELECT 1) SELECT * FROM pg_stat_activity
+
+-- deny TG018
+INSERT INTO t SELECT query FROM pg_stat_activity
+
+-- deny TG018
+DELETE FROM t USING pg_locks
+
+-- deny TG018
+UPDATE t SET a = 1 FROM pg_locks
+
+-- deny TG018
+MERGE INTO t USING pg_locks l ON true WHEN MATCHED THEN DELETE
+
+-- deny TG018
+DECLARE c CURSOR FOR TABLE pg_stat_activity
+
+-- deny TG018
+SELECT (SELECT query FROM pg_stat_activity LIMIT 1)
+
+-- deny TG018
+SELECT a FROM t JOIN LATERAL (SELECT * FROM pg_stat_activity) x ON true
+
+-- deny TG018
+DELETE FROM pg_statistic
+
+-- deny TG018
+SELECT * FROM mydb.pg_catalog.pg_stat_activity
+
+-- deny TG018
+SELECT 1 UNION SELECT pid FROM pg_locks
+
+-- deny TG018
+SELECT * FROM ONLY pg_locks
+
+-- deny TG018
+SELECT * FROM pg_stat_activity TABLESAMPLE system (1)
+
+-- deny TG019
+UPDATE pg_class SET relname = 'x'
+
+-- deny TG019
+DELETE FROM pg_catalog.pg_proc
+
+-- deny TG019
+INSERT INTO pg_type DEFAULT VALUES
+
+-- deny TG019
+UPDATE information_schema.sql_features SET comments = 'x'
+
+-- deny TG019
+COPY pg_class FROM STDIN
+
+-- allow select
+SELECT * FROM pg_class, pg_attribute, pg_settings
+
+-- allow select
+SELECT * FROM information_schema.tables
+
+-- allow select
+SELECT 'pg_stat_activity'::text
+
+-- allow select
+SELECT pg_stat_activity FROM t
+
+-- allow select
+SELECT * FROM t pg_locks
+
+-- allow select
+SELECT a AS pg_locks FROM t

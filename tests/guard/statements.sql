@@ -1,0 +1,385 @@
+-- Kinds of statements that a tenant may not send.
+
+-- deny TG010
+CALL p()
+
+-- deny TG010
+CALL billing.close_month(1)
+
+-- deny TG010
+NOTIFY c
+
+-- deny TG010
+NOTIFY c, 'x'
+
+-- deny TG010
+LOCK TABLE t
+
+-- deny TG010
+LOCK t IN ACCESS EXCLUSIVE MODE NOWAIT
+
+-- deny TG010
+TRUNCATE t
+
+-- deny TG010
+TRUNCATE TABLE a, b RESTART IDENTITY CASCADE
+
+-- deny TG010
+LOAD 'x'
+
+-- deny TG010
+SELECT 1; TRUNCATE t
+
+-- deny TG017
+LISTEN c
+
+-- deny TG017
+PREPARE p AS SELECT 1
+
+-- deny TG017
+PREPARE p (int) AS SELECT $1
+
+-- deny TG017
+EXECUTE p
+
+-- deny TG017
+EXECUTE p(1, 2)
+
+-- deny TG017
+CREATE TEMP TABLE x (a int)
+
+-- deny TG017
+CREATE TEMPORARY TABLE x (a int) ON COMMIT DROP
+
+-- deny TG017
+CREATE LOCAL TEMP TABLE x (a int)
+
+-- deny TG017
+CREATE TEMP TABLE x AS SELECT 1
+
+-- deny TG017
+CREATE TABLE pg_temp.x (a int)
+
+-- deny TG017
+CREATE TEMP VIEW v AS SELECT 1
+
+-- deny TG017
+CREATE TEMP SEQUENCE s
+
+-- deny TG017
+DECLARE c CURSOR WITH HOLD FOR SELECT 1
+
+-- deny TG017
+SELECT 1; LISTEN c
+
+-- deny TG017
+LISTEN "*"
+
+-- deny TG018
+INSERT INTO pg_temp.x VALUES (1)
+
+-- deny TG018
+SELECT * FROM pg_temp.x
+
+-- deny TG019
+CREATE TABLE x (a int)
+
+-- deny TG019
+CREATE UNLOGGED TABLE x (a int)
+
+-- deny TG019
+CREATE TABLE x AS SELECT 1
+
+-- deny TG019
+SELECT 1 INTO x
+
+-- deny TG019
+SELECT * INTO TEMP x FROM t
+
+-- deny TG019
+CREATE VIEW v AS SELECT 1
+
+-- deny TG019
+CREATE OR REPLACE VIEW v AS SELECT 1
+
+-- deny TG019
+CREATE MATERIALIZED VIEW v AS SELECT 1
+
+-- deny TG019
+REFRESH MATERIALIZED VIEW v
+
+-- deny TG019
+CREATE INDEX ON t (a)
+
+-- deny TG019
+CREATE INDEX CONCURRENTLY i ON t (a)
+
+-- deny TG019
+DROP TABLE t
+
+-- deny TG019
+DROP VIEW v
+
+-- deny TG019
+DROP FUNCTION f(int)
+
+-- deny TG019
+ALTER TABLE t ADD COLUMN b int
+
+-- deny TG019
+ALTER TABLE t DISABLE ROW LEVEL SECURITY
+
+-- deny TG019
+ALTER TABLE t OWNER TO x
+
+-- deny TG019
+ALTER TABLE t RENAME TO u
+
+-- deny TG019
+ALTER TABLE t SET SCHEMA x
+
+-- deny TG019
+CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'select 1'
+
+-- deny TG019
+CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'select 1'
+
+-- deny TG019
+CREATE PROCEDURE p() LANGUAGE sql AS ''
+
+-- deny TG019
+CREATE FUNCTION f() RETURNS int LANGUAGE sql RETURN 1
+
+-- deny TG019
+CREATE AGGREGATE pg_temp.a (text) (sfunc = set_config, stype = text)
+
+-- deny TG019
+CREATE OPERATOR + (function = f, leftarg = int)
+
+-- deny TG019
+CREATE CAST (int AS text) WITH FUNCTION f(int)
+
+-- deny TG019
+CREATE TYPE x AS (a int)
+
+-- deny TG019
+CREATE TYPE x AS ENUM ('a')
+
+-- deny TG019
+CREATE DOMAIN d AS int CHECK (VALUE > 0)
+
+-- deny TG019
+CREATE SCHEMA x
+
+-- deny TG019
+CREATE SEQUENCE s
+
+-- deny TG019
+ALTER SEQUENCE s RESTART
+
+-- deny TG019
+CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()
+
+-- deny TG019
+CREATE RULE r AS ON INSERT TO t DO INSTEAD NOTHING
+
+-- deny TG019
+CREATE POLICY p ON t USING (true)
+
+-- deny TG019
+ALTER POLICY p ON t USING (true)
+
+-- deny TG019
+DROP POLICY p ON t
+
+-- deny TG019
+CREATE EXTENSION dblink
+
+-- deny TG019
+CREATE ROLE x
+
+-- deny TG019
+CREATE USER x PASSWORD 'x'
+
+-- deny TG019
+ALTER ROLE x BYPASSRLS
+
+-- deny TG019
+ALTER ROLE x SET app.tenant_id = 'y'
+
+-- deny TG019
+ALTER USER x WITH PASSWORD 'y'
+
+-- deny TG019
+DROP ROLE x
+
+-- deny TG019
+GRANT SELECT ON t TO x
+
+-- deny TG019
+GRANT a TO b
+
+-- deny TG019
+REVOKE ALL ON t FROM x
+
+-- deny TG019
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO x
+
+-- deny TG019
+REASSIGN OWNED BY a TO b
+
+-- deny TG019
+DROP OWNED BY a
+
+-- deny TG019
+CREATE DATABASE x
+
+-- deny TG019
+ALTER DATABASE x SET app.tenant_id = 'y'
+
+-- deny TG019
+DROP DATABASE x
+
+-- deny TG019
+ALTER SYSTEM SET work_mem = '1GB'
+
+-- deny TG019
+VACUUM
+
+-- deny TG019
+VACUUM FULL t
+
+-- deny TG019
+ANALYZE
+
+-- deny TG019
+ANALYZE t
+
+-- deny TG019
+CLUSTER t
+
+-- deny TG019
+REINDEX TABLE t
+
+-- deny TG019
+CHECKPOINT
+
+-- deny TG019
+COMMENT ON TABLE t IS 'x'
+
+-- deny TG019
+SECURITY LABEL ON TABLE t IS 'x'
+
+-- deny TG019
+CREATE PUBLICATION p FOR ALL TABLES
+
+-- deny TG019
+CREATE SUBSCRIPTION s CONNECTION 'x' PUBLICATION p
+
+-- deny TG019
+CREATE SERVER s FOREIGN DATA WRAPPER w
+
+-- deny TG019
+CREATE USER MAPPING FOR x SERVER s
+
+-- deny TG019
+IMPORT FOREIGN SCHEMA a FROM SERVER s INTO b
+
+-- deny TG019
+CREATE FOREIGN TABLE x (a int) SERVER s
+
+-- deny TG019
+CREATE EVENT TRIGGER x ON ddl_command_start EXECUTE FUNCTION f()
+
+-- deny TG019
+CREATE LANGUAGE l
+
+-- deny TG019
+CREATE TABLESPACE x LOCATION '/tmp'
+
+-- deny TG019
+CREATE STATISTICS s ON a, b FROM t
+
+-- deny TG019
+CREATE TEXT SEARCH CONFIGURATION x (copy = simple)
+
+-- deny TG019
+CREATE COLLATION x (locale = 'C')
+
+-- deny TG019
+CREATE CONVERSION c FOR 'UTF8' TO 'LATIN1' FROM f
+
+-- deny TG019
+CREATE OPERATOR CLASS x FOR TYPE int USING btree AS STORAGE int
+
+-- deny TG019
+CREATE ACCESS METHOD x TYPE INDEX HANDLER f
+
+-- deny TG019
+CREATE TRANSFORM FOR int LANGUAGE l (FROM SQL WITH FUNCTION f(internal))
+
+-- deny TG019
+ALTER TYPE x ADD VALUE 'b'
+
+-- deny TG019
+ALTER FUNCTION f() SECURITY DEFINER
+
+-- deny TG019
+ALTER EXTENSION x UPDATE
+
+-- deny TG019
+ALTER DOMAIN d DROP NOT NULL
+
+-- deny TG019
+BEGIN; DROP TABLE t; COMMIT
+
+-- deny TG019
+SELECT 1; CREATE TABLE x (a int)
+
+-- deny TG020
+COPY t FROM '/etc/passwd'
+
+-- deny TG020
+COPY t TO '/tmp/x'
+
+-- deny TG020
+COPY (SELECT 1) TO '/tmp/x'
+
+-- deny TG020
+COPY t FROM PROGRAM 'id'
+
+-- deny TG020
+COPY t TO PROGRAM 'cat > /tmp/x'
+
+-- deny TG020
+COPY (SELECT 1) TO PROGRAM 'sh'
+
+-- deny TG025
+EXPLAIN SELECT 1
+
+-- deny TG025
+EXPLAIN ANALYZE SELECT * FROM t
+
+-- deny TG025
+EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT 1
+
+-- deny TG025
+EXPLAIN VERBOSE UPDATE t SET a = 1
+
+-- deny TG025
+EXPLAIN EXECUTE p
+
+-- deny TG026
+PREPARE TRANSACTION 'x'
+
+-- deny TG026
+COMMIT PREPARED 'x'
+
+-- deny TG026
+ROLLBACK PREPARED 'x'
+
+-- deny TG026
+SET TRANSACTION SNAPSHOT '00000003-0000001B-1'
+
+-- deny TG026
+BEGIN; PREPARE TRANSACTION 'x'

@@ -1,0 +1,249 @@
+//! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them.
+//!
+//! `tests/guard/*.sql` hold blocks of the form
+//!
+//! ```text
+//! -- allow select            (the class of every statement of the text, in order)
+//! SELECT 1
+//!
+//! -- deny TG011              (optionally more words that the detail must hold)
+//! SET app.tenant_id = 'x'
+//! ```
+//!
+//! and run until the next such line. `places.sql` holds places: `{f}` stands for a function call.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::fmt::Write;
+use std::path::Path;
+
+use tenantgate::guard::{Facts, Limits, Policy, PolicySettings, inspect};
+
+struct Block {
+    file: String,
+    line: usize,
+    wanted: String,
+    sql: String,
+}
+
+/// The tables' blocks, in order of file and line.
+fn blocks(select: impl Fn(&str) -> bool) -> Vec<Block> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guard");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut blocks: Vec<Block> = Vec::new();
+    for path in files {
+        let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !file.ends_with(".sql") || !select(&file) {
+            continue;
+        }
+        for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let heading = line.strip_prefix("-- ").filter(|rest| rest.starts_with("allow") || rest.starts_with("deny"));
+            if let Some(wanted) = heading {
+                let (wanted, sql) = (wanted.to_owned(), String::new());
+                blocks.push(Block { file: file.clone(), line: number + 1, wanted, sql });
+            } else if let Some(block) = blocks.last_mut().filter(|block| block.file == file) {
+                writeln!(block.sql, "{line}").unwrap();
+            }
+        }
+    }
+    for block in &mut blocks {
+        block.sql = block.sql.trim().to_owned();
+    }
+    blocks
+}
+
+fn policy() -> Policy {
+    Policy::new(&PolicySettings { scope_settings: vec!["app.tenant_id".into()], ..PolicySettings::default() })
+}
+
+/// Runs on a deep stack, as the proxy does.
+fn on_a_deep_stack(work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(64 * 1024 * 1024).spawn(work).unwrap();
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn classes(facts: &Facts) -> String {
+    facts.statements.iter().map(|statement| statement.class.name()).collect::<Vec<_>>().join(" ")
+}
+
+/// What the guard says of a text, in the words of the tables.
+fn verdict(sql: &str) -> String {
+    let facts = match inspect(sql.as_bytes(), &Limits::default()) {
+        Ok(facts) => facts,
+        Err(fault) => return format!("deny {} {fault}", fault.code.unwrap().row().name),
+    };
+    match policy().judge(&facts) {
+        Ok(()) => format!("allow {}", classes(&facts)).trim_end().to_owned(),
+        Err(fault) => {
+            let row = fault.code.unwrap().row();
+            assert!(fault.message.starts_with(row.name), "{fault}");
+            assert!(fault.hint.is_some(), "{fault}");
+            format!("deny {} {fault}", row.name)
+        }
+    }
+}
+
+fn agrees(wanted: &str, verdict: &str) -> bool {
+    if wanted.starts_with("allow") {
+        return wanted == verdict;
+    }
+    let mut words = wanted.split_whitespace().skip(1);
+    let code = words.next().unwrap();
+    verdict.starts_with(&format!("deny {code} ")) && words.all(|word| verdict.contains(word))
+}
+
+#[test]
+fn every_verdict_is_the_one_the_tables_want() {
+    on_a_deep_stack(|| {
+        let blocks = blocks(|file| file != "places.sql");
+        let mut wrong = String::new();
+        for Block { file, line, wanted, sql } in &blocks {
+            let verdict = verdict(sql);
+            if !agrees(wanted, &verdict) {
+                writeln!(wrong, "{file}:{line}: wanted {wanted}\n  got {verdict}\n  {sql}").unwrap();
+            }
+        }
+        assert!(wrong.is_empty(), "\n{wrong}");
+        assert!(blocks.len() >= 300, "only {} blocks", blocks.len());
+    });
+}
+
+/// Spellings of functions that are refused wherever they stand, with the code that refuses them.
+const REFUSED_CALLS: &[(&str, &str)] = &[
+    ("set_config('app.tenant_id', 'x', true)", "TG011"),
+    ("pg_catalog.set_config('app.tenant_id', 'x', true)", "TG011"),
+    ("SET_CONFIG('a'||'b', c, true)", "TG011"),
+    ("\"set_config\"('a', 'b', true)", "TG011"),
+    ("U&\"\\0073et_config\"('a', 'b', true)", "TG011"),
+    ("U&\"!0073et_config\" UESCAPE '!' ('a', 'b', true)", "TG011"),
+    ("public.set_config('a', 'b', true)", "TG011"),
+    ("pg_catalog . /* x */ \"set_config\" ('a', 'b', true)", "TG011"),
+    ("set_config(setting_name => 'a', new_value => 'b', is_local => true)", "TG011"),
+    ("set_config(VARIADIC ARRAY['a', 'b', 'c'])", "TG011"),
+    ("query_to_xml('select 1', true, true, '')", "TG016"),
+    ("pg_advisory_lock(1)", "TG017"),
+    ("pg_sleep(1)", "TG015"),
+    ("pg_made_up()", "TG015"),
+    ("coalesce(null, abs(set_config('a', 'b', true)::int))", "TG011"),
+    ("(SELECT set_config('a', 'b', true))", "TG011"),
+    ("('x'::text).set_config", "TG011"),
+    ("(1::bigint).pg_advisory_lock", "TG017"),
+];
+
+#[test]
+fn a_refused_function_is_found_in_every_place() {
+    on_a_deep_stack(|| {
+        let places = blocks(|file| file == "places.sql");
+        assert!(places.len() >= 131, "only {} places", places.len());
+        let mut wrong = String::new();
+        for Block { file, line, wanted, sql } in &places {
+            let harmless = verdict(&sql.replace("{f}", "abs(1)"));
+            if !agrees(wanted, &harmless) {
+                writeln!(wrong, "{file}:{line}: with a harmless function: wanted {wanted}, got {harmless}").unwrap();
+            }
+            for (call, code) in REFUSED_CALLS {
+                let verdict = verdict(&sql.replace("{f}", call));
+                // Some grammar wants a call there and nothing else.
+                let is_no_call = call.starts_with('(') || call.starts_with("coalesce");
+                let fits =
+                    verdict.starts_with(&format!("deny {code} ")) || (is_no_call && verdict.starts_with("deny TG021 "));
+                if !fits {
+                    writeln!(wrong, "{file}:{line}: {call}: got {verdict}").unwrap();
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "\n{wrong}");
+    });
+}
+
+/// Texts of about so many bytes, nested as deeply as they can be.
+fn hostile_texts(bytes: usize) -> Vec<(&'static str, String)> {
+    let nest = |before: &str, open: &str, middle: &str, close: &str| {
+        let times = (bytes - before.len() - middle.len()) / (open.len() + close.len());
+        format!("{before}{}{middle}{}", open.repeat(times), close.repeat(times))
+    };
+    vec![
+        ("parentheses", nest("SELECT ", "(", "1", ")")),
+        ("open parentheses", nest("SELECT ", "(", "1", "")),
+        ("minus", nest("SELECT ", "- ", "1", "")),
+        ("not", nest("SELECT ", "NOT ", "true", "")),
+        ("and", nest("SELECT true", " AND true", "", "")),
+        ("plus", nest("SELECT 1", "+1", "", "")),
+        ("concatenation", nest("SELECT a", "||a", "", "")),
+        ("casts", nest("SELECT 1", "::int", "", "")),
+        ("subselects", nest("", "SELECT(", "SELECT 1", ")")),
+        ("subselects in FROM", nest("", "SELECT*FROM(", "SELECT 1", ")a")),
+        ("functions", nest("SELECT ", "f(", "1", ")")),
+        ("arrays", nest("SELECT ", "ARRAY[", "1", "]")),
+        ("array literals", nest("SELECT ARRAY", "[", "1", "]")),
+        ("rows", nest("SELECT ", "ROW(", "1", ")")),
+        ("case", nest("SELECT ", "CASE WHEN ", "a", " THEN 1 END")),
+        ("joins", nest("SELECT * FROM ", "(a JOIN ", "a", " ON a)")),
+        ("join chain", nest("SELECT * FROM a", ",a", "", "")),
+        ("natural joins", nest("SELECT * FROM a", " NATURAL JOIN a", "", "")),
+        ("unions", nest("SELECT 1", " UNION SELECT 1", "", "")),
+        ("nested unions", nest("", "(SELECT 1 UNION ", "SELECT 1", ")")),
+        ("common tables", nest("", "WITH a AS(", "SELECT 1", ")SELECT 1")),
+        ("indirection", nest("SELECT (a)", ".a", "", "")),
+        ("subscripts", nest("SELECT a", "[1]", "", "")),
+        ("nested subscripts", nest("SELECT ", "a[", "1", "]")),
+        ("collations", nest("SELECT a", " COLLATE \"C\"", "", "")),
+        ("is null", nest("SELECT a", " IS NULL", "", "")),
+        ("in", nest("SELECT ", "1 IN (", "1", ")")),
+        ("explain", nest("", "EXPLAIN ", "SELECT 1", "")),
+        ("grouping sets", nest("SELECT 1 GROUP BY GROUPING SETS(", "GROUPING SETS(", "a", ")") + ")"),
+        ("json", nest("SELECT ", "JSON_ARRAY(", "1", ")")),
+        ("xml", nest("SELECT ", "XMLCONCAT(", "1", ")")),
+        ("at time zone", nest("SELECT a", " AT LOCAL", "", "")),
+        ("statements", nest("", "SELECT 1;", "", "")),
+        ("select list", nest("SELECT a", ",f(a)", "", "")),
+        ("values", nest("VALUES (1)", ",(1)", "", "")),
+        ("comments", nest("SELECT 1 ", "/*", "", "*/")),
+        ("schema elements", nest("CREATE SCHEMA a ", "CREATE TABLE a() ", "", "")),
+        ("dollars", nest("SELECT ", "$a$", "", "")),
+        ("quotes", nest("SELECT ", "''", "", "")),
+        ("operators", nest("SELECT ", "@", " 1", "")),
+        ("distinct functions", {
+            let calls: Vec<String> = (0..bytes / 10).map(|number| format!("f{number}()")).collect();
+            format!("SELECT {}", calls.join(","))
+        }),
+        ("no ASCII", nest("SELECT f('é')", ",f('é')", "", "")),
+    ]
+}
+
+/// The shorter ones are those that the parser's own limits let pass.
+#[test]
+fn no_text_of_the_allowed_length_overflows_the_parsers_stack_or_takes_long() {
+    on_a_deep_stack(|| {
+        for bytes in [65_536, 40_000, 25_000, 16_000, 12_000, 8_000, 4_000, 2_000] {
+            for (name, text) in hostile_texts(bytes) {
+                assert!(text.len() <= 65_536, "{name}: {}", text.len());
+                let started = std::time::Instant::now();
+                let outcome = inspect(text.as_bytes(), &Limits::default());
+                let took = started.elapsed();
+                let word = match &outcome {
+                    Ok(facts) => format!("{} statements, {} bytes of facts", facts.statements.len(), facts.bytes),
+                    Err(fault) => fault.message.chars().take(60).collect(),
+                };
+                println!("{bytes} bytes of {name}: {took:?} {word}");
+                assert!(took.as_secs() < 10, "{name}: {took:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn ordinary_nesting_is_not_too_deep() {
+    on_a_deep_stack(|| {
+        let concatenation = format!("SELECT a{}", "||a".repeat(900));
+        let subselects = format!("{}SELECT 1{}", "SELECT (".repeat(200), ")".repeat(200));
+        let conditions = format!("SELECT 1 FROM t WHERE a=1{}", " OR a=1".repeat(5_000));
+        let unions = format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(900));
+        for text in [concatenation, subselects, conditions, unions] {
+            assert_eq!(verdict(&text), "allow select", "{}", &text[..40]);
+        }
+    });
+}
