@@ -54,6 +54,8 @@ pub struct Match<'logins, 'user> {
 pub struct Logins {
     by_name: HashMap<Arc<str>, Login>,
     name_bytes_max: usize,
+    /// Every separator in use, each once.
+    separators: Vec<String>,
     secret: ProcessSecret,
     shapes: Vec<VerifierShape>,
 }
@@ -88,7 +90,12 @@ impl Logins {
         let mut shapes: Vec<_> =
             by_name.values().filter_map(|login| login.verifier.as_ref()).map(VerifierShape::of).collect();
         shapes.sort_unstable();
-        Ok(Self { by_name, name_bytes_max, secret, shapes })
+        let separators: BTreeSet<_> = by_name
+            .values()
+            .filter_map(|login| login.tenant.suffix_separator())
+            .map(|s| s.as_str().to_owned())
+            .collect();
+        Ok(Self { by_name, name_bytes_max, separators: separators.into_iter().collect(), secret, shapes })
     }
 
     /// The login of exactly this name.
@@ -98,19 +105,21 @@ impl Logins {
     }
 
     /// The login a user name means: the one of exactly that name, else the longest one that is followed
-    /// by its own separator.
+    /// by its own separator. Looks at every possibility whatever it finds, so that the time it takes
+    /// depends on the name alone and not on who exists.
     #[must_use]
     pub fn find<'user>(&self, user: &'user str) -> Option<Match<'_, 'user>> {
-        if let Some(login) = self.by_name.get(user) {
-            return Some(Match { login, suffix: None });
-        }
+        let exact = self.by_name.get(user).map(|login| Match { login, suffix: None });
         let longest = self.name_bytes_max.min(user.len());
-        (1..=longest).rev().find_map(|end| {
-            let (name, rest) = user.split_at_checked(end)?;
-            let login = self.by_name.get(name)?;
-            let suffix = rest.strip_prefix(login.tenant.suffix_separator()?.as_str())?;
-            Some(Match { login, suffix: Some(suffix) })
-        })
+        let suffixed = (1..=longest).filter_map(|end| self.suffixed(user.split_at_checked(end)?));
+        let longest_match = suffixed.fold(None, |_, longer| Some(longer));
+        exact.or(longest_match)
+    }
+
+    fn suffixed<'user>(&self, (name, rest): (&str, &'user str)) -> Option<Match<'_, 'user>> {
+        let login = self.by_name.get(name)?;
+        let suffix = rest.strip_prefix(login.tenant.suffix_separator()?.as_str())?;
+        Some(Match { login, suffix: Some(suffix) })
     }
 
     /// Pairs of logins where the longer name reads like the shorter one with a tenant. The longer one
@@ -128,15 +137,28 @@ impl Logins {
         overlaps
     }
 
-    /// What to check a proof against, and whether a good proof counts. The mock verifier is made in
-    /// either case, so that both take the same time.
+    /// What to check a proof against, and whether a good proof counts.
+    ///
+    /// A login answers with one salt whatever tenant stands behind its name. So do names that are no
+    /// login's: everything behind the first separator is left out, and where the rest is a login that
+    /// takes no suffix, its verifier is used, though no proof counts against it. The mock verifier is
+    /// made in every case, so that all take the same time. Only the names of logins that hold a
+    /// separator themselves can be told from unknown ones, by comparing salts of their front parts.
     #[must_use]
     pub fn verifier(&self, user: &str, login: Option<&Login>) -> (Verifier, IsReal) {
-        let mock = self.secret.mock(user, &self.shapes);
-        match login.and_then(|login| login.verifier.clone()) {
-            Some(verifier) => (verifier, IsReal(true)),
-            None => (mock, IsReal(false)),
+        let front = self.front(user);
+        let mock = self.secret.mock(front, &self.shapes);
+        let neighbour = self.by_name.get(front).and_then(|login| login.verifier.as_ref());
+        match login.and_then(|login| login.verifier.as_ref()) {
+            Some(verifier) => (verifier.clone(), IsReal(true)),
+            None => (neighbour.cloned().unwrap_or(mock), IsReal(false)),
         }
+    }
+
+    /// What stands before the first separator of any login.
+    fn front<'user>(&self, user: &'user str) -> &'user str {
+        let first = self.separators.iter().filter_map(|separator| user.find(separator.as_str())).min();
+        first.and_then(|end| user.get(..end)).unwrap_or(user)
     }
 }
 
@@ -199,6 +221,31 @@ mod tests {
     #[test]
     fn a_login_without_suffix_origin_has_no_suffix() {
         assert_eq!(find(&logins(&[("app", None)]), "app.acme"), None);
+    }
+
+    #[test]
+    fn salts_do_not_tell_which_logins_exist() {
+        let secret = || ProcessSecret::new(&[1; 32]);
+        let with_password =
+            |login: Login| Login { verifier: Some(secret().verifier(&login.name, &"demo".into())), ..login };
+        let list = [login("app", Some(".")), login("fixed", None), login("slash", Some("/"))].map(with_password);
+        let logins = Logins::new(list, secret()).unwrap();
+        let salt = |user: &str| {
+            let (verifier, _) = logins.verifier(user, logins.find(user).map(|found| found.login));
+            verifier.salt().to_vec()
+        };
+        for name in ["app", "fixed", "slash", "nobody", "Nobody"] {
+            for suffix in [".", ".a", ".a.b", "/", "/a", "/a.b"] {
+                assert_eq!(salt(name), salt(&format!("{name}{suffix}")), "{name} {suffix}");
+            }
+        }
+        assert_ne!(salt("nobody"), salt("nobody2"));
+        // A neighbour's verifier is lent for its looks only.
+        for (user, is_real) in
+            [("app.x", true), ("fixed", true), ("fixed.x", false), ("app/x", false), ("nobody", false)]
+        {
+            assert_eq!(logins.verifier(user, logins.find(user).map(|found| found.login)).1, IsReal(is_real), "{user}");
+        }
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub enum ServerHost {
 pub enum TargetTls {
     /// Never.
     Disable,
-    /// If the server has it.
+    /// If the server has it. Unlike libpq, a handshake that fails is not followed by an attempt in the
+    /// clear.
     Prefer(Arc<ClientConfig>),
     /// Always.
     Require(Arc<ClientConfig>),

@@ -71,13 +71,16 @@ pub enum StartupFault {
     #[error("{0}")]
     Options(#[from] OptionsFault),
     /// A setting that the policy does not allow.
-    #[error("startup parameter {name:?} refused: {reason}")]
+    #[error("startup parameter {name:?} refused: {:?}", .reason.message)]
     Setting {
         /// Its name as sent.
         name: String,
         /// What the policy says.
         reason: Box<Fault>,
     },
+    /// More settings than anybody needs.
+    #[error("{0} startup parameters")]
+    TooManySettings(usize),
     /// The dialogue was driven on after its end: a defect of the driver.
     #[error("the dialogue was driven on after its end")]
     Ended,
@@ -110,6 +113,9 @@ impl StartupFault {
                 Some(Fault::of(Code::StartupParameterRefused).with_detail(fault.to_string()))
             }
             StartupFault::Setting { name, reason } => Some(setting_reply(name, reason)),
+            StartupFault::TooManySettings(_) => {
+                Some(Fault::saying(Code::StartupParameterRefused, "too many startup parameters"))
+            }
             StartupFault::Ended => Some(Fault::of(Code::Internal)),
             StartupFault::PlaintextAfter(_)
             | StartupFault::UnexpectedRequest(_)

@@ -8,6 +8,10 @@ use crate::auth::{Logins, Match, PeerAddress, Refusal};
 use crate::fault::Fault;
 use crate::tenant::{TenantClaims, TenantId};
 
+/// Most settings a client may start with, tenants included. Drivers send under ten; each one has to be
+/// judged.
+pub(super) const SETTINGS_MAX: usize = 100;
+
 /// Judges a setting a client starts with, by the policy of its login.
 pub trait SettingJudge: Send + Sync {
     /// Decides on one setting; `name` and `value` are as sent.
@@ -55,6 +59,9 @@ impl Asked {
             database.unwrap_or_else(|| logins.find(&user).map_or(&*user, |found| &found.login.name).to_owned());
         let mut settings = options::read(packet.options.as_deref().unwrap_or_default())?;
         settings.extend(packet.settings);
+        if settings.len() > SETTINGS_MAX {
+            return Err(StartupFault::TooManySettings(settings.len()));
+        }
         Ok(Self { user, database, protocol, refusal: None, settings })
     }
 

@@ -188,7 +188,7 @@ impl Keys {
         let prepared = prepare(password);
         let mut salted = Zeroizing::new([0_u8; KEY_BYTES]);
         pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, prepared.as_bytes(), &mut *salted);
-        Self { client_key: sign(&*salted, b"Client Key"), server_key: sign(&*salted, b"Server Key") }
+        Self { client_key: sign(&salted, b"Client Key"), server_key: sign(&salted, b"Server Key") }
     }
 
     fn stored_key(&self) -> Key {
