@@ -40,7 +40,7 @@ fn serve(loaded: Loaded) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!(key = %warning.key_path, "configuration: {warning}");
     }
-    runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config))
+    Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config))?)
 }
 
 /// The runtime of `[runtime]`.

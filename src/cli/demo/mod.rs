@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::log::{self, LogTarget};
 use super::{EXIT_WRONG, serve};
 use crate::config::{self, Config, EmptyEnvironment, LogFormat, LogLevel, LogSettings, RuntimeSettings};
-use crate::driver::{RunningServer, Server};
+use crate::driver::{self, RunningServer};
 use cluster::Cluster;
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -119,7 +119,7 @@ async fn with_cluster(cluster: &Cluster, arguments: &DemoArguments) -> anyhow::R
         LogSettings { format: LogFormat::Text, level: LogLevel::Info },
         LogTarget::File(File::create(&log_file)?),
     )?;
-    let proxy = Server::start(load(&file)?).await.context("starting the proxy")?;
+    let proxy = driver::start(load(&file)?).context("starting the proxy")?;
     let address = *proxy.local_addresses().first().context("the proxy listens nowhere")?;
     println!("TenantGate listens on {address}; its configuration: {}; its log: {}", file.display(), log_file.display());
 

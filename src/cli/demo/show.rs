@@ -6,6 +6,9 @@ use tokio_postgres::{Error, SimpleQueryMessage};
 
 use super::tour::{ACME, GLOBEX, INITECH};
 
+const TENANTS: [(&str, &str); 3] = [("acme", ACME), ("globex", GLOBEX), ("initech", INITECH)];
+const WIDTH: usize = 96;
+
 /// One reply to one statement, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -120,7 +123,9 @@ pub fn note(text: &str) {
 
 /// Why, and whether it held.
 pub fn verdict(why: &str, failures: &[String]) {
-    println!("   Why: {why}");
+    for (at, line) in wrapped(why).iter().enumerate() {
+        println!("   {} {line}", if at == 0 { "Why:" } else { "    " });
+    }
     if failures.is_empty() {
         println!("   Held.");
     }
@@ -129,11 +134,40 @@ pub fn verdict(why: &str, failures: &[String]) {
     }
 }
 
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let is_full = lines.last().is_some_and(|line| line.chars().count() + word.chars().count() >= WIDTH);
+        if is_full {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// Who is who in the prompts.
+pub fn legend() {
+    println!("\nTenants, each logged in as app_user.<tenant>:");
+    for (name, tenant) in TENANTS {
+        println!("   {name:<8} {tenant}");
+    }
+}
+
+/// A tenant's name.
+pub fn name_of(tenant: &str) -> String {
+    let known = TENANTS.iter().find(|(_, id)| *id == tenant);
+    known.map_or(tenant, |(name, _)| name).to_owned()
+}
+
 /// What to try by hand.
 pub fn connection_strings(address: SocketAddr) {
     let base = format!("host={} port={} dbname=demo password=demo", address.ip(), address.port());
     println!("\nThe proxy stays up until Ctrl-C. To try it:\n");
-    for (name, tenant) in [("acme", ACME), ("globex", GLOBEX), ("initech", INITECH)] {
+    for (name, tenant) in TENANTS {
         println!("  {name:<22} psql \"{base} user=app_user.{tenant}\"");
     }
     println!("  {:<22} psql \"{base} user=app_user options='-c app.tenant_id={GLOBEX}'\"", "globex, by options");

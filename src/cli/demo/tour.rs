@@ -55,6 +55,7 @@ impl Findings {
 /// If a step cannot be carried out at all.
 pub async fn run(admin: &Client, address: SocketAddr, pool_size: u16) -> anyhow::Result<bool> {
     let tour = Tour { admin, address, pool_size };
+    show::legend();
     let held = [
         step(1, "Two tenants, one server connection", tour.two_tenants()).await?,
         step(2, "The same, many times over, with prepared statements", tour.interleaved()).await?,
@@ -90,7 +91,7 @@ impl Tour<'_> {
         let (acme, globex) = (self.client(ACME).await?, self.client(GLOBEX).await?);
         let mut servers = BTreeSet::new();
         for (client, tenant) in [(&acme, ACME), (&globex, GLOBEX)] {
-            let reply = ask(client, &user_of(tenant), LIST).await;
+            let reply = ask(client, &show::name_of(tenant), LIST).await;
             findings.expect(
                 without_server(&reply) == self.rows_of(tenant).await?,
                 format!("not exactly the rows of {tenant}"),
@@ -155,7 +156,7 @@ impl Tour<'_> {
     async fn forgotten_where(&self) -> anyhow::Result<(Findings, &'static str)> {
         let mut findings = Findings::default();
         let client = self.client(ACME).await?;
-        let who = user_of(ACME);
+        let who = show::name_of(ACME);
         let before = self.fingerprint().await?;
         ask(&client, &who, "BEGIN").await;
         let updated = ask(&client, &who, "UPDATE invoices SET amount = 0").await;
@@ -190,7 +191,7 @@ impl Tour<'_> {
     async fn changed_tenant(&self) -> anyhow::Result<(Findings, &'static str)> {
         let mut findings = Findings::default();
         let client = self.client(ACME).await?;
-        let who = user_of(ACME);
+        let who = show::name_of(ACME);
         for sql in [
             format!("SET app.tenant_id = '{GLOBEX}'"),
             format!("SELECT set_config('app.tenant_id', '{GLOBEX}', false)"),
@@ -210,7 +211,7 @@ impl Tour<'_> {
         let client = self.client(ACME).await?;
         let before = self.fingerprint().await?;
         let sql = format!("INSERT INTO invoices (tenant_id, customer, amount) VALUES ('{GLOBEX}', 'Mallory', 1)");
-        let reply = ask(&client, &user_of(ACME), &sql).await;
+        let reply = ask(&client, &show::name_of(ACME), &sql).await;
         findings.expect_refused(&reply, "ERROR", "42501", "row-level security");
         findings.expect(self.fingerprint().await? == before, "rows were written all the same");
         let why = "this refusal is PostgreSQL's: the policy's WITH CHECK compares each written row with the tenant \
