@@ -3,9 +3,14 @@
 //! Exit status: 0 if every statement is allowed, 1 if any is refused, 2 if there is nothing to explain.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::guard::{Explained, Policy, explain};
+use super::EXIT_UNUSABLE;
+use super::environment::{LoadFailure, load_file};
+use crate::driver::build;
+use crate::guard::{Explained, Policy, PolicySettings, explain};
+use crate::scope::ScopeTemplate;
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -19,6 +24,31 @@ pub enum ExplainFormat {
 
 /// The parser recurses: see `driver::parser`.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// Explains `sql` under the policy of a configuration, or under the default one.
+pub fn run_command(sql: &str, format: ExplainFormat, config: Option<&Path>) -> ExitCode {
+    let Some(path) = config else { return run(sql, format, &default_policy()) };
+    match load_file(path) {
+        Ok(loaded) => run(sql, format, &build::policy(&loaded.config)),
+        Err(LoadFailure::Unreadable(reason)) => {
+            eprintln!("tenantgate: {} cannot be read: {reason}", path.display());
+            ExitCode::from(EXIT_UNUSABLE)
+        }
+        Err(LoadFailure::Wrong(problems)) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            ExitCode::from(EXIT_UNUSABLE)
+        }
+    }
+}
+
+/// What counts where a configuration says nothing: the default scope setting, nothing allowed beside the
+/// built-in lists.
+fn default_policy() -> Policy {
+    Policy::new(&PolicySettings {
+        scope_settings: ScopeTemplate::default().names().map(str::to_owned).collect(),
+        ..PolicySettings::default()
+    })
+}
 
 /// Explains `sql` under `policy` to standard output.
 #[must_use]

@@ -1,9 +1,78 @@
-//! The command line.
-pub mod explain;
+//! The command line: serve, check-config, explain, demo.
+//!
+//! Owns: arguments, exit statuses, and giving the configuration its files and variables. Does not own: what
+//! the commands do with a configuration (see `driver`).
 
+mod check_config;
+mod demo;
+mod environment;
+mod explain;
+mod log;
+mod serve;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Something was found wrong, or refused.
+const EXIT_WRONG: u8 = 1;
+/// Nothing could be found out: an unreadable file, unusable arguments.
+const EXIT_UNUSABLE: u8 = 2;
+
+/// A pooling proxy for PostgreSQL that makes tenant isolation by row-level security hold for any client.
+#[derive(Debug, Parser)]
+#[command(name = "tenantgate", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy until SIGTERM or SIGINT.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Report every problem of a configuration file; exit status 0: usable, 1: problems, 2: unreadable.
+    CheckConfig {
+        /// The configuration file.
+        file: PathBuf,
+    },
+    /// Say what the guard thinks of a statement; exit status 0: allowed, 1: refused, 2: unusable.
+    Explain {
+        /// The statement, or several.
+        sql: String,
+        /// How the answer is written.
+        #[arg(long, value_enum, default_value_t)]
+        format: explain::ExplainFormat,
+        /// Use the [guard] and [scope] of this configuration instead of the defaults.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Start a throw-away PostgreSQL and the proxy in front of it, and show what holds.
+    Demo(demo::DemoArguments),
+}
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    ExitCode::SUCCESS
+    match Arguments::parse().command {
+        Command::Serve { config } => serve::run(&config),
+        Command::CheckConfig { file } => check_config::run(&file),
+        Command::Explain { sql, format, config } => explain::run_command(&sql, format, config.as_deref()),
+        Command::Demo(arguments) => demo::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -73,11 +73,7 @@ pub fn handshake(config: &Config, policy: Arc<Policy>) -> Result<HandshakeSettin
         tenant_settings: config.scope.template.tenant_settings().map(Arc::from).collect(),
         judge: Box::new(judge),
     };
-    Ok(HandshakeSettings {
-        startup: Arc::new(startup),
-        tls: acceptor,
-        login_timeout: config.listen.login_timeout,
-    })
+    Ok(HandshakeSettings { startup: Arc::new(startup), tls: acceptor, login_timeout: config.listen.login_timeout })
 }
 
 fn acceptor(identity: &config::TlsIdentity) -> Result<TlsAcceptor, StartFault> {
@@ -124,13 +120,12 @@ fn name(pattern: &config::NameMatch) -> tenant::Glob {
 }
 
 fn logins(config: &Config, secret: auth::ProcessSecret) -> Result<auth::Logins, StartFault> {
-    let logins = config.logins.iter().map(|(name, entry)| login(name, entry, &secret)).collect::<Result<Vec<_>, _>>()?;
+    let logins =
+        config.logins.iter().map(|(name, entry)| login(name, entry, &secret)).collect::<Result<Vec<_>, _>>()?;
     auth::Logins::new(logins, secret).map_err(|fault| StartFault::Configuration(fault.to_string()))
 }
 
-fn login(
-    name: &Arc<str>, entry: &config::LoginEntry, secret: &auth::ProcessSecret,
-) -> Result<auth::Login, StartFault> {
+fn login(name: &Arc<str>, entry: &config::LoginEntry, secret: &auth::ProcessSecret) -> Result<auth::Login, StartFault> {
     use secrecy::ExposeSecret as _;
     let verifier = match &entry.secret {
         None => None,
@@ -183,7 +178,11 @@ fn tenant_policy(login: &str, from: &config::TenantPolicy) -> Result<tenant::Ten
 /// # Errors
 /// Certificates that cannot be used, or a key that leads nowhere.
 pub fn pool(
-    config: &Config, key: &PoolKey, entry: &DatabaseEntry, prelude: &Prelude, clock: Clock,
+    config: &Config,
+    key: &PoolKey,
+    entry: &DatabaseEntry,
+    prelude: &Prelude,
+    clock: Clock,
     next_server: &Arc<AtomicU64>,
 ) -> Result<Arc<ServerPool>, StartFault> {
     let missing = |what: &str| StartFault::Configuration(format!("no [{what}]"));
@@ -203,7 +202,13 @@ pub fn pool(
     };
     let name = format!("{}/{}/{}", key.server, key.database, key.role);
     Ok(ServerPool::new(
-        name, limits(&entry.pool), target, identity, prelude.clone(), entry.pool.prepared_statements_max, clock,
+        name,
+        limits(&entry.pool),
+        target,
+        identity,
+        prelude.clone(),
+        entry.pool.prepared_statements_max,
+        clock,
         Arc::clone(next_server),
     ))
 }

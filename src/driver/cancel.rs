@@ -151,8 +151,7 @@ impl CancelRegistry {
     /// Registers a client under a free process id near `wish` with a secret of random bytes.
     #[must_use]
     pub fn register(self: &Arc<Self>, wish: i32, secret: &[u8]) -> CancelRegistration {
-        let slot =
-            Arc::new(CancelSlot {
+        let slot = Arc::new(CancelSlot {
             secret: secret.into(),
             state: Mutex::default(),
             settled: Notify::new(),

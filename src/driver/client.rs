@@ -20,9 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::cancel::{CancelRegistration, CancelTarget};
 use super::parser::Parsers;
-use super::pool::{
-    Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent,
-};
+use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
 use crate::guard::{Inspected, Limits};
@@ -140,7 +138,11 @@ impl ClientTask {
     /// A task for a session that has just begun; `unsent` goes in front of what the session says first.
     #[must_use]
     pub fn new(
-        stream: Stream, mut session: Session, around: Surroundings, cancel: CancelRegistration, unsent: BytesMut,
+        stream: Stream,
+        mut session: Session,
+        around: Surroundings,
+        cancel: CancelRegistration,
+        unsent: BytesMut,
     ) -> Self {
         let greeting = session.client_out().split();
         session.client_out().extend_from_slice(&unsent);
@@ -467,9 +469,7 @@ enum Written {
 }
 
 /// Writes as much as goes; TLS is flushed once everything is written.
-fn poll_write(
-    stream: &mut Stream, out: &mut BytesMut, needs_flush: &mut bool, context: &mut Context<'_>,
-) -> Written {
+fn poll_write(stream: &mut Stream, out: &mut BytesMut, needs_flush: &mut bool, context: &mut Context<'_>) -> Written {
     let mut moved = false;
     while !out.is_empty() {
         match Pin::new(&mut *stream).poll_write(context, out) {

@@ -3,9 +3,9 @@
 //! Owns: idle servers with their sockets, connecting, the check before use. Does not own: the order of who
 //! waits, ages, limits.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
@@ -104,8 +104,14 @@ impl ServerPool {
     /// An empty pool.
     #[must_use]
     pub fn new(
-        name: String, limits: PoolLimits, target: ServerTarget, identity: Identity, prelude: Prelude,
-        statements_max: usize, clock: Clock, next_server: Arc<AtomicU64>,
+        name: String,
+        limits: PoolLimits,
+        target: ServerTarget,
+        identity: Identity,
+        prelude: Prelude,
+        statements_max: usize,
+        clock: Clock,
+        next_server: Arc<AtomicU64>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -277,9 +283,8 @@ impl ServerPool {
         }
         let id = ServerId(self.next_server.fetch_add(1, Ordering::Relaxed));
         let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
-        let mut server = Server::new(
-            id, key, logged_in.version_num(), Arc::new(parameters), self.statements_max, self.clock.now(),
-        );
+        let mut server =
+            Server::new(id, key, logged_in.version_num(), Arc::new(parameters), self.statements_max, self.clock.now());
         let mut replies = Replies::default();
         let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS);
         let is_skipped = parses.chain([Expect::Sync]).any(|expect| replies.push(expect, ()).is_some());

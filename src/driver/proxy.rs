@@ -101,11 +101,8 @@ pub fn start(config: Config) -> Result<RunningServer, StartFault> {
     let policy = Arc::new(build::policy(&config));
     let handshake = build::handshake(&config, Arc::clone(&policy))?;
     let listener = Listener::bind(&config.listen.addresses)?;
-    let entrance = Arc::new(Entrance::new(
-        handshake,
-        config.listen.client_connections_max,
-        config.listen.login_connections_max,
-    ));
+    let entrance =
+        Arc::new(Entrance::new(handshake, config.listen.client_connections_max, config.listen.login_connections_max));
     let (alive, ended) = mpsc::channel(1);
     let mut first = [0_u8; 4];
     rand::fill(&mut first).map_err(|_| std::io::Error::other("no random bytes"))?;

@@ -323,8 +323,7 @@ impl<S, W> Pool<S, W> {
         let mut left = self.total();
         for idle in self.idle.drain(..) {
             let is_old = now.since(idle.pooled.connected_at) > self.limits.server_lifetime;
-            let is_surplus =
-                now.since(idle.since) > self.limits.server_idle_timeout && left > self.limits.size_min;
+            let is_surplus = now.since(idle.since) > self.limits.server_idle_timeout && left > self.limits.size_min;
             if is_old || is_surplus {
                 left = left.saturating_sub(1);
                 self.actions.push_back(Action::Close(idle.pooled.server));

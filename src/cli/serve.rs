@@ -1,0 +1,57 @@
+//! `tenantgate serve`: from a configuration file to a running proxy.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::check_config::count;
+use super::environment::{LoadFailure, load_file};
+use super::log::{self, LogTarget};
+use super::{EXIT_UNUSABLE, EXIT_WRONG};
+use crate::config::{Loaded, RuntimeSettings};
+use crate::driver;
+
+/// Runs until the proxy ends.
+pub fn run(path: &Path) -> ExitCode {
+    let loaded = match load_file(path) {
+        Ok(loaded) => loaded,
+        Err(LoadFailure::Unreadable(reason)) => {
+            eprintln!("tenantgate: {} cannot be read: {reason}", path.display());
+            return ExitCode::from(EXIT_UNUSABLE);
+        }
+        Err(LoadFailure::Wrong(problems)) => {
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            eprintln!("tenantgate: {}: {}", path.display(), count(&problems));
+            return ExitCode::from(EXIT_WRONG);
+        }
+    };
+    match serve(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tenantgate: {error:#}");
+            ExitCode::from(EXIT_WRONG)
+        }
+    }
+}
+
+fn serve(loaded: Loaded) -> anyhow::Result<()> {
+    log::start(loaded.config.log, LogTarget::StandardError)?;
+    for warning in &loaded.warnings {
+        tracing::warn!(key = %warning.key_path, "configuration: {warning}");
+    }
+    Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config))?)
+}
+
+/// The runtime of `[runtime]`.
+///
+/// # Errors
+/// If threads cannot be started.
+pub fn runtime(settings: RuntimeSettings) -> std::io::Result<tokio::runtime::Runtime> {
+    let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.threads.unwrap_or_else(cpus))
+        .thread_name("tenantgate")
+        .enable_all()
+        .build()
+}
