@@ -1,5 +1,5 @@
 -- The tables every script finds, made anew before each side of each script.
-DROP SCHEMA IF EXISTS public CASCADE;
+DROP SCHEMA IF EXISTS public, other CASCADE;
 CREATE SCHEMA public;
 GRANT USAGE ON SCHEMA public TO app_user;
 
