@@ -6,4 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acts;
+mod drivers;
+mod load;
+mod login;
+mod pgbench;
 mod scripts;

@@ -7,7 +7,7 @@ use super::watchdog;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ pub struct Cluster {
     pub address: SocketAddr,
     /// Its unix socket folder, log and data.
     pub folder: PathBuf,
-    /// Its postmaster.
-    pub pid: u32,
+    /// Its postmaster, once it runs; the watchdog ends it, for statics are never dropped.
+    postmaster: Option<Child>,
 }
 
 /// PostgreSQL 15, without which nothing is proved.
@@ -156,8 +156,13 @@ impl Cluster {
             .expect("initdb runs");
         assert!(initdb.status.success(), "initdb of {version}: {}", String::from_utf8_lossy(&initdb.stderr));
         std::fs::write(data.join("pg_hba.conf"), HBA).expect("pg_hba.conf can be written");
-        let mut cluster =
-            Self { version, programs, address: SocketAddr::from(([127, 0, 0, 1], free_port())), folder, pid: 0 };
+        let mut cluster = Self {
+            version,
+            programs,
+            address: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            folder,
+            postmaster: None,
+        };
         let settings = format!(
             "{SETTINGS}port = {}\nunix_socket_directories = '{}'\n",
             cluster.address.port(),
@@ -182,11 +187,14 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .expect("postgres starts");
-        self.pid = child.id();
-        watchdog::end_later(self.pid);
+        watchdog::end_later(child.id());
+        self.postmaster = Some(child);
         let deadline = Instant::now() + Duration::from_secs(30);
         let target = Target::new(self.address, "postgres", "postgres");
         while !Client::try_connect(&target).is_ok_and(|client| client.startup.iter().all(|reply| reply.tag != b'E')) {
+            let ended =
+                self.postmaster.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()));
+            assert!(!ended, "PostgreSQL {} ended at once:\n{}", self.version, self.log());
             assert!(Instant::now() < deadline, "PostgreSQL {} does not start:\n{}", self.version, self.log());
             std::thread::sleep(Duration::from_millis(50));
         }

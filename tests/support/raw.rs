@@ -151,6 +151,11 @@ impl Client {
         self
     }
 
+    /// Puts several messages into the next packet.
+    pub fn send_all(&mut self, messages: &[Message]) {
+        messages.iter().for_each(|message| self.unsent.extend_from_slice(&message.bytes()));
+    }
+
     /// Sends what was put. A peer that has closed is no error here: reading will say so.
     pub fn flush(&mut self) -> io::Result<()> {
         let bytes = std::mem::take(&mut self.unsent);

@@ -123,8 +123,10 @@ impl Run<'_> {
                 Ok(reply) if reply.tag == b'S' => voice.parameters.push(reply.line(&mut voice.tables)),
                 Ok(reply) => {
                     let last = reply.tag == tag;
-                    let after = (reply.tag == b'Z').then(|| std::mem::take(&mut voice.parameters)).unwrap_or_default();
-                    let mut told: Vec<String> = after;
+                    let mut told = Vec::new();
+                    if reply.tag == b'Z' {
+                        told = std::mem::take(&mut voice.parameters);
+                    }
                     told.sort();
                     told.push(normal(&reply, &mut voice.tables));
                     self.lines.extend(told.into_iter().map(|line| format!("{name} {line}")));

@@ -6,7 +6,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 const SHELL: &str = r#"
@@ -31,19 +31,14 @@ for d in $dirs; do rm -rf -- "$d"; done
 "#;
 
 fn tell(line: &str) {
-    static SHELL_INPUT: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
-    let input = SHELL_INPUT.get_or_init(|| {
-        let mut shell = Command::new("sh")
-            .args(["-c", SHELL])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the watchdog shell starts");
-        Mutex::new(shell.stdin.take().expect("its input is a pipe"))
+    static WATCHDOG: OnceLock<Mutex<Child>> = OnceLock::new();
+    let shell = WATCHDOG.get_or_init(|| {
+        let mut command = Command::new("sh");
+        command.args(["-c", SHELL]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Mutex::new(command.spawn().expect("the watchdog shell starts"))
     });
-    let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
-    writeln!(input, "{line}").expect("the watchdog listens");
+    let mut shell = shell.lock().unwrap_or_else(PoisonError::into_inner);
+    writeln!(shell.stdin.as_mut().expect("its input is a pipe"), "{line}").expect("the watchdog listens");
 }
 
 /// End this process when the tests are over.
