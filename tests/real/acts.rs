@@ -33,20 +33,6 @@ fn unnamed(sql: &str, values: &[&str]) -> Vec<Message> {
     vec![Message::parse("", sql), Message::bind("", values), Message::execute()]
 }
 
-/// The replies as a word: one letter each, rows and notices left out, errors with their SQLSTATE.
-fn shape(replies: &[Reply]) -> String {
-    let mut word = String::new();
-    for reply in replies {
-        match reply.tag {
-            b'D' | b'd' | b'N' | b'S' => {}
-            b'E' => word.push_str(&format!("E({})", reply.fields().get(&'C').map_or("", String::as_str))),
-            b'Z' => word.push(reply.status().unwrap_or('?')),
-            tag => word.push(char::from(tag)),
-        }
-    }
-    word
-}
-
 impl Actor {
     /// A client that will connect when it first acts.
     pub fn new(mut target: Target, tenant: &str, seed: u64) -> Self {
@@ -511,16 +497,20 @@ impl Actor {
     }
 }
 
-/// `shape`, with RowDescription as `t`, ParameterDescription as `p`, a failed block as `F`.
+/// The replies as a word: a letter each (`t` RowDescription, `p` ParameterDescription, `e` EmptyQuery; the state
+/// instead of ReadyForQuery, a failed block as `F`), errors with their SQLSTATE, rows and notices left out.
 fn spelled(replies: &[Reply]) -> String {
     replies
         .iter()
         .map(|reply| match reply.tag {
+            b'D' | b'd' | b'N' | b'S' => String::new(),
             b'T' => "t".to_owned(),
             b't' => "p".to_owned(),
             b'I' => "e".to_owned(),
+            b'E' => format!("E({})", reply.fields().get(&'C').map_or("", String::as_str)),
             b'Z' if reply.status() == Some('E') => "F".to_owned(),
-            _ => shape(std::slice::from_ref(reply)),
+            b'Z' => reply.status().unwrap_or('?').to_string(),
+            tag => char::from(tag).to_string(),
         })
         .collect()
 }

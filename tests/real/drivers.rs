@@ -11,13 +11,14 @@ use std::process::{Command, Stdio};
 
 const DATABASE: &str = "drivers";
 const SCHEMA: &str = include_str!("../scripts/schema.sql");
+const ROWS: &str = include_str!("../scripts/rows.sql");
 const TENANT: &str = "00000000-0000-0000-0000-00000000000a";
 
 fn prepare(cluster: &Cluster) {
     let mut admin = cluster.admin(DATABASE);
     admin.run("SET lock_timeout = '5s'");
     admin.run(SCHEMA);
-    admin.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO app_user");
+    admin.run(ROWS);
     admin.bye();
 }
 

@@ -8,6 +8,7 @@ mod support;
 
 mod acts;
 mod drivers;
+mod lifecycle;
 mod load;
 mod login;
 mod pgbench;

@@ -2,7 +2,7 @@
 
 use crate::support::cluster::{self, Cluster};
 use crate::support::proxy::{Proxy, Wish};
-use crate::support::raw::{Pace, Target};
+use crate::support::raw::{Client, Pace, Target};
 use crate::support::script::{self, Script};
 use crate::support::transcript::{self, Side, aftermath, difference};
 use crate::support::{alone, number};
@@ -10,6 +10,7 @@ use std::path::Path;
 
 const DATABASE: &str = "scripts";
 const SCHEMA: &str = include_str!("../scripts/schema.sql");
+const ROWS: &str = include_str!("../scripts/rows.sql");
 
 fn tenant(connection: char) -> String {
     format!("00000000-0000-0000-0000-00000000000{}", connection.to_ascii_lowercase())
@@ -23,15 +24,21 @@ fn selected() -> Vec<Script> {
     scripts
 }
 
-fn prepare(cluster: &Cluster, script: &Script) {
+/// A superuser in a database with the schema.
+fn superuser(cluster: &Cluster) -> Client {
+    cluster.create_database(DATABASE);
     let mut admin = cluster.admin(DATABASE);
-    admin.run("SET lock_timeout = '5s'");
     admin.run(SCHEMA);
+    admin.run("SET lock_timeout = '5s'");
+    admin
+}
+
+fn prepare(admin: &mut Client, script: &Script) {
+    admin.run(ROWS);
     script.setup.iter().for_each(|sql| drop(admin.run(sql)));
-    admin.run(
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO app_user; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app_user",
-    );
-    admin.bye();
+    if !script.setup.is_empty() {
+        admin.run("GRANT ALL ON ALL TABLES IN SCHEMA other TO app_user");
+    }
 }
 
 fn direct(cluster: &Cluster, connection: char) -> Target {
@@ -40,16 +47,16 @@ fn direct(cluster: &Cluster, connection: char) -> Target {
 }
 
 /// The transcript of one side, with what the tables hold afterwards.
-fn play(cluster: &Cluster, script: &Script, side: &Side<'_>) -> Vec<String> {
-    prepare(cluster, script);
+fn play(admin: &mut Client, script: &Script, side: &Side<'_>) -> Vec<String> {
+    prepare(admin, script);
     let mut lines = transcript::of(script, side);
     lines.push("-- afterwards".to_owned());
-    lines.extend(aftermath(cluster, DATABASE));
+    lines.extend(aftermath(admin));
     lines
 }
 
 fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
-    cluster.create_database(DATABASE);
+    let mut admin = superuser(cluster);
     // Only to try the scripts out while there is no proxy: both sides are PostgreSQL.
     let rehearsal = number("TENANTGATE_REHEARSAL", 0) == 1;
     let proxy = (!rehearsal)
@@ -61,7 +68,7 @@ fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
     };
     let mut failures = Vec::new();
     for script in scripts.iter().filter(|script| (script.versions.0..=script.versions.1).contains(&cluster.version)) {
-        let left = play(cluster, script, &Side { is_proxy: false, pace: Pace::Burst, target: &natively });
+        let left = play(&mut admin, script, &Side { is_proxy: false, pace: Pace::Burst, target: &natively });
         if std::env::var_os("TENANTGATE_SHOW").is_some() {
             eprintln!("== {} ({})\n   {}", script.title, script.place, left.join("\n   "));
         }
@@ -69,7 +76,7 @@ fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
             failures.push(format!("{}: PostgreSQL {} itself: {left:#?}", script.place, cluster.version));
         }
         for pace in [Pace::Burst, Pace::Trickle] {
-            let right = play(cluster, script, &Side { is_proxy: !rehearsal, pace, target: &proxied });
+            let right = play(&mut admin, script, &Side { is_proxy: !rehearsal, pace, target: &proxied });
             if let Some(columns) = difference(&left, &right, script.has_refusals()) {
                 let place = format!("{} PostgreSQL {} {pace:?}", script.place, cluster.version);
                 eprintln!("DIFFERENT {place}: {}\n{columns}", script.title);

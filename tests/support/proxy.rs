@@ -6,7 +6,7 @@ use super::watchdog;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -164,6 +164,32 @@ impl Proxy {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Sends the process a signal, by name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name} {}", self.pid);
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait_until_it_ends(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("the proxy can be asked") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    /// The most memory the process has had, in KiB.
+    pub fn memory_kib_max(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process can be looked at");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a high-water mark");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
     }
 
     /// Whether the process still runs.
