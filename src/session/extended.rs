@@ -193,8 +193,7 @@ impl Session {
             );
             return;
         };
-        let cause =
-            if statement.name.is_empty() { Cause::Client } else { Cause::Named(Arc::clone(&statement.name)) };
+        let cause = if statement.name.is_empty() { Cause::Client } else { Cause::Named(Arc::clone(&statement.name)) };
         drop(lease.send(frame, cause));
         self.portals.insert(names.portal, Portal { facts: Arc::clone(&statement.facts), tag: statement.tag });
         self.bind_goes_on = true;
@@ -230,8 +229,7 @@ impl Session {
         let mut bytes = BytesMut::with_capacity(32);
         let server_name = server_name.as_ref().map_or(&b""[..], |name| name.as_bytes());
         frontend::put_describe(&mut bytes, Target::Statement, server_name);
-        let frame =
-            ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Describe));
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Describe));
         let cause = if name.is_empty() { Cause::Client } else { Cause::Named(statement.name) };
         drop(lease.send(frame, cause));
         true
@@ -304,8 +302,7 @@ impl Session {
 
     /// What PostgreSQL refuses when the statement runs, not when it is prepared.
     fn refusal_at_execute(&self, control: &Control) -> Option<Fault> {
-        let is_idle =
-            self.lease.as_ref().is_none_or(|lease| lease.scope().predicted() == TransactionStatus::Idle);
+        let is_idle = self.lease.as_ref().is_none_or(|lease| lease.scope().predicted() == TransactionStatus::Idle);
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
             Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
@@ -335,8 +332,7 @@ impl Session {
         };
         match self.lease.as_mut() {
             Some(lease) => {
-                let frame =
-                    ScopedFrame::unscoped(NeedsNoScope::Preparation, [sent, b"", b""], Some(Expect::Close));
+                let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [sent, b"", b""], Some(Expect::Close));
                 drop(lease.send(frame, Cause::Client));
             }
             None => backend::put_close_complete(&mut self.client_out),

@@ -164,7 +164,11 @@ impl Session {
     /// `process_id` and `secret` the proxy's own cancel key.
     #[must_use]
     pub fn new(
-        rules: Arc<SessionRules>, base: Settings, greeting: &Parameters, process_id: i32, secret: &[u8],
+        rules: Arc<SessionRules>,
+        base: Settings,
+        greeting: &Parameters,
+        process_id: i32,
+        secret: &[u8],
     ) -> Self {
         let told = greet(greeting, &base);
         let mut client_out = BytesMut::new();

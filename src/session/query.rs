@@ -168,10 +168,7 @@ pub fn plan(sql: &str, facts: &Arc<Facts>, scope: &mut TransactionScope, with: C
         (true, false) if facts.statements.len() == 1 => Sending::Single,
         _ => {
             let (text, steps, positions) = writer.finish();
-            Sending::Rewritten(
-                Box::new(QueryPlan { facts: Arc::clone(facts), steps, next: 0, positions }),
-                text,
-            )
+            Sending::Rewritten(Box::new(QueryPlan { facts: Arc::clone(facts), steps, next: 0, positions }), text)
         }
     }
 }
@@ -255,7 +252,11 @@ enum Substitution {
 
 /// What goes in a statement's place.
 fn substitute(
-    sql: &str, index: usize, facts: &Facts, scope: &TransactionScope, with: Circumstances<'_>,
+    sql: &str,
+    index: usize,
+    facts: &Facts,
+    scope: &TransactionScope,
+    with: Circumstances<'_>,
 ) -> Option<Substitution> {
     let statement = facts.statements.get(index)?;
     let is_alone = facts.statements.len() == 1 && !with.is_segment_open;

@@ -49,10 +49,7 @@ pub fn substitute(control: &Control, text: &str, settings: &ClientSettings) -> O
         Control::Reset { name, local } => {
             let value = settings.base(name)?;
             let is_reset = text.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("reset"));
-            Some(Substitute {
-                sql: Cow::Owned(set_statement(name, value, *local)),
-                tag: is_reset.then_some("RESET"),
-            })
+            Some(Substitute { sql: Cow::Owned(set_statement(name, value, *local)), tag: is_reset.then_some("RESET") })
         }
         Control::None
         | Control::Begin

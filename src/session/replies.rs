@@ -12,11 +12,11 @@ use crate::fault::{Code, Fault};
 use crate::guard::{Control, Statement};
 use crate::scope::{DiscardReason, LeasedServer};
 use crate::upstream::{Expect, Received};
+use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend::put_message;
 use crate::wire::limits::INSPECTED_BYTES_MAX;
-use crate::wire::TransactionStatus;
 
 /// What is done with one server message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,9 +190,9 @@ impl Session {
                 Ok(if is_own { Delivery::Swallow } else { Delivery::Forward })
             }
             Ok(Received::Complete(cause)) => self.on_answered(cause, tag),
-            Ok(
-                Received::Asynchronous | Received::Failed { .. } | Received::PartialFailed | Received::Ready(_),
-            ) => Err(self.distrust(format!("message {:?}", char::from(tag)))),
+            Ok(Received::Asynchronous | Received::Failed { .. } | Received::PartialFailed | Received::Ready(_)) => {
+                Err(self.distrust(format!("message {:?}", char::from(tag))))
+            }
             Err(unexpected) => Err(self.distrust(unexpected.to_string())),
         }
     }
@@ -231,9 +231,9 @@ impl Session {
         match lease.receive(b'C') {
             Ok(Received::Partial) => self.on_query_step(tag),
             Ok(Received::Complete(cause)) => self.on_executed(cause, tag),
-            Ok(
-                Received::Asynchronous | Received::Failed { .. } | Received::PartialFailed | Received::Ready(_),
-            ) => Err(self.distrust("CommandComplete".to_owned())),
+            Ok(Received::Asynchronous | Received::Failed { .. } | Received::PartialFailed | Received::Ready(_)) => {
+                Err(self.distrust("CommandComplete".to_owned()))
+            }
             Err(unexpected) => Err(self.distrust(unexpected.to_string())),
         }
     }
@@ -438,9 +438,9 @@ impl Session {
 
     /// ParameterStatus: the client hears of it only if it differs from what it was last told.
     fn on_parameter(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
-        let pair = backend::read_parameter_status(body).ok().and_then(|(name, value)| {
-            Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
-        });
+        let pair = backend::read_parameter_status(body)
+            .ok()
+            .and_then(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)));
         let Some((name, value)) = pair else {
             return Err(self.distrust("a malformed ParameterStatus".to_owned()));
         };
@@ -516,7 +516,8 @@ impl Session {
                 Ok(self.put_moved(body, |position| position.checked_sub(shift).filter(|moved| *moved > 0)))
             }
             Some(Cause::Plan(plan)) => {
-                if let Some(fault) = plan.refusal().filter(|_| sqlstate.map(|s| s.0) == Some(query::MUST_FAIL_SQLSTATE)) {
+                if let Some(fault) = plan.refusal().filter(|_| sqlstate.map(|s| s.0) == Some(query::MUST_FAIL_SQLSTATE))
+                {
                     let fault = fault.clone();
                     backend::put_error(&mut self.client_out, &fault);
                     return Ok(Delivery::Swallow);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cause::{Cause, Refused};
-use super::query::{self, Circumstances, Sending};
 use super::extended::NO_STATEMENT;
+use super::query::{self, Circumstances, Sending};
 use super::release;
 use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, Severity, SqlState};
@@ -298,7 +298,9 @@ impl Session {
         *lease.scope_mut() = scope;
         let skipped = match sending {
             Sending::Plain => lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Client),
-            Sending::Single => lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Single(Arc::clone(facts))),
+            Sending::Single => {
+                lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Single(Arc::clone(facts)))
+            }
             Sending::Prefixed => {
                 let prefix = self.rules.injection.set_local().as_bytes();
                 let scopes = u16::try_from(self.rules.injection.set_local_statements()).unwrap_or(u16::MAX);
@@ -504,9 +506,7 @@ impl Session {
 }
 
 /// Sends a Query of two stretches of text.
-fn send_text(
-    lease: &mut crate::scope::LeasedServer<Cause>, front: &[u8], text: &[u8], cause: Cause,
-) -> Option<Cause> {
+fn send_text(lease: &mut crate::scope::LeasedServer<Cause>, front: &[u8], text: &[u8], cause: Cause) -> Option<Cause> {
     let length = front.len().saturating_add(text.len()).saturating_add(5);
     let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     let [a, b, c, d] = length;

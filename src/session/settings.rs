@@ -140,7 +140,6 @@ impl ClientSettings {
         self.savepoints.clear();
         self.journal.clear();
     }
-
 }
 
 fn apply(settings: &mut BTreeMap<Box<str>, Box<str>>, base: &Settings, change: &Change) {

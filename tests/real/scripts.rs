@@ -8,11 +8,11 @@ use crate::support::transcript::{self, Side, aftermath, difference};
 use crate::support::{alone, number};
 use std::path::Path;
 
-const DATABASE: &str = "scripts";
+pub const DATABASE: &str = "scripts";
 const SCHEMA: &str = include_str!("../scripts/schema.sql");
 const ROWS: &str = include_str!("../scripts/rows.sql");
 
-fn tenant(connection: char) -> String {
+pub fn tenant(connection: char) -> String {
     format!("00000000-0000-0000-0000-00000000000{}", connection.to_ascii_lowercase())
 }
 
@@ -25,7 +25,7 @@ fn selected() -> Vec<Script> {
 }
 
 /// A superuser in a database with the schema.
-fn superuser(cluster: &Cluster) -> Client {
+pub fn superuser(cluster: &Cluster) -> Client {
     cluster.create_database(DATABASE);
     let mut admin = cluster.admin(DATABASE);
     admin.run(SCHEMA);
@@ -41,13 +41,13 @@ fn prepare(admin: &mut Client, script: &Script) {
     }
 }
 
-fn direct(cluster: &Cluster, connection: char) -> Target {
+pub fn direct(cluster: &Cluster, connection: char) -> Target {
     let options = format!("-c app.tenant_id={}", tenant(connection));
     Target::new(cluster.address, "app_user", DATABASE).with("options", &options)
 }
 
 /// The transcript of one side, with what the tables hold afterwards.
-fn play(admin: &mut Client, script: &Script, side: &Side<'_>) -> Vec<String> {
+pub fn play(admin: &mut Client, script: &Script, side: &Side<'_>) -> Vec<String> {
     prepare(admin, script);
     let mut lines = transcript::of(script, side);
     lines.push("-- afterwards".to_owned());
@@ -59,8 +59,8 @@ fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
     let mut admin = superuser(cluster);
     // Only to try the scripts out while there is no proxy: both sides are PostgreSQL.
     let rehearsal = number("TENANTGATE_REHEARSAL", 0) == 1;
-    let proxy = (!rehearsal)
-        .then(|| Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 2, mutant: None, more: MORE }));
+    let proxy =
+        (!rehearsal).then(|| Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 2, mutant: None, more: "" }));
     let natively = |connection: char| direct(cluster, connection);
     let proxied = |connection: char| match &proxy {
         Some(proxy) => proxy.target(&tenant(connection)),
@@ -89,8 +89,6 @@ fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
     }
     failures
 }
-
-const MORE: &str = "";
 
 fn same_replies(cluster: &Cluster) {
     let _turn = alone();

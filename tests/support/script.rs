@@ -16,7 +16,7 @@ pub struct Script {
 }
 
 /// One line of a script.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Step {
     /// Which connection: `A`, `B` …
     pub connection: char,
@@ -26,7 +26,7 @@ pub struct Step {
 }
 
 /// What a step does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Action {
     Send(Message),
     /// Read up to so many replies of this tag.
@@ -47,6 +47,63 @@ impl Script {
     /// Whether a message of it is refused by the proxy.
     pub fn has_refusals(&self) -> bool {
         self.steps.iter().any(|step| step.refused.is_some())
+    }
+}
+
+impl std::fmt::Display for Step {
+    /// As the step stands in a script.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.connection != 'A' {
+            write!(f, "@{} ", self.connection)?;
+        }
+        if let Some(code) = &self.refused {
+            write!(f, "refused {code} ")?;
+        }
+        match &self.action {
+            Action::Send(message) => f.write_str(&written(message)),
+            Action::Wait(tag, count) => write!(f, "wait {} {count}", char::from(*tag)),
+            Action::WaitClosed => f.write_str("wait close"),
+            Action::Sleep(ms) => write!(f, "sleep {ms}"),
+            Action::Cancel => f.write_str("cancel"),
+            Action::Connect(parameters) => write!(f, "connect {parameters:?}"),
+            Action::Disconnect => f.write_str("disconnect"),
+            Action::Startup => f.write_str("startup"),
+        }
+    }
+}
+
+/// A message as it stands in a script.
+fn written(message: &Message) -> String {
+    let dash = |name: &String| if name.is_empty() { "-".to_owned() } else { name.clone() };
+    match message {
+        Message::Query(sql) => format!("Q {sql:?}"),
+        Message::Parse { name, sql, types } => format!("P {} {sql:?} {types:?}", dash(name)).replace(" []", ""),
+        Message::Bind { portal, statement, values, binary_results } => {
+            let values: Vec<String> = values.iter().map(written_value).collect();
+            let binary = if *binary_results { " binary" } else { "" };
+            format!("B {} {} [{}]{binary}", dash(portal), dash(statement), values.join(" "))
+        }
+        Message::DescribeStatement(name) => format!("D S {}", dash(name)),
+        Message::DescribePortal(name) => format!("D P {}", dash(name)),
+        Message::CloseStatement(name) => format!("C S {}", dash(name)),
+        Message::ClosePortal(name) => format!("C P {}", dash(name)),
+        Message::Execute { portal, rows_max } => format!("E {} {rows_max}", dash(portal)),
+        Message::Sync => "S".to_owned(),
+        Message::Flush => "H".to_owned(),
+        Message::Terminate => "X".to_owned(),
+        Message::CopyData(data) => format!("d {:?}", String::from_utf8_lossy(data)),
+        Message::CopyDone => "c".to_owned(),
+        Message::CopyFail(reason) => format!("f {reason:?}"),
+        Message::FunctionCall { function, values } => format!("F {function} {values:?}"),
+        Message::Raw(bytes) => format!("raw {bytes:02x?}"),
+    }
+}
+
+fn written_value(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Text(text) => format!("{text:?}"),
+        Value::Binary(bytes) => format!("x{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
     }
 }
 
