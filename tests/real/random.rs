@@ -106,7 +106,10 @@ fn copy(dice: &mut Dice) -> Vec<Step> {
     if is_simple {
         messages.push(Message::Query(sql));
     } else {
-        messages.extend([Message::parse("", &sql), Message::bind("", &[]), Message::execute()]);
+        // A name of its own: bound again by a later segment, copy-in would swallow that segment's Sync.
+        let name = "copying";
+        messages.push(Message::CloseStatement(name.to_owned()));
+        messages.extend([Message::parse(name, &sql), Message::bind(name, &[]), Message::execute()]);
     }
     messages.extend([Message::CopyData(data.into()), Message::CopyData(b"2\ty\n".to_vec()), end]);
     if !is_simple {
@@ -209,11 +212,10 @@ impl Pair<'_> {
     fn differs(&mut self, pieces: &[Piece]) -> Option<String> {
         let script = script(pieces, "random");
         let left = play(&mut self.admin, &script, &Side { is_proxy: false, pace: Pace::Burst, target: self.native });
-        assert!(
-            !left.iter().any(|line| line.ends_with("TIMEOUT")),
-            "PostgreSQL is silent: {left:#?} after {:#?}",
-            script.steps
-        );
+        // Possible while a script is made smaller: a COPY without its end. Nothing to compare then.
+        if left.iter().any(|line| line.ends_with("TIMEOUT")) {
+            return None;
+        }
         let side = Side { is_proxy: !self.is_rehearsal, pace: Pace::Burst, target: self.proxied };
         let right = play(&mut self.admin, &script, &side);
         difference(&left, &right, script.has_refusals())
