@@ -1,0 +1,208 @@
+//! Clients and servers that vanish, that are slow, or too many; large results; an orderly end.
+
+use crate::support::alone;
+use crate::support::cluster::{self, Cluster};
+use crate::support::message::Message;
+use crate::support::proxy::{Proxy, Wish};
+use crate::support::raw::{Client, Silence};
+use std::time::{Duration, Instant};
+
+const DATABASE: &str = "lifecycle";
+const ACME: &str = "00000000-0000-0000-0000-00000000000a";
+const GLOBEX: &str = "00000000-0000-0000-0000-00000000000b";
+
+fn with_proxy(pool_size: u32, more: &str, proof: impl FnOnce(&Cluster, &mut Proxy)) {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    cluster.create_database(DATABASE);
+    let mut admin = cluster.admin(DATABASE);
+    admin.run(include_str!("../scripts/schema.sql"));
+    admin.run(include_str!("../scripts/rows.sql"));
+    let mut proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more });
+    proof(cluster, &mut proxy);
+}
+
+fn query(sql: &str) -> Message {
+    Message::Query(sql.to_owned())
+}
+
+fn terminate_servers(cluster: &Cluster) {
+    cluster
+        .admin(DATABASE)
+        .run("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'app_user'");
+}
+
+#[test]
+fn a_large_row_is_streamed_not_buffered() {
+    with_proxy(2, "", |_, proxy| {
+        let mut client = Client::connect(&proxy.target(ACME));
+        client.patience(Duration::from_secs(60));
+        client.run("SELECT 1");
+        let before = proxy.memory_kib_max();
+        let replies = client.run("SELECT repeat('x', 200000000)");
+        let row = replies.iter().find(|reply| reply.tag == b'D').expect("a row");
+        assert!(row.body.len() > 200_000_000);
+        let grown = proxy.memory_kib_max() - before;
+        assert!(grown < 32 * 1024, "the proxy grew by {grown} KiB for one row");
+    });
+}
+
+#[test]
+fn a_large_parameter_is_streamed_not_buffered() {
+    with_proxy(2, "", |_, proxy| {
+        let mut client = Client::connect(&proxy.target(ACME));
+        client.patience(Duration::from_secs(60));
+        client.run("SELECT 1");
+        let before = proxy.memory_kib_max();
+        let large = "x".repeat(100_000_000);
+        client.send(&Message::parse("", "SELECT length($1)")).send(&Message::bind("", &[&large]));
+        client.send(&Message::execute()).send(&Message::Sync).flush().unwrap();
+        let (replies, silence) = client.replies_to(b'Z');
+        assert_eq!(silence, None);
+        let row = replies.iter().find(|reply| reply.tag == b'D').expect("a row").row();
+        assert_eq!(row, [Some("100000000".to_owned())]);
+        let grown = proxy.memory_kib_max() - before;
+        assert!(grown < 32 * 1024, "the proxy grew by {grown} KiB for one parameter");
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_no_memory_and_stops_nobody() {
+    with_proxy(2, "", |_, proxy| {
+        let mut slow = Client::connect(&proxy.target(ACME));
+        slow.patience(Duration::from_secs(60));
+        slow.run("SELECT 1");
+        let before = proxy.memory_kib_max();
+        slow.send(&query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)")).flush().unwrap();
+        let mut other = Client::connect(&proxy.target(GLOBEX));
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(700) {
+            assert_eq!(other.value("SELECT count(*) FROM items"), "2");
+        }
+        let grown = proxy.memory_kib_max() - before;
+        assert!(grown < 32 * 1024, "the proxy grew by {grown} KiB for a client that does not read");
+        let (replies, silence) = slow.replies_to(b'Z');
+        assert_eq!((silence, replies.len()), (None, 100_003));
+    });
+}
+
+#[test]
+fn an_idle_server_that_vanishes_is_replaced() {
+    with_proxy(2, "", |cluster, proxy| {
+        let mut client = Client::connect(&proxy.target(ACME));
+        client.run("SELECT 1");
+        terminate_servers(cluster);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(client.value("SELECT count(*) FROM items"), "3");
+    });
+}
+
+#[test]
+fn a_server_that_vanishes_in_a_block_ends_that_client_only() {
+    with_proxy(3, "", |cluster, proxy| {
+        let mut idle = Client::connect(&proxy.target(GLOBEX));
+        idle.run("SELECT 1");
+        let mut client = Client::connect(&proxy.target(ACME));
+        client.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+        terminate_servers(cluster);
+        client.send(&query("SELECT 1")).flush().ok();
+        let (replies, silence) = client.replies_to(0);
+        assert_eq!(silence, Some(Silence::Closed));
+        let error = replies.iter().find(|reply| reply.tag == b'E').expect("an error before the end");
+        assert_eq!(error.fields()[&'S'], "FATAL");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(idle.value("SELECT count(*) FROM plain"), "0");
+    });
+}
+
+#[test]
+fn a_client_waits_for_a_server_only_so_long() {
+    with_proxy(1, "[databases.lifecycle.pool]\nwait_timeout = \"1s\"\n", |_, proxy| {
+        let mut holder = Client::connect(&proxy.target(ACME));
+        holder.run("BEGIN; SELECT 1");
+        let mut waiting = Client::connect(&proxy.target(GLOBEX));
+        let start = Instant::now();
+        waiting.send(&query("SELECT count(*) FROM items")).flush().unwrap();
+        let (replies, silence) = waiting.replies_to(b'E');
+        assert_eq!(silence, None);
+        assert!(start.elapsed() >= Duration::from_millis(900), "after {:?} only", start.elapsed());
+        let said = &replies.last().unwrap().fields()[&'M'];
+        assert!(said.starts_with("TG050: "), "{said}");
+        holder.run("COMMIT");
+        let mut next = Client::connect(&proxy.target(GLOBEX));
+        assert_eq!(next.value("SELECT count(*) FROM items"), "2");
+    });
+}
+
+#[test]
+fn those_who_wait_get_a_server_in_turn() {
+    with_proxy(1, "", |_, proxy| {
+        let mut holder = Client::connect(&proxy.target(ACME));
+        holder.run("BEGIN; SELECT 1");
+        let mut waiting: Vec<Client> = (0..10).map(|_| Client::connect(&proxy.target(GLOBEX))).collect();
+        for client in &mut waiting {
+            client.send(&query("SELECT count(*) FROM items")).flush().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        holder.run("COMMIT");
+        for client in &mut waiting {
+            let (replies, silence) = client.replies_to(b'Z');
+            assert_eq!(silence, None);
+            assert!(replies.iter().any(|reply| reply.tag == b'D'), "{replies:?}");
+        }
+    });
+}
+
+#[test]
+fn a_cancel_never_meets_the_next_client_of_the_server() {
+    with_proxy(1, "", |_, proxy| {
+        let mut first = Client::connect(&proxy.target(ACME));
+        let mut second = Client::connect(&proxy.target(GLOBEX));
+        for _ in 0..200 {
+            first.run("SELECT 1");
+            let canceller = first.canceller();
+            let late = std::thread::spawn(move || canceller.cancel());
+            second.run("SELECT count(*) FROM generate_series(1, 20000)");
+            late.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_forged_cancel_key_cancels_nothing() {
+    with_proxy(1, "", |_, proxy| {
+        let mut client = Client::connect(&proxy.target(ACME));
+        client.canceller().forged().cancel();
+        client
+            .send(&query("SELECT count(*) FROM generate_series(1, 1500) a, generate_series(1, 1000) b"))
+            .flush()
+            .unwrap();
+        client.canceller().forged().cancel();
+        let (replies, _) = client.replies_to(b'Z');
+        assert!(replies.iter().all(|reply| reply.tag != b'E'), "{replies:?}");
+    });
+}
+
+#[test]
+fn sigterm_lets_a_transaction_end_and_then_the_process() {
+    with_proxy(2, "", |_, proxy| {
+        let mut idle = Client::connect(&proxy.target(GLOBEX));
+        idle.run("SELECT 1");
+        let mut busy = Client::connect(&proxy.target(ACME));
+        busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+        proxy.signal("TERM");
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(proxy.is_alive(), "it ended although a transaction was open:\n{}", proxy.log_tail());
+        assert!(has_been_refused(Client::try_connect(&proxy.target(ACME))), "a new client was let in");
+        busy.run("INSERT INTO plain (id) VALUES (2)");
+        busy.run("COMMIT");
+        let status = proxy.wait_until_it_ends(Duration::from_secs(10));
+        assert!(status.is_some_and(|status| status.success()), "{status:?}\n{}", proxy.log_tail());
+        assert_eq!(cluster::fifteen().admin(DATABASE).value("SELECT count(*) FROM plain"), "2");
+    });
+}
+
+/// Refused at the door or after it.
+fn has_been_refused(attempt: std::io::Result<Client>) -> bool {
+    attempt.map_or(true, |client| client.startup.iter().any(|reply| reply.tag == b'E'))
+}

@@ -1,0 +1,28 @@
+//! Proofs against real PostgreSQL: what issue 2 says must be shown.
+//!
+//! One test crate, so that one cluster per version serves all of it. PostgreSQL 15 must be there, 18 is skipped
+//! by name if it is not.
+//!
+//! | variable | says |
+//! |---|---|
+//! | `TENANTGATE_BIN` | the binary under test, if not the one cargo built (a release build, say) |
+//! | `TENANTGATE_PG15_BIN`, `TENANTGATE_PG18_BIN` | where PostgreSQL's programs are |
+//! | `TENANTGATE_SCRIPT`, `TENANTGATE_SHOW`, `TENANTGATE_REHEARSAL` | see `tests/scripts/README.md` |
+//! | `TENANTGATE_RANDOM_SCRIPTS`, `TENANTGATE_SEED` | how many random scripts, from which seed |
+//! | `TENANTGATE_LOAD_TRANSACTIONS`, `TENANTGATE_SEED` | size and choices of the storm |
+//!
+//! The feature `mutants` adds the proofs that planted defects are found: `cargo test --features mutants --test real
+//! mutants`.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why it failed by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acts;
+mod drivers;
+mod lifecycle;
+mod load;
+mod login;
+mod pgbench;
+mod random;
+mod scripts;

@@ -1,0 +1,29 @@
+//! What the proofs against real PostgreSQL share: clusters, the proxy as a process, a raw client, scripts.
+//!
+//! Owns: starting and stopping processes, speaking the protocol byte by byte. Does not own: what is proved.
+
+pub mod cluster;
+pub mod dice;
+pub mod message;
+pub mod proxy;
+pub mod raw;
+pub mod reply;
+pub mod script;
+pub mod transcript;
+pub mod watchdog;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Heavy proofs run one after the other: two at a time would only measure each other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number from the environment, or the default.
+pub fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")),
+        Err(_) => default,
+    }
+}

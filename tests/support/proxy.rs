@@ -1,0 +1,210 @@
+//! TenantGate as a process of its own, with a configuration written for one proof.
+
+use super::cluster::{Cluster, free_port};
+use super::raw::Target;
+use super::watchdog;
+use std::fmt::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// What a proof wants of the proxy.
+pub struct Wish<'a> {
+    pub cluster: &'a Cluster,
+    pub database: &'a str,
+    pub pool_size: u32,
+    /// Name of a planted defect; needs a binary built with the feature `mutants`.
+    pub mutant: Option<&'a str>,
+    /// More configuration, appended as it is.
+    pub more: &'a str,
+}
+
+/// A running proxy; dropped, it ends.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub pid: u32,
+    database: String,
+    child: Child,
+    folder: TempDir,
+}
+
+/// The binary under test: the one cargo built, or `$TENANTGATE_BIN`.
+pub fn binary() -> PathBuf {
+    std::env::var_os("TENANTGATE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tenantgate")), PathBuf::from)
+}
+
+fn configuration(wish: &Wish<'_>, address: SocketAddr) -> String {
+    let mut text = String::new();
+    write!(
+        text,
+        r#"
+[listen]
+addresses = ["{address}"]
+client_connections_max = 2000
+login_connections_max = 1000
+
+[tls]
+mode = "disable"
+
+[servers.main]
+host = "127.0.0.1"
+port = {port}
+[servers.main.tls]
+mode = "disable"
+
+[roles.app]
+user = "app_user"
+
+[roles.scram]
+user = "scram_user"
+password = "geheim"
+
+[databases.{database}]
+server = "main"
+role = "app"
+
+[databases.by_scram]
+server = "main"
+name = "{database}"
+role = "scram"
+
+[pool]
+size = {pool_size}
+wait_timeout = "20s"
+
+[logins.app_user]
+password = "demo"
+[logins.app_user.tenant]
+from = ["suffix", "startup"]
+separator = "."
+allowed = "any"
+
+[logins.acme_app]
+password = "demo"
+[logins.acme_app.tenant]
+fixed = "00000000-0000-0000-0000-00000000000a"
+
+[logins.picky]
+password = "demo"
+[logins.picky.tenant]
+from = ["suffix"]
+allowed = ["00000000-0000-0000-0000-00000000000a"]
+
+[[rules]]
+login = "app_user"
+database = "{database}"
+address = "127.0.0.1/32"
+method = "trust"
+
+[[rules]]
+login = "*"
+database = "*"
+address = "127.0.0.1/32"
+method = "scram-sha-256"
+
+[log]
+level = "info"
+
+{more}
+"#,
+        port = wish.cluster.address.port(),
+        database = wish.database,
+        pool_size = wish.pool_size,
+        more = wish.more,
+    )
+    .expect("a string takes everything");
+    text
+}
+
+impl Proxy {
+    /// Starts a proxy and waits until it accepts.
+    pub fn start(wish: &Wish<'_>) -> Self {
+        let folder = TempDir::with_prefix("tenantgate-proxy-").expect("a folder for the proxy");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let file = folder.path().join("tenantgate.toml");
+        std::fs::write(&file, configuration(wish, address)).expect("the configuration can be written");
+        let log = std::fs::File::create(folder.path().join("proxy.log")).expect("a log file");
+        let mut command = Command::new(binary());
+        command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("the log file twice")).stderr(log);
+        if let Some(mutant) = wish.mutant {
+            command.env("TENANTGATE_MUTANT", mutant);
+        }
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", binary().display()));
+        let pid = child.id();
+        watchdog::end_later(pid);
+        let mut proxy = Self { address, pid, database: wish.database.to_owned(), child, folder };
+        proxy.wait_until_it_accepts();
+        proxy
+    }
+
+    fn wait_until_it_accepts(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_err() {
+            let ended = self.child.try_wait().expect("the proxy can be asked").is_some();
+            assert!(!ended && Instant::now() < deadline, "the proxy does not start:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A client of this proxy with the tenant in the user name.
+    pub fn target(&self, tenant: &str) -> Target {
+        Target::new(self.address, &format!("app_user.{tenant}"), &self.database)
+    }
+
+    /// What the proxy has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("proxy.log")).unwrap_or_default()
+    }
+
+    /// The log's last lines, for a failure's message.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Sends the process a signal, by name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name} {}", self.pid);
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait_until_it_ends(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("the proxy can be asked") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    /// The most memory the process has had, in KiB.
+    pub fn memory_kib_max(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process can be looked at");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a high-water mark");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
+    }
+
+    /// Whether the process still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("the proxy can be asked").is_none()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if self.is_alive() {
+            // It is ours and not yet waited for, so the number cannot be another's.
+            drop(self.child.kill());
+        }
+        drop(self.child.wait());
+        watchdog::has_ended(self.pid);
+    }
+}

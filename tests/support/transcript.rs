@@ -1,0 +1,274 @@
+//! Runs a script on one side and writes down what came back; compares two such transcripts.
+
+use super::message::Message;
+use super::raw::{Client, Pace, Silence, Target};
+use super::reply::Reply;
+use super::script::{Action, Script, Step};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tenantgate::fault::Code;
+
+/// How to reach one side: a connection's name and more startup parameters give a target.
+pub struct Side<'a> {
+    pub is_proxy: bool,
+    pub pace: Pace,
+    pub target: &'a dyn Fn(char) -> Target,
+}
+
+/// A connection of a script, with what it takes to write its replies down.
+struct Voice {
+    client: Client,
+    tables: Vec<i32>,
+    /// ParameterStatus since the last ReadyForQuery: their order among other replies is nobody's promise.
+    parameters: Vec<String>,
+    closed: bool,
+}
+
+struct Run<'a> {
+    side: &'a Side<'a>,
+    voices: BTreeMap<char, Voice>,
+    lines: Vec<String>,
+}
+
+/// What came back on one side, one line per reply.
+pub fn of(script: &Script, side: &Side<'_>) -> Vec<String> {
+    let mut run = Run { side, voices: BTreeMap::new(), lines: Vec::new() };
+    for step in &script.steps {
+        run.step(step);
+    }
+    run.finish();
+    run.lines
+}
+
+impl Run<'_> {
+    fn step(&mut self, step: &Step) {
+        let name = step.connection;
+        match &step.action {
+            Action::Connect(parameters) => self.connect(name, parameters),
+            Action::Sleep(ms) => {
+                self.leave(name);
+                std::thread::sleep(Duration::from_millis(*ms));
+            }
+            Action::Send(message) => {
+                let message = match &step.refused {
+                    Some(code) if !self.side.is_proxy => stand_in(message, code),
+                    _ => message.clone(),
+                };
+                self.voice(name).client.send(&message);
+            }
+            Action::Wait(tag, count) => {
+                self.leave(name);
+                (0..*count).for_each(|_| self.wait(name, *tag));
+            }
+            Action::WaitClosed => {
+                self.leave(name);
+                self.wait(name, 0);
+            }
+            Action::Cancel => {
+                self.leave(name);
+                self.voice(name).client.cancel();
+            }
+            Action::Disconnect => {
+                self.leave(name);
+                self.voices.remove(&name);
+            }
+            Action::Startup => self.startup(name),
+        }
+    }
+
+    fn connect(&mut self, name: char, parameters: &[(String, String)]) {
+        let mut target = (self.side.target)(name);
+        for (key, value) in parameters {
+            match target.parameters.iter_mut().find(|(known, _)| known == key) {
+                Some((_, known)) if key == "options" => *known = format!("{known} {value}"),
+                Some((_, known)) => value.clone_into(known),
+                None => target = target.with(key, value),
+            }
+        }
+        let client = match Client::try_connect(&target) {
+            Ok(client) => client,
+            Err(error) => return self.lines.push(format!("{name} cannot connect: {error}")),
+        };
+        let mut voice = Voice { client, tables: vec![], parameters: vec![], closed: false };
+        voice.client.patience(Duration::from_secs(8));
+        voice.client.set_pace(self.side.pace);
+        if let Some(error) = voice.client.startup.iter().find(|reply| reply.tag == b'E') {
+            self.lines.push(format!("{name} {}", normal(error, &mut vec![])));
+            voice.closed = true;
+        }
+        self.voices.insert(name, voice);
+    }
+
+    fn voice(&mut self, name: char) -> &mut Voice {
+        if !self.voices.contains_key(&name) {
+            self.connect(name, &[]);
+        }
+        self.voices.get_mut(&name).expect("a connection that was just made")
+    }
+
+    /// Everything put so far leaves as one packet.
+    fn leave(&mut self, name: char) {
+        // A peer that closed says so when its replies are read.
+        drop(self.voice(name).client.flush());
+    }
+
+    fn wait(&mut self, name: char, tag: u8) {
+        let voice = self.voices.get_mut(&name).expect("a connection to wait for");
+        if voice.closed {
+            return;
+        }
+        loop {
+            match voice.client.reply() {
+                Ok(reply) if reply.tag == b'S' => voice.parameters.push(reply.line(&mut voice.tables)),
+                Ok(reply) => {
+                    let last = reply.tag == tag;
+                    let mut told = Vec::new();
+                    if reply.tag == b'Z' {
+                        told = std::mem::take(&mut voice.parameters);
+                    }
+                    told.sort();
+                    told.push(normal(&reply, &mut voice.tables));
+                    self.lines.extend(told.into_iter().map(|line| format!("{name} {line}")));
+                    if last {
+                        return;
+                    }
+                }
+                Err(silence) => {
+                    voice.closed = true;
+                    let word = if silence == Silence::Closed { "closed" } else { "TIMEOUT" };
+                    return self.lines.push(format!("{name} {word}"));
+                }
+            }
+        }
+    }
+
+    fn startup(&mut self, name: char) {
+        let mut tables = vec![];
+        let startup = self.voice(name).client.startup.clone();
+        let mut lines: Vec<String> = startup.iter().map(|reply| reply.line(&mut tables)).collect();
+        lines.sort();
+        self.lines.extend(lines.into_iter().map(|line| format!("{name} {line}")));
+    }
+
+    /// A last Sync on every connection: whatever was left over comes to light in front of its answer.
+    fn finish(&mut self) {
+        let names: Vec<char> = self.voices.keys().copied().collect();
+        for name in names {
+            if !self.voice(name).closed {
+                self.lines.push(format!("{name} -- end"));
+                self.voice(name).client.send(&Message::Sync);
+                self.leave(name);
+                self.wait(name, b'Z');
+            }
+            if let Some(voice) = self.voices.remove(&name) {
+                voice.client.bye();
+            }
+        }
+    }
+}
+
+/// What the server is sent in place of a message the proxy would refuse: it must fail, and in the same place.
+fn stand_in(message: &Message, code: &str) -> Message {
+    let sql = format!("SELECT refused_{code}");
+    match message {
+        Message::Query(_) => Message::Query(sql),
+        Message::Parse { name, .. } => Message::Parse { name: name.clone(), sql, types: vec![] },
+        Message::FunctionCall { .. } => Message::FunctionCall { function: u32::MAX, values: vec![] },
+        other => panic!("a refusal of {other:?} has no stand-in"),
+    }
+}
+
+fn normal(reply: &Reply, tables: &mut Vec<i32>) -> String {
+    let fields = reply.fields();
+    let said = fields.get(&'M').map_or("", String::as_str);
+    if reply.tag != b'E' {
+        return reply.line(tables);
+    }
+    if let Some(code) = said.split("refused_tg").nth(1).and_then(|rest| rest.get(..3)) {
+        return format!("E refused TG{code}");
+    }
+    if said.contains("function with OID 4294967295") {
+        return "E refused TG030".to_owned();
+    }
+    match Code::ALL.iter().find(|code| said.starts_with(&format!("{}: ", code.row().name))) {
+        Some(Code::SyntaxError) => format!("E syntax error at {:?}", fields.get(&'P')),
+        Some(code) => refusal(*code, &fields),
+        None if fields.get(&'C').is_some_and(|state| state == "42601") => format!("{} ", reply.line(tables)),
+        None => reply.line(tables),
+    }
+}
+
+fn refusal(code: Code, fields: &BTreeMap<char, String>) -> String {
+    let row = code.row();
+    let mut line = format!("E refused {}", row.name);
+    let state = String::from_utf8_lossy(row.sqlstate);
+    if fields.get(&'C').map(String::as_str) != Some(&*state) {
+        line.push_str(" WITH ANOTHER SQLSTATE");
+    }
+    if fields.get(&'S').map(String::as_str) != Some(row.severity.word()) {
+        line.push_str(" WITH ANOTHER SEVERITY");
+    }
+    if !fields.contains_key(&'D') {
+        line.push_str(" WITHOUT DETAIL");
+    }
+    if !fields.contains_key(&'H') {
+        line.push_str(" WITHOUT HINT");
+    }
+    line
+}
+
+/// Whether two lines say the same; `left` is PostgreSQL's, `right` TenantGate's.
+fn is_same(left: &str, right: &str, refusals: bool) -> bool {
+    if left == right {
+        return true;
+    }
+    // A refusal inside a failed block may come as PostgreSQL's 25P02 or as the refusal: both fail, neither runs.
+    if refusals && left.contains("E C=\"25P02\"") && right.contains("E refused TG") {
+        return true;
+    }
+    // An Execute of a stale unnamed portal is refused before it can crash an 18; PostgreSQL's state is the same.
+    if left.contains("C=\"34000\"") && right.ends_with("E refused TG034") {
+        return true;
+    }
+    // A text that cannot be parsed is told so by whoever parses first, at the same place.
+    let position = |line: &str| line.split("P=\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
+    left.contains("C=\"42601\"") && right.ends_with(&format!("E syntax error at {:?}", position(left)))
+}
+
+/// `None` if both sides said the same, else both in two columns.
+pub fn difference(left: &[String], right: &[String], refusals: bool) -> Option<String> {
+    let same = left.len() == right.len() && left.iter().zip(right).all(|(left, right)| is_same(left, right, refusals));
+    if same {
+        return None;
+    }
+    let mut text = String::new();
+    let empty = String::new();
+    for index in 0..left.len().max(right.len()) {
+        let (left, right) = (left.get(index).unwrap_or(&empty), right.get(index).unwrap_or(&empty));
+        if is_same(left, right, refusals) {
+            text.push_str(&format!("      {left}\n"));
+        } else {
+            text.push_str(&format!("   PG {left}\n   TG {right}\n"));
+        }
+    }
+    Some(text)
+}
+
+/// What the tables hold afterwards, and whether a server was left in a transaction.
+pub fn aftermath(admin: &mut Client) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let busy = "SELECT coalesce(string_agg(concat_ws(' ', pid, state, query), '; '), '') FROM pg_stat_activity \
+                WHERE usename IN ('app_user', 'scram_user') AND state <> 'idle'";
+    let mut left = admin.value(busy);
+    while !left.is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+        left = admin.value(busy);
+    }
+    let mut lines = if left.is_empty() { vec![] } else { vec![format!("STUCK {left}")] };
+    for table in ["items", "plain", "parents", "children", "uniq"] {
+        for row in admin.rows(&format!("SELECT t::text FROM {table} t ORDER BY 1 LIMIT 100")) {
+            lines.push(format!("{table} {}", row[0].as_deref().unwrap_or("")));
+        }
+    }
+    lines
+}
