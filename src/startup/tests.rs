@@ -224,8 +224,9 @@ fn unknown_user_and_wrong_password_look_the_same() {
     let wrong = transcript("app_user", "wrong");
     assert_eq!(wrong.0, "28P01");
     assert_eq!(wrong.1, "TG040: password authentication failed for user \"app_user\"");
-    // A login without a password and no login at all; also where the password would be right.
-    for user in ["app_usex", "keyless"] {
+    // A login without a password, no login at all, and a name whose front part is a login that takes no
+    // suffix; also where the password would be right.
+    for user in ["app_usex", "keyless", "acme_app.x", "acme_app."] {
         for password in ["wrong", "demo"] {
             let unknown = transcript(user, password);
             assert_eq!(unknown, (wrong.0.clone(), wrong.1.replace("app_user", user), wrong.2.clone()));

@@ -125,6 +125,7 @@ impl ServerRefusal {
             b"53300" => ServerRefusal::TooManyConnections,
             b"57P01" | b"57P02" | b"57P03" => ServerRefusal::NotNow,
             b"3D000" => ServerRefusal::DatabaseMissing,
+            // SQLSTATEs are an open set; all others mean the same to us.
             _ => ServerRefusal::Error,
         }
     }
@@ -432,6 +433,7 @@ const fn name_of(tag: u8) -> &'static str {
         b'S' => "ParameterStatus",
         b'K' => "BackendKeyData",
         b'Z' => "ReadyForQuery",
+        // Only the five above are ever out of order; the rest have no place at all.
         _ => "a message",
     }
 }
