@@ -138,8 +138,6 @@ pub enum AddressPattern {
     Any,
     /// A block of addresses; never a unix socket.
     Block(Cidr),
-    /// No address at all.
-    Nobody,
 }
 
 /// Which connections a rule is about.
@@ -282,7 +280,7 @@ impl Rule {
         let address_fits = match (self.address, facts.address.ip()) {
             (AddressPattern::Any, _) => true,
             (AddressPattern::Block(block), Some(ip)) => block.contains(ip),
-            (AddressPattern::Block(_), None) | (AddressPattern::Nobody, _) => false,
+            (AddressPattern::Block(_), None) => false,
         };
         let tls_fits = match self.tls {
             TlsNeed::Any => true,

@@ -93,11 +93,7 @@ fn rule(entry: &config::RuleEntry) -> auth::Rule {
         address: match entry.address {
             config::AddressMatch::Any => auth::AddressPattern::Any,
             config::AddressMatch::Network { address, prefix_bits } => {
-                match auth::Cidr::parse(&format!("{address}/{prefix_bits}")) {
-                    Ok(block) => auth::AddressPattern::Block(block),
-                    // The configuration has checked it; a rule about nobody is the safe reading.
-                    Err(_) => auth::AddressPattern::Nobody,
-                }
+                auth::AddressPattern::Block(auth::Cidr::new(address, prefix_bits))
             }
         },
         tls: match entry.tls {

@@ -362,7 +362,7 @@ impl ClientTask {
         let session = &mut self.session;
         poll_read(&mut self.stream, context, |read| match read {
             Some(bytes) => session.handle(Input::ClientBytes(bytes)),
-            None => session.handle(Input::ClientGone),
+            None => session.handle(Input::ClientDone),
         })
     }
 

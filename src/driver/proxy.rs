@@ -276,7 +276,11 @@ impl Reception for Proxy {
         if let Err((mut stream, fault, mut unsent)) = self.serve(arrival).await {
             tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
             backend::put_error(&mut unsent, &fault);
-            if let Err(error) = stream.write_all(&unsent).await {
+            let said = async {
+                stream.write_all(&unsent).await?;
+                stream.shutdown().await
+            };
+            if let Err(error) = said.await {
                 tracing::debug!(%error, "a refused client was gone before it could be told");
             }
         }

@@ -122,9 +122,6 @@ codes! {
     /// A message or one of its parts is longer than allowed.
     MessageTooLong = "TG033", b"08P01", Fatal, "a protocol message is too long",
         "See the limits in the documentation.";
-    /// Execute of an unnamed portal that cannot exist any more.
-    StalePortal = "TG034", b"34000", Error, "portal \"\" does not exist",
-        "Bind the unnamed portal again after a Query or the end of a transaction.";
     /// A client that holds more named objects than allowed.
     TooManyNames = "TG035", b"54000", Error, "too many prepared statements or portals in this session",
         "Close prepared statements that are no longer used.";

@@ -123,6 +123,7 @@ impl<C> LeasedServer<C> {
     /// None is owed now.
     pub fn receive_ready(&mut self, status: TransactionStatus) -> Result<Received<C>, Unexpected> {
         let received = self.replies.receive_ready(status)?;
+        self.scope.on_ready(status);
         if self.replies.is_empty() && !self.replies.is_open() {
             self.scope.settle(status);
         }

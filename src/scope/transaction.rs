@@ -92,11 +92,16 @@ impl TransactionScope {
         self.confirmed = false;
     }
 
-    /// ReadyForQuery, and nothing else is owed: the truth.
-    pub fn settle(&mut self, status: TransactionStatus) {
+    /// ReadyForQuery outside a block: the transaction of the last reply is over, and its tenant with it.
+    pub fn on_ready(&mut self, status: TransactionStatus) {
         if status == TransactionStatus::Idle {
             self.confirmed = false;
         }
+    }
+
+    /// ReadyForQuery, and nothing else is owed: the truth.
+    pub fn settle(&mut self, status: TransactionStatus) {
+        self.on_ready(status);
         self.predicted = status;
         self.scoped = self.confirmed;
     }
@@ -121,6 +126,18 @@ mod tests {
         scope.on_end(true);
         assert!(scope.needs_injection());
         assert_eq!(scope.predicted(), TransactionStatus::InBlock);
+    }
+
+    #[test]
+    fn a_confirmation_ends_with_its_transaction_even_while_more_is_owed() {
+        let mut scope = TransactionScope::default();
+        scope.on_injected();
+        scope.on_segment_end();
+        scope.on_begin();
+        scope.on_confirmed();
+        scope.on_ready(TransactionStatus::Idle);
+        scope.settle(TransactionStatus::InBlock);
+        assert!(scope.needs_injection());
     }
 
     #[test]

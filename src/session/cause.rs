@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::query::QueryPlan;
+use super::statements::ClientStatement;
 use crate::fault::{Fault, SqlState};
 use crate::guard::Facts;
 use crate::upstream::{StatementKey, StatementNumber};
@@ -14,6 +15,8 @@ pub enum Cause {
     Client,
     /// The client's Bind or Describe of a statement that has another name on the server.
     Named(Arc<[u8]>),
+    /// The client's Close of a statement, which is its own again if the Close is skipped.
+    CloseStatement(Box<ClientStatement>),
     /// The client's Parse; on failure the name is free again.
     Parse(Box<ParseNote>),
     /// Close of nothing in place of a Parse whose statement the server already has: `3` becomes `1`.
@@ -68,6 +71,7 @@ impl Cause {
             Cause::Plan(plan) => plan.is_own_step(),
             Cause::Client
             | Cause::Named(_)
+            | Cause::CloseStatement(_)
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
             | Cause::Execute { .. }

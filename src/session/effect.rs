@@ -11,7 +11,9 @@ use crate::scope::{CleanServer, DiscardReason};
 pub enum Input<'a> {
     /// The client sent bytes.
     ClientBytes(&'a [u8]),
-    /// The client closed its side, or its connection failed.
+    /// The client closed its sending side.
+    ClientDone,
+    /// The client's connection failed.
     ClientGone,
     /// The leased server sent bytes.
     ServerBytes(&'a [u8]),

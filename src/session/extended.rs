@@ -262,12 +262,7 @@ impl Session {
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         if !self.may_use_portal(name) {
-            let fault = if name.is_empty() && self.lease.is_some() {
-                Fault::of(Code::StalePortal)
-            } else {
-                release::unknown_portal(name)
-            };
-            return Some(self.refuse_bind(fault));
+            return Some(self.refuse_bind(release::unknown_portal(name)));
         }
         let portal = self.portals.find(name).cloned();
         Some(self.send_execute(frame, portal))
@@ -276,7 +271,7 @@ impl Session {
     fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {
         let statement = portal.as_ref().and_then(|portal| only(&portal.facts));
         let control = statement.map_or(&Control::None, |statement| &statement.control);
-        if let Some(fault) = self.refusal_at_execute(control) {
+        if let Some(fault) = self.refusal_at_execute(statement, control) {
             return self.refuse_bind(fault);
         }
         let Some(lease) = self.lease.as_mut() else { return false };
@@ -288,6 +283,7 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
+        self.has_executed = true;
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
         if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
@@ -301,8 +297,11 @@ impl Session {
     }
 
     /// What PostgreSQL refuses when the statement runs, not when it is prepared.
-    fn refusal_at_execute(&self, control: &Control) -> Option<Fault> {
+    fn refusal_at_execute(&self, statement: Option<&Statement>, control: &Control) -> Option<Fault> {
         let is_idle = self.lease.as_ref().is_none_or(|lease| lease.scope().predicted() == TransactionStatus::Idle);
+        if is_idle && statement.is_some_and(release::needs_block) && !self.has_executed {
+            return Some(release::declare_outside_block());
+        }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
             Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
@@ -318,9 +317,12 @@ impl Session {
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         let mut nothing = BytesMut::with_capacity(32);
+        let mut cause = Cause::Client;
         let sent = match target {
             Target::Statement => {
-                self.statements.remove(name);
+                if let Some(closed) = self.statements.remove(name) {
+                    cause = Cause::CloseStatement(Box::new(closed));
+                }
                 // The server's statement stays for others; closing what is not there is no error.
                 frontend::put_close(&mut nothing, Target::Statement, NO_STATEMENT);
                 &nothing[..]
@@ -333,7 +335,7 @@ impl Session {
         match self.lease.as_mut() {
             Some(lease) => {
                 let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [sent, b"", b""], Some(Expect::Close));
-                drop(lease.send(frame, Cause::Client));
+                drop(lease.send(frame, cause));
             }
             None => backend::put_close_complete(&mut self.client_out),
         }

@@ -153,6 +153,12 @@ pub struct Session {
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
     told: Arc<Parameters>,
+    /// What it was told at login.
+    defaults: Arc<Parameters>,
+    /// The segment has executed something.
+    has_executed: bool,
+    /// The client sends nothing more: what it has sent is still served.
+    is_client_done: bool,
     effects: VecDeque<Effect>,
     serial_salt: u64,
 }
@@ -170,9 +176,9 @@ impl Session {
         process_id: i32,
         secret: &[u8],
     ) -> Self {
-        let told = greet(greeting, &base);
+        let told = Arc::new(greet(greeting, &base));
         let mut client_out = BytesMut::new();
-        for (name, value) in &told {
+        for (name, value) in &*told {
             backend::put_parameter_status(&mut client_out, name.as_bytes(), value.as_bytes());
         }
         backend::put_backend_key(&mut client_out, process_id, secret);
@@ -200,7 +206,10 @@ impl Session {
             statements: ClientStatements::default(),
             portals: Portals::default(),
             settings: ClientSettings::new(base),
-            told: Arc::new(told),
+            defaults: Arc::clone(&told),
+            told,
+            has_executed: false,
+            is_client_done: false,
             effects: VecDeque::new(),
             serial_salt: 0,
         }
@@ -214,10 +223,14 @@ impl Session {
             Input::Leased(clean) => self.on_leased(clean),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
+            Input::ClientDone => self.on_client_done(),
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
+        }
+        if self.is_client_done {
+            self.leave_when_served();
         }
         self.check_invariants();
     }
@@ -241,7 +254,9 @@ impl Session {
     #[must_use]
     pub fn wants_client_bytes(&self) -> bool {
         match self.phase {
-            Phase::Ready | Phase::Skipping => self.client_in.len() < INBOX_BYTES_MAX || !self.is_held(),
+            Phase::Ready | Phase::Skipping => {
+                !self.is_client_done && (self.client_in.len() < INBOX_BYTES_MAX || !self.is_held())
+            }
             Phase::Leaving(_) | Phase::Closed => false,
         }
     }
@@ -271,6 +286,21 @@ impl Session {
         } else {
             self.client_in.extend_from_slice(bytes);
             self.advance();
+        }
+    }
+
+    /// The client sends nothing more. PostgreSQL serves what came before the end, and so does the proxy,
+    /// except that nobody waits in a queue for a client that may be dead.
+    fn on_client_done(&mut self) {
+        self.is_client_done = true;
+    }
+
+    fn leave_when_served(&mut self) {
+        // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
+        let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
+        let is_moving = is_owed && self.copy != CopyIn::Active;
+        if !is_moving && self.waiting != Waiting::Inspection {
+            self.leave(CloseReason::ClientGone);
         }
     }
 
@@ -319,9 +349,7 @@ impl Session {
             replay(&mut lease, &steps);
         }
         self.lease = Some(lease);
-        if !self.is_replaying {
-            self.tell_parameters();
-        }
+        self.has_executed = false;
         if let Phase::Leaving(_) = self.phase {
             self.bring_to_rest();
         } else {
@@ -462,6 +490,20 @@ impl Session {
             return;
         }
         self.end_if_draining();
+    }
+
+    /// Whether the client knows what the server reports.
+    fn tells_nothing(&self) -> bool {
+        self.lease.as_ref().is_none_or(|lease| Arc::ptr_eq(&lease.server().parameters, &self.told))
+    }
+
+    /// Settings went back to their defaults without a server: the client is told as a server would.
+    fn tell_defaults(&mut self) {
+        let changed = self.defaults.iter().filter(|(name, value)| self.told.get(*name) != Some(value));
+        for (name, value) in changed {
+            backend::put_parameter_status(&mut self.client_out, name.as_bytes(), value.as_bytes());
+        }
+        self.told = Arc::clone(&self.defaults);
     }
 
     /// Tells the client reported settings that differ from what it was last told.

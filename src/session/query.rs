@@ -259,10 +259,13 @@ fn substitute(
     with: Circumstances<'_>,
 ) -> Option<Substitution> {
     let statement = facts.statements.get(index)?;
+    if facts.statements.len() == 1 && scope.predicted() == TransactionStatus::Idle && release::needs_block(statement) {
+        return Some(Substitution::Refuse(Box::new(release::declare_outside_block())));
+    }
     let is_alone = facts.statements.len() == 1 && !with.is_segment_open;
     let is_idle = scope.predicted() == TransactionStatus::Idle;
     match &statement.control {
-        Control::DiscardAll if !(is_alone && is_idle) => {
+        Control::DiscardAll if !(is_alone && is_idle) && scope.predicted() != TransactionStatus::Failed => {
             Some(Substitution::Refuse(Box::new(release::discard_all_in_block())))
         }
         Control::ResetAll => Some(reset_all(with.settings)),

@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::settings::ClientSettings;
 use crate::fault::Fault;
-use crate::guard::{Control, Facts};
+use crate::guard::{Control, Facts, Statement, StatementClass};
 use crate::wire::backend;
 use crate::wire::frontend::{put_cstr, put_message};
 
@@ -140,6 +140,19 @@ fn put_void_row(out: &mut BytesMut) {
 #[must_use]
 pub fn discard_all_in_block() -> Fault {
     Fault::native(b"25001", "DISCARD ALL cannot run inside a transaction block")
+}
+
+/// Whether PostgreSQL refuses the statement outside a transaction block. An injection in front of it would
+/// make a block of the two.
+#[must_use]
+pub fn needs_block(statement: &Statement) -> bool {
+    statement.class == StatementClass::DeclareCursor
+}
+
+/// PostgreSQL's own refusal of DECLARE outside a transaction block.
+#[must_use]
+pub fn declare_outside_block() -> Fault {
+    Fault::native(b"25P01", "DECLARE CURSOR can only be used in transaction blocks")
 }
 
 /// PostgreSQL's own error for a prepared statement that is not there.

@@ -200,7 +200,7 @@ impl Session {
     /// An answer without a command tag is complete.
     fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
         match cause {
-            Cause::Client | Cause::Named(_) | Cause::Execute { .. } => Ok(Delivery::Forward),
+            Cause::Client | Cause::Named(_) | Cause::CloseStatement(_) | Cause::Execute { .. } => Ok(Delivery::Forward),
             Cause::Parse(note) => {
                 self.statements.confirm(&note.name, note.serial);
                 Ok(Delivery::Forward)
@@ -325,6 +325,7 @@ impl Session {
             }
             Cause::Replay(true) => Err("a settings replay that was not committed"),
             Cause::Named(_)
+            | Cause::CloseStatement(_)
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
             | Cause::Single(_)
@@ -347,7 +348,6 @@ impl Session {
         if let Some(lease) = self.lease.as_mut() {
             lease.server_mut().settings = committed;
         }
-        self.tell_parameters();
     }
 
     /// A client's statement has succeeded: what that means for transaction and client state.
@@ -424,7 +424,12 @@ impl Session {
         self.lease = Some(lease);
         match received {
             Ok(Received::Ready(Cause::Recovery)) => Ok(Delivery::Swallow),
-            Ok(Received::Ready(_)) => Ok(Delivery::Forward),
+            Ok(Received::Ready(_)) if self.tells_nothing() => Ok(Delivery::Forward),
+            Ok(Received::Ready(_)) => {
+                self.tell_parameters();
+                backend::put_ready(&mut self.client_out, status);
+                Ok(Delivery::Swallow)
+            }
             Ok(
                 Received::Asynchronous
                 | Received::Partial
@@ -436,7 +441,8 @@ impl Session {
         }
     }
 
-    /// ParameterStatus: the client hears of it only if it differs from what it was last told.
+    /// ParameterStatus. PostgreSQL reports right before ReadyForQuery, and so does the proxy: there the client
+    /// is told what differs from what it was last told.
     fn on_parameter(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
         let pair = backend::read_parameter_status(body)
             .ok()
@@ -450,11 +456,7 @@ impl Session {
             self.flush_run_and_end(fault, DiscardReason::PinBroken);
             return Err(Ended);
         }
-        if self.is_replaying || self.told.get(name).is_some_and(|told| **told == *value) {
-            return Ok(Delivery::Swallow);
-        }
-        std::sync::Arc::make_mut(&mut self.told).insert(name.into(), value.into());
-        Ok(Delivery::Forward)
+        Ok(Delivery::Swallow)
     }
 
     /// A notice of an injected statement is not the client's.
@@ -475,8 +477,9 @@ impl Session {
             Ok(Received::PartialFailed) => self.on_query_error(body, fields),
             Ok(Received::Failed { cause, skipped }) => {
                 let delivery = self.on_extended_error(&cause, body, fields)?;
+                // Backwards, so that a name closed and prepared again is the old statement's again.
+                skipped.into_iter().rev().for_each(|cause| self.undo(cause));
                 self.undo(cause);
-                skipped.into_iter().for_each(|cause| self.undo(cause));
                 Ok(delivery)
             }
             Ok(Received::Asynchronous | Received::Partial | Received::Complete(_) | Received::Ready(_)) => {
@@ -551,12 +554,13 @@ impl Session {
             }
             Cause::Scope(_) => self.on_scope_error(body, fields),
             Cause::Replay(_) => Err(self.on_replay_error(fields)),
-            Cause::Named(name) if fields.sqlstate().is_some_and(|state| &state.0 == b"26000") => {
-                backend::put_error(&mut self.client_out, &super::release::unknown_statement(name));
+            Cause::Named(name) if fields.sqlstate().is_some_and(|state| matches!(&state.0, b"26000" | b"08P01")) => {
+                put_with_message(&mut self.client_out, body, |message| with_clients_name(message, name));
                 Ok(Delivery::Swallow)
             }
             Cause::Client
             | Cause::Named(_)
+            | Cause::CloseStatement(_)
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
             | Cause::Execute { .. }
@@ -616,6 +620,7 @@ impl Session {
                 self.statements.forget(&name, serial);
             }
             Cause::ParseKnown(note) => self.statements.forget(&note.name, note.serial),
+            Cause::CloseStatement(closed) => self.statements.restore(*closed),
             Cause::Reprepare(key, number) => statements.forget(&key, number),
             Cause::ReprepareUnnamed => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
@@ -654,21 +659,40 @@ const fn is_bulk(tag: u8) -> bool {
 
 /// An ErrorResponse with its position mapped, or without one.
 fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
+    put_mapped(out, body, b'P', |value| {
+        let position = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+        Some(position.and_then(&map)?.to_string().into_bytes())
+    });
+}
+
+/// An ErrorResponse with another message.
+fn put_with_message(out: &mut BytesMut, body: &[u8], map: impl Fn(&[u8]) -> Vec<u8>) {
+    put_mapped(out, body, b'M', |value| Some(map(value)));
+}
+
+fn put_mapped(out: &mut BytesMut, body: &[u8], mapped: u8, map: impl Fn(&[u8]) -> Option<Vec<u8>>) {
     put_message(out, b'E', |out| {
         for (kind, value) in Fields::new(body).iter() {
-            let mapped;
-            let value = if kind == b'P' {
-                let position = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-                let Some(position) = position.and_then(&map) else { continue };
-                mapped = position.to_string();
-                mapped.as_bytes()
-            } else {
-                value
-            };
+            let own = if kind == mapped { map(value) } else { Some(value.to_vec()) };
+            let Some(own) = own else { continue };
             out.put_u8(kind);
-            out.put_slice(value);
+            out.put_slice(&own);
             out.put_u8(0);
         }
         out.put_u8(0);
     });
+}
+
+/// The message with the client's name of a statement in place of the server's (`"tg12"`).
+fn with_clients_name(message: &[u8], name: &[u8]) -> Vec<u8> {
+    let starts = message.windows(3).enumerate().filter(|(_, window)| *window == b"\"tg").map(|(at, _)| at);
+    for at in starts {
+        let behind = message.get(at + 3..).unwrap_or_default();
+        let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits > 0 && behind.get(digits) == Some(&b'"') {
+            let front = message.get(..=at).unwrap_or_default();
+            return [front, name, behind.get(digits..).unwrap_or_default()].concat();
+        }
+    }
+    message.to_vec()
 }

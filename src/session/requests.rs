@@ -140,7 +140,8 @@ impl Session {
         let replies = lease.replies();
         let is_copy_unknown = self.copy == CopyIn::Awaited && !matches!(kind, Kind::Sync | Kind::Flush);
         // The state after transaction control decides what may be sent, so a new segment waits for it.
-        let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty();
+        let is_copy = matches!(kind, Kind::CopyData | Kind::CopyDone | Kind::CopyFail);
+        let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
         let is_leaving = kind == Kind::Terminate && !replies.is_empty();
         is_copy_unknown || is_state_unknown || is_leaving
     }
@@ -270,7 +271,7 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        self.statements.remove(b"");
+        drop(self.statements.remove(b""));
         self.portals.remove_unnamed();
         let Some(mut lease) = self.lease.take() else { return false };
         lease.server_mut().statements.set_unnamed(None);
@@ -321,12 +322,13 @@ impl Session {
 
     /// Answers what pools send on release, from the client's own state.
     fn answer_release(&mut self, facts: &Facts) {
-        self.statements.remove(b"");
+        drop(self.statements.remove(b""));
         for statement in &facts.statements {
             release::put_answer(&mut self.client_out, &statement.control, &self.settings);
             self.apply_release(&statement.control, false);
         }
         self.settings.commit_alone();
+        self.tell_defaults();
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
     }
 
@@ -340,9 +342,7 @@ impl Session {
             }
             Control::ResetAll => self.settings.record(Change::ResetAll, is_lagging),
             Control::DeallocateAll => self.statements.clear_named(),
-            Control::Deallocate(name) => {
-                self.statements.remove(name.as_bytes());
-            }
+            Control::Deallocate(name) => drop(self.statements.remove(name.as_bytes())),
             Control::DiscardPlans
             | Control::DiscardSequences
             | Control::DiscardTemp
@@ -373,7 +373,7 @@ impl Session {
             self.end_with(fault, DiscardReason::ClientLeft, CloseReason::Limit);
             return true;
         }
-        self.statements.remove(b"");
+        drop(self.statements.remove(b""));
         self.portals.remove_unnamed();
         let Some(lease) = self.lease.as_mut() else {
             backend::put_error(&mut self.client_out, &fault);
@@ -428,7 +428,8 @@ impl Session {
     /// FunctionCall runs a function by its number, past every inspection.
     fn refuse_function_call(&mut self, _too_long: Fault) -> bool {
         let is_open = self.lease.as_ref().is_some_and(|lease| lease.replies().is_open());
-        let fault = Fault::of(Code::FunctionCallRefused);
+        let fault = Fault::of(Code::FunctionCallRefused)
+            .with_detail("It names a function by its number, which cannot be checked.");
         if is_open {
             self.end_with(fault, DiscardReason::ClientLeft, CloseReason::ClientViolation);
             return true;
@@ -470,6 +471,7 @@ impl Session {
         let frame = ScopedFrame::unscoped(NeedsNoScope::SegmentEnd, [frame, b"", b""], Some(Expect::Sync));
         drop(lease.send(frame, Cause::Client));
         lease.scope_mut().on_segment_end();
+        self.has_executed = false;
         if lease.scope().predicted() == TransactionStatus::Idle {
             self.portals.clear();
         }

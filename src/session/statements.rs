@@ -83,21 +83,24 @@ impl ClientStatements {
     /// A preparation failed or was skipped: the name is free, unless it was prepared again since.
     pub fn forget(&mut self, name: &[u8], serial: u64) {
         if self.find(name).is_some_and(|statement| statement.serial == serial) {
-            self.remove(name);
+            drop(self.remove(name));
         }
     }
 
-    /// Close or DEALLOCATE: whether there was such a statement.
-    pub fn remove(&mut self, name: &[u8]) -> bool {
+    /// Close or DEALLOCATE: the statement that was there.
+    pub fn remove(&mut self, name: &[u8]) -> Option<ClientStatement> {
         if name.is_empty() {
-            return self.unnamed.take().is_some();
+            return self.unnamed.take();
         }
-        match self.named.remove(name) {
-            Some(old) => {
-                self.bytes = self.bytes.saturating_sub(old.key.bytes());
-                true
-            }
-            None => false,
+        let old = self.named.remove(name)?;
+        self.bytes = self.bytes.saturating_sub(old.key.bytes());
+        Some(old)
+    }
+
+    /// A Close was skipped: the statement is there as before, unless its name was taken since.
+    pub fn restore(&mut self, statement: ClientStatement) {
+        if self.find(&statement.name).is_none() {
+            self.insert(statement);
         }
     }
 
@@ -105,18 +108,6 @@ impl ClientStatements {
     pub fn clear_named(&mut self) {
         self.named = HashMap::default();
         self.bytes = 0;
-    }
-
-    /// How many named statements there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.named.len()
-    }
-
-    /// Whether there is no named statement.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.named.is_empty()
     }
 }
 

@@ -231,7 +231,6 @@ impl ServerLogin {
             // As startup parameters they are reset values: RESET and DISCARD cannot lose them.
             ("client_encoding", "UTF8"),
             ("standard_conforming_strings", "on"),
-            ("application_name", "tenantgate"),
         ];
         put_startup(out, PROTOCOL_3_2, &parameters);
         Self {
