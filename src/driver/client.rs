@@ -379,9 +379,6 @@ impl ClientTask {
     }
 
     fn poll_write_client(&mut self, context: &mut Context<'_>) -> bool {
-        if self.session.is_leaving() {
-            return false;
-        }
         match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush.0, context) {
             Written::Moved => true,
             Written::Nothing => false,
@@ -428,7 +425,7 @@ impl ClientTask {
 
     /// Writes the last words and closes. If dropped: the connection is closed without them.
     async fn say_farewell(&mut self) {
-        if matches!(self.closing, Some(CloseReason::ClientGone)) {
+        if self.closing == Some(CloseReason::ClientGone) {
             return;
         }
         let words = self.session.client_out().split();

@@ -53,7 +53,9 @@ pub enum Effect {
 pub enum CloseReason {
     /// The client said Terminate.
     Terminated,
-    /// The client closed its connection.
+    /// The client closed its sending side.
+    ClientDone,
+    /// The client's connection failed.
     ClientGone,
     /// The client broke the protocol.
     ClientViolation,
@@ -73,7 +75,8 @@ impl CloseReason {
     pub const fn words(self) -> &'static str {
         match self {
             CloseReason::Terminated => "terminated by client",
-            CloseReason::ClientGone => "client closed the connection",
+            CloseReason::ClientDone => "client closed the connection",
+            CloseReason::ClientGone => "connection to client failed",
             CloseReason::ClientViolation => "client broke the protocol",
             CloseReason::ServerFailed => "server failed",
             CloseReason::NoServer => "no server",

@@ -300,7 +300,7 @@ impl Session {
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
         let is_moving = is_owed && self.copy != CopyIn::Active;
         if !is_moving && self.waiting != Waiting::Inspection {
-            self.leave(CloseReason::ClientGone);
+            self.leave(CloseReason::ClientDone);
         }
     }
 
@@ -432,11 +432,13 @@ impl Session {
 
     /// The client is gone.
     fn leave(&mut self, reason: CloseReason) {
+        if reason == CloseReason::ClientGone {
+            self.client_out = BytesMut::new();
+        }
         if matches!(self.phase, Phase::Closed | Phase::Leaving(_)) {
             return;
         }
         self.client_in = BytesMut::new();
-        self.client_out = BytesMut::new();
         if self.lease.is_none() {
             self.close(DiscardReason::ClientLeft, reason);
             return;

@@ -265,8 +265,8 @@ fn substitute(
     let is_alone = facts.statements.len() == 1 && !with.is_segment_open;
     let is_idle = scope.predicted() == TransactionStatus::Idle;
     match &statement.control {
-        Control::DiscardAll if !(is_alone && is_idle) && scope.predicted() != TransactionStatus::Failed => {
-            Some(Substitution::Refuse(Box::new(release::discard_all_in_block())))
+        Control::DiscardAll if !(is_alone && is_idle) => {
+            Some(Substitution::Failing(Box::new(release::discard_all_in_block())))
         }
         Control::ResetAll => Some(reset_all(with.settings)),
         Control::CloseAll if !is_idle => None,

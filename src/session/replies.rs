@@ -51,8 +51,10 @@ impl Session {
         if self.server_in.is_empty() {
             self.after_replies();
         }
-        if matches!(self.phase, Phase::Leaving(_)) {
-            self.client_out = BytesMut::new();
+        if let Phase::Leaving(reason) = self.phase {
+            if reason == CloseReason::ClientGone {
+                self.client_out = BytesMut::new();
+            }
             self.bring_to_rest();
         }
         self.advance();
