@@ -63,6 +63,11 @@ impl CleanServer {
         Self { server }
     }
 
+    #[cfg(feature = "mutants")]
+    pub(super) fn unproven(server: Server) -> Self {
+        Self { server }
+    }
+
     pub(super) fn into_server(self) -> Server {
         self.server
     }

@@ -166,6 +166,12 @@ impl<C> LeasedServer<C> {
         }
     }
 
+    /// Gives the server back without any proof: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub fn into_unproven(self) -> CleanServer {
+        CleanServer::unproven(self.server)
+    }
+
     fn append(&mut self, frame: &ScopedFrame<'_>) {
         for part in frame.parts {
             self.out.extend_from_slice(part);

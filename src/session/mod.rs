@@ -482,6 +482,11 @@ impl Session {
         self.portals.clear();
         self.control_in_flight = false;
         self.server_in = BytesMut::new();
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(Mutant::CheckinWhileOwed) {
+            self.effects.push_back(Effect::CheckIn(lease.into_unproven()));
+            return;
+        }
         let effect = match lease.into_clean() {
             Ok(clean) => Effect::CheckIn(clean),
             Err(reason) => Effect::Discard(reason),

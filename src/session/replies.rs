@@ -639,6 +639,15 @@ impl Session {
         }
     }
 
+    /// The planted defect: a server is given back as soon as it has answered anything.
+    #[cfg(feature = "mutants")]
+    fn checks_in_early(&self) -> bool {
+        let is_idle = |lease: &LeasedServer<Cause>| lease.replies().status() == TransactionStatus::Idle;
+        self.rules.mutant == Some(super::Mutant::CheckinWhileOwed)
+            && self.copy == CopyIn::None
+            && self.lease.as_ref().is_some_and(|lease| is_idle(lease) && lease.out_bytes() == 0)
+    }
+
     /// Between bursts of replies: a COPY that is over, a server that has come to rest.
     fn after_replies(&mut self) {
         let Some(lease) = &self.lease else { return };
@@ -647,7 +656,7 @@ impl Session {
         }
         let may_check_in = lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None;
         #[cfg(feature = "mutants")]
-        let may_check_in = may_check_in || self.mutant_checks_in_early();
+        let may_check_in = may_check_in || self.checks_in_early();
         if may_check_in && self.server_passing == Passing::Nothing {
             self.check_in();
         }

@@ -13,7 +13,7 @@ use super::query::{self, Circumstances, Sending};
 use super::release;
 use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, Severity, SqlState};
-use crate::guard::{Facts, Inspected};
+use crate::guard::{Control, Facts, Inspected};
 use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
 use crate::session::settings::Change;
 use crate::upstream::Expect;
@@ -328,13 +328,15 @@ impl Session {
             self.apply_release(&statement.control, false);
         }
         self.settings.commit_alone();
-        self.tell_defaults();
+        let is_reset = |control: &Control| matches!(control, Control::ResetAll | Control::DiscardAll);
+        if facts.statements.iter().any(|statement| is_reset(&statement.control)) {
+            self.tell_defaults();
+        }
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
     }
 
     /// What a release statement does to the client's state. `is_lagging`: the server did not see it.
-    pub(super) fn apply_release(&mut self, control: &crate::guard::Control, is_lagging: bool) {
-        use crate::guard::Control;
+    pub(super) fn apply_release(&mut self, control: &Control, is_lagging: bool) {
         match control {
             Control::DiscardAll => {
                 self.statements.clear_named();
