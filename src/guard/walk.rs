@@ -874,7 +874,6 @@ mod tests {
     use super::super::statement::facts_of;
     use super::super::text::Limits;
     use super::super::{Facts, Policy, PolicySettings};
-    use super::*;
 
     /// Every structure of a name anywhere in a tree, found through serde: it knows no structure and misses none.
     fn structures<'v>(name: &str, value: &'v Value, found: &mut Vec<&'v Value>) {
