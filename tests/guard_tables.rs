@@ -201,7 +201,13 @@ fn hostile_texts(bytes: usize) -> Vec<(&'static str, String)> {
         ("statements", nest("", "SELECT 1;", "", "")),
         ("select list", nest("SELECT a", ",f(a)", "", "")),
         ("values", nest("VALUES (1)", ",(1)", "", "")),
-        ("comments", nest("SELECT 1 ", "/*", "", "*/")),
+        ("nested comments", nest("SELECT 1 ", "/*", "", "*/")),
+        ("apart nested comments", nest("SELECT 1 ", "/* ", "", " */")),
+        ("comments", nest("SELECT 1 ", "/**/", "", "")),
+        ("apart comments", nest("SELECT 1 ", "/**/ ", "", "")),
+        ("starry comments", nest("SELECT 1 ", "/***/", "", "")),
+        ("signs", nest("SELECT 1 ", "+", "1", "")),
+        ("both signs", nest("SELECT 1 <", "-+", "1", "")),
         ("schema elements", nest("CREATE SCHEMA a ", "CREATE TABLE a() ", "", "")),
         ("dollars", nest("SELECT ", "$a$", "", "")),
         ("quotes", nest("SELECT ", "''", "", "")),
@@ -229,7 +235,7 @@ fn no_text_of_the_allowed_length_overflows_the_parsers_stack_or_takes_long() {
                     Err(fault) => fault.message.chars().take(60).collect(),
                 };
                 println!("{bytes} bytes of {name}: {took:?} {word}");
-                assert!(took.as_secs() < 10, "{name}: {took:?}");
+                assert!(took.as_secs() < 2, "{name}: {took:?}");
             }
         }
     });

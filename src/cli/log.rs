@@ -1,9 +1,13 @@
 //! Logging: text or JSON, to standard error or a file.
 //!
+//! Standard error is written through a descriptor of our own: libpg_query points descriptor 2 elsewhere while it parses
+//! (`guard::parser`), and lines written to it meanwhile would be lost.
+//!
 //! Owns: where lines go and which. Does not own: what is logged; secrets and values never are.
 
 use std::fs::File;
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
@@ -32,7 +36,10 @@ pub fn start(settings: LogSettings, target: LogTarget) -> anyhow::Result<()> {
         Ok(_) | Err(_) => EnvFilter::try_new(settings.level.word())?,
     };
     let (writer, is_terminal) = match target {
-        LogTarget::StandardError => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
+        LogTarget::StandardError => {
+            let own = File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
+            (BoxMakeWriter::new(Mutex::new(own)), std::io::stderr().is_terminal())
+        }
         LogTarget::File(file) => (BoxMakeWriter::new(Mutex::new(file)), false),
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(is_terminal);

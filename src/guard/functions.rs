@@ -119,10 +119,16 @@ pub(super) fn class_of(schema: Option<&str>, name: &str, arguments: u16, notatio
 fn outside_the_catalog(schema: Option<&str>, name: &str, notation: Notation) -> FunctionClass {
     let runs_strings = name.starts_with("dblink")
         || name.starts_with("crosstab")
-        || EXTENSION_STRING_EXECUTORS.binary_search(&name).is_ok()
-        || schema == Some("cron");
+        || EXTENSION_STRING_EXECUTORS.binary_search(&name).is_ok();
     if runs_strings {
         return FunctionClass::StringExecutor;
+    }
+    // Schemas of extensions (pg_cron, orafce) that hold nothing else.
+    match schema {
+        Some("cron" | "dbms_sql") => return FunctionClass::StringExecutor,
+        Some("dbms_pipe" | "dbms_alert") => return FunctionClass::Notify,
+        Some("utl_file") => return FunctionClass::Files,
+        Some(_) | None => {}
     }
     let is_named_like_system = name.starts_with("pg_") || name.starts_with("lo_");
     let is_system = match schema {

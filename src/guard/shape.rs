@@ -68,17 +68,22 @@ pub(super) fn of<'k>(sql: &[u8], key: &'k mut Vec<u8>) -> Option<&'k [u8]> {
         return None;
     }
     key.clear();
-    let mut scan = Scan { sql, at: 0, literals: 0, after_string: false };
+    let mut scan = Scan { sql, at: 0, written: 0, after_string: false };
     while let Some(&byte) = sql.get(scan.at) {
         scan.token(byte, key)?;
     }
-    (scan.literals > 0).then_some(&**key)
+    if scan.written == 0 {
+        return None;
+    }
+    key.extend_from_slice(&sql[scan.written..]);
+    Some(key)
 }
 
 struct Scan<'t> {
     sql: &'t [u8],
     at: usize,
-    literals: usize,
+    /// What is before this is in the key.
+    written: usize,
     /// Nothing but blanks since the last string: a second one may be its continuation.
     after_string: bool,
 }
@@ -88,21 +93,16 @@ impl Scan<'_> {
         let start = STARTS[byte as usize];
         match start {
             Start::Strange => return None,
-            Start::Blank => self.copy(self.at + 1, key),
-            Start::Word => self.word(key)?,
+            Start::Blank => self.at += 1,
+            Start::Word => self.word()?,
             Start::Digit => self.number(key)?,
             Start::Quote => self.string(key)?,
-            Start::DoubleQuote => self.quoted_identifier(key)?,
-            Start::Mark => self.mark(byte, key)?,
-            Start::Semicolon => self.semicolon(key)?,
+            Start::DoubleQuote => self.quoted_identifier()?,
+            Start::Mark => self.mark(byte)?,
+            Start::Semicolon => self.semicolon()?,
         }
         self.after_string = start == Start::Quote || (self.after_string && start == Start::Blank);
         Some(())
-    }
-
-    fn copy(&mut self, end: usize, key: &mut Vec<u8>) {
-        key.extend_from_slice(&self.sql[self.at..end]);
-        self.at = end;
     }
 
     fn peek(&self, at: usize) -> u8 {
@@ -118,16 +118,17 @@ impl Scan<'_> {
         self.sql[from..].iter().position(|&byte| !is_part(byte)).map_or(self.sql.len(), |length| from + length)
     }
 
-    fn word(&mut self, key: &mut Vec<u8>) -> Option<()> {
-        let end = self.end_of(self.at, is_word_byte);
+    /// A dollar or another alphabet behind it begins no token that is accepted.
+    fn word(&mut self) -> Option<()> {
+        let end = self.end_of(self.at, |byte| matches!(STARTS[byte as usize], Start::Word | Start::Digit));
         let word = &self.sql[self.at..end];
-        // A dollar or another alphabet; a prefix of a literal (`E'`, `U&'`, `X'`, `date'`); a touching literal before.
-        let is_strange = word.iter().any(|&byte| byte == b'$' || byte >= 0x80);
+        // A prefix of a literal (`E'`, `U&'`, `X'`, `date'`); a touching literal before.
         let is_prefix = matches!(self.peek(end), b'\'' | b'"') || (self.peek(end) == b'&' && word.len() == 1);
-        if is_strange || is_prefix || matches!(self.before(), b'\'' | b'"') || word.eq_ignore_ascii_case(b"float") {
+        let is_float = word.len() == 5 && word.eq_ignore_ascii_case(b"float");
+        if is_prefix || is_float || matches!(self.before(), b'\'' | b'"') {
             return None;
         }
-        self.copy(end, key);
+        self.at = end;
         Some(())
     }
 
@@ -183,13 +184,14 @@ impl Scan<'_> {
     }
 
     fn literal(&mut self, kind: u8, end: usize, key: &mut Vec<u8>) {
+        key.extend_from_slice(&self.sql[self.written..self.at]);
         key.push(kind);
-        self.literals += 1;
+        self.written = end;
         self.at = end;
     }
 
     /// Names belong to the shape: copied, quotes and all.
-    fn quoted_identifier(&mut self, key: &mut Vec<u8>) -> Option<()> {
+    fn quoted_identifier(&mut self) -> Option<()> {
         let before = self.before();
         if before == b'&' || is_word_byte(before) || matches!(before, b'\'' | b'"') {
             return None;
@@ -200,28 +202,28 @@ impl Scan<'_> {
         if !is_closed || self.peek(end + 1) == b'"' || !(name.is_ascii() || std::str::from_utf8(name).is_ok()) {
             return None;
         }
-        self.copy(end + 1, key);
+        self.at = end + 1;
         Some(())
     }
 
-    fn mark(&mut self, byte: u8, key: &mut Vec<u8>) -> Option<()> {
+    fn mark(&mut self, byte: u8) -> Option<()> {
         let next = self.peek(self.at + 1);
         // Comments; `.5`.
         let is_strange = matches!((byte, next), (b'-', b'-') | (b'/', b'*') | (b'.', b'0'..=b'9'));
         if is_strange {
             return None;
         }
-        self.copy(self.at + 1, key);
+        self.at += 1;
         Some(())
     }
 
     /// Only at the end.
-    fn semicolon(&mut self, key: &mut Vec<u8>) -> Option<()> {
+    fn semicolon(&mut self) -> Option<()> {
         let end = self.end_of(self.at + 1, |byte| STARTS[byte as usize] == Start::Blank);
         if end < self.sql.len() {
             return None;
         }
-        self.copy(end, key);
+        self.at = end;
         Some(())
     }
 }

@@ -865,3 +865,80 @@ pub(super) fn name_parts(nodes: &[tree::Node]) -> Vec<&str> {
 pub(super) fn is_temporary(schema: &str) -> bool {
     schema == "pg_temp" || schema.starts_with("pg_temp_") || schema.starts_with("pg_toast_temp")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::parser;
+    use super::super::statement::facts_of;
+    use super::super::text::Limits;
+    use super::super::{Facts, Policy, PolicySettings};
+
+    /// Every structure of a name anywhere in a tree, found through serde: it knows no structure and misses none.
+    fn structures<'v>(name: &str, value: &'v Value, found: &mut Vec<&'v Value>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| structures(name, item, found)),
+            Value::Object(fields) => {
+                for (key, field) in fields {
+                    // Aliases of the statement's own relations, not relations.
+                    if key == "locked_rels" {
+                        continue;
+                    }
+                    if key == name || (name == "RangeVar" && key == "relation") {
+                        found.push(field);
+                    }
+                    structures(name, field, found);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn last_name(call: &Value) -> String {
+        let parts = call["funcname"].as_array().unwrap();
+        parts.last().unwrap()["node"]["String"]["sval"].as_str().unwrap().to_owned()
+    }
+
+    fn names(facts: &Facts) -> (Vec<&str>, Vec<&str>) {
+        let statements = || facts.statements.iter();
+        let functions = statements().flat_map(|statement| statement.functions.iter().map(|function| &*function.name));
+        let relations = statements().flat_map(|statement| statement.relations.iter().map(|relation| &*relation.name));
+        (functions.collect(), relations.collect())
+    }
+
+    #[test]
+    fn the_walk_sees_every_function_and_relation_that_is_in_the_tree() {
+        let policy = Policy::new(&PolicySettings::default());
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guard");
+        let (mut calls_seen, mut relations_seen) = (0, 0);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let table = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            for (_, sql) in table.split("\n-- ").filter_map(|block| block.split_once('\n')) {
+                let sql = sql.trim().replace("{f}", "f_in_place(g_in_place(1))");
+                let Ok(facts) = facts_of(sql.as_bytes(), &Limits::default()) else { continue };
+                // The release form is known as a whole.
+                if policy.judge(&facts).is_err() || sql.contains("pg_advisory_unlock_all") {
+                    continue;
+                }
+                let (functions, relations) = names(&facts);
+                let tree = serde_json::to_value(parser::parse(&sql).unwrap()).unwrap();
+                let (mut calls, mut ranges) = (Vec::new(), Vec::new());
+                structures("FuncCall", &tree, &mut calls);
+                structures("RangeVar", &tree, &mut ranges);
+                for call in
+                    calls.into_iter().filter(|call| !sql.contains("pg_advisory_unlock_all") || !call.is_object())
+                {
+                    assert!(functions.contains(&&*last_name(call)), "{sql}\n{call}");
+                    calls_seen += 1;
+                }
+                let ranges = ranges.iter().filter(|_| !sql.starts_with("SET CONSTRAINTS"));
+                for relation in ranges.filter_map(|range| range["relname"].as_str()) {
+                    assert!(relations.contains(&relation), "{sql}\n{relation}");
+                    relations_seen += 1;
+                }
+            }
+        }
+        assert!(calls_seen > 800 && relations_seen > 500, "{calls_seen} {relations_seen}");
+    }
+}

@@ -425,3 +425,15 @@ SELECT hashtext('x'), width_bucket(1, 2, 3, 4)
 
 -- allow select
 SELECT pg_options_to_table(ARRAY['a=b'])
+
+-- deny TG016
+SELECT dbms_sql.execute(1)
+
+-- deny TG015
+SELECT dbms_pipe.send_message('x')
+
+-- deny TG015
+SELECT utl_file.fopen('/tmp', 'x', 'r')
+
+-- allow select
+SELECT SYSTEM_USER, COLLATION FOR ('a'), ('a', 'b') OVERLAPS ('c', 'd')
