@@ -42,10 +42,12 @@ pub mod driver;
 pub mod fault;
 pub mod guard;
 pub mod pool;
+#[deny(clippy::wildcard_enum_match_arm)]
 pub mod scope;
 pub mod session;
 pub mod startup;
 pub mod tenant;
 pub mod time;
+#[deny(clippy::wildcard_enum_match_arm)]
 pub mod upstream;
 pub mod wire;

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use super::EXIT_UNUSABLE;
 use super::environment::{LoadFailure, load_file};
+use crate::config::ScopeTemplate;
 use crate::driver::build;
 use crate::guard::{Explained, Policy, PolicySettings, explain};
-use crate::scope::ScopeTemplate;
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]

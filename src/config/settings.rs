@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
-use crate::scope::ScopeTemplate;
+pub use crate::scope::ScopeTemplate;
 use crate::tenant::{TenantId, TenantKind};
 
 /// A whole configuration. References between its parts hold: every `server`, `role` and database named

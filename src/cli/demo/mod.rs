@@ -190,6 +190,10 @@ from = ["suffix", "startup"]
 password = "demo"
 [logins.acme_app.tenant]
 fixed = "{acme}"
+
+# An open transaction in some psql should not hold up the end.
+[runtime]
+shutdown_timeout = "2s"
 "#
     )
 }

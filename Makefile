@@ -1,0 +1,54 @@
+# What people do with this repository. `make` alone says so.
+# ARGS goes to the program: make demo ARGS="--once --pool-size 2"
+
+ARGS ?=
+
+.PHONY: help demo test fmt clippy unit real mutants bench setup
+
+help:
+	@echo "make demo    throw-away PostgreSQL and TenantGate, with a tour (ARGS=\"--once\", \"--hold\", \"--port N\")"
+	@echo "make test    format, lints, all tests on real PostgreSQL, and the demo's tour"
+	@echo "make bench   TenantGate beside PostgreSQL and PgBouncer in one run"
+	@echo "make setup   install what these need (each of them does so for itself)"
+	@echo "make fmt clippy unit real mutants   parts of make test"
+
+setup:
+	@.ci/setup build server drivers pg18 bench
+
+demo:
+	@.ci/setup build server
+	cargo build --release --bin tenantgate
+	target/release/tenantgate demo $(ARGS)
+
+fmt:
+	cargo fmt --check
+
+clippy:
+	cargo clippy --all-targets -- -D warnings
+
+# Everything that needs no PostgreSQL.
+unit:
+	cargo test --lib --bins --test config --test architecture --test guard_tables
+
+# Everything there is.
+real:
+	cargo test
+
+# Planted defects must be found.
+mutants:
+	cargo test --features mutants --test real mutants
+
+test:
+	@.ci/setup build server drivers pg18
+	$(MAKE) fmt
+	$(MAKE) clippy
+	$(MAKE) real
+	$(MAKE) mutants
+	cargo build --bin tenantgate
+	target/debug/tenantgate demo --once --port 0
+	@.ci/setup versions
+
+bench:
+	@.ci/setup build server bench
+	cargo build --release --bin tenantgate
+	benches/run $(ARGS)
