@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use super::clock::Clock;
 use super::connect::{self, ServerTarget, TargetTls};
 use super::handshake::HandshakeSettings;
-use super::pool::ServerPool;
+use super::pool::{PoolParts, ServerPool};
 use super::proxy::StartFault;
 use super::tls::{self, Roots, Verification};
 use crate::auth::{self, scram::Verifier};
@@ -196,17 +196,16 @@ pub fn pool(
         password: role.password.clone(),
         cleartext_allowed: false,
     };
-    let name = format!("{}/{}/{}", key.server, key.database, key.role);
-    Ok(ServerPool::new(
-        name,
-        limits(&entry.pool),
+    Ok(ServerPool::new(PoolParts {
+        name: format!("{}/{}/{}", key.server, key.database, key.role),
+        limits: limits(&entry.pool),
         target,
         identity,
-        prelude.clone(),
-        entry.pool.prepared_statements_max,
+        prelude: prelude.clone(),
+        statements_max: entry.pool.prepared_statements_max,
         clock,
-        Arc::clone(next_server),
-    ))
+        next_server: Arc::clone(next_server),
+    }))
 }
 
 fn host(host: &config::ServerHost) -> connect::ServerHost {

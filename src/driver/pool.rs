@@ -64,6 +64,26 @@ pub struct ServerPool {
     greeting: Mutex<Option<Arc<Parameters>>>,
 }
 
+/// What a pool is made of.
+pub struct PoolParts {
+    /// Its name in logs.
+    pub name: String,
+    /// Its limits.
+    pub limits: PoolLimits,
+    /// How its servers are reached.
+    pub target: ServerTarget,
+    /// Who the proxy is on them.
+    pub identity: Identity,
+    /// What they are sent after their login.
+    pub prelude: Prelude,
+    /// Prepared statements at most on each.
+    pub statements_max: usize,
+    /// The clock.
+    pub clock: Clock,
+    /// Numbers for servers, never used twice.
+    pub next_server: Arc<AtomicU64>,
+}
+
 /// A place in the queue; giving it up when dropped.
 pub struct Wait {
     pool: Arc<ServerPool>,
@@ -103,16 +123,8 @@ pub enum Leased {
 impl ServerPool {
     /// An empty pool.
     #[must_use]
-    pub fn new(
-        name: String,
-        limits: PoolLimits,
-        target: ServerTarget,
-        identity: Identity,
-        prelude: Prelude,
-        statements_max: usize,
-        clock: Clock,
-        next_server: Arc<AtomicU64>,
-    ) -> Arc<Self> {
+    pub fn new(parts: PoolParts) -> Arc<Self> {
+        let PoolParts { name, limits, target, identity, prelude, statements_max, clock, next_server } = parts;
         Arc::new(Self {
             name,
             ledger: Mutex::new(Pool::new(limits)),
