@@ -131,6 +131,7 @@ fn length_delimited(bytes: &[u8], at: &mut usize, end: usize) -> Option<Option<u
             return at.checked_add(length).filter(|&payload_end| payload_end <= end).map(Some);
         }
         5 => 4,
+        // Groups and what protobuf does not define.
         _ => return None,
     };
     *at = at.checked_add(skip).filter(|&after| after <= end)?;

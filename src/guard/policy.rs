@@ -105,6 +105,7 @@ impl Policy {
     pub fn needs_scope(&self, statement: &Statement) -> bool {
         match &statement.control {
             Control::Show(name) => &**name == "all" || self.is_scope_setting(name),
+            // Names have no say in any other: the statement's own kind decided.
             _ => statement.needs_scope,
         }
     }

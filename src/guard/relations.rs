@@ -65,6 +65,7 @@ pub(super) fn class_of(schema: Option<&str>, name: &str) -> RelationClass {
     match schema {
         Some("information_schema") => match name {
             "user_mapping_options" | "_pg_user_mappings" => RelationClass::Secret,
+            // The standard's views show what their reader may use, and nothing of the rows.
             _ => RelationClass::Readable,
         },
         // Toast tables hold everybody's long values, out of reach of policies.

@@ -88,6 +88,7 @@ pub(super) fn check_value<'v>(name: &str, value: &'v str) -> Result<Cow<'v, str>
         "standard_conforming_strings" if is_true(value) => Ok(Cow::Borrowed("on")),
         "standard_conforming_strings" => Err(ValueFault::Strings),
         "search_path" => check_search_path(value).map(|()| Cow::Borrowed(value)),
+        // Only these three could put the proxy and the server at odds; the server checks the rest.
         _ => Ok(Cow::Borrowed(value)),
     }
 }
@@ -202,6 +203,7 @@ fn argument_text(argument: &tree::Node) -> Result<Argument<'_>, Unflattened> {
     let constant = match &argument.node {
         Some(Kind::AConst(constant)) => constant,
         Some(Kind::TypeCast(_)) => return Err(Unflattened("SET TIME ZONE INTERVAL")),
+        // Fails closed: only constants can be said by `set_config`.
         _ => return Err(Unflattened("SET with something else than constants")),
     };
     match &constant.val {
@@ -228,6 +230,7 @@ fn list_style(name: &str) -> ListStyle {
             ListStyle::Quoted
         }
         "datestyle" | "createrole_self_grant" | "wal_consistency_checking" => ListStyle::Plain,
+        // Fails closed: a list for a setting that is none here is refused.
         _ => ListStyle::Single,
     }
 }
@@ -264,6 +267,7 @@ fn transaction_option(option: &tree::Node) -> Result<(&str, &str), Unflattened> 
     let Some(Kind::DefElem(element)) = &option.node else { return Err(STRANGE) };
     let name = match element.defname.as_str() {
         name if is_of_the_transaction(name) => name,
+        // Fails closed.
         _ => return Err(STRANGE),
     };
     let argument = element.arg.as_ref().ok_or(STRANGE)?;

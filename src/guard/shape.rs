@@ -51,6 +51,7 @@ const fn starts() -> [Start; 256] {
             b'*' | b'=' | b'<' | b'>' | b'!' | b'+' | b'-' | b'/' | b'%' | b'|' | b'&' | b'^' | b'~' | b'#' | b'@'
             | b'?' => Start::Mark,
             b';' => Start::Semicolon,
+            // Whatever else: no shape.
             _ => Start::Strange,
         };
         byte += 1;

@@ -266,6 +266,7 @@ fn simple_control(kind: &Kind) -> Control {
             tree::DiscardMode::DiscardSequences => Control::DiscardSequences,
             tree::DiscardMode::DiscardTemp => Control::DiscardTemp,
         },
+        // Total elsewhere: `nodes::class_of` gives every kind a class, and the class decides whether it may run.
         _ => Control::None,
     }
 }

@@ -617,12 +617,17 @@ impl<'t> Walk<'t> {
             funcformat: _,
             location,
         } = call;
-        match name_parts(funcname).as_slice() {
+        let parts = name_parts(funcname);
+        if parts.len() != funcname.len() {
+            self.demand(DemandKind::StrangeNode, "a function name of other parts than names", *location);
+        }
+        match parts.as_slice() {
             [name] => self.function(None, name, args.len(), Notation::Call, *location),
             // catalog.schema.name: PostgreSQL takes it only for the current database.
             [schema, name] | [_, schema, name] => {
                 self.function(Some(schema), name, args.len(), Notation::Call, *location)
             }
+            // Fails closed.
             _ => self.demand(DemandKind::StrangeNode, "a function name of that many parts", *location),
         }
         visit!(self: nodes(args), nodes(agg_order), maybe(agg_filter));
@@ -856,6 +861,7 @@ pub(super) fn name_parts(nodes: &[tree::Node]) -> Vec<&str> {
         .iter()
         .filter_map(|node| match &node.node {
             Some(Kind::String(part)) => Some(part.sval.as_str()),
+            // The grammar makes names of strings alone; `call` refuses a function's name that is not.
             _ => None,
         })
         .collect()
