@@ -182,11 +182,7 @@ fn raw_string_length(rest: &str) -> Option<usize> {
 /// `'x'` or `'\n'`, not a lifetime.
 fn is_character(rest: &str) -> bool {
     let mut characters = rest.chars().skip(1);
-    match (characters.next(), characters.next()) {
-        (Some('\\'), _) => true,
-        (Some(_), Some('\'')) => true,
-        _ => false,
-    }
+    matches!((characters.next(), characters.next()), (Some('\\'), _) | (Some(_), Some('\'')))
 }
 
 fn quoted_length(rest: &str, quote: char) -> usize {
