@@ -358,7 +358,7 @@ const AFTER_POOL: &[KeyRow] = &[
         "runtime.threads",
         Kind::Number { min: 1, max: 1024 },
         Shown::Alternative("2"),
-        "Worker threads; default: the number of CPUs.",
+        "Worker threads; default: half the number of CPUs.",
     ),
     row("runtime.shutdown_timeout", LONG, Shown::Default("\"30s\""), "SIGTERM lets transactions finish for so long."),
 ];

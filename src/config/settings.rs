@@ -426,7 +426,7 @@ impl LogLevel {
 /// Threads and shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuntimeSettings {
-    /// Worker threads; `None` = as many as CPUs.
+    /// Worker threads; `None` = half as many as CPUs.
     pub threads: Option<usize>,
     /// How long SIGTERM lets transactions finish.
     pub shutdown_timeout: Duration,

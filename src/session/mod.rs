@@ -33,7 +33,7 @@ use bytes::{Buf, BytesMut};
 use crate::fault::{Code, Fault};
 use crate::guard::{FactsCache, Inspected, Policy};
 use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame};
-use crate::upstream::settings::{SettingStep, steps};
+use crate::upstream::settings::{SettingStep, converge, steps};
 use crate::upstream::{Expect, Parameters, Settings};
 use crate::wire::{TransactionStatus, backend, frontend};
 
@@ -340,8 +340,11 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
-        let steps = steps(&clean.server().settings, self.settings.committed());
         let mut lease = LeasedServer::new(clean);
+        let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
+            true => Vec::new(),
+            false => steps(&lease.server().settings, self.settings.committed()),
+        };
         self.control_in_flight = false;
         self.segment_failed = false;
         self.is_replaying = !steps.is_empty();
@@ -500,8 +503,8 @@ impl Session {
     }
 
     /// Whether the client knows what the server reports.
-    fn tells_nothing(&self) -> bool {
-        self.lease.as_ref().is_none_or(|lease| Arc::ptr_eq(&lease.server().parameters, &self.told))
+    fn tells_nothing(&mut self) -> bool {
+        self.lease.as_mut().is_none_or(|lease| converge(&mut lease.server_mut().parameters, &mut self.told))
     }
 
     /// Settings went back to their defaults without a server: the client is told as a server would.

@@ -52,6 +52,11 @@ impl ClientSettings {
         &self.committed
     }
 
+    /// The same, to share it with a server that has equal settings.
+    pub const fn committed_mut(&mut self) -> &mut Settings {
+        &mut self.committed
+    }
+
     /// The startup parameters' value of a setting: what RESET goes back to.
     #[must_use]
     pub fn base(&self, name: &str) -> Option<&str> {
