@@ -115,6 +115,21 @@ fn a_server_that_vanishes_in_a_block_ends_that_client_only() {
     });
 }
 
+/// PostgreSQL ends such a connection too, in other words.
+#[test]
+fn a_query_inside_copy_in_ends_the_connection_and_leaves_nothing() {
+    with_proxy(1, "", |_, proxy| {
+        let mut client = Client::connect(&proxy.target(ACME));
+        client.send(&query("COPY plain (id) FROM STDIN")).send(&Message::CopyData(b"1\n".to_vec()));
+        client.send(&query("SELECT 1")).flush().unwrap();
+        let (replies, silence) = client.replies_to(0);
+        assert_eq!(silence, Some(Silence::Closed));
+        let fatal = replies.iter().any(|reply| reply.tag == b'E' && reply.fields()[&'S'] == "FATAL");
+        assert!(fatal && replies.iter().all(|reply| reply.tag != b'Z'), "{replies:?}");
+        assert_eq!(Client::connect(&proxy.target(GLOBEX)).value("SELECT count(*) FROM plain"), "0");
+    });
+}
+
 #[test]
 fn a_client_waits_for_a_server_only_so_long() {
     with_proxy(1, "[databases.lifecycle.pool]\nwait_timeout = \"1s\"\n", |_, proxy| {

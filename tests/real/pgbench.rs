@@ -3,6 +3,8 @@
 use crate::support::alone;
 use crate::support::cluster::{self, Cluster};
 use crate::support::proxy::{Proxy, Wish};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const DATABASE: &str = "bench";
 const TENANT: &str = "00000000-0000-0000-0000-00000000000a";
@@ -43,16 +45,28 @@ fn prepare(cluster: &Cluster) {
     admin.bye();
 }
 
+/// What the command printed; ended if it takes too long.
+fn bounded(mut command: Command, limit: Duration) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgbench starts");
+    let deadline = Instant::now() + limit;
+    while child.try_wait().expect("pgbench can be asked").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("pgbench can be ended");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().expect("pgbench has ended")
+}
+
 /// One run; what went wrong, if anything.
 fn run(cluster: &Cluster, proxy: &Proxy, script: &str, protocol: &str, clients: u32) -> Result<(), String> {
     let each = (600 / clients).max(10);
-    let output = cluster
-        .program("pgbench")
+    let mut command = cluster.program("pgbench");
+    command
         .args(["-n", "-b", script, "-M", protocol, "-j", "2", "-h", "127.0.0.1"])
         .args(["-c", &clients.to_string(), "-t", &each.to_string(), "-p", &proxy.address.port().to_string()])
-        .args(["-U", &format!("app_user.{TENANT}"), DATABASE])
-        .output()
-        .expect("pgbench runs");
+        .args(["-U", &format!("app_user.{TENANT}"), DATABASE]);
+    let output = bounded(command, Duration::from_secs(60));
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let all = format!("number of transactions actually processed: {0}/{0}", clients * each);
     let has_errors = ["ERROR", "FATAL", "error:", "aborted"].iter().any(|word| complained.contains(word));
@@ -71,6 +85,11 @@ fn matrix(cluster: &Cluster) {
         for protocol in ["simple", "extended", "prepared"] {
             for clients in [1, 16, 200] {
                 failures.extend(run(cluster, &proxy, script, protocol, clients).err());
+                eprintln!(
+                    "-b {script} -M {protocol} -c {clients} on {}: {} failed so far",
+                    cluster.version,
+                    failures.len()
+                );
             }
         }
     }

@@ -65,7 +65,6 @@ const ODD: &[&str] = &[
     "DISCARD ALL",
     "SELECT pg_advisory_unlock_all()",
     "CLOSE ALL",
-    "LOCK TABLE parents IN SHARE MODE",
     "SET CONSTRAINTS ALL IMMEDIATE",
 ];
 

@@ -104,6 +104,9 @@ database = "*"
 address = "127.0.0.1/32"
 method = "scram-sha-256"
 
+[guard]
+settings_allowed = ["work_mem"]
+
 [log]
 level = "info"
 

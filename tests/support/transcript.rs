@@ -241,17 +241,37 @@ pub fn difference(left: &[String], right: &[String], refusals: bool) -> Option<S
     if same {
         return None;
     }
-    let mut text = String::new();
-    let empty = String::new();
-    for index in 0..left.len().max(right.len()) {
-        let (left, right) = (left.get(index).unwrap_or(&empty), right.get(index).unwrap_or(&empty));
-        if is_same(left, right, refusals) {
-            text.push_str(&format!("      {left}\n"));
-        } else {
-            text.push_str(&format!("   PG {left}\n   TG {right}\n"));
+    Some(columns(left, right, refusals))
+}
+
+/// Both sides in one column, lines of one side only marked: a longest common subsequence.
+fn columns(left: &[String], right: &[String], refusals: bool) -> String {
+    let mut common = vec![vec![0_u32; right.len() + 1]; left.len() + 1];
+    for (row, line) in left.iter().enumerate().rev() {
+        for (column, other) in right.iter().enumerate().rev() {
+            common[row][column] = match is_same(line, other, refusals) {
+                true => common[row + 1][column + 1] + 1,
+                false => common[row + 1][column].max(common[row][column + 1]),
+            };
         }
     }
-    Some(text)
+    let (mut row, mut column, mut text) = (0, 0, String::new());
+    while row < left.len() || column < right.len() {
+        let has_both = row < left.len() && column < right.len();
+        let (mark, line) = if has_both && is_same(&left[row], &right[column], refusals) {
+            column += 1;
+            row += 1;
+            ("     ", &left[row - 1])
+        } else if column == right.len() || (has_both && common[row + 1][column] >= common[row][column + 1]) {
+            row += 1;
+            ("  PG ", &left[row - 1])
+        } else {
+            column += 1;
+            ("  TG ", &right[column - 1])
+        };
+        text.push_str(&format!("{mark}{line}\n"));
+    }
+    text
 }
 
 /// What the tables hold afterwards, and whether a server was left in a transaction.
