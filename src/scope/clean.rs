@@ -17,6 +17,8 @@ pub enum DiscardReason {
     ScopeUnconfirmed,
     /// client_encoding or standard_conforming_strings changed.
     PinBroken,
+    /// A reported setting has a value that no client is known to have set.
+    SettingsUnexplained,
     /// The server closed its side or failed.
     ServerGone,
     /// Too old, idle for too long, or surplus.
@@ -38,6 +40,7 @@ impl DiscardReason {
             DiscardReason::Unexpected => "unexpected server message",
             DiscardReason::ScopeUnconfirmed => "scope not confirmed",
             DiscardReason::PinBroken => "client_encoding or standard_conforming_strings changed",
+            DiscardReason::SettingsUnexplained => "a setting changed behind the proxy's back",
             DiscardReason::ServerGone => "server closed the connection",
             DiscardReason::Retired => "lifetime, idle time or pool size",
             DiscardReason::CheckFailed => "server check failed",

@@ -156,9 +156,10 @@ impl<C> LeasedServer<C> {
     ///
     /// # Errors
     /// Why it must be closed instead.
-    pub fn into_clean(self) -> Result<CleanServer, DiscardReason> {
+    pub fn into_clean(mut self) -> Result<CleanServer, DiscardReason> {
         match (self.doubt, self.replies.quiet()) {
             (Some(reason), _) => Err(reason),
+            (None, Some(_)) if !self.server.has_explained_settings() => Err(DiscardReason::SettingsUnexplained),
             (None, Some(proof)) if self.out.is_empty() && self.scope == TransactionScope::default() => {
                 Ok(CleanServer::proven(self.server, proof))
             }

@@ -16,7 +16,12 @@ pub enum Cause {
     /// The client's Bind or Describe of a statement that has another name on the server.
     Named(Arc<[u8]>),
     /// The client's Close of a statement, which is its own again if the Close is skipped.
-    CloseStatement(Box<ClientStatement>),
+    CloseStatement {
+        /// Which Close it is.
+        serial: u64,
+        /// What it closes.
+        closed: Option<Box<ClientStatement>>,
+    },
     /// The client's Parse; on failure the name is free again.
     Parse(Box<ParseNote>),
     /// Close of nothing in place of a Parse whose statement the server already has: `3` becomes `1`.
@@ -71,7 +76,7 @@ impl Cause {
             Cause::Plan(plan) => plan.is_own_step(),
             Cause::Client
             | Cause::Named(_)
-            | Cause::CloseStatement(_)
+            | Cause::CloseStatement { .. }
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
             | Cause::Execute { .. }
@@ -90,6 +95,10 @@ pub struct ParseNote {
     pub serial: u64,
     /// Its place on the server, if it is a named statement there.
     pub placed: Option<(Arc<StatementKey>, StatementNumber)>,
+    /// The unnamed statement of the client that it replaces.
+    pub replaced: Option<ClientStatement>,
+    /// The unnamed statement of the server that it replaces.
+    pub replaced_on_server: Option<Arc<StatementKey>>,
 }
 
 /// A replacement's expected failure.

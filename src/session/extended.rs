@@ -16,7 +16,7 @@ use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
 use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame};
-use crate::upstream::{Expect, StatementKey};
+use crate::upstream::{Expect, StatementKey, StatementNumber};
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend::{self, BindNames, Parse, Target};
 use crate::wire::limits::NAME_BYTES_MAX;
@@ -31,10 +31,7 @@ impl Session {
         if parse.sql.len() > self.rules.text_bytes_max {
             return Some(self.refuse_parse(Fault::of(Code::TextTooLong)));
         }
-        if let Some(known) = self.statements.find(parse.name).filter(|_| !parse.name.is_empty())
-            && known.is_pending
-            && !self.is_segment_open()
-        {
+        if self.statements.is_in_doubt(parse.name, self.segment) {
             // Whether the name is taken is decided by an answer that has not come.
             return Some(false);
         }
@@ -52,10 +49,6 @@ impl Session {
             return Some(false);
         }
         Some(self.send_parse(frame, parse, &facts))
-    }
-
-    fn is_segment_open(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.replies().is_open())
     }
 
     /// Sends an allowed Parse, or an answer in its place where the server has the statement.
@@ -79,13 +72,13 @@ impl Session {
             name: parse.name.into(),
             key,
             facts: Arc::clone(facts),
-            serial: self.statements.next_serial(),
+            serial: self.statements.begin(parse.name, self.segment),
             tag,
-            is_pending: true,
         };
         let Some(lease) = self.lease.as_mut() else { return false };
         if parse.name.is_empty() {
-            send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame));
+            let replaced = self.statements.remove(b"");
+            send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame), replaced);
         } else {
             send_named_parse(lease, &statement);
         }
@@ -143,6 +136,9 @@ impl Session {
     /// Takes a Bind whose names are there; `false` while a server has to be waited for.
     fn on_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>) -> bool {
         self.bind_goes_on = false;
+        if self.statements.is_in_doubt(names.statement, self.segment) {
+            return false;
+        }
         let Some(statement) = self.statements.find(names.statement).cloned() else {
             let fault = release::unknown_statement(names.statement);
             return self.refuse_bind(fault);
@@ -215,6 +211,9 @@ impl Session {
     }
 
     fn describe_statement(&mut self, name: &[u8]) -> bool {
+        if self.statements.is_in_doubt(name, self.segment) {
+            return false;
+        }
         let Some(statement) = self.statements.find(name).cloned() else {
             let fault = release::unknown_statement(name);
             return self.refuse_bind(fault);
@@ -316,12 +315,17 @@ impl Session {
             Ok(target) => target,
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
+        if target == Target::Statement && self.statements.is_in_doubt(name, self.segment) {
+            return Some(false);
+        }
         let mut nothing = BytesMut::with_capacity(32);
         let mut cause = Cause::Client;
         let sent = match target {
             Target::Statement => {
-                if let Some(closed) = self.statements.remove(name) {
-                    cause = Cause::CloseStatement(Box::new(closed));
+                let closed = self.statements.remove(name).map(Box::new);
+                if self.lease.is_some() {
+                    let serial = self.statements.begin(name, self.segment);
+                    cause = Cause::CloseStatement { serial, closed };
                 }
                 // The server's statement stays for others; closing what is not there is no error.
                 frontend::put_close(&mut nothing, Target::Statement, NO_STATEMENT);
@@ -365,16 +369,22 @@ fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_por
 }
 
 /// The client's unnamed Parse goes as it is; the server's unnamed statement is now this client's.
-fn send_unnamed_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement, frame: Option<&[u8]>) {
+fn send_unnamed_parse(
+    lease: &mut LeasedServer<Cause>,
+    statement: &ClientStatement,
+    frame: Option<&[u8]>,
+    replaced: Option<ClientStatement>,
+) {
     let mut bytes = BytesMut::new();
     let frame = frame.unwrap_or_else(|| {
         frontend::put_parse(&mut bytes, b"", statement.key.sql(), statement.key.types());
         &bytes
     });
-    let note = ParseNote { name: Box::default(), serial: statement.serial, placed: None };
+    let key = Some(Arc::clone(&statement.key));
+    let replaced_on_server = lease.server_mut().statements.replace_unnamed(key);
+    let note = ParseNote { name: Box::default(), serial: statement.serial, placed: None, replaced, replaced_on_server };
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [frame, b"", b""], Some(Expect::Parse));
     drop(lease.send(frame, Cause::Parse(Box::new(note))));
-    lease.server_mut().statements.set_unnamed(Some(Arc::clone(&statement.key)));
 }
 
 /// A named Parse: prepared under the server's own name, or, where the server has it, a Close of nothing
@@ -391,7 +401,7 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
         let mut bytes = BytesMut::with_capacity(32);
         frontend::put_close(&mut bytes, Target::Statement, NO_STATEMENT);
         let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
-        let note = ParseNote { name: (*statement.name).into(), serial: statement.serial, placed: None };
+        let note = named_note(statement, None);
         drop(lease.send(frame, Cause::ParseKnown(Box::new(note))));
         return;
     }
@@ -401,11 +411,21 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
     frontend::put_parse(&mut bytes, number.name().as_bytes(), statement.key.sql(), statement.key.types());
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
     let placed = Some((Arc::clone(&statement.key), number));
-    let note = ParseNote { name: (*statement.name).into(), serial: statement.serial, placed };
+    let note = named_note(statement, placed);
     drop(lease.send(frame, Cause::Parse(Box::new(note))));
 }
 
-fn evict(lease: &mut LeasedServer<Cause>, evicted: Option<crate::upstream::StatementNumber>) {
+fn named_note(statement: &ClientStatement, placed: Option<(Arc<StatementKey>, StatementNumber)>) -> ParseNote {
+    ParseNote {
+        name: (*statement.name).into(),
+        serial: statement.serial,
+        placed,
+        replaced: None,
+        replaced_on_server: None,
+    }
+}
+
+fn evict(lease: &mut LeasedServer<Cause>, evicted: Option<StatementNumber>) {
     let Some(number) = evicted else { return };
     let mut bytes = BytesMut::with_capacity(32);
     frontend::put_close(&mut bytes, Target::Statement, number.name().as_bytes());

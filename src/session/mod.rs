@@ -159,6 +159,8 @@ pub struct Session {
     has_executed: bool,
     /// The client sends nothing more: what it has sent is still served.
     is_client_done: bool,
+    /// Counts segments: what one Sync or Query ends.
+    segment: u64,
     effects: VecDeque<Effect>,
     serial_salt: u64,
 }
@@ -210,6 +212,7 @@ impl Session {
             told,
             has_executed: false,
             is_client_done: false,
+            segment: 0,
             effects: VecDeque::new(),
             serial_salt: 0,
         }

@@ -7,6 +7,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::cause::{Cause, ParseNote};
 use super::query::{self, PlanStep};
 use super::settings::Change;
+use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Statement};
@@ -202,13 +203,15 @@ impl Session {
     /// An answer without a command tag is complete.
     fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
         match cause {
-            Cause::Client | Cause::Named(_) | Cause::CloseStatement(_) | Cause::Execute { .. } => Ok(Delivery::Forward),
+            Cause::Client | Cause::Named(_) | Cause::CloseStatement { .. } | Cause::Execute { .. } => {
+                Ok(Delivery::Forward)
+            }
             Cause::Parse(note) => {
-                self.statements.confirm(&note.name, note.serial);
+                self.statements.end(note.serial);
                 Ok(Delivery::Forward)
             }
             Cause::ParseKnown(note) => {
-                self.statements.confirm(&note.name, note.serial);
+                self.statements.end(note.serial);
                 backend::put_parse_complete(&mut self.client_out);
                 Ok(Delivery::Swallow)
             }
@@ -327,7 +330,7 @@ impl Session {
             }
             Cause::Replay(true) => Err("a settings replay that was not committed"),
             Cause::Named(_)
-            | Cause::CloseStatement(_)
+            | Cause::CloseStatement { .. }
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
             | Cause::Single(_)
@@ -480,8 +483,8 @@ impl Session {
             Ok(Received::Failed { cause, skipped }) => {
                 let delivery = self.on_extended_error(&cause, body, fields)?;
                 // Backwards, so that a name closed and prepared again is the old statement's again.
-                skipped.into_iter().rev().for_each(|cause| self.undo(cause));
-                self.undo(cause);
+                skipped.into_iter().rev().for_each(|cause| self.undo(cause, false));
+                self.undo(cause, true);
                 Ok(delivery)
             }
             Ok(Received::Asynchronous | Received::Partial | Received::Complete(_) | Received::Ready(_)) => {
@@ -562,7 +565,7 @@ impl Session {
             }
             Cause::Client
             | Cause::Named(_)
-            | Cause::CloseStatement(_)
+            | Cause::CloseStatement { .. }
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
             | Cause::Execute { .. }
@@ -608,21 +611,28 @@ impl Session {
         }
     }
 
-    /// What a message changed in advance and was not done.
-    pub(super) fn undo(&mut self, cause: Cause) {
+    /// What a message changed in advance and was not done. `was_run`: the message itself failed, it was not
+    /// only skipped.
+    pub(super) fn undo(&mut self, cause: Cause, was_run: bool) {
         let Some(lease) = self.lease.as_mut() else { return };
         let statements = &mut lease.server_mut().statements;
         match cause {
             Cause::Parse(note) => {
-                let ParseNote { name, serial, placed } = *note;
+                let ParseNote { name, serial, placed, replaced, replaced_on_server } = *note;
                 match placed {
                     Some((key, number)) => statements.forget(&key, number),
-                    None => statements.set_unnamed(None),
+                    // PostgreSQL drops the unnamed statement before it looks at the new one.
+                    None => statements.set_unnamed(replaced_on_server.filter(|_| !was_run)),
                 }
-                self.statements.forget(&name, serial);
+                self.forget_parse(&name, serial, replaced.filter(|_| !was_run));
             }
-            Cause::ParseKnown(note) => self.statements.forget(&note.name, note.serial),
-            Cause::CloseStatement(closed) => self.statements.restore(*closed),
+            Cause::ParseKnown(note) => self.forget_parse(&note.name, note.serial, None),
+            Cause::CloseStatement { serial, closed } => {
+                self.statements.end(serial);
+                if let Some(closed) = closed {
+                    self.statements.restore(*closed);
+                }
+            }
             Cause::Reprepare(key, number) => statements.forget(&key, number),
             Cause::ReprepareUnnamed => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
@@ -636,6 +646,14 @@ impl Session {
             | Cause::Scope(_)
             | Cause::Replay(_)
             | Cause::Recovery => {}
+        }
+    }
+
+    fn forget_parse(&mut self, name: &[u8], serial: u64, replaced: Option<ClientStatement>) {
+        self.statements.end(serial);
+        self.statements.forget(name, serial);
+        if let Some(replaced) = replaced {
+            self.statements.restore(replaced);
         }
     }
 

@@ -472,6 +472,7 @@ impl Session {
         }
         let frame = ScopedFrame::unscoped(NeedsNoScope::SegmentEnd, [frame, b"", b""], Some(Expect::Sync));
         drop(lease.send(frame, Cause::Client));
+        self.segment = self.segment.wrapping_add(1);
         lease.scope_mut().on_segment_end();
         self.has_executed = false;
         if lease.scope().predicted() == TransactionStatus::Idle {

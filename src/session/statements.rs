@@ -1,6 +1,6 @@
 //! A client's prepared statements and portals, by its own names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::guard::Facts;
@@ -28,8 +28,6 @@ pub struct ClientStatement {
     pub serial: u64,
     /// The command tag that the client expects where another statement stands in for its own.
     pub tag: Option<&'static str>,
-    /// Prepared in a segment that is not answered yet.
-    pub is_pending: bool,
 }
 
 /// A client's prepared statements.
@@ -39,6 +37,16 @@ pub struct ClientStatements {
     named: HashMap<Arc<[u8]>, ClientStatement, foldhash::fast::RandomState>,
     bytes: usize,
     serial: u64,
+    /// Parses and Closes that are not answered yet, in order.
+    unanswered: VecDeque<Unanswered>,
+}
+
+/// A Parse or Close of a name. Until it is answered it may still fail or be skipped.
+#[derive(Debug)]
+struct Unanswered {
+    serial: u64,
+    name: Box<[u8]>,
+    segment: u64,
 }
 
 impl ClientStatements {
@@ -48,10 +56,26 @@ impl ClientStatements {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
     }
 
-    /// A number for the next preparation.
-    pub fn next_serial(&mut self) -> u64 {
+    /// Notes a Parse or Close that is about to be sent in a segment; gives its number.
+    pub fn begin(&mut self, name: &[u8], segment: u64) -> u64 {
         self.serial = self.serial.saturating_add(1);
+        self.unanswered.push_back(Unanswered { serial: self.serial, name: name.into(), segment });
         self.serial
+    }
+
+    /// A Parse or Close was answered, failed or was skipped.
+    pub fn end(&mut self, serial: u64) {
+        if let Some(at) = self.unanswered.iter().position(|unanswered| unanswered.serial == serial) {
+            drop(self.unanswered.remove(at));
+        }
+    }
+
+    /// Whether it is open what a name stands for: a Parse or Close of an earlier segment may still turn
+    /// out to have failed or to have been skipped. (In its own segment that cannot matter: what comes
+    /// behind it would be skipped, too.)
+    #[must_use]
+    pub fn is_in_doubt(&self, name: &[u8], segment: u64) -> bool {
+        self.unanswered.iter().any(|unanswered| unanswered.segment != segment && *unanswered.name == *name)
     }
 
     /// Whether one more statement of that many bytes fits.
@@ -72,14 +96,6 @@ impl ClientStatements {
         }
     }
 
-    /// A preparation was answered.
-    pub fn confirm(&mut self, name: &[u8], serial: u64) {
-        let known = if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) };
-        if let Some(statement) = known.filter(|statement| statement.serial == serial) {
-            statement.is_pending = false;
-        }
-    }
-
     /// A preparation failed or was skipped: the name is free, unless it was prepared again since.
     pub fn forget(&mut self, name: &[u8], serial: u64) {
         if self.find(name).is_some_and(|statement| statement.serial == serial) {
@@ -97,7 +113,8 @@ impl ClientStatements {
         Some(old)
     }
 
-    /// A Close was skipped: the statement is there as before, unless its name was taken since.
+    /// A Close, or a Parse of the unnamed statement, was skipped: the statement is there as before, unless its
+    /// name was taken since.
     pub fn restore(&mut self, statement: ClientStatement) {
         if self.find(&statement.name).is_none() {
             self.insert(statement);

@@ -47,8 +47,12 @@ pub struct Server {
     pub statements: ServerStatements,
     /// When the login was complete.
     pub connected_at: Moment,
-    /// Set by a cancel that was sent towards this server: see the cancel registry.
+    /// How often it was lent.
     pub leases: u64,
+    /// What it reported at its login: its defaults.
+    reset_parameters: Arc<Parameters>,
+    /// Reports and settings that were found to agree last.
+    agreed: Option<(Arc<Parameters>, Settings)>,
 }
 
 impl Server {
@@ -66,12 +70,34 @@ impl Server {
             id,
             key,
             version,
+            reset_parameters: Arc::clone(&parameters),
+            agreed: None,
             parameters,
             settings: Settings::default(),
             statements: ServerStatements::new(statements_max),
             connected_at: now,
             leases: 0,
         }
+    }
+
+    /// Whether every reported setting is at its default or is known to be set. One that is neither was
+    /// changed behind the proxy's back, and the next client would have it.
+    #[must_use]
+    pub fn has_explained_settings(&mut self) -> bool {
+        let is_known = Arc::ptr_eq(&self.parameters, &self.reset_parameters)
+            || self.agreed.as_ref().is_some_and(|(parameters, settings)| {
+                Arc::ptr_eq(parameters, &self.parameters) && Arc::ptr_eq(settings, &self.settings)
+            });
+        if is_known {
+            return true;
+        }
+        let is_set = |name: &str| self.settings.keys().any(|known| known.eq_ignore_ascii_case(name));
+        let is_explained =
+            self.parameters.iter().all(|(name, value)| self.reset_parameters.get(name) == Some(value) || is_set(name));
+        if is_explained {
+            self.agreed = Some((Arc::clone(&self.parameters), Arc::clone(&self.settings)));
+        }
+        is_explained
     }
 
     /// Takes a ParameterStatus: `false` if it breaks a pin that the guard relies on (parser and server

@@ -159,6 +159,11 @@ impl ServerStatements {
         self.unnamed.as_ref().is_some_and(|unnamed| Arc::ptr_eq(unnamed, key) || **unnamed == **key)
     }
 
+    /// The unnamed statement is about to be replaced; gives what it was.
+    pub const fn replace_unnamed(&mut self, key: Option<Arc<StatementKey>>) -> Option<Arc<StatementKey>> {
+        std::mem::replace(&mut self.unnamed, key)
+    }
+
     /// The unnamed statement was (re)placed, or destroyed.
     pub fn set_unnamed(&mut self, key: Option<Arc<StatementKey>>) {
         self.unnamed = key;
