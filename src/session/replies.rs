@@ -203,7 +203,9 @@ impl Session {
     /// An answer without a command tag is complete.
     fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
         match cause {
-            Cause::Client | Cause::Named(_) | Cause::CloseStatement { .. } | Cause::Execute { .. } => {
+            Cause::Client | Cause::Named(_) | Cause::Execute { .. } => Ok(Delivery::Forward),
+            Cause::CloseStatement { serial, .. } => {
+                self.statements.end(serial);
                 Ok(Delivery::Forward)
             }
             Cause::Parse(note) => {
