@@ -12,6 +12,8 @@ use tenantgate::fault::Code;
 pub struct Side<'a> {
     pub is_proxy: bool,
     pub pace: Pace,
+    /// How long a wait may take.
+    pub patience: Duration,
     pub target: &'a dyn Fn(char) -> Target,
 }
 
@@ -90,7 +92,7 @@ impl Run<'_> {
             Err(error) => return self.lines.push(format!("{name} cannot connect: {error}")),
         };
         let mut voice = Voice { client, tables: vec![], parameters: vec![], closed: false };
-        voice.client.patience(Duration::from_secs(8));
+        voice.client.patience(self.side.patience);
         voice.client.set_pace(self.side.pace);
         if let Some(error) = voice.client.startup.iter().find(|reply| reply.tag == b'E') {
             self.lines.push(format!("{name} {}", normal(error, &mut vec![])));
