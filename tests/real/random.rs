@@ -12,6 +12,11 @@ use crate::support::raw::{Client, Pace, Target};
 use crate::support::script::{Action, Script, Step};
 use crate::support::transcript::{Side, difference};
 use crate::support::{alone, number};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+/// For making scripts smaller, and after the first difference for finding more: a report that comes is better.
+const BUDGET: Duration = Duration::from_secs(90);
 
 /// Messages that belong together, and whether the client waits for all answers after them.
 #[derive(Clone)]
@@ -205,17 +210,23 @@ struct Pair<'a> {
     native: &'a dyn Fn(char) -> Target,
     proxied: &'a dyn Fn(char) -> Target,
     is_rehearsal: bool,
+    /// When the search ends, once there is a difference.
+    deadline: Instant,
 }
 
 impl Pair<'_> {
     fn differs(&mut self, pieces: &[Piece]) -> Option<String> {
         let script = script(pieces, "random");
-        let left = play(&mut self.admin, &script, &Side { is_proxy: false, pace: Pace::Burst, target: self.native });
+        let left = play(
+            &mut self.admin,
+            &script,
+            &Side { is_proxy: false, pace: Pace::Burst, patience: PATIENCE, target: self.native },
+        );
         // Possible while a script is made smaller: a COPY without its end. Nothing to compare then.
         if left.iter().any(|line| line.ends_with("TIMEOUT")) {
             return None;
         }
-        let side = Side { is_proxy: !self.is_rehearsal, pace: Pace::Burst, target: self.proxied };
+        let side = Side { is_proxy: !self.is_rehearsal, pace: Pace::Burst, patience: PATIENCE, target: self.proxied };
         let right = play(&mut self.admin, &script, &side);
         difference(&left, &right, script.has_refusals())
     }
@@ -223,7 +234,7 @@ impl Pair<'_> {
     /// Leaves out whatever is not needed for a difference: pieces first, then single messages, Sync and Query apart.
     fn smallest(&mut self, mut pieces: Vec<Piece>) -> Vec<Piece> {
         let mut index = 0;
-        while index < pieces.len() {
+        while index < pieces.len() && Instant::now() < self.deadline {
             let mut fewer = pieces.clone();
             fewer.remove(index);
             if !fewer.is_empty() && self.differs(&fewer).is_some() {
@@ -234,7 +245,7 @@ impl Pair<'_> {
         }
         for piece in 0..pieces.len() {
             let mut index = 0;
-            while index + 1 < pieces[piece].steps.len() {
+            while index + 1 < pieces[piece].steps.len() && Instant::now() < self.deadline {
                 let mut fewer = pieces.clone();
                 fewer[piece].steps.remove(index);
                 let is_copy = matches!(fewer[piece].steps[index].action, Action::Send(Message::CopyData(_)));
@@ -262,18 +273,21 @@ fn random_scripts(cluster: &Cluster) {
         Some(proxy) => proxy.target(&tenant(connection)),
         None => native(connection),
     };
-    let mut pair = Pair { admin, native: &native, proxied: &proxied, is_rehearsal };
+    let mut pair = Pair { admin, native: &native, proxied: &proxied, is_rehearsal, deadline: Instant::now() };
     let mut failures = Vec::new();
     for index in 0..count {
         let pieces = pieces(&mut Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(index)));
         if pair.differs(&pieces).is_none() {
             continue;
         }
+        if failures.is_empty() {
+            pair.deadline = Instant::now() + BUDGET;
+        }
         let smallest = pair.smallest(pieces);
         let columns = pair.differs(&smallest).unwrap_or_else(|| "(not every time)".to_owned());
         let lines: Vec<String> = script(&smallest, "").steps.iter().map(Step::to_string).collect();
         failures.push(format!("== seed {seed} script {index}\n{}\n\n{columns}", lines.join("\n")));
-        if failures.len() >= 10 {
+        if failures.len() >= 10 || Instant::now() > pair.deadline {
             break;
         }
     }

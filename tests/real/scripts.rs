@@ -7,8 +7,10 @@ use crate::support::script::{self, Script};
 use crate::support::transcript::{self, Side, aftermath, difference};
 use crate::support::{alone, number};
 use std::path::Path;
+use std::time::Duration;
 
 pub const DATABASE: &str = "scripts";
+const PATIENCE: Duration = Duration::from_secs(8);
 const SCHEMA: &str = include_str!("../scripts/schema.sql");
 const ROWS: &str = include_str!("../scripts/rows.sql");
 
@@ -68,7 +70,11 @@ fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
     };
     let mut failures = Vec::new();
     for script in scripts.iter().filter(|script| (script.versions.0..=script.versions.1).contains(&cluster.version)) {
-        let left = play(&mut admin, script, &Side { is_proxy: false, pace: Pace::Burst, target: &natively });
+        let left = play(
+            &mut admin,
+            script,
+            &Side { is_proxy: false, pace: Pace::Burst, patience: PATIENCE, target: &natively },
+        );
         if std::env::var_os("TENANTGATE_SHOW").is_some() {
             eprintln!("== {} ({})\n   {}", script.title, script.place, left.join("\n   "));
         }
@@ -76,7 +82,8 @@ fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
             failures.push(format!("{}: PostgreSQL {} itself: {left:#?}", script.place, cluster.version));
         }
         for pace in [Pace::Burst, Pace::Trickle] {
-            let right = play(&mut admin, script, &Side { is_proxy: !rehearsal, pace, target: &proxied });
+            let right =
+                play(&mut admin, script, &Side { is_proxy: !rehearsal, pace, patience: PATIENCE, target: &proxied });
             if let Some(columns) = difference(&left, &right, script.has_refusals()) {
                 let place = format!("{} PostgreSQL {} {pace:?}", script.place, cluster.version);
                 eprintln!("DIFFERENT {place}: {}\n{columns}", script.title);
