@@ -101,6 +101,8 @@ impl Session {
             return self.violate(format!("message type {:?} of {} bytes", char::from(head.tag), head.body_bytes));
         }
         if self.is_ignoring() && !matches!(kind, Kind::Sync | Kind::Terminate) {
+            // What was found out about this message must never be taken for the next one's.
+            self.inspected = None;
             self.client_passing = Passing::Drop(head.frame_bytes());
             return self.pass_on(rest);
         }
