@@ -99,8 +99,9 @@ impl Session {
             return Arc::clone(context);
         }
         self.serial_salt = self.serial_salt.wrapping_add(1);
-        let server = self.lease.as_ref().map_or(0, |lease| lease.server().leases);
-        format!("private {server} {}", self.serial_salt).into()
+        // A server's number and how often it was leased name this lease among all: nobody else's text is equal.
+        let (id, leases) = self.lease.as_ref().map_or((0, 0), |lease| (lease.server().id.0, lease.server().leases));
+        format!("private {id} {leases} {}", self.serial_salt).into()
     }
 
     /// PostgreSQL's own 42P05, from a statement that fails in analysis (25P02 in a failed block).
