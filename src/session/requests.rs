@@ -483,8 +483,11 @@ impl Session {
         drop(lease.send(frame, Cause::Client));
         lease.scope_mut().on_segment_end();
         self.has_executed = false;
-        if lease.scope().predicted() == TransactionStatus::Idle {
-            self.portals.clear();
+        match lease.scope().predicted() {
+            // The prediction may be wrong while transaction control is unanswered: named portals may live on.
+            TransactionStatus::Idle if self.control_in_flight => self.portals.remove_unnamed(),
+            TransactionStatus::Idle => self.portals.clear(),
+            TransactionStatus::InBlock | TransactionStatus::Failed => {}
         }
         true
     }
