@@ -221,10 +221,27 @@ impl ClientTask {
                     tracing::info!(client = self.cancel.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Close(reason) => {
-                    self.pending = Pending::Nothing;
+                    self.give_up_pending();
                     self.closing = Some(reason);
                 }
             }
+        }
+    }
+
+    /// Nothing is waited for any more. A server that was granted goes back, for the pool counts it as leased.
+    fn give_up_pending(&mut self) {
+        let pool = Arc::clone(&self.around.pool);
+        match std::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Granted(granted) => pool.check_in(*granted),
+            Pending::Check(check) => {
+                tokio::spawn(async move {
+                    if let Some(granted) = check.await {
+                        pool.check_in(granted);
+                    }
+                });
+            }
+            // A wait gives itself up, and nobody minds an inspection.
+            Pending::Nothing | Pending::Lease(_) | Pending::Inspection(_) | Pending::Submission(..) => {}
         }
     }
 
@@ -443,6 +460,16 @@ fn drop_target(cancel: &CancelRegistration) {
     // A discarded server is used by nobody after this client, so nobody waits for its cancels.
     if !cancel.slot().clear() {
         tracing::trace!("a cancel is on its way to a discarded server");
+    }
+}
+
+/// A task that ends in any other way than by its session (a panic, the runtime's end) gives back what it holds, too.
+impl Drop for ClientTask {
+    fn drop(&mut self) {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.give_up_pending();
+            self.discard(DiscardReason::ClientLeft);
+        }
     }
 }
 

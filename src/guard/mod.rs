@@ -37,5 +37,6 @@ pub use facts::{
 pub use functions::FunctionClass;
 pub use policy::{AllowedSetting, Policy, PolicySettings};
 pub use relations::RelationClass;
+pub use settings::quoted_list;
 pub use statement::inspect;
 pub use text::{InspectFault, Inspected, Limits};

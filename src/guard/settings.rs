@@ -107,6 +107,14 @@ fn is_true(value: &str) -> bool {
     is_prefix("true") || is_prefix("yes") || value == "on" || value == "1"
 }
 
+/// A `search_path` value as the list that SET takes, each name quoted: as a value, a bare name may hold anything
+/// but commas and spaces, semicolons too. `None` where the value is no list.
+#[must_use]
+pub fn quoted_list(value: &str) -> Option<String> {
+    let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+    Some(split_identifiers(value)?.iter().map(quoted).collect::<Vec<_>>().join(", "))
+}
+
 fn check_search_path(value: &str) -> Result<(), ValueFault> {
     let schemas = split_identifiers(value).ok_or(ValueFault::NotAList)?;
     if schemas.iter().any(|schema| super::walk::is_temporary(schema)) {
@@ -158,7 +166,7 @@ fn quoted_identifier(text: &str) -> Option<(String, &str)> {
 
 fn bare_identifier(text: &str) -> Option<(String, &str)> {
     let end = text.find(|c| c == ',' || is_space(c)).unwrap_or(text.len());
-    (end > 0).then(|| (text[..end].to_lowercase(), &text[end..]))
+    (end > 0).then(|| (text[..end].to_ascii_lowercase(), &text[end..]))
 }
 
 /// `scanner_isspace`.

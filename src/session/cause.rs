@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::query::QueryPlan;
-use super::statements::ClientStatement;
+use super::statements::{ClientStatement, Portal};
 use crate::fault::{Fault, SqlState};
 use crate::guard::Facts;
 use crate::upstream::{StatementKey, StatementNumber};
@@ -13,8 +13,14 @@ use crate::upstream::{StatementKey, StatementNumber};
 pub enum Cause {
     /// The client's own message: forwarded as it is.
     Client,
-    /// The client's Bind or Describe of a statement that has another name on the server.
+    /// The client's Describe of a statement that has another name on the server.
     Named(Arc<[u8]>),
+    /// The client's Bind to the unnamed portal: the statement's name if it is named, and which Bind it was.
+    Bind(Option<Arc<[u8]>>, u64),
+    /// The client's Bind to a named portal.
+    BindNamed(Box<BindNote>),
+    /// The client's Close of a portal, which is there again if the Close is skipped.
+    ClosePortal(Box<(Box<[u8]>, Portal)>),
     /// The client's Close of a statement, which is its own again if the Close is skipped.
     CloseStatement {
         /// Which Close it is.
@@ -76,6 +82,9 @@ impl Cause {
             Cause::Plan(plan) => plan.is_own_step(),
             Cause::Client
             | Cause::Named(_)
+            | Cause::Bind(..)
+            | Cause::BindNamed(_)
+            | Cause::ClosePortal(_)
             | Cause::CloseStatement { .. }
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
@@ -84,6 +93,19 @@ impl Cause {
             | Cause::Refused(_) => false,
         }
     }
+}
+
+/// What a client's Bind to a named portal changed in advance.
+#[derive(Debug)]
+pub struct BindNote {
+    /// The client's name of the statement, if it has one.
+    pub statement: Option<Arc<[u8]>>,
+    /// The portal's name.
+    pub portal: Box<[u8]>,
+    /// Which Bind it was.
+    pub serial: u64,
+    /// The name stood for another portal.
+    pub replaced: bool,
 }
 
 /// What a client's Parse changed in advance.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
-use super::cause::{Cause, ParseNote};
+use super::cause::{BindNote, Cause, ParseNote};
 use super::query::{follow, has_effect};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
@@ -92,8 +92,9 @@ impl Session {
             return Arc::clone(context);
         }
         self.serial_salt = self.serial_salt.wrapping_add(1);
-        let server = self.lease.as_ref().map_or(0, |lease| lease.server().leases);
-        format!("private {server} {}", self.serial_salt).into()
+        // A server's number and how often it was leased name this lease among all: nobody else's text is equal.
+        let (id, leases) = self.lease.as_ref().map_or((0, 0), |lease| (lease.server().id.0, lease.server().leases));
+        format!("private {id} {leases} {}", self.serial_salt).into()
     }
 
     /// PostgreSQL's own 42P05, from a statement that fails in analysis (25P02 in a failed block).
@@ -189,9 +190,16 @@ impl Session {
             );
             return;
         };
-        let cause = if statement.name.is_empty() { Cause::Client } else { Cause::Named(Arc::clone(&statement.name)) };
+        let serial = self.portals.next_serial();
+        let portal = Portal { facts: Arc::clone(&statement.facts), tag: statement.tag, serial };
+        let replaced = self.portals.insert(names.portal, portal);
+        let known_as = (!statement.name.is_empty()).then(|| Arc::clone(&statement.name));
+        let cause = if names.portal.is_empty() {
+            Cause::Bind(known_as, serial)
+        } else {
+            Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
+        };
         drop(lease.send(frame, cause));
-        self.portals.insert(names.portal, Portal { facts: Arc::clone(&statement.facts), tag: statement.tag });
         self.bind_goes_on = true;
     }
 
@@ -249,6 +257,7 @@ impl Session {
     /// (PostgreSQL 18.6 crashes on Execute of an unnamed portal that a failed simple Query left behind.)
     fn may_use_portal(&self, name: &[u8]) -> bool {
         let is_cursor_possible = !name.is_empty()
+            && !self.portals.is_doubtful()
             && self.lease.as_ref().is_some_and(|lease| {
                 lease.scope().may_send_scoped() && lease.scope().predicted() != TransactionStatus::Idle
             });
@@ -286,7 +295,8 @@ impl Session {
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
         if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
-            self.portals.clear();
+            // Only predicted: the named ones are still there if this is skipped.
+            self.portals.remove_unnamed();
         }
         self.control_in_flight |= has_effect(control);
         if statement.is_some_and(|statement| statement.copy_in) {
@@ -332,7 +342,9 @@ impl Session {
                 &nothing[..]
             }
             Target::Portal => {
-                self.portals.remove(name);
+                if let Some(closed) = self.portals.remove(name) {
+                    cause = Cause::ClosePortal(Box::new((name.into(), closed)));
+                }
                 frame
             }
         };

@@ -258,7 +258,8 @@ impl Session {
     pub fn wants_client_bytes(&self) -> bool {
         match self.phase {
             Phase::Ready | Phase::Skipping => {
-                !self.is_client_done && (self.client_in.len() < INBOX_BYTES_MAX || !self.is_held())
+                !self.is_client_done
+                    && (self.client_in.len() < INBOX_BYTES_MAX || !(self.is_held() || self.is_front_waiting()))
             }
             Phase::Leaving(_) | Phase::Closed => false,
         }

@@ -71,9 +71,9 @@ pub fn substitute(control: &Control, text: &str, settings: &ClientSettings) -> O
 #[must_use]
 pub fn set_statement(name: &str, value: &str, local: bool) -> String {
     let local = if local { "LOCAL " } else { "" };
-    match name {
-        "search_path" if !value.trim().is_empty() => format!("SET {local}search_path TO {value}"),
-        _ => format!("SET {local}{name} TO '{}'", value.replace('\'', "''")),
+    match crate::guard::quoted_list(value).filter(|list| name == "search_path" && !list.is_empty()) {
+        Some(list) => format!("SET {local}search_path TO {list}"),
+        None => format!("SET {local}{name} TO '{}'", value.replace('\'', "''")),
     }
 }
 

@@ -203,7 +203,12 @@ impl Session {
     /// An answer without a command tag is complete.
     fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
         match cause {
-            Cause::Client | Cause::Named(_) | Cause::Execute { .. } => Ok(Delivery::Forward),
+            Cause::Client
+            | Cause::Named(_)
+            | Cause::Bind(..)
+            | Cause::BindNamed(_)
+            | Cause::ClosePortal(_)
+            | Cause::Execute { .. } => Ok(Delivery::Forward),
             Cause::CloseStatement { serial, .. } => {
                 self.statements.end(serial);
                 Ok(Delivery::Forward)
@@ -311,7 +316,12 @@ impl Session {
     fn on_executed(&mut self, cause: Cause, tag: &[u8]) -> Result<Delivery, Ended> {
         let Some(mut lease) = self.lease.take() else { return Err(Ended) };
         let delivery = match cause {
+            // A portal that is not what it was taken for: the tenant that was sent is not the one that ran.
+            Cause::Client if is_transaction_tag(tag) => Err("transaction control that was not asked for"),
             Cause::Client => Ok(Delivery::Forward),
+            Cause::Execute { facts, .. } if !facts.statements.first().is_some_and(|it| is_tag_of(&it.control, tag)) => {
+                Err("another statement than was asked for")
+            }
             Cause::Execute { facts, tag: own_tag } => {
                 if let Some(statement) = facts.statements.first() {
                     self.on_effect(&mut lease, statement, tag, true);
@@ -332,6 +342,9 @@ impl Session {
             }
             Cause::Replay(true) => Err("a settings replay that was not committed"),
             Cause::Named(_)
+            | Cause::Bind(..)
+            | Cause::BindNamed(_)
+            | Cause::ClosePortal(_)
             | Cause::CloseStatement { .. }
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
@@ -561,12 +574,14 @@ impl Session {
             }
             Cause::Scope(_) => self.on_scope_error(body, fields),
             Cause::Replay(_) => Err(self.on_replay_error(fields)),
-            Cause::Named(name) if fields.sqlstate().is_some_and(|state| matches!(&state.0, b"26000" | b"08P01")) => {
-                put_with_message(&mut self.client_out, body, |message| with_clients_name(message, name));
-                Ok(Delivery::Swallow)
-            }
+            Cause::Named(name) | Cause::Bind(Some(name), _) => Ok(self.put_named(name, body, fields)),
+            Cause::BindNamed(note) => match &note.statement {
+                Some(name) => Ok(self.put_named(name, body, fields)),
+                None => Ok(Delivery::Forward),
+            },
             Cause::Client
-            | Cause::Named(_)
+            | Cause::Bind(None, _)
+            | Cause::ClosePortal(_)
             | Cause::CloseStatement { .. }
             | Cause::Parse(_)
             | Cause::ParseKnown(_)
@@ -580,6 +595,15 @@ impl Session {
             | Cause::Evict(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
+    }
+
+    /// An error that may tell a statement's name on the server.
+    fn put_named(&mut self, name: &[u8], body: &[u8], fields: Fields<'_>) -> Delivery {
+        if !fields.sqlstate().is_some_and(|state| matches!(&state.0, b"26000" | b"08P01")) {
+            return Delivery::Forward;
+        }
+        put_with_message(&mut self.client_out, body, |message| with_clients_name(message, name));
+        Delivery::Swallow
     }
 
     /// The injection failed. A cancel or time-out meant the client's statement and came early; in a failed
@@ -635,6 +659,12 @@ impl Session {
                     self.statements.restore(*closed);
                 }
             }
+            Cause::Bind(_, serial) => self.portals.unbind(b"", serial, false),
+            Cause::BindNamed(note) => self.portals.unbind(&note.portal, note.serial, note.replaced),
+            Cause::ClosePortal(closed) => {
+                let (name, portal) = *closed;
+                self.portals.restore(&name, portal);
+            }
             Cause::Reprepare(key, number) => statements.forget(&key, number),
             Cause::ReprepareUnnamed => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
@@ -680,6 +710,39 @@ impl Session {
         if may_check_in && self.server_passing == Passing::Nothing {
             self.check_in();
         }
+    }
+}
+
+/// Whether a command tag is one of transaction control.
+fn is_transaction_tag(tag: &[u8]) -> bool {
+    matches!(tag, b"BEGIN" | b"START TRANSACTION" | b"COMMIT" | b"ROLLBACK")
+}
+
+/// Whether a statement whose effect is followed may have this command tag.
+fn is_tag_of(control: &Control, tag: &[u8]) -> bool {
+    match control {
+        Control::Commit { .. } | Control::Rollback { .. } => matches!(tag, b"COMMIT" | b"ROLLBACK"),
+        Control::Begin => matches!(tag, b"BEGIN" | b"START TRANSACTION"),
+        Control::Set { .. } | Control::SetCharacteristics(_) => tag == b"SET",
+        Control::Reset { .. } => matches!(tag, b"SET" | b"RESET"),
+        Control::RollbackTo(_) => tag == b"ROLLBACK",
+        Control::Savepoint(_) => tag == b"SAVEPOINT",
+        Control::Release(_) => tag == b"RELEASE",
+        Control::None
+        | Control::SetTransaction
+        | Control::ResetAll
+        | Control::DiscardAll
+        | Control::DiscardPlans
+        | Control::DiscardSequences
+        | Control::DiscardTemp
+        | Control::UnlistenAll
+        | Control::Unlisten(_)
+        | Control::CloseAll
+        | Control::CloseCursor(_)
+        | Control::DeallocateAll
+        | Control::Deallocate(_)
+        | Control::AdvisoryUnlockAll
+        | Control::Show(_) => !is_transaction_tag(tag),
     }
 }
 

@@ -101,6 +101,8 @@ impl Session {
             return self.violate(format!("message type {:?} of {} bytes", char::from(head.tag), head.body_bytes));
         }
         if self.is_ignoring() && !matches!(kind, Kind::Sync | Kind::Terminate) {
+            // What was found out about this message must never be taken for the next one's.
+            self.inspected = None;
             self.client_passing = Passing::Drop(head.frame_bytes());
             return self.pass_on(rest);
         }
@@ -142,8 +144,15 @@ impl Session {
         // The state after transaction control decides what may be sent, so a new segment waits for it.
         let is_copy = matches!(kind, Kind::CopyData | Kind::CopyDone | Kind::CopyFail);
         let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
-        let is_leaving = kind == Kind::Terminate && !replies.is_empty();
+        // Without a Sync the answers may never come.
+        let is_leaving = kind == Kind::Terminate && replies.owes_ready();
         is_copy_unknown || is_state_unknown || is_leaving
+    }
+
+    /// Whether the first of the client's messages that were kept has to wait for answers, not for its own end.
+    pub(super) fn is_front_waiting(&self) -> bool {
+        let Ok(Some(head)) = Head::read(&self.client_in) else { return false };
+        self.client_in.len() >= head.frame_bytes() || Kind::of(head.tag).is_some_and(|kind| self.must_wait(kind))
     }
 
     fn take_kind(&mut self, kind: Kind, head: Head, rest: &[u8]) -> Option<usize> {
@@ -475,8 +484,11 @@ impl Session {
         self.segment = self.segment.wrapping_add(1);
         lease.scope_mut().on_segment_end();
         self.has_executed = false;
-        if lease.scope().predicted() == TransactionStatus::Idle {
-            self.portals.clear();
+        match lease.scope().predicted() {
+            // The prediction may be wrong while transaction control is unanswered: named portals may live on.
+            TransactionStatus::Idle if self.control_in_flight => self.portals.remove_unnamed(),
+            TransactionStatus::Idle => self.portals.clear(),
+            TransactionStatus::InBlock | TransactionStatus::Failed => {}
         }
         true
     }

@@ -135,6 +135,8 @@ pub struct Portal {
     pub facts: Arc<Facts>,
     /// As in [`ClientStatement::tag`].
     pub tag: Option<&'static str>,
+    /// Which Bind of the session it was.
+    pub serial: u64,
 }
 
 /// The portals a client has bound in its current transaction.
@@ -142,13 +144,28 @@ pub struct Portal {
 pub struct Portals {
     unnamed: Option<Portal>,
     named: HashMap<Box<[u8]>, Portal, foldhash::fast::RandomState>,
+    serial: u64,
+    /// A Bind or Close was not done and what its name stands for now is not known: none is executed by name.
+    is_doubtful: bool,
 }
 
 impl Portals {
     /// The portal of that name.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<&Portal> {
-        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name).filter(|_| !self.is_doubtful) }
+    }
+
+    /// Whether it is not known what the names stand for.
+    #[must_use]
+    pub const fn is_doubtful(&self) -> bool {
+        self.is_doubtful
+    }
+
+    /// A number for the next Bind.
+    pub fn next_serial(&mut self) -> u64 {
+        self.serial = self.serial.saturating_add(1);
+        self.serial
     }
 
     /// Whether the unnamed portal exists.
@@ -163,21 +180,33 @@ impl Portals {
         self.named.len() < PORTALS_MAX
     }
 
-    /// Bind.
-    pub fn insert(&mut self, name: &[u8], portal: Portal) {
+    /// Bind. Whether the name stood for another portal.
+    pub fn insert(&mut self, name: &[u8], portal: Portal) -> bool {
+        if name.is_empty() { self.unnamed.replace(portal) } else { self.named.insert(name.into(), portal) }.is_some()
+    }
+
+    /// A Bind failed or was skipped. PostgreSQL keeps an older portal of that name, which may be any statement:
+    /// then (and where the name was bound again since) nothing is executed by name until all are gone.
+    pub fn unbind(&mut self, name: &[u8], serial: u64, replaced: bool) {
         if name.is_empty() {
-            self.unnamed = Some(portal);
+            // The unnamed one is simply forgotten.
+            self.unnamed.take_if(|portal| portal.serial == serial);
+        } else if replaced || self.named.get(name).is_none_or(|portal| portal.serial != serial) {
+            self.is_doubtful = true;
         } else {
-            self.named.insert(name.into(), portal);
+            self.named.remove(name);
         }
     }
 
     /// Close.
-    pub fn remove(&mut self, name: &[u8]) {
-        if name.is_empty() {
-            self.unnamed = None;
-        } else {
-            self.named.remove(name);
+    pub fn remove(&mut self, name: &[u8]) -> Option<Portal> {
+        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+    }
+
+    /// A Close was skipped: the portal is there as before.
+    pub fn restore(&mut self, name: &[u8], portal: Portal) {
+        if !name.is_empty() {
+            self.is_doubtful |= self.named.insert(name.into(), portal).is_some();
         }
     }
 
@@ -189,6 +218,7 @@ impl Portals {
     /// The transaction ended.
     pub fn clear(&mut self) {
         self.unnamed = None;
+        self.is_doubtful = false;
         if !self.named.is_empty() {
             self.named = HashMap::default();
         }
