@@ -181,7 +181,7 @@ impl Proxy {
     /// Every pool that the configuration can lead to.
     fn open_pools(&self) -> Result<(), StartFault> {
         for (database, entry) in &self.config.databases {
-            let logins = self.config.logins.values().filter(|login| login.databases.includes(database));
+            let logins = self.config.logins.values().filter(|login| login.databases.has(database));
             let roles = logins.filter_map(|login| login.role.clone());
             for role in std::iter::once(Arc::clone(&entry.role)).chain(roles) {
                 let key = PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role };
