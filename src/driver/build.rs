@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use aws_lc_rs::rand;
 use tokio_rustls::TlsAcceptor;
 
 use super::clock::Clock;
@@ -49,14 +48,16 @@ pub fn check(config: &Config) -> Result<(), StartFault> {
     Ok(())
 }
 
-/// What the dialogue with clients needs.
+/// What the dialogue with clients needs. `secret` is the process's: it outlives a configuration.
 ///
 /// # Errors
 /// Certificates or logins that cannot be used.
-pub fn handshake(config: &Config, policy: Arc<Policy>) -> Result<HandshakeSettings, StartFault> {
+pub fn handshake(
+    config: &Config,
+    policy: Arc<Policy>,
+    secret: auth::ProcessSecret,
+) -> Result<HandshakeSettings, StartFault> {
     let (offer, acceptor) = offer(&config.tls)?;
-    let mut random = [0_u8; 32];
-    rand::fill(&mut random).map_err(|_| std::io::Error::other("no random bytes"))?;
     let ignored = config.guard.startup_parameters_ignored.clone();
     let judge = move |_login: &str, name: &str, value: &str| {
         if ignored.contains(&*name.to_ascii_lowercase()) {
@@ -68,7 +69,7 @@ pub fn handshake(config: &Config, policy: Arc<Policy>) -> Result<HandshakeSettin
     let startup = StartupSettings {
         tls: offer,
         rules: config.rules.clone(),
-        logins: logins(config, auth::ProcessSecret::new(&random))?,
+        logins: logins(config, secret)?,
         databases: config.databases.keys().cloned().collect(),
         tenant_kind: config.scope.tenant_kind,
         tenant_settings: config.scope.template.tenant_settings().map(Arc::from).collect(),
