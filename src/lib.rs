@@ -40,10 +40,12 @@ pub mod cli;
 pub mod config;
 pub mod driver;
 pub mod fault;
+#[deny(clippy::wildcard_enum_match_arm)]
 pub mod guard;
 pub mod pool;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub mod scope;
+#[deny(clippy::wildcard_enum_match_arm)]
 pub mod session;
 pub mod startup;
 pub mod tenant;

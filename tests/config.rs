@@ -6,9 +6,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use tenantgate::auth::{AddressPattern, Cidr, Method, Rule, Rules, TlsNeed};
 use tenantgate::config::{
-    self, AddressMatch, AllowedTenants, ClientTls, Config, EmptyEnvironment, Environment, LoginSecret, NamedFile,
-    RuleMethod, ServerHost, ServerTls, TenantPolicy, TenantSource, TrustedRoots, reference,
+    self, ClientTls, Config, EmptyEnvironment, Environment, LoginSecret, NamedFile, ServerHost, ServerTls,
+    TrustedRoots, reference,
+};
+use tenantgate::tenant::{
+    AllowedTenants, Glob, Origin, Separator, TenantClaims, TenantId, TenantKind, TenantPolicy, TenantRefusal,
+    TenantSource,
 };
 use zeroize::Zeroizing;
 
@@ -79,14 +84,13 @@ fn the_base_loads_with_the_defaults_of_the_table() {
     assert!(matches!(config.servers["main"].host, ServerHost::Address(_)));
     let demo = &config.databases["demo"];
     assert_eq!((&*demo.server, &*demo.name, &*demo.role), ("main", "demo", "app"));
-    assert_eq!((demo.pool.size, demo.pool.waiting_max), (20, 10_000));
+    assert_eq!((demo.pool.size, demo.pool.waiting_max, demo.prepared_statements_max), (20, 10_000, 200));
+    assert_eq!(config.guard.policy.scope_settings, ["app.tenant_id"]);
     assert_eq!(config.scope.template.names().collect::<Vec<_>>(), ["app.tenant_id"]);
-    assert!(config.rules.is_none() && config.runtime.threads.is_none());
-    assert_eq!(config.guard.text_bytes_max, 65_536);
-    let TenantPolicy::Named { sources, separator, allowed } = &config.logins["app_user"].tenant else {
-        panic!("not named");
-    };
-    assert_eq!((sources.as_slice(), &**separator, allowed), (&[TenantSource::Suffix][..], ".", &AllowedTenants::Any));
+    assert!(config.rules == Rules::default() && config.runtime.threads.is_none());
+    assert_eq!(config.guard.policy.text_bytes_max, 65_536);
+    let source = TenantSource::Named { from: vec![Origin::Suffix], separator: Separator::default() };
+    assert_eq!(config.logins["app_user"].tenant, TenantPolicy { source, allowed: AllowedTenants::Any });
 }
 
 #[test]
@@ -147,7 +151,7 @@ method = "scram"
             "scope.settings.tenant_id (line 23): is no custom setting (prefix.name); use a name like \"app.tenant_id\", in quotes",
             "logins.app_user.password (line 25): expected text, found a whole number",
             "logins.app_user.databases[0] (line 26): no [databases.dmeo]; did you mean \"demo\"?",
-            "rules[0].address (line 30): \"10.0.0.1/8\" has bits set beyond its prefix; write \"10.0.0.0/8\", \"::1/128\", a single address or \"*\"",
+            "rules[0].address (line 30): \"10.0.0.1/8\": the address has bits set behind its prefix; write \"10.0.0.0/8\", \"::1/128\", a single address or \"*\"",
             "rules[0].method (line 31): \"scram\" is not one of scram-sha-256, trust, reject",
         ]
     );
@@ -192,10 +196,14 @@ fn impossible_values_are_refused() {
         ("[[rules]]\nmethod = \"reject\"\nlogin = \"app_usr\"\n", "did you mean \"app_user\"?"),
         ("[[rules]]\nlogin = \"*\"\n", "rules[0].method (line 13): is missing"),
         ("[[rules]]\nmethod = \"reject\"\ntls = \"required\"\n", "no client can have TLS"),
-        ("[[rules]]\nmethod = \"reject\"\naddress = \"1.2.3\"\n", "is no address or network"),
+        ("[[rules]]\nmethod = \"reject\"\naddress = \"1.2.3\"\n", "expected an address"),
         ("[logins.b]\ntenant.from = [\"startup\"]\n", "logins.b (line 13): has no password"),
         ("[logins.b]\npassword = \"\"\ntenant.from = [\"startup\"]\n", "must not be empty"),
         ("[logins.b]\nscram = \"md5abc\"\ntenant.from = [\"startup\"]\n", "is not a SCRAM-SHA-256 verifier"),
+        (
+            "[logins.b]\nscram = \"SCRAM-SHA-256$0:YQ==$YQ==:YQ==\"\ntenant.from = [\"startup\"]\n",
+            "the iteration count",
+        ),
         ("[logins.b]\npassword = \"x\"\nscram = \"y\"\ntenant.from = [\"startup\"]\n", "only one of"),
         ("[logins.b]\npassword_env = \"NOPE\"\ntenant.from = [\"startup\"]\n", "\"NOPE\" is not set"),
         ("[logins.b]\npassword_file = \"nope\"\ntenant.from = [\"startup\"]\n", "cannot read \"nope\""),
@@ -205,6 +213,7 @@ fn impossible_values_are_refused() {
         ("[logins.b]\npassword = \"x\"\ntenant.from = [\"sufix\"]\n", "did you mean \"suffix\"?"),
         ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\", \"suffix\"]\n", "listed twice"),
         ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.separator = \"x\"\n", "punctuation"),
+        ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.separator = \"¦\"\n", "ASCII punctuation"),
         ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.allowed = \"all\"\n", "\"any\""),
         ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.allowed = []\n", "lists no tenant"),
         ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\ntenant.allowed = {patern = \"*\"}\n", "pattern"),
@@ -278,6 +287,15 @@ fn tls_files_are_read_and_checked_for_form() {
     let config = config::load(&format!("{BASE}{tls}{ca}"), &world).unwrap().config;
     assert!(matches!(&config.tls, ClientTls::Require(identity) if identity.chain.len() == 1));
     assert!(matches!(&config.servers["b"].tls, ServerTls::VerifyFull(TrustedRoots::Given(roots)) if roots.len() == 1));
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let mut mismatched = world.files.clone();
+    mismatched.insert("server.key", (other.signing_key.serialize_pem().into_bytes(), false));
+    mismatched.insert("root.crt", (b"-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n".to_vec(), false));
+    let world_of_others = World { variables: BTreeMap::new(), files: mismatched };
+    let bad_ca = ca.replace("server.crt", "root.crt");
+    let problems = lines(&config::load(&format!("{BASE}{tls}{bad_ca}"), &world_of_others).unwrap_err());
+    assert!(problems[0].starts_with("tls.key (line 16): cannot be used with the certificate"), "{problems:#?}");
+    assert!(problems[1].contains("certificate 1 of \"root.crt\" cannot be a root"), "{problems:#?}");
     let swapped = tls.replace("server.crt", "junk.pem").replace("server.key", "server.crt");
     let problems = config::load(&format!("{BASE}{swapped}"), &world).unwrap_err();
     let text = lines(&problems).join("\n");
@@ -306,9 +324,15 @@ fn rules_keep_their_order_and_a_trusted_login_needs_no_password() {
         "{BASE}[logins.local]\ntenant.from = [\"startup\"]\n\
          [[rules]]\nlogin = \"local\"\naddress = \"127.0.0.1\"\nmethod = \"trust\"\n[[rules]]\nmethod = \"reject\"\n"
     ));
-    let rules = config.rules.unwrap();
-    assert_eq!(rules.iter().map(|rule| rule.method).collect::<Vec<_>>(), [RuleMethod::Trust, RuleMethod::Reject]);
-    assert!(matches!(rules[0].address, AddressMatch::Network { prefix_bits: 32, .. }));
+    let local = Rule {
+        login: Glob::exact("local"),
+        database: Glob::any(),
+        address: AddressPattern::Block(Cidr::parse("127.0.0.1/32").unwrap()),
+        tls: TlsNeed::Any,
+        method: Method::Trust,
+    };
+    let others = Rule { login: Glob::any(), address: AddressPattern::Any, method: Method::Reject, ..local.clone() };
+    assert_eq!(config.rules, Rules::new(vec![local, others]));
     assert!(config.logins["local"].secret.is_none());
 }
 
@@ -320,14 +344,18 @@ fn text_tenants_have_lists_and_patterns() {
          [logins.c]\npassword = \"x\"\ntenant = {{ from = [\"suffix\"], separator = \"@\", allowed = {{ pattern = \"acme-*\" }} }}\n\
          [logins.d]\npassword = \"x\"\ntenant.fixed = \"initech\"\n"
     ));
-    let tenant = |text| tenantgate::tenant::TenantId::parse(tenantgate::tenant::TenantKind::Text, text).unwrap();
-    let allows = |login: &str, text| match &config.logins[login].tenant {
-        TenantPolicy::Named { allowed, .. } => allowed.includes(&tenant(text)),
-        TenantPolicy::Fixed(fixed) => *fixed == tenant(text),
+    let resolve = |login: &str, suffix, startup: Option<&'static str>| {
+        let claims = TenantClaims { suffix, startup: startup.into_iter().collect() };
+        config.logins[login].tenant.resolve(TenantKind::Text, &claims)
     };
-    assert!(allows("b", "acme") && !allows("b", "initech"));
-    assert!(allows("c", "acme-1") && !allows("c", "acme"));
-    assert!(allows("d", "initech") && !allows("d", "acme"));
+    let tenant = |text| TenantId::parse(TenantKind::Text, text).unwrap();
+    assert_eq!(resolve("b", None, Some("acme")), Ok(tenant("acme")));
+    assert_eq!(resolve("b", None, Some("initech")), Err(TenantRefusal::NotAllowed));
+    assert_eq!(resolve("b", Some("acme"), None), Err(TenantRefusal::OriginNotAccepted));
+    assert_eq!(resolve("c", Some("acme-1"), None), Ok(tenant("acme-1")));
+    assert_eq!(resolve("c", Some("acme"), None), Err(TenantRefusal::NotAllowed));
+    assert_eq!(resolve("d", None, None), Ok(tenant("initech")));
+    assert_eq!(resolve("d", None, Some("acme")), Err(TenantRefusal::NotFixed));
 }
 
 #[test]

@@ -56,6 +56,27 @@ fn problems_are_status_1_and_all_of_them_are_printed() {
     }
 }
 
+/// What `serve` would stumble over on this machine.
+#[test]
+fn a_machine_without_trusted_roots_is_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tenantgate.toml");
+    let good = GOOD.replace("/tmp", "db.example.com").replace("password_file = \"app.password\"\n", "");
+    std::fs::write(&file, format!("{good}[listen]\naddresses = [\"127.0.0.1:0\"]\n")).unwrap();
+    for arguments in [&["check-config"][..], &["serve", "--config"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tenantgate"))
+            .args(arguments)
+            .arg(&file)
+            .env("TENANTGATE_TEST_PASSWORD", "secret word")
+            .envs([("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")])
+            .output()
+            .unwrap();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("there are no root certificates to verify the server with"), "{said}");
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_status_2() {
     for arguments in [&["check-config"][..], &["serve", "--config"]] {

@@ -15,9 +15,10 @@ use bytes::{BufMut as _, BytesMut};
 use login_support::Authority;
 use rustls::pki_types::ServerName;
 use tenantgate::auth::{AddressPattern, DatabaseList, Login, Logins, Method, ProcessSecret, Rule, Rules, TlsNeed};
+use tenantgate::config::TrustedRoots;
 use tenantgate::driver::handshake::{Arrival, HandshakeSettings};
 use tenantgate::driver::listener::{Entrance, Listener, Reception};
-use tenantgate::driver::tls::{Roots, Verification, client_side, server_side};
+use tenantgate::driver::tls::{Verification, client_side, server_side};
 use tenantgate::fault::{Code, Fault};
 use tenantgate::startup::{ALPN, Judged, StartupSettings, TlsOffer};
 use tenantgate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
@@ -338,7 +339,7 @@ async fn plaintext_behind_ssl_request_never_reaches_tls() {
 #[tokio::test]
 async fn direct_tls_without_the_protocols_name_is_refused() {
     let entry = entry(Options::default());
-    let roots = Roots::Given(vec![entry.authority.root.clone()]);
+    let roots = TrustedRoots::Given(vec![entry.authority.root.clone()]);
     let mut config = (*server_side(&Verification::Full(roots)).unwrap()).clone();
     for (alpn, is_fine) in [(vec![ALPN.to_vec()], true), (vec![], false), (vec![b"http/1.1".to_vec()], false)] {
         config.alpn_protocols = alpn;

@@ -7,8 +7,9 @@ mod login_support;
 use std::time::{Duration, Instant};
 
 use login_support::{Authority, Cluster, clusters};
-use tenantgate::driver::connect::{ConnectFault, Connected, ServerHost, ServerTarget, TargetTls, connect, send_cancel};
-use tenantgate::driver::tls::{Roots, Verification, server_side};
+use tenantgate::config::{ServerHost, TrustedRoots};
+use tenantgate::driver::connect::{ConnectFault, Connected, ServerTarget, TargetTls, connect, send_cancel};
+use tenantgate::driver::tls::{Verification, server_side};
 use tenantgate::upstream::login::{Identity, ServerLoginFault, ServerRefusal};
 use tenantgate::wire::frontend::{PROTOCOL_3_0, PROTOCOL_3_2, put_query};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -39,8 +40,8 @@ fn require(verification: &Verification) -> TargetTls {
     TargetTls::Require(server_side(verification).unwrap())
 }
 
-fn roots(authority: &Authority) -> Roots {
-    Roots::Given(vec![authority.root.clone()])
+fn roots(authority: &Authority) -> TrustedRoots {
+    TrustedRoots::Given(vec![authority.root.clone()])
 }
 
 async fn logged_in(target: &ServerTarget, user: &str) -> Connected {

@@ -122,21 +122,6 @@ impl Logins {
         Some(Match { login, suffix: Some(suffix) })
     }
 
-    /// Pairs of logins where the longer name reads like the shorter one with a tenant. The longer one
-    /// wins; where tenants are free text, those tenants of the shorter login cannot be named by suffix.
-    #[must_use]
-    pub fn overlaps(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let mut overlaps = Vec::new();
-        for shorter in self.by_name.values() {
-            let Some(separator) = shorter.tenant.suffix_separator() else { continue };
-            let front = format!("{}{}", shorter.name, separator.as_str());
-            let longer = self.by_name.keys().filter(|name| name.starts_with(&front));
-            overlaps.extend(longer.map(|longer| (Arc::clone(&shorter.name), Arc::clone(longer))));
-        }
-        overlaps.sort_unstable();
-        overlaps
-    }
-
     /// What to check a proof against, and whether a good proof counts.
     ///
     /// A login answers with one salt whatever tenant stands behind its name. So do names that are no
@@ -197,7 +182,6 @@ mod tests {
         assert_eq!(find(&logins, "app.admin"), Some(("app.admin", None)));
         assert_eq!(find(&logins, "app.acme"), Some(("app", Some("acme"))));
         assert_eq!(find(&logins, "app.admin.x"), Some(("app", Some("admin.x"))));
-        assert_eq!(logins.overlaps(), [("app".into(), "app.admin".into())]);
     }
 
     #[test]

@@ -6,12 +6,17 @@ use std::process::ExitCode;
 use super::environment::{LoadFailure, load_file};
 use super::{EXIT_UNUSABLE, EXIT_WRONG};
 use crate::config::{Config, Problem};
+use crate::driver;
 
 /// Prints one line for each problem.
 pub fn run(path: &Path) -> ExitCode {
     match load_file(path) {
         Ok(loaded) => {
             print_problems(&loaded.warnings);
+            if let Err(fault) = driver::check(&loaded.config) {
+                println!("{fault}\n{}: 1 problem", path.display());
+                return ExitCode::from(EXIT_WRONG);
+            }
             println!("{}: usable ({})", path.display(), summary(&loaded.config));
             ExitCode::SUCCESS
         }

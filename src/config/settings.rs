@@ -1,6 +1,6 @@
 //! A configuration as ready values: what these types hold has been checked, so nobody checks again.
 //!
-//! Owns: the settings that belong to no domain folder. Does not own: keys, their spelling or defaults.
+//! Owns: the settings that belong to no domain folder; those of a domain are its own types, built here. Does not own: keys, their spelling or defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -11,8 +11,12 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
+use crate::auth::scram::Verifier;
+use crate::auth::{DatabaseList, Rules};
+use crate::guard::PolicySettings;
+use crate::pool::PoolLimits;
 pub use crate::scope::ScopeTemplate;
-use crate::tenant::{TenantId, TenantKind};
+use crate::tenant::{TenantKind, TenantPolicy};
 
 /// A whole configuration. References between its parts hold: every `server`, `role` and database named
 /// anywhere is present in its map.
@@ -32,8 +36,8 @@ pub struct Config {
     pub scope: ScopeSettings,
     /// Who may log in, by login name.
     pub logins: BTreeMap<Arc<str>, LoginEntry>,
-    /// First match decides; `None` means SCRAM-SHA-256 for everyone.
-    pub rules: Option<Vec<RuleEntry>>,
+    /// Who may log in from where, and how.
+    pub rules: Rules,
     /// What the guard allows beside its built-in lists.
     pub guard: GuardSettings,
     /// Logging.
@@ -149,28 +153,7 @@ pub struct DatabaseEntry {
     /// Key of [`Config::roles`], unless the login says another.
     pub role: Arc<str>,
     /// The limits of its pools.
-    pub pool: PoolSettings,
-}
-
-/// The limits of one pool: the servers of one (server group, database, server role).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolSettings {
-    /// Servers at most; at least 1.
-    pub size: usize,
-    /// Servers kept even when idle; at most `size`.
-    pub size_min: usize,
-    /// A client waits so long for a server.
-    pub wait_timeout: Duration,
-    /// So many clients may wait.
-    pub waiting_max: usize,
-    /// A server older than this is closed at check-in.
-    pub server_lifetime: Duration,
-    /// A server idle for longer is closed, down to `size_min`.
-    pub server_idle_timeout: Duration,
-    /// A server idle for longer is asked for a sign of life before use.
-    pub server_check_delay: Duration,
-    /// Longest pause between attempts to connect.
-    pub connect_backoff_max: Duration,
+    pub pool: PoolLimits,
     /// Prepared statements kept on one server.
     pub prepared_statements_max: usize,
 }
@@ -190,7 +173,7 @@ pub struct LoginEntry {
     /// What it proves itself with; `None` only where a rule trusts it.
     pub secret: Option<LoginSecret>,
     /// Which databases it may ask for.
-    pub databases: LoginDatabases,
+    pub databases: DatabaseList,
     /// Key of [`Config::roles`]: overrides the database's.
     pub role: Option<Arc<str>>,
     /// How its tenant is found and which ones it may act for.
@@ -202,176 +185,15 @@ pub struct LoginEntry {
 pub enum LoginSecret {
     /// The password.
     Plain(SecretString),
-    /// A verifier as PostgreSQL stores it, checked for form: `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`.
-    Scram(SecretString),
-}
-
-/// Which databases a login may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoginDatabases {
-    /// Every configured one.
-    All,
-    /// These keys of [`Config::databases`].
-    Listed(BTreeSet<Arc<str>>),
-}
-
-impl LoginDatabases {
-    /// Whether the login may ask for this one.
-    #[must_use]
-    pub fn includes(&self, database: &str) -> bool {
-        match self {
-            LoginDatabases::All => true,
-            LoginDatabases::Listed(names) => names.contains(database),
-        }
-    }
-}
-
-/// How a login's tenant is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TenantPolicy {
-    /// Always this one.
-    Fixed(TenantId),
-    /// From what the client says, within limits.
-    Named {
-        /// The first source that gives one decides; at least one.
-        sources: Vec<TenantSource>,
-        /// Between login and tenant in a user name.
-        separator: Arc<str>,
-        /// Which tenants the login may act for.
-        allowed: AllowedTenants,
-    },
-}
-
-/// Where a client names its tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TenantSource {
-    /// `login<separator>tenant` as user name.
-    Suffix,
-    /// A scope setting as startup parameter or in `options`.
-    Startup,
-}
-
-/// Which tenants a login may act for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AllowedTenants {
-    /// Any well-formed one.
-    Any,
-    /// These.
-    Listed(BTreeSet<TenantId>),
-    /// Those that match.
-    Pattern(TenantPattern),
-}
-
-impl AllowedTenants {
-    /// Whether `tenant` is among them.
-    #[must_use]
-    pub fn includes(&self, tenant: &TenantId) -> bool {
-        match self {
-            AllowedTenants::Any => true,
-            AllowedTenants::Listed(tenants) => tenants.contains(tenant),
-            AllowedTenants::Pattern(pattern) => pattern.matches(tenant.as_str()),
-        }
-    }
-}
-
-/// A text in which each `*` stands for any characters, none included.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TenantPattern(pub(super) Arc<str>);
-
-impl TenantPattern {
-    /// The pattern's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether all of `text` fits. Linear: after a `*` the leftmost fit of each piece is as good as any.
-    #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        let mut pieces = self.0.split('*');
-        let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else {
-            return false;
-        };
-        let Some(last) = pieces.next_back() else {
-            return rest.is_empty();
-        };
-        for piece in pieces {
-            match rest.find(piece).and_then(|at| rest.get(at + piece.len()..)) {
-                Some(after) => rest = after,
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
-    }
-}
-
-/// One line of `[[rules]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleEntry {
-    /// Which logins it is about.
-    pub login: NameMatch,
-    /// Which databases it is about.
-    pub database: NameMatch,
-    /// Which client addresses it is about.
-    pub address: AddressMatch,
-    /// Whether it is about TLS connections only.
-    pub tls: TlsMatch,
-    /// What happens to whom it is about.
-    pub method: RuleMethod,
-}
-
-/// One name or all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NameMatch {
-    /// `*`
-    Any,
-    /// This one.
-    Exact(Arc<str>),
-}
-
-/// One network or all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressMatch {
-    /// `*`
-    Any,
-    /// Addresses that share the first `prefix_bits` bits.
-    Network {
-        /// Bits beyond the prefix are zero.
-        address: IpAddr,
-        /// At most 32 or 128.
-        prefix_bits: u8,
-    },
-}
-
-/// Whether a rule is about TLS connections only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMatch {
-    /// With and without.
-    Any,
-    /// Only with.
-    Required,
-}
-
-/// What a rule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RuleMethod {
-    /// SCRAM-SHA-256.
-    ScramSha256,
-    /// In without a password.
-    Trust,
-    /// Not in.
-    Reject,
+    /// A verifier as PostgreSQL stores it.
+    Scram(Verifier),
 }
 
 /// What the guard allows beside its built-in lists.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardSettings {
-    /// Setting names, lower case; never a scope setting or one the proxy pins.
-    pub settings_allowed: BTreeSet<Arc<str>>,
-    /// Function names, lower case, with or without schema.
-    pub functions_allowed: BTreeSet<Arc<str>>,
-    /// Longest statement that is parsed.
-    pub text_bytes_max: usize,
+    /// Of statements. The names are lower case; never a scope setting or one the proxy pins.
+    pub policy: PolicySettings,
     /// Startup parameters that are accepted and dropped, lower case.
     pub startup_parameters_ignored: BTreeSet<Arc<str>>,
 }
@@ -430,18 +252,4 @@ pub struct RuntimeSettings {
     pub threads: Option<usize>,
     /// How long SIGTERM lets transactions finish.
     pub shutdown_timeout: Duration,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_cover_the_whole_text() {
-        let fits = |pattern: &str, text: &str| TenantPattern(pattern.into()).matches(text);
-        assert!(fits("acme-*", "acme-") && fits("acme-*", "acme-x"));
-        assert!(!fits("acme-*", "acme") && !fits("acme-*", "xacme-1"));
-        assert!(fits("*", "") && fits("*", "x") && fits("a*b*c", "a1bb2c") && fits("a*a", "aa"));
-        assert!(!fits("a*a", "a") && !fits("a*b*c", "acb") && fits("exact", "exact") && !fits("exact", "exact1"));
-    }
 }

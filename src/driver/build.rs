@@ -3,22 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use aws_lc_rs::rand;
 use tokio_rustls::TlsAcceptor;
 
 use super::clock::Clock;
-use super::connect::{self, ServerTarget, TargetTls};
+use super::connect::{ServerTarget, TargetTls};
 use super::handshake::HandshakeSettings;
 use super::pool::{PoolParts, ServerPool};
 use super::proxy::StartFault;
-use super::tls::{self, Roots, Verification};
-use crate::auth::{self, scram::Verifier};
-use crate::config::{self, Config, DatabaseEntry};
-use crate::guard::{Policy, PolicySettings};
-use crate::pool::PoolLimits;
+use super::tls::{self, Verification};
+use crate::auth;
+use crate::config::{ClientTls, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls, TlsIdentity};
+use crate::guard::Policy;
 use crate::scope::Prelude;
 use crate::startup::{Judged, StartupSettings, TlsOffer};
-use crate::tenant;
 use crate::upstream::login::Identity;
 
 /// What makes two pools one: the tenant is no part of it.
@@ -35,27 +32,32 @@ pub struct PoolKey {
 /// The guard's policy.
 #[must_use]
 pub fn policy(config: &Config) -> Policy {
-    let texts = |names: &std::collections::BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
-    Policy::new(&PolicySettings {
-        settings_allowed: texts(&config.guard.settings_allowed),
-        functions_allowed: texts(&config.guard.functions_allowed),
-        scope_settings: config.scope.template.names().map(str::to_owned).collect(),
-        text_bytes_max: config.guard.text_bytes_max,
-    })
+    Policy::new(&config.guard.policy)
 }
 
-/// What the dialogue with clients needs.
+/// What of a configuration depends on this machine and so shows only when a proxy is built: certificates, the
+/// system's trusted roots.
 ///
 /// # Errors
-/// Certificates, verifiers or logins that cannot be used.
-pub fn handshake(config: &Config, policy: Arc<Policy>) -> Result<HandshakeSettings, StartFault> {
-    let (offer, acceptor) = match &config.tls {
-        config::ClientTls::Disable => (TlsOffer::Never, None),
-        config::ClientTls::Offer(identity) => (TlsOffer::Offered, Some(self::acceptor(identity)?)),
-        config::ClientTls::Require(identity) => (TlsOffer::Required, Some(self::acceptor(identity)?)),
-    };
-    let mut random = [0_u8; 32];
-    rand::fill(&mut random).map_err(|_| std::io::Error::other("no random bytes"))?;
+/// As [`super::start`], without starting anything.
+pub fn check(config: &Config) -> Result<(), StartFault> {
+    offer(&config.tls)?;
+    for entry in config.databases.values() {
+        target_tls(&server_group(config, &entry.server)?.tls)?;
+    }
+    Ok(())
+}
+
+/// What the dialogue with clients needs. `secret` is the process's: it outlives a configuration.
+///
+/// # Errors
+/// Certificates or logins that cannot be used.
+pub fn handshake(
+    config: &Config,
+    policy: Arc<Policy>,
+    secret: auth::ProcessSecret,
+) -> Result<HandshakeSettings, StartFault> {
+    let (offer, acceptor) = offer(&config.tls)?;
     let ignored = config.guard.startup_parameters_ignored.clone();
     let judge = move |_login: &str, name: &str, value: &str| {
         if ignored.contains(&*name.to_ascii_lowercase()) {
@@ -66,8 +68,8 @@ pub fn handshake(config: &Config, policy: Arc<Policy>) -> Result<HandshakeSettin
     };
     let startup = StartupSettings {
         tls: offer,
-        rules: rules(config),
-        logins: logins(config, auth::ProcessSecret::new(&random))?,
+        rules: config.rules.clone(),
+        logins: logins(config, secret)?,
         databases: config.databases.keys().cloned().collect(),
         tenant_kind: config.scope.tenant_kind,
         tenant_settings: config.scope.template.tenant_settings().map(Arc::from).collect(),
@@ -76,97 +78,31 @@ pub fn handshake(config: &Config, policy: Arc<Policy>) -> Result<HandshakeSettin
     Ok(HandshakeSettings { startup: Arc::new(startup), tls: acceptor, login_timeout: config.listen.login_timeout })
 }
 
-fn acceptor(identity: &config::TlsIdentity) -> Result<TlsAcceptor, StartFault> {
+fn offer(from: &ClientTls) -> Result<(TlsOffer, Option<TlsAcceptor>), StartFault> {
+    Ok(match from {
+        ClientTls::Disable => (TlsOffer::Never, None),
+        ClientTls::Offer(identity) => (TlsOffer::Offered, Some(acceptor(identity)?)),
+        ClientTls::Require(identity) => (TlsOffer::Required, Some(acceptor(identity)?)),
+    })
+}
+
+fn acceptor(identity: &TlsIdentity) -> Result<TlsAcceptor, StartFault> {
     let server = tls::client_side(identity.chain.clone(), identity.key.clone_key())?;
     Ok(TlsAcceptor::from(server))
 }
 
-fn rules(config: &Config) -> auth::Rules {
-    let Some(entries) = &config.rules else { return auth::Rules::default() };
-    auth::Rules::new(entries.iter().map(rule).collect())
-}
-
-fn rule(entry: &config::RuleEntry) -> auth::Rule {
-    auth::Rule {
-        login: name(&entry.login),
-        database: name(&entry.database),
-        address: match entry.address {
-            config::AddressMatch::Any => auth::AddressPattern::Any,
-            config::AddressMatch::Network { address, prefix_bits } => {
-                auth::AddressPattern::Block(auth::Cidr::new(address, prefix_bits))
-            }
-        },
-        tls: match entry.tls {
-            config::TlsMatch::Any => auth::TlsNeed::Any,
-            config::TlsMatch::Required => auth::TlsNeed::Required,
-        },
-        method: match entry.method {
-            config::RuleMethod::ScramSha256 => auth::Method::ScramSha256,
-            config::RuleMethod::Trust => auth::Method::Trust,
-            config::RuleMethod::Reject => auth::Method::Reject,
-        },
-    }
-}
-
-fn name(pattern: &config::NameMatch) -> tenant::Glob {
-    match pattern {
-        config::NameMatch::Any => tenant::Glob::any(),
-        config::NameMatch::Exact(name) => tenant::Glob::exact(name),
-    }
-}
-
 fn logins(config: &Config, secret: auth::ProcessSecret) -> Result<auth::Logins, StartFault> {
-    let logins =
-        config.logins.iter().map(|(name, entry)| login(name, entry, &secret)).collect::<Result<Vec<_>, _>>()?;
+    let logins: Vec<_> = config.logins.iter().map(|(name, entry)| login(name, entry, &secret)).collect();
     auth::Logins::new(logins, secret).map_err(|fault| StartFault::Configuration(fault.to_string()))
 }
 
-fn login(name: &Arc<str>, entry: &config::LoginEntry, secret: &auth::ProcessSecret) -> Result<auth::Login, StartFault> {
-    use secrecy::ExposeSecret as _;
-    let verifier = match &entry.secret {
-        None => None,
-        Some(config::LoginSecret::Plain(password)) => Some(secret.verifier(name, password)),
-        Some(config::LoginSecret::Scram(text)) => {
-            let parsed = Verifier::parse(text.expose_secret());
-            Some(parsed.map_err(|fault| StartFault::Configuration(format!("logins.{name}.scram: {fault}")))?)
-        }
-    };
-    let databases = match &entry.databases {
-        config::LoginDatabases::All => auth::DatabaseList::All,
-        config::LoginDatabases::Listed(names) => {
-            auth::DatabaseList::Only(names.iter().map(ToString::to_string).collect())
-        }
-    };
-    Ok(auth::Login { name: Arc::clone(name), verifier, databases, tenant: tenant_policy(name, &entry.tenant)? })
-}
-
-fn tenant_policy(login: &str, from: &config::TenantPolicy) -> Result<tenant::TenantPolicy, StartFault> {
-    let wrong = |what: String| StartFault::Configuration(format!("logins.{login}.tenant: {what}"));
-    let (sources, separator, allowed) = match from {
-        config::TenantPolicy::Fixed(tenant) => {
-            return Ok(tenant::TenantPolicy {
-                source: tenant::TenantSource::Fixed(tenant.clone()),
-                allowed: tenant::AllowedTenants::Any,
-            });
-        }
-        config::TenantPolicy::Named { sources, separator, allowed } => (sources, separator, allowed),
-    };
-    let origin = |source: &config::TenantSource| match source {
-        config::TenantSource::Suffix => tenant::Origin::Suffix,
-        config::TenantSource::Startup => tenant::Origin::Startup,
-    };
-    let allowed = match allowed {
-        config::AllowedTenants::Any => tenant::AllowedTenants::Any,
-        config::AllowedTenants::Listed(list) => tenant::AllowedTenants::List(list.clone()),
-        config::AllowedTenants::Pattern(pattern) => tenant::AllowedTenants::Pattern(
-            tenant::Glob::parse(pattern.as_str()).map_err(|fault| wrong(fault.to_string()))?,
-        ),
-    };
-    let separator = tenant::Separator::parse(separator).map_err(|fault| wrong(fault.to_string()))?;
-    Ok(tenant::TenantPolicy {
-        source: tenant::TenantSource::Named { from: sources.iter().map(origin).collect(), separator },
-        allowed,
-    })
+fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> auth::Login {
+    let verifier = entry.secret.as_ref().map(|proof| match proof {
+        LoginSecret::Plain(password) => secret.verifier(name, password),
+        LoginSecret::Scram(verifier) => verifier.clone(),
+    });
+    let (databases, tenant) = (entry.databases.clone(), entry.tenant.clone());
+    auth::Login { name: Arc::clone(name), verifier, databases, tenant }
 }
 
 /// A pool with its way to the server.
@@ -181,11 +117,10 @@ pub fn pool(
     clock: Clock,
     next_server: &Arc<AtomicU64>,
 ) -> Result<Arc<ServerPool>, StartFault> {
-    let missing = |what: &str| StartFault::Configuration(format!("no [{what}]"));
-    let group = config.servers.get(&key.server).ok_or_else(|| missing(&format!("servers.{}", key.server)))?;
-    let role = config.roles.get(&key.role).ok_or_else(|| missing(&format!("roles.{}", key.role)))?;
+    let group = server_group(config, &key.server)?;
+    let role = config.roles.get(&key.role).ok_or_else(|| missing("roles", &key.role))?;
     let target = ServerTarget {
-        host: host(&group.host),
+        host: group.host.clone(),
         port: group.port,
         tls: target_tls(&group.tls)?,
         connect_timeout: group.connect_timeout,
@@ -198,53 +133,32 @@ pub fn pool(
     };
     Ok(ServerPool::new(PoolParts {
         name: format!("{}/{}/{}", key.server, key.database, key.role),
-        limits: limits(&entry.pool),
+        limits: entry.pool.clone(),
         target,
         identity,
         prelude: prelude.clone(),
-        statements_max: entry.pool.prepared_statements_max,
+        statements_max: entry.prepared_statements_max,
         clock,
         next_server: Arc::clone(next_server),
     }))
 }
 
-fn host(host: &config::ServerHost) -> connect::ServerHost {
-    match host {
-        config::ServerHost::Name(name) => connect::ServerHost::Name(Arc::clone(name)),
-        config::ServerHost::Address(address) => connect::ServerHost::Address(*address),
-        config::ServerHost::UnixFolder(folder) => connect::ServerHost::UnixFolder(folder.clone()),
-    }
+fn server_group<'c>(config: &'c Config, name: &str) -> Result<&'c ServerGroup, StartFault> {
+    config.servers.get(name).ok_or_else(|| missing("servers", name))
 }
 
-fn target_tls(from: &config::ServerTls) -> Result<TargetTls, StartFault> {
-    let roots = |roots: &config::TrustedRoots| match roots {
-        config::TrustedRoots::System => Roots::System,
-        config::TrustedRoots::Given(given) => Roots::Given(given.clone()),
-    };
+fn missing(kind: &str, name: &str) -> StartFault {
+    StartFault::Configuration(format!("no [{kind}.{name}]"))
+}
+
+fn target_tls(from: &ServerTls) -> Result<TargetTls, StartFault> {
     Ok(match from {
-        config::ServerTls::Disable => TargetTls::Disable,
-        config::ServerTls::Prefer => TargetTls::Prefer(tls::server_side(&Verification::Unverified)?),
-        config::ServerTls::Require => TargetTls::Require(tls::server_side(&Verification::Unverified)?),
-        config::ServerTls::VerifyCa(given) => {
-            TargetTls::Require(tls::server_side(&Verification::Authority(roots(given)))?)
-        }
-        config::ServerTls::VerifyFull(given) => {
-            TargetTls::Require(tls::server_side(&Verification::Full(roots(given)))?)
-        }
+        ServerTls::Disable => TargetTls::Disable,
+        ServerTls::Prefer => TargetTls::Prefer(tls::server_side(&Verification::Unverified)?),
+        ServerTls::Require => TargetTls::Require(tls::server_side(&Verification::Unverified)?),
+        ServerTls::VerifyCa(roots) => TargetTls::Require(tls::server_side(&Verification::Authority(roots.clone()))?),
+        ServerTls::VerifyFull(roots) => TargetTls::Require(tls::server_side(&Verification::Full(roots.clone()))?),
     })
-}
-
-fn limits(from: &config::PoolSettings) -> PoolLimits {
-    PoolLimits {
-        size: from.size,
-        size_min: from.size_min,
-        wait_timeout: from.wait_timeout,
-        waiting_max: from.waiting_max,
-        server_lifetime: from.server_lifetime,
-        server_idle_timeout: from.server_idle_timeout,
-        server_check_delay: from.server_check_delay,
-        connect_backoff_max: from.connect_backoff_max,
-    }
 }
 
 /// The planted defect that a test asks for.

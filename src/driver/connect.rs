@@ -3,7 +3,7 @@
 //! Owns: one attempt. Does not own: when to try again, how many servers there may be, what they serve.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::stream::{Stream, tune};
 use crate::auth::scram::NONCE_BYTES;
+use crate::config::ServerHost;
 use crate::fault::{Code, Fault};
 use crate::upstream::login::{Identity, LoggedIn, ServerLogin, ServerLoginFault, ServerRefusal};
 use crate::wire::frontend::{put_cancel_request, put_ssl_request};
@@ -28,17 +29,6 @@ const LOGIN_READ_BYTES: usize = 4 * 1024;
 
 /// Addresses tried per attempt: a name that resolves to more is most likely a mistake.
 const ADDRESSES_MAX: usize = 16;
-
-/// How a server group is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerHost {
-    /// A name, resolved at each attempt.
-    Name(Arc<str>),
-    /// An IP address.
-    Address(IpAddr),
-    /// The folder of a unix socket.
-    UnixFolder(PathBuf),
-}
 
 /// TLS towards a server. Unix sockets never have any.
 #[derive(Clone, Debug)]

@@ -15,4 +15,5 @@ pub mod proxy;
 pub mod stream;
 pub mod tls;
 
+pub use build::check;
 pub use proxy::{RunningServer, StartFault, serve, start};

@@ -27,6 +27,7 @@ use super::parser::Parsers;
 use super::pool::ServerPool;
 use super::stream::Stream;
 use super::tls::TlsFault;
+use crate::auth::ProcessSecret;
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::guard::{FactsCache, Policy};
@@ -99,13 +100,16 @@ pub fn start(config: Config) -> Result<RunningServer, StartFault> {
     let facts = Arc::new(FactsCache::default());
     let parsers = Parsers::start(PARSER_THREADS, Arc::clone(&facts))?;
     let policy = Arc::new(build::policy(&config));
-    let handshake = build::handshake(&config, Arc::clone(&policy))?;
+    let no_random_bytes = |_| std::io::Error::other("no random bytes");
+    let mut secret = [0_u8; 32];
+    rand::fill(&mut secret).map_err(no_random_bytes)?;
+    let handshake = build::handshake(&config, Arc::clone(&policy), ProcessSecret::new(&secret))?;
     let listener = Listener::bind(&config.listen.addresses)?;
     let entrance =
         Arc::new(Entrance::new(handshake, config.listen.client_connections_max, config.listen.login_connections_max));
     let (alive, ended) = mpsc::channel(1);
     let mut first = [0_u8; 4];
-    rand::fill(&mut first).map_err(|_| std::io::Error::other("no random bytes"))?;
+    rand::fill(&mut first).map_err(no_random_bytes)?;
     let proxy = Arc::new(Proxy {
         policy,
         facts,
@@ -181,7 +185,7 @@ impl Proxy {
     /// Every pool that the configuration can lead to.
     fn open_pools(&self) -> Result<(), StartFault> {
         for (database, entry) in &self.config.databases {
-            let logins = self.config.logins.values().filter(|login| login.databases.includes(database));
+            let logins = self.config.logins.values().filter(|login| login.databases.has(database));
             let roles = logins.filter_map(|login| login.role.clone());
             for role in std::iter::once(Arc::clone(&entry.role)).chain(roles) {
                 let key = PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role };

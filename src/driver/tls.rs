@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
+use crate::config::TrustedRoots;
 use crate::startup::ALPN;
 
 /// Why certificates cannot be used.
@@ -60,18 +61,9 @@ pub enum Verification {
     /// Not at all (`prefer`, `require`): keeps listeners out, but not somebody in the middle.
     Unverified,
     /// Signed by a trusted root, whatever its name (`verify-ca`).
-    Authority(Roots),
+    Authority(TrustedRoots),
     /// Signed by a trusted root and made out to the host (`verify-full`).
-    Full(Roots),
-}
-
-/// Which root certificates are trusted.
-#[derive(Clone, Debug)]
-pub enum Roots {
-    /// The system's.
-    System,
-    /// These.
-    Given(Vec<CertificateDer<'static>>),
+    Full(TrustedRoots),
 }
 
 /// TLS towards servers.
@@ -104,17 +96,17 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn root_store(roots: &Roots) -> Result<RootCertStore, TlsFault> {
+fn root_store(roots: &TrustedRoots) -> Result<RootCertStore, TlsFault> {
     let mut store = RootCertStore::empty();
     match roots {
-        Roots::Given(certificates) => {
+        TrustedRoots::Given(certificates) => {
             for (index, certificate) in certificates.iter().enumerate() {
                 let root = |reason| TlsFault::Root { number: index + 1, reason };
                 store.add(certificate.clone()).map_err(root)?;
             }
             if store.is_empty() { Err(TlsFault::NoRoots(String::new())) } else { Ok(store) }
         }
-        Roots::System => {
+        TrustedRoots::System => {
             let found = rustls_native_certs::load_native_certs();
             // A system's store may hold certificates that webpki does not take; one good one suffices.
             let (added, _ignored) = store.add_parsable_certificates(found.certs);

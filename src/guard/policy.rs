@@ -103,11 +103,11 @@ impl Policy {
     /// answered by the server, which then must know it.
     #[must_use]
     pub fn needs_scope(&self, statement: &Statement) -> bool {
-        match &statement.control {
-            Control::Show(name) => &**name == "all" || self.is_scope_setting(name),
-            // Names have no say in any other: the statement's own kind decided.
-            _ => statement.needs_scope,
+        if let Control::Show(name) = &statement.control {
+            return &**name == "all" || self.is_scope_setting(name);
         }
+        // Names have no say in any other: the statement's own kind decided.
+        statement.needs_scope
     }
 
     /// Whether a setting (canonical name) holds the tenant.

@@ -99,6 +99,7 @@ impl<'t> Draft<'t> {
         statement
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the class, which every kind has, decides whether it may run")]
     fn read(&mut self, kind: &Kind) {
         self.class = nodes::class_of(kind);
         self.needs_scope = needs_scope(self.class);
@@ -251,6 +252,7 @@ impl<'t> Draft<'t> {
 
 /// The controls that need nothing but the statement itself. What is not named here has none; whether it
 /// may run is its class's matter.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the class, which every kind has, decides whether it may run")]
 fn simple_control(kind: &Kind) -> Control {
     match kind {
         Kind::VariableShowStmt(show) => Control::Show(settings::canonical_name(&show.name)),
@@ -266,7 +268,6 @@ fn simple_control(kind: &Kind) -> Control {
             tree::DiscardMode::DiscardSequences => Control::DiscardSequences,
             tree::DiscardMode::DiscardTemp => Control::DiscardTemp,
         },
-        // Total elsewhere: `nodes::class_of` gives every kind a class, and the class decides whether it may run.
         _ => Control::None,
     }
 }

@@ -150,6 +150,7 @@ impl<'t> Walk<'t> {
 
     // -- clauses and nested statements
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is strange, and refused")]
     fn clause(&mut self, kind: &Kind) {
         match kind {
             Kind::SelectStmt(select) => self.select(select),
@@ -398,6 +399,7 @@ impl<'t> Walk<'t> {
 
     // -- what FROM holds
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is strange, and refused")]
     fn source(&mut self, kind: &Kind) {
         match kind {
             Kind::RangeVar(relation) => self.relation(relation, Access::Read),
@@ -525,6 +527,7 @@ impl<'t> Walk<'t> {
 
     // -- expressions
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is strange, and refused")]
     fn expression(&mut self, kind: &Kind) {
         match kind {
             Kind::FuncCall(call) => self.call(call),
@@ -548,6 +551,7 @@ impl<'t> Walk<'t> {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is strange, and refused")]
     fn construct(&mut self, kind: &Kind) {
         match kind {
             Kind::BoolExpr(expression) => {
@@ -700,6 +704,7 @@ impl<'t> Walk<'t> {
 
     // -- XML and JSON
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is strange, and refused")]
     fn document(&mut self, kind: &Kind) {
         match kind {
             Kind::XmlExpr(xml) => self.xml(xml),
@@ -759,6 +764,7 @@ impl<'t> Walk<'t> {
         visit!(self: json_behavior_maybe(on_empty), json_behavior_maybe(on_error));
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is strange, and refused")]
     fn json_constructor(&mut self, kind: &Kind) {
         match kind {
             Kind::JsonParseExpr(parse) => {

@@ -15,7 +15,7 @@ pub use clean::{CleanServer, DiscardReason};
 pub use frame::{NeedsNoScope, ScopedFrame};
 pub use injection::{Injection, PRELUDE_STATEMENTS, Prelude, is_own_statement};
 pub use leased::LeasedServer;
-pub use template::{ScopeTemplate, TemplateFault};
+pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
 pub use transaction::TransactionScope;
 
 /// Names of the statements that put a client's session settings on a server.

@@ -107,7 +107,9 @@ fn fill(name: &str, template: &str, tenant: &TenantId) -> String {
     template.split(',').map(quoted).collect::<Vec<_>>().join(", ")
 }
 
-fn is_setting_name(name: &str) -> bool {
+/// Whether a setting of this (lower-case) name can carry the tenant: `prefix.name`, or `search_path`.
+#[must_use]
+pub fn is_setting_name(name: &str) -> bool {
     let is_part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -141,7 +143,10 @@ mod tests {
         assert_eq!(template(&[("a.b", "x")]), Err(TemplateFault::NoTenant));
         assert!(matches!(template(&[("a.b", "{tenant}{x}")]), Err(TemplateFault::Placeholder(_))));
         assert!(matches!(template(&[("work_mem", "{tenant}")]), Err(TemplateFault::Name(_))));
-        assert!(matches!(template(&[("a.b;c", "{tenant}")]), Err(TemplateFault::Name(_))));
+        for bad in ["a.b;c", "app.", ".x", "app.1x", "app.tenant id", "app.tenant-id", "app.é"] {
+            assert_eq!(template(&[(bad, "{tenant}")]), Err(TemplateFault::Name(bad.to_owned())));
+        }
+        assert!(template(&[("a.b.c", "{tenant}")]).is_ok());
         assert!(matches!(template(&[("a.b", "{tenant}"), ("A.b", "{tenant}")]), Err(TemplateFault::Duplicate(_))));
     }
 }

@@ -306,6 +306,7 @@ impl Session {
     }
 
     /// What PostgreSQL refuses when the statement runs, not when it is prepared.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else cannot run, PostgreSQL itself refuses")]
     fn refusal_at_execute(&self, statement: Option<&Statement>, control: &Control) -> Option<Fault> {
         let is_idle = self.lease.as_ref().is_none_or(|lease| lease.scope().predicted() == TransactionStatus::Idle);
         if is_idle && statement.is_some_and(release::needs_block) && !self.has_executed {

@@ -27,7 +27,7 @@ use bytes::{Buf as _, BytesMut};
 pub use client::AuthenticatedClient;
 pub use fault::StartupFault;
 pub use options::OptionsFault;
-pub use packet::PacketFault;
+pub use packet::{Packet, PacketFault, StartupPacket, cut as cut_packet};
 pub use parameters::{Judged, SettingJudge};
 
 use crate::auth::scram::server::{BindingOffer, Challenged, Outcome, ServerExchange};
@@ -39,7 +39,6 @@ use crate::wire::frame::{Head, cut};
 use crate::wire::frontend::{PROTOCOL_3_2, put_message};
 use crate::wire::limits::LOGIN_MESSAGE_BYTES_MAX;
 use crate::wire::reader::Reader;
-use packet::{Packet, StartupPacket};
 use parameters::Asked;
 
 /// The name of the protocol in ALPN.

@@ -53,7 +53,7 @@ impl Builder<'_> {
         }
         let chain = section.text("certificate").map(|path| self.certificates(&section.place_of("certificate"), &path));
         let key = section.text("key").map(|path| self.private_key(&section.place_of("key"), &path));
-        let identity = TlsIdentity { chain: chain??, key: key?? };
+        let identity = self.identity(&section.place_of("key"), TlsIdentity { chain: chain??, key: key?? })?;
         Some(if mode == "require" { ClientTls::Require(identity) } else { ClientTls::Offer(identity) })
     }
 

@@ -7,6 +7,7 @@ use super::Builder;
 use super::names::is_identifier;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::{GuardSettings, ScopeSettings};
+use crate::guard::PolicySettings;
 
 /// Settings that would change who or what a statement acts for, or how its text is read.
 const SETTINGS_PINNED: [&str; 7] = [
@@ -42,10 +43,14 @@ impl Builder<'_> {
             let is_own = PARAMETERS_OWN.contains(&name) || is_scope(name);
             is_own.then_some("means something to the proxy and cannot be ignored")
         });
+        let texts = |names: BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
         Some(GuardSettings {
-            settings_allowed: settings?,
-            functions_allowed: functions?,
-            text_bytes_max: section.number("text_bytes_max")?,
+            policy: PolicySettings {
+                settings_allowed: texts(settings?),
+                functions_allowed: texts(functions?),
+                scope_settings: scope?.template.names().map(str::to_owned).collect(),
+                text_bytes_max: section.number("text_bytes_max")?,
+            },
             startup_parameters_ignored: ignored?,
         })
     }

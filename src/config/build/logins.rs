@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Builder;
+use crate::auth::DatabaseList;
 use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section, TenantsText};
-use crate::config::settings::{
-    AllowedTenants, LoginDatabases, LoginEntry, LoginSecret, ScopeSettings, TenantPattern, TenantPolicy, TenantSource,
-};
-use crate::tenant::{TenantId, TenantKind};
+use crate::config::settings::{LoginEntry, LoginSecret, ScopeSettings};
+use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
 
 impl Builder<'_> {
     /// `[logins.*]`
@@ -53,16 +52,16 @@ impl Builder<'_> {
         self.login_secret(section)
     }
 
-    fn login_databases(&mut self, root: &Section, section: &Section) -> Option<LoginDatabases> {
+    fn login_databases(&mut self, root: &Section, section: &Section) -> Option<DatabaseList> {
         if !section.has("databases") {
-            return Some(LoginDatabases::All);
+            return Some(DatabaseList::All);
         }
         let texts = section.texts("databases")?;
         if texts.is_empty() {
             self.problems.error(&section.place_of("databases"), "lists no database; leave the key out to allow all");
         }
-        let names = texts.iter().filter_map(|text| self.reference(root, "databases", text)).collect();
-        Some(LoginDatabases::Listed(names))
+        let names = texts.iter().filter_map(|text| self.reference(root, "databases", text));
+        Some(DatabaseList::Only(names.map(|name| name.to_string()).collect()))
     }
 
     fn tenant_policy(&mut self, section: &Section, kind: Option<TenantKind>) -> Option<TenantPolicy> {
@@ -88,32 +87,31 @@ impl Builder<'_> {
             }
         }
         let text = section.text("fixed")?;
-        self.tenant(&section.place_of("fixed"), &text, kind).map(TenantPolicy::Fixed)
+        let fixed = self.tenant(&section.place_of("fixed"), &text, kind)?;
+        Some(TenantPolicy { source: TenantSource::Fixed(fixed), allowed: AllowedTenants::Any })
     }
 
     fn named_tenant(&mut self, section: &Section, kind: TenantKind) -> Option<TenantPolicy> {
-        let sources: Option<Vec<TenantSource>> = section.texts("from").map(|words| {
-            let source = |word: &Placed<String>| match word.value.as_str() {
-                "suffix" => TenantSource::Suffix,
-                _ => TenantSource::Startup,
+        let from: Option<Vec<Origin>> = section.texts("from").map(|words| {
+            let origin = |word: &Placed<String>| match word.value.as_str() {
+                "suffix" => Origin::Suffix,
+                _ => Origin::Startup,
             };
-            words.iter().map(source).collect()
+            words.iter().map(origin).collect()
         });
-        if sources.as_ref().is_some_and(Vec::is_empty) {
+        if from.as_ref().is_some_and(Vec::is_empty) {
             self.problems.error(&section.place_of("from"), "names no source");
         }
         let separator =
             section.text("separator").and_then(|text| self.separator(&section.place_of("separator"), &text));
         let allowed = self.allowed_tenants(section, kind);
-        Some(TenantPolicy::Named { sources: sources?, separator: separator?, allowed: allowed? })
+        let source = TenantSource::Named { from: from?, separator: separator? };
+        Some(TenantPolicy { source, allowed: allowed? })
     }
 
-    fn separator(&mut self, place: &Place, text: &str) -> Option<Arc<str>> {
-        if text.len() > 8 || text.chars().any(|c| c.is_control() || c.is_whitespace() || c.is_alphanumeric()) {
-            self.problems.error(place, "is 1 to 8 bytes of punctuation");
-            return None;
-        }
-        Some(text.into())
+    fn separator(&mut self, place: &Place, text: &str) -> Option<Separator> {
+        let parsed = Separator::parse(text);
+        parsed.map_err(|fault| self.problems.error(place, fault.to_string())).ok()
     }
 
     fn allowed_tenants(&mut self, section: &Section, kind: TenantKind) -> Option<AllowedTenants> {
@@ -126,20 +124,21 @@ impl Builder<'_> {
                 }
                 let tenants: BTreeSet<_> =
                     texts.iter().filter_map(|text| self.tenant(&text.place, &text.value, kind)).collect();
-                Some(AllowedTenants::Listed(tenants))
+                Some(AllowedTenants::List(tenants))
             }
         }
     }
 
     /// Tenants are compared in their canonical form, so a pattern in any other would never match.
-    fn pattern(&mut self, text: &Placed<String>, kind: TenantKind) -> Option<TenantPattern> {
+    fn pattern(&mut self, text: &Placed<String>, kind: TenantKind) -> Option<Glob> {
         let is_uuid_part = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '-' | '*');
         if kind == TenantKind::Uuid && !text.value.chars().all(is_uuid_part) {
             let hint = "use lower-case hexadecimal digits, hyphens and *";
             self.problems.error_with_hint(&text.place, "this pattern fits no UUID", hint);
             return None;
         }
-        Some(TenantPattern(text.value.as_str().into()))
+        let parsed = Glob::parse(&text.value);
+        parsed.map_err(|fault| self.problems.error(&text.place, fault.to_string())).ok()
     }
 
     fn tenant(&mut self, place: &Place, text: &str, kind: TenantKind) -> Option<TenantId> {
@@ -155,13 +154,8 @@ impl Builder<'_> {
     /// `app.user` as a login and as tenant `user` of login `app` must not be the same user name.
     fn check_suffixes_are_unambiguous(&mut self, table: &Section, logins: &BTreeMap<Arc<str>, LoginEntry>) {
         for (name, login) in logins {
-            let TenantPolicy::Named { sources, separator, .. } = &login.tenant else {
-                continue;
-            };
-            if !sources.contains(&TenantSource::Suffix) {
-                continue;
-            }
-            let prefix = format!("{name}{separator}");
+            let Some(separator) = login.tenant.suffix_separator() else { continue };
+            let prefix = format!("{name}{}", separator.as_str());
             if let Some((other, _)) = logins.iter().find(|(other, _)| other.starts_with(&prefix)) {
                 let message = format!("could also be the login {name:?} with a tenant as suffix");
                 let hint = format!("rename one of them, or give {name:?} another separator");

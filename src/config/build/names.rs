@@ -60,21 +60,3 @@ pub fn is_identifier(text: &str) -> bool {
         && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$')
         && text.len() <= NAME_BYTES_MAX
 }
-
-/// `prefix.name`, as PostgreSQL wants custom settings to be called.
-pub fn is_custom_setting(text: &str) -> bool {
-    text.contains('.') && text.split('.').all(is_identifier) && text.len() <= NAME_BYTES_MAX
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn custom_settings_have_a_prefix() {
-        assert!(is_custom_setting("app.tenant_id") && is_custom_setting("a.b.c"));
-        for bad in ["tenant_id", "app.", ".x", "app.1x", "app.tenant id", "app.tenant-id", "search_path", "app.é"] {
-            assert!(!is_custom_setting(bad), "{bad}");
-        }
-    }
-}

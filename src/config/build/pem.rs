@@ -4,12 +4,16 @@
 
 use std::sync::Arc;
 
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use super::Builder;
 use crate::config::environment::NamedFile;
 use crate::config::problem::Place;
+use crate::config::settings::TlsIdentity;
 
 impl Builder<'_> {
     /// The certificates of a PEM file; at least one.
@@ -24,6 +28,32 @@ impl Builder<'_> {
             }
             Err(_) => {
                 self.problems.error(place, format!("{path:?} is not a PEM file"));
+                None
+            }
+        }
+    }
+
+    /// The certificates of a PEM file, each fit to be trusted as a root.
+    pub fn root_certificates(&mut self, place: &Place, path: &str) -> Option<Vec<CertificateDer<'static>>> {
+        let certificates = self.certificates(place, path)?;
+        let mut are_good = true;
+        for (index, certificate) in certificates.iter().enumerate() {
+            if let Err(fault) = RootCertStore::empty().add(certificate.clone()) {
+                let message = format!("certificate {} of {path:?} cannot be a root: {fault}", index + 1);
+                self.problems.error(place, message);
+                are_good = false;
+            }
+        }
+        are_good.then_some(certificates)
+    }
+
+    /// A chain and a key that belong together.
+    pub fn identity(&mut self, place: &Place, identity: TlsIdentity) -> Option<TlsIdentity> {
+        let provider = aws_lc_rs::default_provider();
+        match CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), &provider) {
+            Ok(_) => Some(identity),
+            Err(fault) => {
+                self.problems.error(place, format!("cannot be used with the certificate: {fault}"));
                 None
             }
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Builder;
 use crate::config::raw::Section;
-use crate::config::settings::{Config, DatabaseEntry, PoolSettings};
+use crate::config::settings::{Config, DatabaseEntry};
+use crate::pool::PoolLimits;
 
 /// The two tables a key may stand in.
 struct Layers<'l> {
@@ -28,10 +29,10 @@ impl Layers<'_> {
 }
 
 impl Builder<'_> {
-    /// The limits of one database's pools.
-    pub fn pool(&mut self, general: &Section, own: &Section) -> Option<PoolSettings> {
+    /// The limits of one database's pools, and how many prepared statements a server of theirs keeps.
+    pub fn pool(&mut self, general: &Section, own: &Section) -> Option<(PoolLimits, usize)> {
         let layers = Layers { general, own };
-        let pool = PoolSettings {
+        let limits = PoolLimits {
             size: layers.number("size")?,
             size_min: layers.number("size_min")?,
             wait_timeout: layers.duration("wait_timeout")?,
@@ -40,25 +41,26 @@ impl Builder<'_> {
             server_idle_timeout: layers.duration("server_idle_timeout")?,
             server_check_delay: layers.duration("server_check_delay")?,
             connect_backoff_max: layers.duration("connect_backoff_max")?,
-            prepared_statements_max: layers.number("prepared_statements_max")?,
         };
-        if pool.size_min > pool.size {
+        if limits.size_min > limits.size {
             let key = if own.has("size_min") || !own.has("size") { "size_min" } else { "size" };
-            let message = format!("size_min {} is larger than size {}", pool.size_min, pool.size);
+            let message = format!("size_min {} is larger than size {}", limits.size_min, limits.size);
             self.problems.error(&layers.holder(key).place_of(key), message);
             return None;
         }
-        Some(pool)
+        Some((limits, layers.number("prepared_statements_max")?))
     }
 
     /// Databases that are the same one on the server share its pools, which can have one limit only.
     pub fn check_pools_agree(&mut self, root: &Section, config: &Config) {
-        let mut seen: BTreeMap<(&str, &str, &str), (&str, &PoolSettings)> = BTreeMap::new();
+        let mut seen: BTreeMap<(&str, &str, &str), (&str, &DatabaseEntry)> = BTreeMap::new();
         for (key, database) in &config.databases {
             let disagrees = roles_of(config, key, database).find_map(|role| {
                 let pool = (&*database.server, &*database.name, role);
-                let (first, settings) = *seen.entry(pool).or_insert((key, &database.pool));
-                (settings != &database.pool).then_some((first, role))
+                let (first, other) = *seen.entry(pool).or_insert((key, database));
+                let agrees =
+                    other.pool == database.pool && other.prepared_statements_max == database.prepared_statements_max;
+                (!agrees).then_some((first, role))
             });
             if let Some((first, role)) = disagrees {
                 let message =
@@ -71,7 +73,6 @@ impl Builder<'_> {
 
 /// The database's own role and those of logins that bring theirs.
 fn roles_of<'c>(config: &'c Config, key: &'c str, database: &'c DatabaseEntry) -> impl Iterator<Item = &'c str> {
-    let of_logins =
-        config.logins.values().filter(|login| login.databases.includes(key)).filter_map(|l| l.role.as_deref());
+    let of_logins = config.logins.values().filter(|login| login.databases.has(key)).filter_map(|l| l.role.as_deref());
     std::iter::once(&*database.role).chain(of_logins)
 }

@@ -1,11 +1,10 @@
 //! `[scope]`: what is set on a server for a tenant.
 
 use super::Builder;
-use super::names::is_custom_setting;
 use super::pick;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::ScopeSettings;
-use crate::scope::ScopeTemplate;
+use crate::scope::{ScopeTemplate, is_setting_name};
 use crate::tenant::TenantKind;
 
 /// Each setting is one more call in front of every transaction.
@@ -44,8 +43,7 @@ impl Builder<'_> {
 
     /// What can be said of one entry, with its own place.
     fn is_setting_good(&mut self, name: &str, text: &Placed<String>) -> bool {
-        let name = name.to_ascii_lowercase();
-        let is_name = is_custom_setting(&name) || name == "search_path";
+        let is_name = is_setting_name(&name.to_ascii_lowercase());
         if !is_name {
             let hint = "use a name like \"app.tenant_id\", in quotes";
             self.problems.error_with_hint(&text.place, "is no custom setting (prefix.name)", hint);

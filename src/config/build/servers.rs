@@ -74,7 +74,7 @@ impl Builder<'_> {
             return Some(TrustedRoots::System);
         }
         let path = section.text("ca")?;
-        self.certificates(&section.place_of("ca"), &path).map(TrustedRoots::Given)
+        self.root_certificates(&section.place_of("ca"), &path).map(TrustedRoots::Given)
     }
 
     /// `[roles.*]`
@@ -102,7 +102,9 @@ impl Builder<'_> {
         let role = self.required_reference(root, section, "role", "roles");
         let server_name = if section.has("name") { self.required_name(section, "name") } else { key.clone() };
         let pool = self.pool(&root.table("pool"), &section.table("pool"));
-        Some((key?, DatabaseEntry { server: server?, name: server_name?, role: role?, pool: pool? }))
+        let (pool, prepared_statements_max) = pool?;
+        let entry = DatabaseEntry { server: server?, name: server_name?, role: role?, pool, prepared_statements_max };
+        Some((key?, entry))
     }
 
     fn required_reference(&mut self, root: &Section, section: &Section, key: &str, kind: &str) -> Option<Arc<str>> {
