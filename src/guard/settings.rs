@@ -73,6 +73,11 @@ pub(super) enum ValueFault {
     CatalogBehind,
     #[error("search_path is not a list of names")]
     NotAList,
+    #[error(
+        "client_min_messages must be notice or above: below, the server's log comes along, with plans of auto_explain and \
+         the rows that policies filtered out"
+    )]
+    ServerLog,
     #[error("the value holds a NUL byte")]
     Nul,
 }
@@ -88,7 +93,9 @@ pub(super) fn check_value<'v>(name: &str, value: &'v str) -> Result<Cow<'v, str>
         "standard_conforming_strings" if is_true(value) => Ok(Cow::Borrowed("on")),
         "standard_conforming_strings" => Err(ValueFault::Strings),
         "search_path" => check_search_path(value).map(|()| Cow::Borrowed(value)),
-        // Only these three could put the proxy and the server at odds; the server checks the rest.
+        "client_min_messages" if hides_the_log(value) => Ok(Cow::Borrowed(value)),
+        "client_min_messages" => Err(ValueFault::ServerLog),
+        // Only these could put the proxy and the server at odds, or show other tenants' rows; the server checks the rest.
         _ => Ok(Cow::Borrowed(value)),
     }
 }
@@ -105,6 +112,11 @@ fn is_true(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     let is_prefix = |word: &str| !value.is_empty() && word.starts_with(&value);
     is_prefix("true") || is_prefix("yes") || value == "on" || value == "1"
+}
+
+/// The levels above `LOG` and the debugging ones.
+fn hides_the_log(value: &str) -> bool {
+    ["info", "notice", "warning", "error", "fatal", "panic"].iter().any(|level| level.eq_ignore_ascii_case(value))
 }
 
 fn check_search_path(value: &str) -> Result<(), ValueFault> {
@@ -293,6 +305,17 @@ mod tests {
         }
         for bad in ["SJIS", "LATIN1", "", "utf16", "ütf8", "SQL_ASCII"] {
             assert_eq!(check_value("client_encoding", bad), Err(ValueFault::Encoding), "{bad}");
+        }
+    }
+
+    /// With auto_explain loaded, `log` showed a tenant "Rows Removed by Filter: 21": everybody else's rows.
+    #[test]
+    fn the_servers_log_is_not_for_clients() {
+        for good in ["notice", "WARNING", "error", "panic", "info"] {
+            assert!(check_value("client_min_messages", good).is_ok(), "{good}");
+        }
+        for bad in ["log", "LOG", "debug", "debug1", "debug5", "", " log"] {
+            assert_eq!(check_value("client_min_messages", bad), Err(ValueFault::ServerLog), "{bad}");
         }
     }
 
