@@ -110,6 +110,18 @@ const EXTENSION_STRING_EXECUTOR_PREFIXES: &[&str] = &["_pgr_", "crosstab", "dbli
 /// pg_variables; connections that a server keeps for all its clients.
 const EXTENSION_SESSION_STATE_PREFIXES: &[&str] = &["pgv_", "postgres_fdw_"];
 
+/// Schemas of extensions (pg_cron, orafce, pg_duckdb) that hold nothing else. No `search_path` may name them, or their
+/// functions could be called without.
+pub(super) fn class_of_extension_schema(schema: &str) -> Option<FunctionClass> {
+    match schema {
+        "cron" | "dbms_sql" | "duckdb" => Some(FunctionClass::StringExecutor),
+        "dbms_pipe" | "dbms_alert" => Some(FunctionClass::Notify),
+        "utl_file" => Some(FunctionClass::Files),
+        // Everybody else's.
+        _ => None,
+    }
+}
+
 /// What is known of the function `schema.name` called with so many arguments.
 pub(super) fn class_of(schema: Option<&str>, name: &str, arguments: u16, notation: Notation) -> FunctionClass {
     let class = match TABLE.get(name) {
@@ -136,12 +148,8 @@ fn outside_the_catalog(schema: Option<&str>, name: &str, notation: Notation) -> 
     if matches!(name, "set_limit" | "isn_weak") || has_prefix(EXTENSION_SESSION_STATE_PREFIXES) {
         return FunctionClass::SessionState;
     }
-    // Schemas of extensions (pg_cron, orafce, pg_duckdb) that hold nothing else.
-    match schema {
-        Some("cron" | "dbms_sql" | "duckdb") => return FunctionClass::StringExecutor,
-        Some("dbms_pipe" | "dbms_alert") => return FunctionClass::Notify,
-        Some("utl_file") => return FunctionClass::Files,
-        Some(_) | None => {}
+    if let Some(class) = schema.and_then(class_of_extension_schema) {
+        return class;
     }
     let is_named_like_system = name.starts_with("pg_") || name.starts_with("lo_");
     let is_system = match schema {

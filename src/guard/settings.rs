@@ -71,6 +71,8 @@ pub(super) enum ValueFault {
         "search_path may name pg_catalog only in the first place: functions before it could stand for the system's"
     )]
     CatalogBehind,
+    #[error("search_path must not name the schema of an extension whose functions run strings or reach files")]
+    ExtensionSchema,
     #[error("search_path is not a list of names")]
     NotAList,
     #[error(
@@ -123,6 +125,9 @@ fn check_search_path(value: &str) -> Result<(), ValueFault> {
     let schemas = split_identifiers(value).ok_or(ValueFault::NotAList)?;
     if schemas.iter().any(|schema| super::walk::is_temporary(schema)) {
         return Err(ValueFault::TemporarySchema);
+    }
+    if schemas.iter().any(|schema| super::functions::class_of_extension_schema(schema).is_some()) {
+        return Err(ValueFault::ExtensionSchema);
     }
     if schemas.iter().skip(1).any(|schema| schema == "pg_catalog") {
         return Err(ValueFault::CatalogBehind);
@@ -345,6 +350,7 @@ mod tests {
             "a, pg_catalog",
             "a,\"pg_catalog\"",
             "a, PG_Catalog",
+            "public, cron",
         ] {
             assert!(check_value("search_path", bad).is_err(), "{bad}");
         }

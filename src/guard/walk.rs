@@ -96,11 +96,11 @@ impl<'t> Walk<'t> {
             relation;
         let schema = (!schemaname.is_empty()).then(|| Box::<str>::from(schemaname.as_str()));
         let name: Box<str> = relname.as_str().into();
-        let is_common = schema.is_none() && access == Access::Read && self.common_tables.contains(&name);
-        let class = match relations::class_of(schema.as_deref(), &name) {
-            RelationClass::Unknown if is_common => RelationClass::User,
-            class => class,
-        };
+        let mut class = relations::class_of(schema.as_deref(), &name);
+        let may_be_common = class == RelationClass::Unknown && schema.is_none() && access == Access::Read;
+        if may_be_common && self.common_tables.contains(&name) {
+            class = RelationClass::User;
+        }
         if !self.relations_seen.insert((schema.clone(), name.clone(), access, class)) {
             return;
         }

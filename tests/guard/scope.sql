@@ -341,3 +341,6 @@ SET client_min_messages = log
 
 -- deny TG014 client_min_messages
 SET LOCAL client_min_messages TO DEBUG5
+
+-- deny TG014 extension
+SET search_path = public, "cron"; SELECT schedule('* * * * *', 'select 1')
