@@ -71,7 +71,7 @@ codes! {
         "Add the setting to [guard] settings_allowed if every tenant may change it for itself.";
     /// A setting's value that would put the proxy and the server at odds.
     SettingValueRefused = "TG014", b"22023", Error, "this value of the setting is not allowed",
-        "Use UTF8 as client_encoding, leave standard_conforming_strings on, and keep pg_temp out of search_path.";
+        "Use UTF8 as client_encoding, leave standard_conforming_strings on, keep pg_temp out of search_path and client_min_messages at notice or above.";
     /// A function with effects beyond the tenant's rows.
     FunctionRefused = "TG015", b"42501", Error, "this function is not allowed here",
         "Add it to [guard] functions_allowed if it is safe for every tenant.";

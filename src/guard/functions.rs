@@ -87,9 +87,12 @@ static TABLE: LazyLock<HashMap<&'static str, FunctionClass, foldhash::fast::Fixe
     table
 });
 
-/// Functions of contributed and other common extensions that run strings, sorted: `dblink*` and `crosstab*` come on top.
+/// Functions of contributed and other common extensions that run strings, sorted; prefixes come on top.
 const EXTENSION_STRING_EXECUTORS: &[&str] = &[
     "connectby",
+    "create_immv",
+    "cypher",
+    "oracle_execute",
     "pg_background_launch",
     "pg_background_launch_v2",
     "run_command_on_all_nodes",
@@ -100,6 +103,24 @@ const EXTENSION_STRING_EXECUTORS: &[&str] = &[
     "run_command_on_workers",
     "xpath_table",
 ];
+
+/// dblink, tablefunc, pgRouting.
+const EXTENSION_STRING_EXECUTOR_PREFIXES: &[&str] = &["_pgr_", "crosstab", "dblink", "pgr_"];
+
+/// pg_variables; connections that a server keeps for all its clients.
+const EXTENSION_SESSION_STATE_PREFIXES: &[&str] = &["pgv_", "postgres_fdw_"];
+
+/// Schemas of extensions (pg_cron, orafce, pg_duckdb) that hold nothing else. No `search_path` may name them, or their
+/// functions could be called without.
+pub(super) fn class_of_extension_schema(schema: &str) -> Option<FunctionClass> {
+    match schema {
+        "cron" | "dbms_sql" | "duckdb" => Some(FunctionClass::StringExecutor),
+        "dbms_pipe" | "dbms_alert" => Some(FunctionClass::Notify),
+        "utl_file" => Some(FunctionClass::Files),
+        // Everybody else's.
+        _ => None,
+    }
+}
 
 /// What is known of the function `schema.name` called with so many arguments.
 pub(super) fn class_of(schema: Option<&str>, name: &str, arguments: u16, notation: Notation) -> FunctionClass {
@@ -117,18 +138,18 @@ pub(super) fn class_of(schema: Option<&str>, name: &str, arguments: u16, notatio
 }
 
 fn outside_the_catalog(schema: Option<&str>, name: &str, notation: Notation) -> FunctionClass {
-    let runs_strings = name.starts_with("dblink")
-        || name.starts_with("crosstab")
-        || EXTENSION_STRING_EXECUTORS.binary_search(&name).is_ok();
+    let has_prefix = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let runs_strings =
+        has_prefix(EXTENSION_STRING_EXECUTOR_PREFIXES) || EXTENSION_STRING_EXECUTORS.binary_search(&name).is_ok();
     if runs_strings {
         return FunctionClass::StringExecutor;
     }
-    // Schemas of extensions (pg_cron, orafce) that hold nothing else.
-    match schema {
-        Some("cron" | "dbms_sql") => return FunctionClass::StringExecutor,
-        Some("dbms_pipe" | "dbms_alert") => return FunctionClass::Notify,
-        Some("utl_file") => return FunctionClass::Files,
-        Some(_) | None => {}
+    // pg_trgm's threshold and isn's mode outlive the transaction: the next tenant had them.
+    if matches!(name, "set_limit" | "isn_weak") || has_prefix(EXTENSION_SESSION_STATE_PREFIXES) {
+        return FunctionClass::SessionState;
+    }
+    if let Some(class) = schema.and_then(class_of_extension_schema) {
+        return class;
     }
     let is_named_like_system = name.starts_with("pg_") || name.starts_with("lo_");
     let is_system = match schema {
@@ -137,6 +158,8 @@ fn outside_the_catalog(schema: Option<&str>, name: &str, notation: Notation) -> 
         None => false,
     };
     match notation {
+        // `(true).pg_stat_statements` calls as well.
+        Notation::Attribute if name.starts_with("pg_") => FunctionClass::Unknown,
         Notation::Call if is_system || is_named_like_system => FunctionClass::Unknown,
         Notation::Call | Notation::Attribute => FunctionClass::User,
     }

@@ -63,11 +63,10 @@ static TABLE: LazyLock<HashMap<&'static str, RelationClass, foldhash::fast::Fixe
 /// What is known of the relation `schema.name`.
 pub(super) fn class_of(schema: Option<&str>, name: &str) -> RelationClass {
     match schema {
-        Some("information_schema") => match name {
-            "user_mapping_options" | "_pg_user_mappings" => RelationClass::Secret,
-            // The standard's views show what their reader may use, and nothing of the rows.
-            _ => RelationClass::Readable,
-        },
+        // Whatever the schema: `search_path` may hold information_schema, too.
+        _ if matches!(name, "user_mapping_options" | "_pg_user_mappings") => RelationClass::Secret,
+        // The standard's views show what their reader may use, and nothing of the rows.
+        Some("information_schema") => RelationClass::Readable,
         // Toast tables hold everybody's long values, out of reach of policies.
         Some(schema) if schema.starts_with("pg_") && schema != "pg_catalog" => RelationClass::Secret,
         schema => match TABLE.get(name) {
@@ -94,6 +93,9 @@ mod tests {
         for schema in [None, Some("pg_catalog"), Some("public")] {
             assert_eq!(class_of(schema, "pg_stat_activity"), RelationClass::OtherSessions);
             assert_eq!(class_of(schema, "pg_of_tomorrow"), RelationClass::Unknown);
+        }
+        for schema in [None, Some("information_schema"), Some("public")] {
+            assert_eq!(class_of(schema, "user_mapping_options"), RelationClass::Secret);
         }
         assert_eq!(class_of(None, "pg_class"), RelationClass::Readable);
         assert_eq!(class_of(Some("pg_toast"), "pg_toast_16400"), RelationClass::Secret);

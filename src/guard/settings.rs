@@ -71,8 +71,15 @@ pub(super) enum ValueFault {
         "search_path may name pg_catalog only in the first place: functions before it could stand for the system's"
     )]
     CatalogBehind,
+    #[error("search_path must not name the schema of an extension whose functions run strings or reach files")]
+    ExtensionSchema,
     #[error("search_path is not a list of names")]
     NotAList,
+    #[error(
+        "client_min_messages must be notice or above: below, the server's log comes along, with plans of auto_explain and \
+         the rows that policies filtered out"
+    )]
+    ServerLog,
     #[error("the value holds a NUL byte")]
     Nul,
 }
@@ -88,7 +95,9 @@ pub(super) fn check_value<'v>(name: &str, value: &'v str) -> Result<Cow<'v, str>
         "standard_conforming_strings" if is_true(value) => Ok(Cow::Borrowed("on")),
         "standard_conforming_strings" => Err(ValueFault::Strings),
         "search_path" => check_search_path(value).map(|()| Cow::Borrowed(value)),
-        // Only these three could put the proxy and the server at odds; the server checks the rest.
+        "client_min_messages" if hides_the_log(value) => Ok(Cow::Borrowed(value)),
+        "client_min_messages" => Err(ValueFault::ServerLog),
+        // Only these could put the proxy and the server at odds, or show other tenants' rows; the server checks the rest.
         _ => Ok(Cow::Borrowed(value)),
     }
 }
@@ -115,10 +124,18 @@ pub fn quoted_list(value: &str) -> Option<String> {
     Some(split_identifiers(value)?.iter().map(quoted).collect::<Vec<_>>().join(", "))
 }
 
+/// The levels above `LOG` and the debugging ones.
+fn hides_the_log(value: &str) -> bool {
+    ["info", "notice", "warning", "error", "fatal", "panic"].iter().any(|level| level.eq_ignore_ascii_case(value))
+}
+
 fn check_search_path(value: &str) -> Result<(), ValueFault> {
     let schemas = split_identifiers(value).ok_or(ValueFault::NotAList)?;
     if schemas.iter().any(|schema| super::walk::is_temporary(schema)) {
         return Err(ValueFault::TemporarySchema);
+    }
+    if schemas.iter().any(|schema| super::functions::class_of_extension_schema(schema).is_some()) {
+        return Err(ValueFault::ExtensionSchema);
     }
     if schemas.iter().skip(1).any(|schema| schema == "pg_catalog") {
         return Err(ValueFault::CatalogBehind);
@@ -304,6 +321,17 @@ mod tests {
         }
     }
 
+    /// With auto_explain loaded, `log` showed a tenant "Rows Removed by Filter: 21": everybody else's rows.
+    #[test]
+    fn the_servers_log_is_not_for_clients() {
+        for good in ["notice", "WARNING", "error", "panic", "info"] {
+            assert!(check_value("client_min_messages", good).is_ok(), "{good}");
+        }
+        for bad in ["log", "LOG", "debug", "debug1", "debug5", "", " log"] {
+            assert_eq!(check_value("client_min_messages", bad), Err(ValueFault::ServerLog), "{bad}");
+        }
+    }
+
     #[test]
     fn strings_conform() {
         for good in ["on", "ON", "t", "tr", "true", "yes", "y", "1"] {
@@ -330,6 +358,7 @@ mod tests {
             "a, pg_catalog",
             "a,\"pg_catalog\"",
             "a, PG_Catalog",
+            "public, cron",
         ] {
             assert!(check_value("search_path", bad).is_err(), "{bad}");
         }

@@ -13,7 +13,7 @@ use super::facts::{Access, Demand, DemandKind, FunctionUse, RelationUse};
 use super::functions::{self, FunctionClass, Notation};
 use super::nodes::{self, Role};
 use super::parser::{Kind, tree};
-use super::relations;
+use super::relations::{self, RelationClass};
 use super::text::Positions;
 
 /// What a walk has found.
@@ -25,7 +25,7 @@ pub(super) struct Found {
 }
 
 type FunctionKey = (Option<Box<str>>, Box<str>, u16);
-type RelationKey = (Option<Box<str>>, Box<str>, Access);
+type RelationKey = (Option<Box<str>>, Box<str>, Access, RelationClass);
 
 /// A walk under way.
 pub(super) struct Walk<'t> {
@@ -33,7 +33,20 @@ pub(super) struct Walk<'t> {
     found: Found,
     functions_seen: HashSet<FunctionKey>,
     relations_seen: HashSet<RelationKey>,
-    common_tables: HashSet<Box<str>>,
+    /// The CTEs that can be seen from here.
+    common_tables: Vec<Box<str>>,
+    /// Aliases of functions in FROM: each may stand for a scalar.
+    function_aliases: HashSet<Box<str>>,
+    /// There is one whose alias is not known.
+    has_nameless_function: bool,
+    /// `a.pg_f`, which is a column unless `a` is one of those.
+    doubtful_columns: Vec<DoubtfulColumn>,
+}
+
+struct DoubtfulColumn {
+    qualifier: Box<str>,
+    name: Box<str>,
+    location: i32,
 }
 
 /// Visits every field named, by its shape.
@@ -48,16 +61,18 @@ impl<'t> Walk<'t> {
             found: Found::default(),
             functions_seen: HashSet::new(),
             relations_seen: HashSet::new(),
-            common_tables: HashSet::new(),
+            common_tables: Vec::new(),
+            function_aliases: HashSet::new(),
+            has_nameless_function: false,
+            doubtful_columns: Vec::new(),
         }
     }
 
-    /// Ends the walk. An unknown `pg_…` relation that is the name of a CTE of this statement is no system relation.
+    /// Ends the walk.
     pub fn finish(mut self) -> Found {
-        for relation in &mut self.found.relations {
-            let is_common = relation.schema.is_none() && self.common_tables.contains(&relation.name);
-            if is_common && relation.class == relations::RelationClass::Unknown {
-                relation.class = relations::RelationClass::User;
+        for DoubtfulColumn { qualifier, name, location } in std::mem::take(&mut self.doubtful_columns) {
+            if self.has_nameless_function || self.function_aliases.contains(&qualifier) {
+                self.function(None, &name, 1, Notation::Attribute, location);
             }
         }
         self.found
@@ -81,13 +96,17 @@ impl<'t> Walk<'t> {
             relation;
         let schema = (!schemaname.is_empty()).then(|| Box::<str>::from(schemaname.as_str()));
         let name: Box<str> = relname.as_str().into();
-        if !self.relations_seen.insert((schema.clone(), name.clone(), access)) {
+        let mut class = relations::class_of(schema.as_deref(), &name);
+        let may_be_common = class == RelationClass::Unknown && schema.is_none() && access == Access::Read;
+        if may_be_common && self.common_tables.contains(&name) {
+            class = RelationClass::User;
+        }
+        if !self.relations_seen.insert((schema.clone(), name.clone(), access, class)) {
             return;
         }
         if schema.as_deref().is_some_and(is_temporary) {
             self.demand(DemandKind::TemporarySchema, schemaname, *location);
         }
-        let class = relations::class_of(schema.as_deref(), &name);
         let position = self.positions.of(*location);
         self.found.relations.push(RelationUse { schema, name, access, class, position });
     }
@@ -159,8 +178,8 @@ impl<'t> Walk<'t> {
             Kind::DeleteStmt(delete) => self.delete(delete),
             Kind::MergeStmt(merge) => self.merge(merge),
             Kind::RawStmt(raw) => self.maybe(&raw.stmt),
-            Kind::WithClause(with) => self.with(with),
-            Kind::CommonTableExpr(common) => self.common_table(common),
+            // Only ever fields of statements, which open and close their scope.
+            Kind::WithClause(_) | Kind::CommonTableExpr(_) => self.strange(kind),
             Kind::CtesearchClause(search) => self.search_clause(search),
             Kind::CtecycleClause(cycle) => self.cycle_clause(cycle),
             Kind::InferClause(infer) => self.infer(infer),
@@ -205,13 +224,14 @@ impl<'t> Walk<'t> {
             let location = into.rel.as_ref().map_or(-1, |relation| relation.location);
             self.demand(DemandKind::SelectInto, "SELECT … INTO", location);
         }
-        self.with_maybe(with_clause);
+        let outside = self.open_scope(with_clause);
         visit!(self: nodes(distinct_clause), nodes(target_list), nodes(from_clause), maybe(where_clause));
         visit!(self: nodes(group_clause), maybe(having_clause), nodes(window_clause), nodes(values_lists));
         visit!(self: nodes(sort_clause), maybe(limit_offset), maybe(limit_count), nodes(locking_clause));
         for side in [larg, rarg].into_iter().flatten() {
             self.select(side);
         }
+        self.close_scope(outside);
     }
 
     fn insert(&mut self, insert: &tree::InsertStmt) {
@@ -224,28 +244,31 @@ impl<'t> Walk<'t> {
             with_clause,
             r#override: _,
         } = insert;
-        self.with_maybe(with_clause);
+        let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
         visit!(self: nodes(cols), maybe(select_stmt));
         if let Some(conflict) = on_conflict_clause {
             self.on_conflict(conflict);
         }
         self.returning_maybe(returning_clause);
+        self.close_scope(outside);
     }
 
     fn update(&mut self, update: &tree::UpdateStmt) {
         let tree::UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } =
             update;
-        self.with_maybe(with_clause);
+        let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
         visit!(self: nodes(target_list), nodes(from_clause), maybe(where_clause), returning_maybe(returning_clause));
+        self.close_scope(outside);
     }
 
     fn delete(&mut self, delete: &tree::DeleteStmt) {
         let tree::DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } = delete;
-        self.with_maybe(with_clause);
+        let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
         visit!(self: nodes(using_clause), maybe(where_clause), returning_maybe(returning_clause));
+        self.close_scope(outside);
     }
 
     fn merge(&mut self, merge: &tree::MergeStmt) {
@@ -257,9 +280,10 @@ impl<'t> Walk<'t> {
             returning_clause,
             with_clause,
         } = merge;
-        self.with_maybe(with_clause);
+        let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
         visit!(self: maybe(source_relation), maybe(join_condition), nodes(merge_when_clauses), returning_maybe(returning_clause));
+        self.close_scope(outside);
     }
 
     fn merge_when(&mut self, when: &tree::MergeWhenClause) {
@@ -268,20 +292,43 @@ impl<'t> Walk<'t> {
         visit!(self: maybe(condition), nodes(target_list), nodes(values));
     }
 
-    fn with_maybe(&mut self, with: &Option<tree::WithClause>) {
-        if let Some(with) = with {
-            self.with(with);
+    /// Visits WITH, whose names can be seen until [`Walk::close_scope`]: each by those behind it, or by all of
+    /// them if RECURSIVE. Seen from elsewhere the same name is the system's relation.
+    fn open_scope(&mut self, with: &Option<tree::WithClause>) -> usize {
+        let outside = self.common_tables.len();
+        let Some(tree::WithClause { ctes, recursive, location: _ }) = with else { return outside };
+        let names = |node: &tree::Node| match &node.node {
+            Some(Kind::CommonTableExpr(common)) => Some(Box::<str>::from(common.ctename.as_str())),
+            // Fails closed: `common_node` refuses it.
+            _ => None,
+        };
+        if *recursive {
+            self.common_tables.extend(ctes.iter().filter_map(names));
         }
+        for node in ctes {
+            self.common_node(node);
+            if !*recursive {
+                self.common_tables.extend(names(node));
+            }
+        }
+        outside
     }
 
-    fn with(&mut self, with: &tree::WithClause) {
-        let tree::WithClause { ctes, recursive: _, location: _ } = with;
-        self.nodes(ctes);
+    fn close_scope(&mut self, outside: usize) {
+        self.common_tables.truncate(outside);
+    }
+
+    fn common_node(&mut self, node: &tree::Node) {
+        match &node.node {
+            Some(Kind::CommonTableExpr(common)) => self.common_table(common),
+            // The grammar makes nothing else.
+            _ => self.demand(DemandKind::StrangeNode, "a WITH of something else than queries", -1),
+        }
     }
 
     fn common_table(&mut self, common: &tree::CommonTableExpr) {
         let tree::CommonTableExpr {
-            ctename,
+            ctename: _,
             aliascolnames,
             ctematerialized: _,
             ctequery,
@@ -295,7 +342,6 @@ impl<'t> Walk<'t> {
             ctecoltypmods,
             ctecolcollations,
         } = common;
-        self.common_tables.insert(ctename.as_str().into());
         visit!(self: nodes(aliascolnames), maybe(ctequery), nodes(ctecolnames), nodes(ctecoltypes));
         visit!(self: nodes(ctecoltypmods), nodes(ctecolcollations));
         if let Some(search) = search_clause {
@@ -408,8 +454,9 @@ impl<'t> Walk<'t> {
                 self.maybe(subquery);
             }
             Kind::RangeFunction(function) => {
-                let tree::RangeFunction { lateral: _, ordinality: _, is_rowsfrom: _, functions, alias: _, coldeflist } =
+                let tree::RangeFunction { lateral: _, ordinality: _, is_rowsfrom: _, functions, alias, coldeflist } =
                     function;
+                self.function_alias(alias.as_ref(), functions);
                 visit!(self: nodes(functions), nodes(coldeflist));
             }
             Kind::RangeTableFunc(table) => self.xml_table(table),
@@ -424,6 +471,20 @@ impl<'t> Walk<'t> {
             Kind::JsonTableColumn(column) => self.json_table_column(column),
             Kind::JsonTablePathSpec(path) => self.json_path(path),
             other => self.strange(other),
+        }
+    }
+
+    /// Without an alias the function's name serves as one.
+    fn function_alias(&mut self, alias: Option<&tree::Alias>, functions: &[tree::Node]) {
+        match alias {
+            Some(alias) => {
+                self.function_aliases.insert(alias.aliasname.as_str().into());
+            }
+            None => {
+                let names: Option<Vec<_>> = functions.iter().map(name_of_call).collect();
+                self.has_nameless_function |= names.is_none();
+                self.function_aliases.extend(names.unwrap_or_default());
+            }
         }
     }
 
@@ -641,11 +702,17 @@ impl<'t> Walk<'t> {
     }
 
     /// `a.f` calls the function `f` where the row `a` has no column of that name, and `a` may stand for a scalar
-    /// (`FROM generate_series(1, 2) AS a`).
+    /// (`FROM generate_series(1, 2) AS a`). Only the last name can be one: those before it name the relation.
     fn column(&mut self, column: &tree::ColumnRef) {
         let tree::ColumnRef { fields, location } = column;
-        for field in fields.iter().skip(1) {
-            self.attribute(field, *location);
+        let [.., qualifier, last] = fields.as_slice() else { return };
+        match (&qualifier.node, &last.node) {
+            (Some(Kind::String(qualifier)), Some(Kind::String(name))) if is_doubtful(&name.sval) => {
+                let (qualifier, name) = (qualifier.sval.as_str().into(), name.sval.as_str().into());
+                self.doubtful_columns.push(DoubtfulColumn { qualifier, name, location: *location });
+            }
+            // Fails closed: whatever is known decides, and what is no name calls nothing.
+            _ => self.attribute(last, *location),
         }
     }
 
@@ -871,6 +938,21 @@ pub(super) fn name_parts(nodes: &[tree::Node]) -> Vec<&str> {
             _ => None,
         })
         .collect()
+}
+
+/// Whether `a.name` is refused only if it calls a function.
+fn is_doubtful(name: &str) -> bool {
+    functions::class_of(None, name, 1, Notation::Attribute) == FunctionClass::Unknown
+}
+
+/// The last name of the first function of an item of `ROWS FROM`, which are lists of a call and its columns.
+fn name_of_call(item: &tree::Node) -> Option<Box<str>> {
+    match &item.node {
+        Some(Kind::List(list)) => list.items.first().and_then(name_of_call),
+        Some(Kind::FuncCall(call)) => name_parts(&call.funcname).last().map(|&name| name.into()),
+        // CURRENT_USER and such.
+        _ => None,
+    }
 }
 
 /// Whether a schema is one of those that only temporary objects live in.

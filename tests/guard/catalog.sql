@@ -224,3 +224,27 @@ SELECT * FROM t pg_locks
 
 -- allow select
 SELECT a AS pg_locks FROM t
+
+-- deny TG018 pg_stat_statements
+SELECT query FROM pg_stat_statements WHERE EXISTS (WITH pg_stat_statements AS (SELECT 1) SELECT 1)
+
+-- deny TG018 pg_stat_statements
+WITH a AS (SELECT query FROM pg_stat_statements), pg_stat_statements AS (SELECT 1) SELECT * FROM a
+
+-- deny TG018 user_mapping_options
+SET search_path = information_schema; SELECT * FROM user_mapping_options
+
+-- allow select
+WITH RECURSIVE pg_numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM pg_numbers WHERE n < 3) SELECT n FROM pg_numbers
+
+-- allow select
+WITH pg_a AS (SELECT 1), b AS (SELECT * FROM pg_a) SELECT * FROM b WHERE EXISTS (SELECT FROM pg_a)
+
+-- deny TG018 pg_a
+WITH b AS (WITH pg_a AS (SELECT 1) SELECT * FROM pg_a) SELECT * FROM b, pg_a
+
+-- deny TG018 pg_a
+SELECT (WITH pg_a AS (SELECT 1) SELECT count(*) FROM pg_a) FROM public.pg_a
+
+-- deny TG018 pg_a
+WITH pg_a AS (SELECT * FROM pg_a) SELECT * FROM pg_a

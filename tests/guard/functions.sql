@@ -437,3 +437,45 @@ SELECT utl_file.fopen('/tmp', 'x', 'r')
 
 -- allow select
 SELECT SYSTEM_USER, COLLATION FOR ('a'), ('a', 'b') OVERLAPS ('c', 'd')
+
+-- deny TG015 pg_stat_statements
+SELECT (true).pg_stat_statements
+
+-- deny TG015 pg_stat_statements
+SELECT b.pg_stat_statements FROM unnest(ARRAY[true]) AS b
+
+-- deny TG015 pg_stat_statements
+SELECT (SELECT b.pg_stat_statements) FROM generate_series(1, 2), ROWS FROM (unnest(ARRAY[true])) b(x)
+
+-- deny TG015 pg_visibility
+SELECT generate_series.pg_visibility FROM generate_series(1, 2)
+
+-- allow select
+SELECT pg_catalog.pg_class.relname, pg_class.oid, pg_catalog.pg_class.* FROM pg_catalog.pg_class
+
+-- deny TG017 set_limit
+SELECT set_limit(0.9)
+
+-- deny TG017 isn_weak
+SELECT isn_weak(true)
+
+-- deny TG017 pgv_set
+SELECT pgv_set('a', 'b', 1)
+
+-- deny TG017
+SELECT postgres_fdw_disconnect_all()
+
+-- deny TG016 pgr_dijkstra
+SELECT * FROM pgr_dijkstra('SELECT set_config(''app.tenant_id'', ''x'', true)', 1, 2)
+
+-- deny TG016
+SELECT * FROM cypher('g', 'MATCH (n) RETURN n') AS (v text)
+
+-- deny TG016
+SELECT duckdb.raw_query('select 1')
+
+-- deny TG015 pg_foo
+SELECT "current_user".pg_foo FROM current_user
+
+-- allow select
+SELECT l.pg_rating FROM films l, current_user AS c

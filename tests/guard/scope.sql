@@ -335,3 +335,12 @@ SHOW session_authorization
 
 -- allow show
 SHOW row_security
+
+-- deny TG014 client_min_messages
+SET client_min_messages = log
+
+-- deny TG014 client_min_messages
+SET LOCAL client_min_messages TO DEBUG5
+
+-- deny TG014 extension
+SET search_path = public, "cron"; SELECT schedule('* * * * *', 'select 1')
