@@ -3,12 +3,14 @@
 //! Owns: idle servers with their sockets, connecting, the check before use. Does not own: the order of who
 //! waits, ages, limits.
 
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
+use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
@@ -19,13 +21,18 @@ use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, conne
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
 use crate::pool::{Action, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
-use crate::scope::{CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame};
+use crate::scope::{
+    CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
+};
 use crate::upstream::login::Identity;
-use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey};
+use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings, settings};
 use crate::wire::backend;
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend;
 use crate::wire::limits::INSPECTED_BYTES_MAX;
+
+/// Sets of startup parameters whose greeting is remembered: an application has a few.
+const GREETINGS_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// An idle server with its socket.
 #[derive(Debug)]
@@ -62,6 +69,7 @@ pub struct ServerPool {
     clock: Clock,
     next_server: Arc<AtomicU64>,
     greeting: Mutex<Option<Arc<Parameters>>>,
+    greetings: Mutex<LruCache<Settings, Arc<Parameters>>>,
 }
 
 /// What a pool is made of.
@@ -135,6 +143,7 @@ impl ServerPool {
             clock,
             next_server,
             greeting: Mutex::new(None),
+            greetings: Mutex::new(LruCache::new(GREETINGS_MAX)),
         })
     }
 
@@ -201,22 +210,52 @@ impl ServerPool {
         self.act();
     }
 
-    /// What servers of this pool reported at their login. If dropped: nothing happens.
+    /// What a client with these startup parameters is told of the reported settings: what a server says that
+    /// has them. Asked once for each set of parameters. If dropped: a server that was just asked is closed.
     ///
     /// # Errors
-    /// There is no server yet, and none can be had.
-    pub async fn greeting(self: &Arc<Self>) -> Result<Arc<Parameters>, Fault> {
-        if let Some(greeting) = self.greeting.lock().clone() {
-            return Ok(greeting);
+    /// There is no server, or it refuses a value: as PostgreSQL would at login.
+    pub async fn greeting(self: &Arc<Self>, base: &Settings) -> Result<Arc<Parameters>, Fault> {
+        if let Some(known) = self.known_greeting(base) {
+            return Ok(known);
         }
-        let granted = match self.lease() {
-            Leased::Now(granted, _) => granted,
-            Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
-            Leased::Refused(fault) => return Err(fault),
-        };
-        let greeting = Arc::clone(&granted.server.clean.server().parameters);
-        self.check_in(granted);
-        Ok(greeting)
+        loop {
+            let granted = match self.lease() {
+                Leased::Now(granted, _) => granted,
+                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
+                Leased::Refused(fault) => return Err(fault),
+            };
+            let returning = Returning { pool: Arc::clone(self), is_done: false };
+            let Pooled { server, connected_at } = granted;
+            let asked = timeout(self.target.connect_timeout, ask_greeting(server, base)).await;
+            match asked.unwrap_or(Asked::Gone) {
+                Asked::Told(server, greeting) => {
+                    returning.done();
+                    self.greetings.lock().put(base.clone(), Arc::clone(&greeting));
+                    self.check_in(Pooled { server, connected_at });
+                    return Ok(greeting);
+                }
+                Asked::Refused(fault) => return Err(fault),
+                // It had been closed while it was idle: the ledger knows now, and gives another.
+                Asked::Gone => {}
+            }
+        }
+    }
+
+    fn known_greeting(&self, base: &Settings) -> Option<Arc<Parameters>> {
+        let plain = self.greeting.lock().clone()?;
+        if base.is_empty() {
+            return Some(plain);
+        }
+        match base.iter().next() {
+            // Reported as it is; anything else has a canonical spelling that only a server knows.
+            Some((name, value)) if base.len() == 1 && &**name == "application_name" && is_plain_name(value) => {
+                let mut told = (*plain).clone();
+                told.insert(name.clone(), value.clone());
+                Some(Arc::new(told))
+            }
+            _ => self.greetings.lock().get(base).cloned(),
+        }
     }
 
     /// A server that was idle for long: whether nothing has come from it meanwhile, and whether it
@@ -370,10 +409,67 @@ pub fn poll_is_silent(stream: &mut Stream, context: &mut Context<'_>) -> bool {
     Pin::new(stream).poll_read(context, &mut buffer).is_pending()
 }
 
-/// Sends Sync and waits for its answer; `None` if the server is useless.
-async fn sign_of_life(pooled: PooledServer) -> Option<PooledServer> {
+/// Sees to it that the ledger hears of a server that was asked and did not come back.
+struct Returning {
+    pool: Arc<ServerPool>,
+    is_done: bool,
+}
+
+impl Returning {
+    fn done(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.pool.discarded(DiscardReason::CheckFailed);
+        }
+    }
+}
+
+/// What came of asking a server for its greeting.
+enum Asked {
+    /// It has the settings and says this.
+    Told(PooledServer, Arc<Parameters>),
+    /// It refuses a value.
+    Refused(Fault),
+    /// It is not there any more.
+    Gone,
+}
+
+/// Whether PostgreSQL takes an application_name as it is.
+fn is_plain_name(name: &str) -> bool {
+    name.len() < 64 && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+/// Puts settings on a server and hears what it reports.
+async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
     let PooledServer { clean, link: ServerLink { mut stream, reached } } = pooled;
     let mut lease: LeasedServer<()> = LeasedServer::new(clean);
+    let steps = settings::steps(&lease.server().settings, base);
+    if !steps.is_empty() {
+        replay(&mut lease, &steps, &|_| ());
+    }
+    let fault = match converse(&mut lease, &mut stream).await {
+        Some(fault) => fault,
+        None => return Asked::Gone,
+    };
+    if let Some(fault) = fault {
+        return Asked::Refused(fault.fatal());
+    }
+    lease.server_mut().settings = Arc::clone(base);
+    let told = Arc::clone(&lease.server().parameters);
+    match lease.into_clean() {
+        Ok(clean) => Asked::Told(PooledServer { clean, link: ServerLink { stream, reached } }, told),
+        Err(_) => Asked::Gone,
+    }
+}
+
+/// Sends what is queued and a Sync, and takes all answers. `None`: the server is useless; `Some(Some)`: it
+/// refused something.
+async fn converse(lease: &mut LeasedServer<()>, stream: &mut Stream) -> Option<Option<Fault>> {
     let mut sync = BytesMut::new();
     frontend::put_sync(&mut sync);
     let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&sync, b"", b""], Some(Expect::Sync));
@@ -384,21 +480,42 @@ async fn sign_of_life(pooled: PooledServer) -> Option<PooledServer> {
     stream.write_all(&out).await.ok()?;
     stream.flush().await.ok()?;
     let mut input = BytesMut::new();
-    while !lease.is_quiet() || !input.is_empty() {
-        read_more(&mut stream, &mut input).await.ok()?;
+    let mut fault = None;
+    while !lease.replies().is_empty() || !input.is_empty() {
+        read_more(stream, &mut input).await.ok()?;
         while let Some(head) = Head::read(&input).ok()? {
+            if head.body_bytes > INSPECTED_BYTES_MAX {
+                return None;
+            }
             let Some(body) = input.get(HEAD_BYTES..head.frame_bytes()) else { break };
             match head.tag {
                 b'S' => take_parameter(lease.server_mut(), body).ok()?,
                 b'Z' => drop(lease.receive_ready(backend::read_ready(body).ok()?).ok()?),
-                tag => {
-                    if lease.receive(tag).ok()? != Received::Asynchronous {
-                        return None;
-                    }
+                b'E' => {
+                    fault = Some(server_fault(body));
+                    lease.receive(b'E').ok()?;
                 }
+                tag => drop(lease.receive(tag).ok()?),
             }
             input.advance(head.frame_bytes());
         }
+    }
+    Some(fault)
+}
+
+/// A server's refusal as the client's own.
+fn server_fault(body: &[u8]) -> Fault {
+    let fields = backend::Fields::new(body);
+    let message = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
+    Fault::native(&fields.sqlstate().map_or(*b"XX000", |state| state.0), message)
+}
+
+/// Sends Sync and waits for its answer; `None` if the server is useless.
+async fn sign_of_life(pooled: PooledServer) -> Option<PooledServer> {
+    let PooledServer { clean, link: ServerLink { mut stream, reached } } = pooled;
+    let mut lease: LeasedServer<()> = LeasedServer::new(clean);
+    if converse(&mut lease, &mut stream).await?.is_some() {
+        return None;
     }
     let clean = lease.into_clean().ok()?;
     Some(PooledServer { clean, link: ServerLink { stream, reached } })

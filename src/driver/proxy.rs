@@ -239,7 +239,10 @@ impl Proxy {
         let Some(pool) = self.pool_of(&client) else {
             return Err((stream, Fault::of(Code::DatabaseUnknown), unsent));
         };
-        let greeting = match pool.greeting().await {
+        let base: Settings = Arc::new(
+            client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
+        );
+        let greeting = match pool.greeting(&base).await {
             Ok(greeting) => greeting,
             Err(fault) => return Err((stream, fault.fatal(), unsent)),
         };
@@ -251,9 +254,6 @@ impl Proxy {
             return Err((stream, Fault::of(Code::Internal), unsent));
         }
         let cancel = self.cancels.register(wish, secret);
-        let base: Settings = Arc::new(
-            client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
-        );
         let rules = Arc::new(self.rules(&client));
         let session = Session::new(rules, base, &greeting, cancel.process_id(), cancel.secret());
         tracing::debug!(

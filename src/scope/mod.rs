@@ -8,6 +8,7 @@ mod clean;
 mod frame;
 mod injection;
 mod leased;
+mod replay;
 mod template;
 mod transaction;
 
@@ -15,10 +16,6 @@ pub use clean::{CleanServer, DiscardReason};
 pub use frame::{NeedsNoScope, ScopedFrame};
 pub use injection::{Injection, PRELUDE_STATEMENTS, Prelude, is_own_statement};
 pub use leased::LeasedServer;
+pub use replay::replay;
 pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
 pub use transaction::TransactionScope;
-
-/// Names of the statements that put a client's session settings on a server.
-pub mod replay {
-    pub use super::injection::{BEGIN, COMMIT, SET};
-}

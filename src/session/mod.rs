@@ -32,8 +32,8 @@ use bytes::{Buf, BytesMut};
 
 use crate::fault::{Code, Fault};
 use crate::guard::{FactsCache, Inspected, Policy};
-use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame};
-use crate::upstream::settings::{SettingStep, converge, steps};
+use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, replay};
+use crate::upstream::settings::{converge, steps};
 use crate::upstream::{Expect, Parameters, Settings};
 use crate::wire::{TransactionStatus, backend, frontend};
 
@@ -168,17 +168,17 @@ pub struct Session {
 impl Session {
     /// A session whose client has just been authenticated. Greets it: reported settings, cancel key, ready.
     ///
-    /// `base` are the checked startup parameters, `greeting` what servers of the pool reported,
+    /// `base` are the checked startup parameters, `greeting` what servers of the pool report under them,
     /// `process_id` and `secret` the proxy's own cancel key.
     #[must_use]
     pub fn new(
         rules: Arc<SessionRules>,
         base: Settings,
-        greeting: &Parameters,
+        greeting: &Arc<Parameters>,
         process_id: i32,
         secret: &[u8],
     ) -> Self {
-        let told = Arc::new(greet(greeting, &base));
+        let told = Arc::clone(greeting);
         let mut client_out = BytesMut::new();
         for (name, value) in &*told {
             backend::put_parameter_status(&mut client_out, name.as_bytes(), value.as_bytes());
@@ -353,7 +353,7 @@ impl Session {
         self.segment_failed = false;
         self.is_replaying = !steps.is_empty();
         if self.is_replaying {
-            replay(&mut lease, &steps);
+            replay(&mut lease, &steps, &Cause::Replay);
         }
         self.lease = Some(lease);
         self.has_executed = false;
@@ -544,58 +544,3 @@ impl Session {
 
 /// Most bytes of whole client messages kept while they have to wait; a single longer message may exceed it.
 const INBOX_BYTES_MAX: usize = 64 * 1024;
-
-/// What a client is told at login: what the servers report, but its own startup parameters where those are
-/// reported settings.
-fn greet(greeting: &Parameters, base: &Settings) -> Parameters {
-    let mut told = greeting.clone();
-    for (name, value) in &mut told {
-        let own = base.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        // DateStyle, TimeZone and the like are reported in a canonical spelling; only plain names are sure.
-        if let Some((_, own)) = own.filter(|_| &**name == "application_name" || &**name == "TimeZone") {
-            value.clone_from(own);
-        }
-    }
-    told
-}
-
-/// Puts a client's settings on a server: a transaction of its own in front of the client's bytes, without
-/// Sync, so that the server runs nothing of the client's if it fails.
-fn replay(lease: &mut LeasedServer<Cause>, steps: &[SettingStep]) {
-    use crate::scope::replay as bytes;
-    own_statement(lease, bytes::BEGIN, &[], false);
-    for step in steps {
-        match step {
-            SettingStep::Set(name, value) => {
-                own_statement(lease, bytes::SET, &[name.as_bytes(), value.as_bytes()], false);
-            }
-            SettingStep::Reset(name) => reset_statement(lease, name),
-        }
-    }
-    own_statement(lease, bytes::COMMIT, &[], true);
-    lease.end_own_transaction();
-}
-
-fn own_statement(lease: &mut LeasedServer<Cause>, statement: &[u8], parameters: &[&[u8]], is_last: bool) {
-    let mut bytes = BytesMut::new();
-    frontend::put_bind_text(&mut bytes, b"", statement, parameters);
-    push_own(lease, &bytes, Expect::Bind, Cause::Replay(false));
-    bytes.clear();
-    frontend::put_execute(&mut bytes, b"");
-    push_own(lease, &bytes, Expect::Execute, Cause::Replay(is_last));
-}
-
-fn reset_statement(lease: &mut LeasedServer<Cause>, name: &str) {
-    let mut bytes = BytesMut::new();
-    frontend::put_parse(&mut bytes, b"", format!("RESET {name}").as_bytes(), &[]);
-    push_own(lease, &bytes, Expect::Parse, Cause::Replay(false));
-    lease.server_mut().statements.set_unnamed(None);
-    own_statement(lease, b"", &[], false);
-}
-
-fn push_own(lease: &mut LeasedServer<Cause>, bytes: &[u8], expect: Expect, cause: Cause) {
-    let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [bytes, b"", b""], Some(expect));
-    // Nothing was asked of this server before, so it cannot be skipping.
-    let skipped = lease.send(frame, cause);
-    debug_assert!(skipped.is_none());
-}
