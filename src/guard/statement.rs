@@ -200,7 +200,7 @@ impl<'t> Draft<'t> {
             Form::VarReset => self.control = Control::Reset { name, local: false },
             Form::VarResetAll => self.control = Control::ResetAll,
             Form::VarSetMulti => self.set_transaction(&set.name, &set.args),
-            Form::VarSetCurrent => self.walk.demand(DemandKind::SettingForm, "SET … FROM CURRENT", -1),
+            Form::VarSetCurrent => self.set_otherwise(name, "SET … FROM CURRENT", local),
             Form::Undefined => self.class = StatementClass::NotAStatement,
         }
     }
@@ -212,12 +212,15 @@ impl<'t> Draft<'t> {
                 self.control = Control::SetTransaction;
             }
             Ok(value) => self.control = Control::Set { name, value, local },
-            Err(settings::Unflattened(form)) => {
-                // The name still decides first: SET of a scope setting in any form is a scope change.
-                self.walk.demand(DemandKind::SettingForm, form, -1);
-                self.control = Control::Reset { name, local };
-            }
+            Err(settings::Unflattened(form)) => self.set_otherwise(name, form, local),
         }
+    }
+
+    /// A SET that no `set_config` can say is refused; but its name still decides first: SET of a scope setting in any
+    /// form is a scope change.
+    fn set_otherwise(&mut self, name: Box<str>, form: &str, local: bool) {
+        self.walk.demand(DemandKind::SettingForm, form, -1);
+        self.control = Control::Reset { name, local };
     }
 
     fn set_transaction(&mut self, what: &str, options: &[tree::Node]) {

@@ -344,3 +344,6 @@ SET LOCAL client_min_messages TO DEBUG5
 
 -- deny TG014 extension
 SET search_path = public, "cron"; SELECT schedule('* * * * *', 'select 1')
+
+-- deny TG011
+SET app.tenant_id FROM CURRENT
