@@ -298,6 +298,10 @@ impl Session {
             // Only predicted: the named ones are still there if this is skipped.
             self.portals.remove_unnamed();
         }
+        if *control == Control::DiscardAll {
+            // PostgreSQL commits it at once, and portals end with their transaction.
+            self.portals.clear();
+        }
         self.control_in_flight |= has_effect(control);
         if statement.is_some_and(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
