@@ -386,7 +386,12 @@ impl ClientTask {
     fn poll_write_server(&mut self, context: &mut Context<'_>) -> bool {
         let (Some(server), Some(out)) = (self.server.as_mut(), self.session.server_out()) else { return false };
         match poll_write(&mut server.link.stream, out, &mut self.needs_flush.1, context) {
-            Written::Moved => true,
+            Written::Moved => {
+                if out.is_empty() {
+                    self.session.handle(Input::ServerWritten);
+                }
+                true
+            }
             Written::Nothing => false,
             Written::Failed => {
                 self.session.handle(Input::ServerGone);

@@ -218,8 +218,12 @@ impl Session {
     /// Takes one input and runs as far as it leads.
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
-            Input::ClientBytes(bytes) => self.on_client_bytes(bytes),
+            Input::ClientBytes(bytes) => {
+                self.on_client_bytes(bytes);
+                self.give_back_if_quiet();
+            }
             Input::ServerBytes(bytes) => self.on_server_bytes(bytes),
+            Input::ServerWritten => self.give_back_if_quiet(),
             Input::Leased(clean) => self.on_leased(clean),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
