@@ -250,3 +250,18 @@ fn data_behind_a_failed_copy_does_not_keep_the_server() {
     played.give(Input::ServerWritten);
     assert!(played.is_given_back);
 }
+
+#[test]
+fn what_came_before_the_end_of_the_stream_is_served_one_query_after_the_other() {
+    let mut played = Played::new();
+    played.says(&[query("BEGIN; COMMIT"), query("SELECT 1")].concat());
+    played.give(Input::ClientDone);
+    played.server_says(&[complete("BEGIN"), complete("COMMIT"), ready(TransactionStatus::Idle)].concat());
+    while let Some(sql) = played.asked.pop() {
+        played.give(Input::Inspected(inspect(&sql, &Limits::default())));
+    }
+    assert!(holds(&played.sent(), "SELECT 1"));
+    assert!(!played.is_closed);
+    played.server_says(&[complete("SET"), complete("SELECT 1"), ready(TransactionStatus::Idle)].concat());
+    assert!(played.is_closed && played.is_given_back);
+}

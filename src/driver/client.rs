@@ -248,6 +248,8 @@ impl ClientTask {
     fn lease(&mut self) {
         self.pending = match self.around.pool.lease() {
             Leased::Now(granted, needs_check) => return self.take_granted(granted, needs_check),
+            // Nobody waits in a queue for a client that may be dead.
+            Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
             Leased::Later(wait) => Pending::Lease(wait),
             Leased::Refused(fault) => return self.session.handle(Input::LeaseRefused(fault)),
         };

@@ -266,6 +266,12 @@ impl Session {
         }
     }
 
+    /// Whether the client sends nothing more.
+    #[must_use]
+    pub const fn is_client_done(&self) -> bool {
+        self.is_client_done
+    }
+
     /// Whether the session has ended.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
@@ -298,13 +304,16 @@ impl Session {
     /// except that nobody waits in a queue for a client that may be dead.
     fn on_client_done(&mut self) {
         self.is_client_done = true;
+        if self.waiting == Waiting::Lease {
+            self.leave(CloseReason::ClientDone);
+        }
     }
 
     fn leave_when_served(&mut self) {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
         let is_moving = is_owed && self.copy != CopyIn::Active;
-        if !is_moving && self.waiting != Waiting::Inspection {
+        if !is_moving && self.waiting == Waiting::Nothing {
             self.leave(CloseReason::ClientDone);
         }
     }
