@@ -248,6 +248,8 @@ impl ClientTask {
     fn lease(&mut self) {
         self.pending = match self.around.pool.lease() {
             Leased::Now(granted, needs_check) => return self.take_granted(granted, needs_check),
+            // Nobody waits in a queue for a client that may be dead.
+            Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
             Leased::Later(wait) => Pending::Lease(wait),
             Leased::Refused(fault) => return self.session.handle(Input::LeaseRefused(fault)),
         };
@@ -386,7 +388,12 @@ impl ClientTask {
     fn poll_write_server(&mut self, context: &mut Context<'_>) -> bool {
         let (Some(server), Some(out)) = (self.server.as_mut(), self.session.server_out()) else { return false };
         match poll_write(&mut server.link.stream, out, &mut self.needs_flush.1, context) {
-            Written::Moved => true,
+            Written::Moved => {
+                if out.is_empty() {
+                    self.session.handle(Input::ServerWritten);
+                }
+                true
+            }
             Written::Nothing => false,
             Written::Failed => {
                 self.session.handle(Input::ServerGone);

@@ -17,6 +17,8 @@ pub enum Input<'a> {
     ClientGone,
     /// The leased server sent bytes.
     ServerBytes(&'a [u8]),
+    /// Everything for the leased server was written.
+    ServerWritten,
     /// The leased server closed its side, or its connection failed.
     ServerGone,
     /// A server was leased, as asked for.

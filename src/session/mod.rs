@@ -221,8 +221,12 @@ impl Session {
     /// Takes one input and runs as far as it leads.
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
-            Input::ClientBytes(bytes) => self.on_client_bytes(bytes),
+            Input::ClientBytes(bytes) => {
+                self.on_client_bytes(bytes);
+                self.give_back_if_quiet();
+            }
             Input::ServerBytes(bytes) => self.on_server_bytes(bytes),
+            Input::ServerWritten => self.give_back_if_quiet(),
             Input::Leased(clean) => self.on_leased(clean),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
@@ -265,6 +269,12 @@ impl Session {
         }
     }
 
+    /// Whether the client sends nothing more.
+    #[must_use]
+    pub const fn is_client_done(&self) -> bool {
+        self.is_client_done
+    }
+
     /// Whether the session has ended.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
@@ -297,13 +307,16 @@ impl Session {
     /// except that nobody waits in a queue for a client that may be dead.
     fn on_client_done(&mut self) {
         self.is_client_done = true;
+        if self.waiting == Waiting::Lease {
+            self.leave(CloseReason::ClientDone);
+        }
     }
 
     fn leave_when_served(&mut self) {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
         let is_moving = is_owed && self.copy != CopyIn::Active;
-        if !is_moving && self.waiting != Waiting::Inspection {
+        if !is_moving && self.waiting == Waiting::Nothing {
             self.leave(CloseReason::ClientDone);
         }
     }

@@ -61,6 +61,15 @@ impl Session {
         self.advance();
     }
 
+    /// What owes no answer (COPY data behind its failure), once dropped or written, may be the last that a server at
+    /// rest waited for: no reply will come to give it back.
+    pub(super) fn give_back_if_quiet(&mut self) {
+        if self.server_in.is_empty() && self.lease.as_ref().is_some_and(LeasedServer::is_quiet) {
+            self.after_replies();
+            self.advance();
+        }
+    }
+
     /// Takes whole messages (and parts of bulk) from the front of `input`; gives the bytes used.
     fn take_replies(&mut self, input: &[u8]) -> usize {
         let mut used = 0;

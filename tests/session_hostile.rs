@@ -1,0 +1,267 @@
+//! Attacks on one session, input by input, against a server whose answers are written down here.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says why it failed by panicking")]
+
+use bytes::BytesMut;
+use std::sync::Arc;
+use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
+use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
+use tenantgate::session::{Effect, Input, Session, SessionRules};
+use tenantgate::tenant::{TenantId, TenantKind};
+use tenantgate::time::Moment;
+use tenantgate::upstream::{Parameters, Replies, Server, ServerId, ServerKey, Settings};
+use tenantgate::wire::TransactionStatus;
+use tenantgate::wire::{backend, frontend};
+
+/// A session with its driver played by the test.
+struct Played {
+    session: Session,
+    /// Texts whose inspection was asked for and not answered.
+    asked: Vec<Vec<u8>>,
+    is_closed: bool,
+    is_given_back: bool,
+}
+
+fn server(parameters: &Parameters) -> CleanServer {
+    let key = Arc::new(ServerKey { process_id: 1, secret: Box::from(*b"1234") });
+    let server = Server::new(ServerId(1), key, 150_000, Arc::new(parameters.clone()), 10, Moment::from_micros(0));
+    CleanServer::fresh(server, Replies::<()>::default().quiet().expect("a new server owes nothing"))
+}
+
+impl Played {
+    fn new() -> Self {
+        let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
+        let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
+        let policy = Arc::new(Policy::new(&settings));
+        let rules = SessionRules {
+            injection: Injection::new(&ScopeTemplate::default(), &tenant),
+            text_bytes_max: policy.limits().text_bytes_max,
+            policy,
+            facts: Arc::new(FactsCache::default()),
+            #[cfg(feature = "mutants")]
+            mutant: None,
+        };
+        let session = Session::new(Arc::new(rules), Settings::default(), &Parameters::default(), 7, b"abcd");
+        let mut played = Self { session, asked: Vec::new(), is_closed: false, is_given_back: false };
+        played.told();
+        played
+    }
+
+    /// Gives an input and carries out everything but inspections.
+    fn give(&mut self, input: Input<'_>) {
+        self.session.handle(input);
+        while let Some(effect) = self.session.poll_effect() {
+            match effect {
+                Effect::Lease => self.session.handle(Input::Leased(server(&Parameters::default()))),
+                Effect::Inspect(sql) => self.asked.push(sql.to_vec()),
+                Effect::Close(_) => self.is_closed = true,
+                Effect::CheckIn(_) => self.is_given_back = true,
+                Effect::Discard(_) | Effect::Refused(_) => {}
+            }
+        }
+    }
+
+    /// Client bytes, with every inspection answered at once.
+    fn says(&mut self, bytes: &[u8]) {
+        self.give(Input::ClientBytes(bytes));
+        while let Some(sql) = self.asked.pop() {
+            self.give(Input::Inspected(inspect(&sql, &Limits::default())));
+        }
+    }
+
+    fn server_says(&mut self, bytes: &[u8]) {
+        // What it answers it has read.
+        drop(self.sent());
+        self.give(Input::ServerBytes(bytes));
+    }
+
+    /// What the server has been sent since the last look.
+    fn sent(&mut self) -> Vec<u8> {
+        self.session.server_out().map(|out| out.split().to_vec()).unwrap_or_default()
+    }
+
+    /// What the client has been told since the last look.
+    fn told(&mut self) -> Vec<u8> {
+        self.session.client_out().split().to_vec()
+    }
+}
+
+fn written(write: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    write(&mut out);
+    out.to_vec()
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    written(|out| frontend::put_query(out, sql.as_bytes()))
+}
+
+fn parse(sql: &str) -> Vec<u8> {
+    written(|out| frontend::put_parse(out, b"", sql.as_bytes(), &[]))
+}
+
+fn bind(portal: &str) -> Vec<u8> {
+    written(|out| frontend::put_bind_text(out, portal.as_bytes(), b"", &[]))
+}
+
+fn execute(portal: &str) -> Vec<u8> {
+    written(|out| frontend::put_execute(out, portal.as_bytes()))
+}
+
+fn sync() -> Vec<u8> {
+    written(frontend::put_sync)
+}
+
+fn reply(tag: u8, body: &[u8]) -> Vec<u8> {
+    written(|out| frontend::put_message(out, tag, |out| out.extend_from_slice(body)))
+}
+
+fn error(sqlstate: &str) -> Vec<u8> {
+    reply(b'E', format!("SERROR\0VERROR\0C{sqlstate}\0Mno\0\0").as_bytes())
+}
+
+fn complete(tag: &str) -> Vec<u8> {
+    written(|out| backend::put_command_complete(out, tag.as_bytes()))
+}
+
+fn ready(status: TransactionStatus) -> Vec<u8> {
+    written(|out| backend::put_ready(out, status))
+}
+
+fn holds(bytes: &[u8], part: &str) -> bool {
+    bytes.windows(part.len()).any(|window| window == part.as_bytes())
+}
+
+#[test]
+fn facts_of_a_message_that_is_skipped_judge_no_other() {
+    let mut played = Played::new();
+    played.says(&[parse("SELECT * FROM nowhere"), reply(b'H', b"")].concat());
+    // A harmless text is being inspected when the server's error comes: the message is skipped.
+    played.give(Input::ClientBytes(&parse("SHOW server_version")));
+    assert_eq!(played.asked.len(), 1);
+    played.server_says(&error("42P01"));
+    let sql = played.asked.pop().unwrap();
+    played.give(Input::Inspected(inspect(&sql, &Limits::default())));
+    played.says(&sync());
+    played.server_says(&ready(TransactionStatus::Idle));
+    played.told();
+    played.sent();
+    played.says(&query("SET app.tenant_id = 'globex'; SELECT v FROM invoices"));
+    assert!(!holds(&played.sent(), "globex"), "a refused text reached the server");
+    assert!(holds(&played.told(), "TG011"));
+}
+
+/// A block in which portal `p` is a COMMIT and a savepoint is set.
+fn block_with_a_commit_portal() -> Played {
+    let mut played = Played::new();
+    played.says(&query("BEGIN"));
+    played.server_says(&[complete("BEGIN"), ready(TransactionStatus::InBlock)].concat());
+    played.says(&[parse("COMMIT"), bind("p"), sync()].concat());
+    played.server_says(&[reply(b'1', b""), reply(b'2', b""), ready(TransactionStatus::InBlock)].concat());
+    played.says(&query("SAVEPOINT s"));
+    played.server_says(&[complete("SET"), complete("SAVEPOINT"), ready(TransactionStatus::InBlock)].concat());
+    played
+}
+
+/// What is sent for `p` and a SELECT behind it, once the savepoint is gone back to.
+fn executed_after_rollback(played: &mut Played) -> Vec<u8> {
+    played.says(&query("ROLLBACK TO s"));
+    played.server_says(&[complete("ROLLBACK"), ready(TransactionStatus::InBlock)].concat());
+    played.sent();
+    played.says(&[execute("p"), parse("SELECT 1"), bind(""), execute(""), sync()].concat());
+    played.sent()
+}
+
+fn assert_no_unscoped_select(sent: &[u8]) {
+    let is_commit = holds(sent, "E\0\0\0\x0ap\0");
+    assert!(!is_commit || holds(sent, "tg_scope"), "SELECT behind COMMIT without a tenant");
+}
+
+#[test]
+fn a_bind_that_failed_does_not_hide_an_older_portal() {
+    let mut played = block_with_a_commit_portal();
+    played.says(&[parse("SELECT 1"), bind("p"), sync()].concat());
+    played.server_says(&[reply(b'1', b""), error("42P03"), ready(TransactionStatus::Failed)].concat());
+    let sent = executed_after_rollback(&mut played);
+    assert_no_unscoped_select(&sent);
+}
+
+#[test]
+fn a_close_that_was_skipped_does_not_hide_a_portal() {
+    let mut played = block_with_a_commit_portal();
+    let close = written(|out| frontend::put_close(out, frontend::Target::Portal, b"p"));
+    played.says(&[parse("SELECT nope"), close, sync()].concat());
+    played.server_says(&[error("42703"), ready(TransactionStatus::Failed)].concat());
+    let sent = executed_after_rollback(&mut played);
+    assert!(holds(&sent, "tg_scope"), "SELECT behind COMMIT without a tenant");
+}
+
+#[test]
+fn a_commit_that_was_skipped_leaves_its_portal() {
+    let mut played = block_with_a_commit_portal();
+    played.says(&[parse("SELECT nope"), execute("p"), sync()].concat());
+    played.server_says(&[error("42703"), ready(TransactionStatus::Failed)].concat());
+    let sent = executed_after_rollback(&mut played);
+    assert!(holds(&sent, "tg_scope"), "SELECT behind COMMIT without a tenant");
+}
+
+#[test]
+fn a_command_tag_of_transaction_control_that_nobody_asked_for_ends_the_session() {
+    let mut played = Played::new();
+    played.says(&[parse("SELECT 1"), bind(""), execute(""), sync()].concat());
+    let injected = [reply(b'1', b""), reply(b'2', b""), complete("SELECT 0")].concat();
+    played.server_says(&[injected, reply(b'2', b""), complete("COMMIT")].concat());
+    assert!(played.is_closed);
+}
+
+#[test]
+fn messages_that_wait_for_transaction_control_are_kept_within_bounds() {
+    let mut played = Played::new();
+    played.says(&query("BEGIN; SELECT 1"));
+    let piece = query("SELECT 1").repeat(1_000);
+    let mut kept = 0;
+    while played.session.wants_client_bytes() {
+        played.give(Input::ClientBytes(&piece));
+        kept += piece.len();
+        assert!(kept < 1 << 20, "a megabyte is kept");
+    }
+}
+
+#[test]
+fn terminate_behind_messages_without_sync_does_not_wait() {
+    let mut played = Played::new();
+    played.says(&[parse("SELECT 1"), written(frontend::put_terminate)].concat());
+    assert!(played.is_closed);
+}
+
+#[test]
+fn data_behind_a_failed_copy_does_not_keep_the_server() {
+    let mut played = Played::new();
+    played.says(&query("COPY notes FROM STDIN"));
+    played.server_says(&[complete("SET"), reply(b'G', &[0, 0, 0])].concat());
+    let data = reply(b'd', &[b'x'; 100]);
+    let (front, rest) = data.split_at(50);
+    played.says(&data);
+    played.says(front);
+    played.give(Input::ServerWritten);
+    played.server_says(&[error("22P04"), ready(TransactionStatus::Idle)].concat());
+    assert!(!played.is_given_back, "half a message is on its way");
+    played.says(rest);
+    drop(played.sent());
+    played.give(Input::ServerWritten);
+    assert!(played.is_given_back);
+}
+
+#[test]
+fn what_came_before_the_end_of_the_stream_is_served_one_query_after_the_other() {
+    let mut played = Played::new();
+    played.says(&[query("BEGIN; COMMIT"), query("SELECT 1")].concat());
+    played.give(Input::ClientDone);
+    played.server_says(&[complete("BEGIN"), complete("COMMIT"), ready(TransactionStatus::Idle)].concat());
+    while let Some(sql) = played.asked.pop() {
+        played.give(Input::Inspected(inspect(&sql, &Limits::default())));
+    }
+    assert!(holds(&played.sent(), "SELECT 1"));
+    assert!(!played.is_closed);
+    played.server_says(&[complete("SET"), complete("SELECT 1"), ready(TransactionStatus::Idle)].concat());
+    assert!(played.is_closed && played.is_given_back);
+}
