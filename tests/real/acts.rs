@@ -340,7 +340,20 @@ impl Actor {
         Ok(3)
     }
 
+    /// What the unnamed statement is must not be taken from a Parse that the server skipped.
+    fn skipped_parse(&mut self) -> Done {
+        let read = self.reading();
+        self.expect(&[Message::parse("", &read), Message::Sync], "1I")?;
+        let skipped = [Message::bind("nosuch", &[]), Message::parse("", "SHOW timezone"), Message::Sync];
+        self.expect(&skipped, "E(26000)I")?;
+        let replies = self.expect(&[Message::bind("", &[]), Message::execute(), Message::Sync], "2CI")?;
+        self.has_rows(&replies, 4)
+    }
+
     fn error(&mut self) -> Done {
+        if self.dice.once_in(4) {
+            return self.skipped_parse();
+        }
         match self.dice.below(3) {
             0 => self.query(&self.failing(), "tE(22012)I")?,
             1 => self.query("SELECT nosuch FROM rows", "E(42703)I")?,

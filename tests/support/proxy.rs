@@ -125,6 +125,7 @@ impl Proxy {
     /// Starts a proxy and waits until it accepts.
     pub fn start(wish: &Wish<'_>) -> Self {
         let folder = TempDir::with_prefix("tenantgate-proxy-").expect("a folder for the proxy");
+        watchdog::remove_later(folder.path());
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let file = folder.path().join("tenantgate.toml");
         std::fs::write(&file, configuration(wish, address)).expect("the configuration can be written");
