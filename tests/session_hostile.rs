@@ -40,7 +40,7 @@ impl Played {
             #[cfg(feature = "mutants")]
             mutant: None,
         };
-        let session = Session::new(Arc::new(rules), Settings::default(), &Parameters::default(), 7, b"abcd");
+        let session = Session::new(Arc::new(rules), Settings::default(), &Arc::new(Parameters::default()), 7, b"abcd");
         let mut played = Self { session, asked: Vec::new(), is_closed: false, is_given_back: false };
         played.told();
         played

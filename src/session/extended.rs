@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::cause::{BindNote, Cause, ParseNote};
 use super::query::{follow, has_effect};
@@ -45,7 +45,7 @@ impl Session {
             Err(fault) => return Some(self.refuse_parse(fault)),
         };
         if !self.ensure_lease() {
-            self.inspected = Some(inspected);
+            self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
             return Some(false);
         }
         Some(self.send_parse(frame, parse, &facts))

@@ -28,7 +28,7 @@ mod statements;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fault::{Code, Fault};
 use crate::guard::{FactsCache, Inspected, Policy};
@@ -47,6 +47,10 @@ use statements::{ClientStatements, Portals};
 /// Most answers owed at once. A longer pipeline waits: the server's replies to so many messages are more
 /// than it buffers, so they come without a Flush and the wait ends.
 const OWED_MAX: usize = 4_096;
+
+/// Bytes for a server beyond which the client's messages wait: a short Bind may make the proxy prepare a
+/// long statement again, so that one packet of the client's may become many.
+const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
 /// What all sessions of one login and configuration share, and this one's tenant.
 #[derive(Debug)]
@@ -128,7 +132,10 @@ pub struct Session {
     prefix_chars: u32,
     phase: Phase,
     waiting: Waiting,
-    inspected: Option<Inspected>,
+    /// The text that is being inspected.
+    inspecting: Bytes,
+    /// What was found of a text, for the message that waits for it and for no other.
+    inspected: Option<(Bytes, Inspected)>,
     lease: Option<LeasedServer<Cause>>,
     is_replaying: bool,
     is_draining: bool,
@@ -190,6 +197,7 @@ impl Session {
             rules,
             phase: Phase::Ready,
             waiting: Waiting::Nothing,
+            inspecting: Bytes::new(),
             inspected: None,
             lease: None,
             is_replaying: false,
@@ -226,7 +234,10 @@ impl Session {
                 self.give_back_if_quiet();
             }
             Input::ServerBytes(bytes) => self.on_server_bytes(bytes),
-            Input::ServerWritten => self.give_back_if_quiet(),
+            Input::ServerWritten => {
+                self.give_back_if_quiet();
+                self.advance();
+            }
             Input::Leased(clean) => self.on_leased(clean),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
@@ -352,7 +363,10 @@ impl Session {
     fn is_held(&self) -> bool {
         self.waiting != Waiting::Nothing
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
-            || self.lease.as_ref().is_some_and(|lease| lease.replies().len() > OWED_MAX)
+            || self
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.replies().len() > OWED_MAX || lease.out_bytes() > OUTBOX_BYTES_MAX)
     }
 
     fn on_leased(&mut self, clean: CleanServer) {
@@ -390,7 +404,7 @@ impl Session {
 
     fn on_inspected(&mut self, inspected: Inspected) {
         self.waiting = Waiting::Nothing;
-        self.inspected = Some(inspected);
+        self.inspected = Some((std::mem::take(&mut self.inspecting), inspected));
         self.advance();
     }
 

@@ -228,14 +228,17 @@ impl Session {
 
     /// Facts about a text, or `None` while they have to be waited for.
     pub(super) fn inspect(&mut self, sql: &[u8]) -> Option<Inspected> {
-        if let Some(inspected) = self.inspected.take() {
+        if let Some((text, inspected)) = self.inspected.take()
+            && text == sql
+        {
             return Some(inspected);
         }
         if let Some(inspected) = self.rules.facts.lookup(sql) {
             return Some(inspected);
         }
         self.waiting = Waiting::Inspection;
-        self.effects.push_back(Effect::Inspect(Bytes::copy_from_slice(sql)));
+        self.inspecting = Bytes::copy_from_slice(sql);
+        self.effects.push_back(Effect::Inspect(self.inspecting.clone()));
         None
     }
 
@@ -266,7 +269,7 @@ impl Session {
         };
         if !taken {
             // The facts are wanted again when the server has come.
-            self.inspected = Some(inspected);
+            self.inspected = Some((Bytes::copy_from_slice(sql), inspected));
         }
         Some(taken)
     }
