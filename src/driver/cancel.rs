@@ -7,6 +7,7 @@
 //! Owns: the registry. Does not own: the connection to the server (`connect`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
 use dashmap::DashMap;
@@ -29,10 +30,32 @@ pub struct CancelTarget {
     pub target: Arc<ServerTarget>,
 }
 
+/// The cancels of one lease that are on their way.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    count: AtomicUsize,
+    settled: Notify,
+}
+
+impl InFlight {
+    /// Waits until no cancel is on its way any more. If dropped: nothing happens.
+    pub async fn settled(&self) {
+        loop {
+            let notified = self.settled.notified();
+            if self.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     target: Option<CancelTarget>,
-    in_flight: usize,
+    /// Counted for each lease by itself: a client that never stops cancelling must not keep the servers it
+    /// has given back.
+    in_flight: Option<Arc<InFlight>>,
 }
 
 /// One client's place in the registry.
@@ -40,33 +63,21 @@ struct State {
 pub struct CancelSlot {
     secret: Box<[u8]>,
     state: Mutex<State>,
-    settled: Notify,
     waker: Mutex<Option<Waker>>,
 }
 
 impl CancelSlot {
     /// The client leases this server.
     pub fn set(&self, target: CancelTarget) {
-        self.state.lock().target = Some(target);
+        *self.state.lock() = State { target: Some(target), in_flight: None };
     }
 
-    /// The client is done with its server: from now on no cancel begins. Whether none is on its way either.
+    /// The client is done with its server: from now on no cancel begins. Those that are on their way, if any.
     #[must_use]
-    pub fn clear(&self) -> bool {
+    pub fn clear(&self) -> Option<Arc<InFlight>> {
         let mut state = self.state.lock();
         state.target = None;
-        state.in_flight == 0
-    }
-
-    /// Waits until no cancel is on its way. If dropped: nothing happens.
-    pub async fn settled(&self) {
-        loop {
-            let notified = self.settled.notified();
-            if self.state.lock().in_flight == 0 {
-                return;
-            }
-            notified.await;
-        }
+        state.in_flight.take().filter(|in_flight| in_flight.count.load(Ordering::Acquire) > 0)
     }
 
     /// How the client's task is woken when the proxy as a whole changes what it does.
@@ -74,11 +85,12 @@ impl CancelSlot {
         *self.waker.lock() = Some(waker);
     }
 
-    fn begin(self: &Arc<Self>) -> Option<Cancelling> {
+    fn begin(&self) -> Option<Cancelling> {
         let mut state = self.state.lock();
         let target = state.target.clone()?;
-        state.in_flight += 1;
-        Some(Cancelling { slot: Arc::clone(self), target })
+        let in_flight = Arc::clone(state.in_flight.get_or_insert_with(Arc::default));
+        in_flight.count.fetch_add(1, Ordering::AcqRel);
+        Some(Cancelling { in_flight, target })
     }
 }
 
@@ -86,7 +98,7 @@ impl CancelSlot {
 #[must_use]
 #[derive(Debug)]
 pub struct Cancelling {
-    slot: Arc<CancelSlot>,
+    in_flight: Arc<InFlight>,
     target: CancelTarget,
 }
 
@@ -100,10 +112,8 @@ impl Cancelling {
 
 impl Drop for Cancelling {
     fn drop(&mut self) {
-        let mut state = self.slot.state.lock();
-        state.in_flight = state.in_flight.saturating_sub(1);
-        drop(state);
-        self.slot.settled.notify_waiters();
+        self.in_flight.count.fetch_sub(1, Ordering::AcqRel);
+        self.in_flight.settled.notify_waiters();
     }
 }
 
@@ -151,12 +161,7 @@ impl CancelRegistry {
     /// Registers a client under a free process id near `wish` with a secret of random bytes.
     #[must_use]
     pub fn register(self: &Arc<Self>, wish: i32, secret: &[u8]) -> CancelRegistration {
-        let slot = Arc::new(CancelSlot {
-            secret: secret.into(),
-            state: Mutex::default(),
-            settled: Notify::new(),
-            waker: Mutex::default(),
-        });
+        let slot = Arc::new(CancelSlot { secret: secret.into(), state: Mutex::default(), waker: Mutex::default() });
         let mut process_id = wish & i32::MAX;
         loop {
             process_id = process_id.checked_add(1).unwrap_or(1);

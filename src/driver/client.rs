@@ -286,19 +286,19 @@ impl ClientTask {
 
     /// Gives a server back; not before every cancel for it has been carried out.
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
-        let is_settled = self.cancel.slot().clear();
+        let in_flight = self.cancel.slot().clear();
         let Some(Link { link, connected_at }) = self.server.take() else { return };
         let granted = Pooled { server: PooledServer { clean, link }, connected_at };
         let pool = Arc::clone(&self.around.pool);
-        if is_settled {
-            pool.check_in(granted);
-            return;
+        match in_flight {
+            None => pool.check_in(granted),
+            Some(in_flight) => {
+                tokio::spawn(async move {
+                    in_flight.settled().await;
+                    pool.check_in(granted);
+                });
+            }
         }
-        let slot = Arc::clone(self.cancel.slot());
-        tokio::spawn(async move {
-            slot.settled().await;
-            pool.check_in(granted);
-        });
     }
 
     fn discard(&mut self, reason: DiscardReason) {
@@ -465,7 +465,7 @@ impl ClientTask {
 
 fn drop_target(cancel: &CancelRegistration) {
     // A discarded server is used by nobody after this client, so nobody waits for its cancels.
-    if !cancel.slot().clear() {
+    if cancel.slot().clear().is_some() {
         tracing::trace!("a cancel is on its way to a discarded server");
     }
 }
