@@ -318,6 +318,7 @@ impl Session {
         }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
+            Control::DiscardAll if self.has_executed => Some(release::discard_all_in_pipeline()),
             Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
                 Some(release::unknown_statement(name.as_bytes()))
             }

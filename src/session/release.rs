@@ -142,6 +142,12 @@ pub fn discard_all_in_block() -> Fault {
     Fault::native(b"25001", "DISCARD ALL cannot run inside a transaction block")
 }
 
+/// PostgreSQL's own refusal of DISCARD ALL behind another Execute of its segment.
+#[must_use]
+pub fn discard_all_in_pipeline() -> Fault {
+    Fault::native(b"25001", "DISCARD ALL cannot be executed within a pipeline")
+}
+
 /// Whether PostgreSQL refuses the statement outside a transaction block. An injection in front of it would
 /// make a block of the two.
 #[must_use]
