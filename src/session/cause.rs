@@ -38,6 +38,8 @@ pub enum Cause {
         facts: Arc<Facts>,
         /// The command tag of the statement that this one stands in for.
         tag: Option<&'static str>,
+        /// Statements of the client that it deallocates: there again if the Execute is skipped.
+        deallocated: Vec<ClientStatement>,
     },
     /// The client's Query of one statement with an effect, sent as it is.
     Single(Arc<Facts>),

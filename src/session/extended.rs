@@ -11,7 +11,7 @@ use super::cause::{BindNote, Cause, ParseNote};
 use super::query::{follow, has_effect};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
-use super::statements::{ClientStatement, Portal};
+use super::statements::{ClientStatement, ClientStatements, Portal};
 use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
@@ -53,9 +53,6 @@ impl Session {
 
     /// Sends an allowed Parse, or an answer in its place where the server has the statement.
     fn send_parse(&mut self, frame: &[u8], parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
-        if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
-            return self.refuse_duplicate(parse.name);
-        }
         if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
@@ -68,6 +65,9 @@ impl Session {
             None => (parse.sql, None, false),
         };
         let key = Arc::new(StatementKey::new(sql, parse.types, self.statement_context()));
+        if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
+            return self.refuse_duplicate(parse.name, &key);
+        }
         let statement = ClientStatement {
             name: parse.name.into(),
             key,
@@ -97,10 +97,13 @@ impl Session {
         format!("private {id} {leases} {}", self.serial_salt).into()
     }
 
-    /// PostgreSQL's own 42P05, from a statement that fails in analysis (25P02 in a failed block).
-    fn refuse_duplicate(&mut self, name: &[u8]) -> bool {
-        let fault = release::duplicate_statement(name);
-        self.refuse_parse_in_analysis(fault)
+    /// PostgreSQL looks at the statement first and at its name last: the statement is prepared under a name
+    /// of the server's, where its own error may come, and then the name is refused.
+    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>) -> bool {
+        if let Some(lease) = self.lease.as_mut() {
+            prepare_named(lease, key);
+        }
+        self.refuse_parse(release::duplicate_statement(name))
     }
 
     pub(super) fn take_bind(&mut self, head: Head, rest: &[u8]) -> Option<usize> {
@@ -285,7 +288,8 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if has_effect(control) || portal.tag.is_some() => {
-                Cause::Execute { facts: Arc::clone(&portal.facts), tag: portal.tag }
+                let deallocated = deallocate(&mut self.statements, control);
+                Cause::Execute { facts: Arc::clone(&portal.facts), tag: portal.tag, deallocated }
             }
             Some(_) | None => Cause::Client,
         };
@@ -318,7 +322,11 @@ impl Session {
         }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
-            Control::DiscardAll if self.has_executed => Some(release::discard_all_in_pipeline()),
+            Control::DiscardAll if self.has_executed => Some(match self.lease.as_ref() {
+                // From 18 on what stands behind an Execute is in a block.
+                Some(lease) if lease.server().version >= 180_000 => release::discard_all_in_block(),
+                Some(_) | None => release::discard_all_in_pipeline(),
+            }),
             Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
                 Some(release::unknown_statement(name.as_bytes()))
             }
@@ -460,11 +468,26 @@ fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
         }
         return;
     }
-    if lease.server_mut().statements.find(&statement.key).is_none() {
-        let (number, evicted) = lease.server_mut().statements.insert(&statement.key);
+    prepare_named(lease, &statement.key);
+}
+
+/// Makes sure that the leased server has a named statement of this key.
+fn prepare_named(lease: &mut LeasedServer<Cause>, key: &Arc<StatementKey>) {
+    if lease.server_mut().statements.find(key).is_none() {
+        let (number, evicted) = lease.server_mut().statements.insert(key);
         evict(lease, evicted);
-        let cause = Cause::Reprepare(Arc::clone(&statement.key), number);
-        send_again(lease, &statement.key, number.name().as_bytes(), cause);
+        send_again(lease, key, number.name().as_bytes(), Cause::Reprepare(Arc::clone(key), number));
+    }
+}
+
+/// What an Execute of DEALLOCATE or DISCARD ALL takes from the client's statements; what stands behind it in
+/// its segment meets the names free.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other statement deallocates nothing")]
+fn deallocate(statements: &mut ClientStatements, control: &Control) -> Vec<ClientStatement> {
+    match control {
+        Control::DiscardAll | Control::DeallocateAll => statements.take_named(),
+        Control::Deallocate(name) => statements.remove(name.as_bytes()).into_iter().collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -331,7 +331,7 @@ impl Session {
             Cause::Execute { facts, .. } if !facts.statements.first().is_some_and(|it| is_tag_of(&it.control, tag)) => {
                 Err("another statement than was asked for")
             }
-            Cause::Execute { facts, tag: own_tag } => {
+            Cause::Execute { facts, tag: own_tag, .. } => {
                 if let Some(statement) = facts.statements.first() {
                     self.on_effect(&mut lease, statement, tag, true);
                 }
@@ -415,7 +415,12 @@ impl Session {
             | Control::CloseAll
             | Control::AdvisoryUnlockAll => {
                 let lags = is_extended || statement.control == Control::DiscardAll;
-                self.apply_release(&statement.control, lags);
+                if is_extended && matches!(statement.control, Control::DiscardAll) {
+                    // Its statements went when it was sent.
+                    self.settings.record(Change::ResetAll, lags);
+                } else if !(is_extended && deallocates(&statement.control)) {
+                    self.apply_release(&statement.control, lags);
+                }
             }
             Control::None
             | Control::Begin
@@ -674,12 +679,14 @@ impl Session {
                 let (name, portal) = *closed;
                 self.portals.restore(&name, portal);
             }
+            Cause::Execute { deallocated, .. } => {
+                deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
+            }
             Cause::Reprepare(key, number) => statements.forget(&key, number),
             Cause::ReprepareUnnamed => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)
-            | Cause::Execute { .. }
             | Cause::Single(_)
             | Cause::Prefixed { .. }
             | Cause::Plan(_)
@@ -753,6 +760,11 @@ fn is_tag_of(control: &Control, tag: &[u8]) -> bool {
         | Control::AdvisoryUnlockAll
         | Control::Show(_) => !is_transaction_tag(tag),
     }
+}
+
+/// Whether a statement only takes prepared statements away, which an Execute has done when it was sent.
+const fn deallocates(control: &Control) -> bool {
+    matches!(control, Control::DeallocateAll | Control::Deallocate(_))
 }
 
 /// Messages whose body is never looked at and may be long.

@@ -351,11 +351,11 @@ impl Session {
     pub(super) fn apply_release(&mut self, control: &Control, is_lagging: bool) {
         match control {
             Control::DiscardAll => {
-                self.statements.clear_named();
+                drop(self.statements.take_named());
                 self.settings.record(Change::ResetAll, is_lagging);
             }
             Control::ResetAll => self.settings.record(Change::ResetAll, is_lagging),
-            Control::DeallocateAll => self.statements.clear_named(),
+            Control::DeallocateAll => drop(self.statements.take_named()),
             Control::Deallocate(name) => drop(self.statements.remove(name.as_bytes())),
             Control::DiscardPlans
             | Control::DiscardSequences
@@ -406,13 +406,6 @@ impl Session {
         let mut bytes = bytes::BytesMut::new();
         frontend::put_parse(&mut bytes, NO_STATEMENT, NOT_SQL, &[]);
         self.refuse_extended(fault, &bytes, Expect::Parse, *b"42601")
-    }
-
-    /// Refuses a Parse by one that fails in analysis, so that a failed block refuses it in PostgreSQL's way.
-    pub(super) fn refuse_parse_in_analysis(&mut self, fault: Fault) -> bool {
-        let mut bytes = bytes::BytesMut::new();
-        frontend::put_parse(&mut bytes, NO_STATEMENT, query::MUST_FAIL.as_bytes(), &[]);
-        self.refuse_extended(fault, &bytes, Expect::Parse, query::MUST_FAIL_SQLSTATE)
     }
 
     /// Refuses a Bind, Describe or Execute by a Bind of a statement that no server has.

@@ -122,9 +122,9 @@ impl ClientStatements {
     }
 
     /// DEALLOCATE ALL or DISCARD ALL: PostgreSQL drops the named ones; the unnamed statement stays.
-    pub fn clear_named(&mut self) {
-        self.named = HashMap::default();
+    pub fn take_named(&mut self) -> Vec<ClientStatement> {
         self.bytes = 0;
+        std::mem::take(&mut self.named).into_values().collect()
     }
 }
 
