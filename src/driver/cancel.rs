@@ -7,7 +7,7 @@
 //! Owns: the registry. Does not own: the connection to the server (`connect`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use dashmap::DashMap;
@@ -64,6 +64,8 @@ pub struct CancelSlot {
     secret: Box<[u8]>,
     state: Mutex<State>,
     waker: Mutex<Option<Waker>>,
+    /// A cancel came while the client had no server: it may be waiting for one.
+    is_cancelled: AtomicBool,
 }
 
 impl CancelSlot {
@@ -80,6 +82,12 @@ impl CancelSlot {
         state.in_flight.take().filter(|in_flight| in_flight.count.load(Ordering::Acquire) > 0)
     }
 
+    /// Whether a cancel came while the client had no server; asked once.
+    #[must_use]
+    pub fn take_cancel(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed) && self.is_cancelled.swap(false, Ordering::AcqRel)
+    }
+
     /// How the client's task is woken when the proxy as a whole changes what it does.
     pub fn set_waker(&self, waker: Waker) {
         *self.waker.lock() = Some(waker);
@@ -87,7 +95,13 @@ impl CancelSlot {
 
     fn begin(&self) -> Option<Cancelling> {
         let mut state = self.state.lock();
-        let target = state.target.clone()?;
+        let Some(target) = state.target.clone() else {
+            self.is_cancelled.store(true, Ordering::Release);
+            if let Some(waker) = self.waker.lock().as_ref() {
+                waker.wake_by_ref();
+            }
+            return None;
+        };
         let in_flight = Arc::clone(state.in_flight.get_or_insert_with(Arc::default));
         in_flight.count.fetch_add(1, Ordering::AcqRel);
         Some(Cancelling { in_flight, target })
@@ -161,7 +175,12 @@ impl CancelRegistry {
     /// Registers a client under a free process id near `wish` with a secret of random bytes.
     #[must_use]
     pub fn register(self: &Arc<Self>, wish: i32, secret: &[u8]) -> CancelRegistration {
-        let slot = Arc::new(CancelSlot { secret: secret.into(), state: Mutex::default(), waker: Mutex::default() });
+        let slot = Arc::new(CancelSlot {
+            secret: secret.into(),
+            state: Mutex::default(),
+            waker: Mutex::default(),
+            is_cancelled: AtomicBool::new(false),
+        });
         let mut process_id = wish & i32::MAX;
         loop {
             process_id = process_id.checked_add(1).unwrap_or(1);

@@ -132,4 +132,6 @@ pub struct Refused {
     pub fault: Fault,
     /// Only an error with this SQLSTATE is the replacement's own.
     pub expected: SqlState,
+    /// The unnamed statement that the refused Parse drops, unless it is skipped.
+    pub dropped: Option<ClientStatement>,
 }

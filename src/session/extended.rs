@@ -42,13 +42,35 @@ impl Session {
         };
         let facts = match judged {
             Ok(facts) => facts,
-            Err(fault) => return Some(self.refuse_parse(fault)),
+            Err(fault) => return Some(self.refuse_named_parse(parse.name, fault)),
         };
+        if self.lease.is_none() && only(&facts).is_some_and(|statement| is_transaction_control(&statement.control)) {
+            return Some(self.keep_parse(parse, &facts));
+        }
         if !self.ensure_lease() {
             self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
             return Some(false);
         }
         Some(self.send_parse(frame, parse, &facts))
+    }
+
+    /// A Parse of transaction control needs no server: its grammar is all there is to it, and that has been
+    /// read. A client that prepares BEGIN and waits for the answer, while others of its thread hold all
+    /// servers, would else wait for ever.
+    fn keep_parse(&mut self, parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
+        if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
+            return self.refuse_parse(release::duplicate_statement(parse.name));
+        }
+        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
+            return self.refuse_parse(Fault::of(Code::TooManyNames));
+        }
+        let key = Arc::new(StatementKey::new(parse.sql, parse.types, self.statement_context()));
+        let serial = self.statements.begin(parse.name, self.segment);
+        self.statements.end(serial);
+        let name = parse.name.into();
+        self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, tag: None });
+        backend::put_parse_complete(&mut self.client_out);
+        true
     }
 
     /// Sends an allowed Parse, or an answer in its place where the server has the statement.
@@ -371,6 +393,11 @@ impl Session {
         }
         Some(true)
     }
+}
+
+/// Whether the statement only moves a transaction, whatever it refers to.
+const fn is_transaction_control(control: &Control) -> bool {
+    matches!(control, Control::Begin | Control::Commit { .. } | Control::Rollback { .. })
 }
 
 /// A statement that no server has.

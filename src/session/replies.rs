@@ -679,6 +679,11 @@ impl Session {
                 let (name, portal) = *closed;
                 self.portals.restore(&name, portal);
             }
+            Cause::Refused(refused) => {
+                if let Some(dropped) = refused.dropped.filter(|_| !was_run) {
+                    self.statements.restore(dropped);
+                }
+            }
             Cause::Execute { deallocated, .. } => {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
@@ -690,7 +695,6 @@ impl Session {
             | Cause::Single(_)
             | Cause::Prefixed { .. }
             | Cause::Plan(_)
-            | Cause::Refused(_)
             | Cause::Scope(_)
             | Cause::Replay(_)
             | Cause::Recovery => {}

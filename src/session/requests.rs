@@ -11,6 +11,7 @@ use super::cause::{Cause, Refused};
 use super::extended::NO_STATEMENT;
 use super::query::{self, Circumstances, Sending};
 use super::release;
+use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, Severity, SqlState};
 use crate::guard::{Control, Facts, Inspected};
@@ -396,7 +397,7 @@ impl Session {
         };
         lease.server_mut().statements.set_unnamed(None);
         lease.scope_mut().on_segment_end();
-        let refused = Refused { fault, expected: SqlState(*b"42601") };
+        let refused = Refused { fault, expected: SqlState(*b"42601"), dropped: None };
         drop(send_text(lease, NOT_SQL, b"", Cause::Refused(Box::new(refused))));
         true
     }
@@ -405,17 +406,31 @@ impl Session {
     pub(super) fn refuse_parse(&mut self, fault: Fault) -> bool {
         let mut bytes = bytes::BytesMut::new();
         frontend::put_parse(&mut bytes, NO_STATEMENT, NOT_SQL, &[]);
-        self.refuse_extended(fault, &bytes, Expect::Parse, *b"42601")
+        self.refuse_extended(fault, (&bytes, Expect::Parse), *b"42601", None)
+    }
+
+    /// Refuses a Parse; one of the unnamed statement drops the one that was there, as in PostgreSQL.
+    pub(super) fn refuse_named_parse(&mut self, name: &[u8], fault: Fault) -> bool {
+        let dropped = if name.is_empty() { self.statements.remove(b"") } else { None };
+        let mut bytes = bytes::BytesMut::new();
+        frontend::put_parse(&mut bytes, NO_STATEMENT, NOT_SQL, &[]);
+        self.refuse_extended(fault, (&bytes, Expect::Parse), *b"42601", dropped)
     }
 
     /// Refuses a Bind, Describe or Execute by a Bind of a statement that no server has.
     pub(super) fn refuse_bind(&mut self, fault: Fault) -> bool {
         let mut bytes = bytes::BytesMut::new();
         frontend::put_bind_text(&mut bytes, b"", NO_STATEMENT, &[]);
-        self.refuse_extended(fault, &bytes, Expect::Bind, *b"26000")
+        self.refuse_extended(fault, (&bytes, Expect::Bind), *b"26000", None)
     }
 
-    fn refuse_extended(&mut self, fault: Fault, bytes: &[u8], expect: Expect, expected: [u8; 5]) -> bool {
+    fn refuse_extended(
+        &mut self,
+        fault: Fault,
+        (bytes, expect): (&[u8], Expect),
+        expected: [u8; 5],
+        dropped: Option<ClientStatement>,
+    ) -> bool {
         self.note_refusal(&fault);
         if fault.severity == Severity::Fatal {
             self.end_with(fault, DiscardReason::ClientLeft, CloseReason::Limit);
@@ -427,7 +442,7 @@ impl Session {
             return true;
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Refusal, [bytes, b"", b""], Some(expect));
-        let refused = Refused { fault, expected: SqlState(expected) };
+        let refused = Refused { fault, expected: SqlState(expected), dropped };
         drop(lease.send(frame, Cause::Refused(Box::new(refused))));
         true
     }
