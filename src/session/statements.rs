@@ -145,6 +145,8 @@ pub struct Portals {
     unnamed: Option<Portal>,
     named: HashMap<Box<[u8]>, Portal, foldhash::fast::RandomState>,
     serial: u64,
+    /// The last Bind of a transaction that is over for certain, whatever of it was done.
+    serial_over: u64,
     /// A Bind or Close was not done and what its name stands for now is not known: none is executed by name.
     is_doubtful: bool,
 }
@@ -188,6 +190,9 @@ impl Portals {
     /// A Bind failed or was skipped. PostgreSQL keeps an older portal of that name, which may be any statement:
     /// then (and where the name was bound again since) nothing is executed by name until all are gone.
     pub fn unbind(&mut self, name: &[u8], serial: u64, replaced: bool) {
+        if serial <= self.serial_over {
+            return;
+        }
         if name.is_empty() {
             // The unnamed one is simply forgotten.
             self.unnamed.take_if(|portal| portal.serial == serial);
@@ -205,7 +210,7 @@ impl Portals {
 
     /// A Close was skipped: the portal is there as before.
     pub fn restore(&mut self, name: &[u8], portal: Portal) {
-        if !name.is_empty() {
+        if !name.is_empty() && portal.serial > self.serial_over {
             self.is_doubtful |= self.named.insert(name.into(), portal).is_some();
         }
     }
@@ -215,8 +220,9 @@ impl Portals {
         self.unnamed = None;
     }
 
-    /// The transaction ended.
+    /// The transaction ends for certain, errors or not: answers that still come about its portals mean nothing.
     pub fn clear(&mut self) {
+        self.serial_over = self.serial;
         self.unnamed = None;
         self.is_doubtful = false;
         if !self.named.is_empty() {
