@@ -6,7 +6,7 @@ use super::query::QueryPlan;
 use super::statements::{ClientStatement, Portal};
 use crate::fault::{Fault, SqlState};
 use crate::guard::Facts;
-use crate::upstream::{StatementKey, StatementNumber};
+use crate::upstream::{ReplacedUnnamed, StatementKey, StatementNumber};
 
 /// The cause of one owed answer.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ pub struct ParseNote {
     /// The unnamed statement of the client that it replaces.
     pub replaced: Option<ClientStatement>,
     /// The unnamed statement of the server that it replaces.
-    pub replaced_on_server: Option<Arc<StatementKey>>,
+    pub replaced_on_server: Option<ReplacedUnnamed>,
 }
 
 /// A replacement's expected failure.

@@ -433,9 +433,15 @@ fn send_unnamed_parse(
         frontend::put_parse(&mut bytes, b"", statement.key.sql(), statement.key.types());
         &bytes
     });
-    let key = Some(Arc::clone(&statement.key));
+    let key = Arc::clone(&statement.key);
     let replaced_on_server = lease.server_mut().statements.replace_unnamed(key);
-    let note = ParseNote { name: Box::default(), serial: statement.serial, placed: None, replaced, replaced_on_server };
+    let note = ParseNote {
+        name: Box::default(),
+        serial: statement.serial,
+        placed: None,
+        replaced,
+        replaced_on_server: Some(replaced_on_server),
+    };
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [frame, b"", b""], Some(Expect::Parse));
     drop(lease.send(frame, Cause::Parse(Box::new(note))));
 }

@@ -662,7 +662,12 @@ impl Session {
                 match placed {
                     Some((key, number)) => statements.forget(&key, number),
                     // PostgreSQL drops the unnamed statement before it looks at the new one.
-                    None => statements.set_unnamed(replaced_on_server.filter(|_| !was_run)),
+                    None if was_run => statements.set_unnamed(None),
+                    None => {
+                        if let Some(replaced) = replaced_on_server {
+                            statements.restore_unnamed(replaced);
+                        }
+                    }
                 }
                 self.forget_parse(&name, serial, replaced.filter(|_| !was_run));
             }

@@ -284,7 +284,7 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        drop(self.statements.remove(b""));
+        self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
         let Some(mut lease) = self.lease.take() else { return false };
         lease.server_mut().statements.set_unnamed(None);
@@ -335,7 +335,7 @@ impl Session {
 
     /// Answers what pools send on release, from the client's own state.
     fn answer_release(&mut self, facts: &Facts) {
-        drop(self.statements.remove(b""));
+        self.statements.destroy_unnamed();
         for statement in &facts.statements {
             release::put_answer(&mut self.client_out, &statement.control, &self.settings);
             self.apply_release(&statement.control, false);
@@ -388,7 +388,7 @@ impl Session {
             self.end_with(fault, DiscardReason::ClientLeft, CloseReason::Limit);
             return true;
         }
-        drop(self.statements.remove(b""));
+        self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
         let Some(lease) = self.lease.as_mut() else {
             backend::put_error(&mut self.client_out, &fault);

@@ -37,6 +37,8 @@ pub struct ClientStatements {
     named: HashMap<Arc<[u8]>, ClientStatement, foldhash::fast::RandomState>,
     bytes: usize,
     serial: u64,
+    /// The last number given when a Query destroyed the unnamed statement.
+    destroyed: u64,
     /// Parses and Closes that are not answered yet, in order.
     unanswered: VecDeque<Unanswered>,
 }
@@ -113,9 +115,18 @@ impl ClientStatements {
         Some(old)
     }
 
+    /// A simple Query destroys the unnamed statement.
+    pub fn destroy_unnamed(&mut self) {
+        self.unnamed = None;
+        self.destroyed = self.serial;
+    }
+
     /// A Close, or a Parse of the unnamed statement, was skipped: the statement is there as before, unless its
     /// name was taken since.
     pub fn restore(&mut self, statement: ClientStatement) {
+        if statement.name.is_empty() && statement.serial <= self.destroyed {
+            return;
+        }
         if self.find(&statement.name).is_none() {
             self.insert(statement);
         }

@@ -11,4 +11,4 @@ pub mod statement;
 pub use replies::{Expect, Quiet, Received, Replies, Unexpected};
 pub use server::{Parameters, Server, ServerId, ServerKey};
 pub use settings::Settings;
-pub use statement::{ServerStatements, StatementKey, StatementNumber};
+pub use statement::{ReplacedUnnamed, ServerStatements, StatementKey, StatementNumber};

@@ -103,12 +103,21 @@ impl StatementName {
     }
 }
 
+/// What the server's unnamed statement was before a Parse.
+#[derive(Debug)]
+pub struct ReplacedUnnamed {
+    key: Option<Arc<StatementKey>>,
+    change: u64,
+}
+
 /// The prepared statements that a server has (or will have once what was sent is answered).
 #[derive(Debug)]
 pub struct ServerStatements {
     named: LruCache<Arc<StatementKey>, StatementNumber, foldhash::fast::FixedState>,
     /// What the server's unnamed statement is.
     unnamed: Option<Arc<StatementKey>>,
+    /// How often the unnamed statement was replaced or destroyed.
+    unnamed_changes: u64,
     /// Statements that should have been closed but whose Close was skipped.
     zombies: Vec<StatementNumber>,
     next: u64,
@@ -122,6 +131,7 @@ impl ServerStatements {
         Self {
             named: LruCache::with_hasher(max, foldhash::fast::FixedState::default()),
             unnamed: None,
+            unnamed_changes: 0,
             zombies: Vec::new(),
             next: 1,
         }
@@ -159,13 +169,25 @@ impl ServerStatements {
         self.unnamed.as_ref().is_some_and(|unnamed| Arc::ptr_eq(unnamed, key) || **unnamed == **key)
     }
 
-    /// The unnamed statement is about to be replaced; gives what it was.
-    pub const fn replace_unnamed(&mut self, key: Option<Arc<StatementKey>>) -> Option<Arc<StatementKey>> {
-        std::mem::replace(&mut self.unnamed, key)
+    /// The unnamed statement is about to be replaced; gives what undoes it.
+    pub fn replace_unnamed(&mut self, key: Arc<StatementKey>) -> ReplacedUnnamed {
+        self.unnamed_changes = self.unnamed_changes.wrapping_add(1);
+        ReplacedUnnamed { key: self.unnamed.replace(key), change: self.unnamed_changes }
+    }
+
+    /// The replacement was skipped: the unnamed statement is what it was, unless something was done to it
+    /// since.
+    pub fn restore_unnamed(&mut self, replaced: ReplacedUnnamed) {
+        if self.unnamed_changes == replaced.change {
+            self.unnamed = replaced.key;
+            // Skipped ones are undone backwards: the one before this is the last again.
+            self.unnamed_changes = replaced.change.wrapping_sub(1);
+        }
     }
 
     /// The unnamed statement was (re)placed, or destroyed.
     pub fn set_unnamed(&mut self, key: Option<Arc<StatementKey>>) {
+        self.unnamed_changes = self.unnamed_changes.wrapping_add(1);
         self.unnamed = key;
     }
 
@@ -204,6 +226,22 @@ mod tests {
         assert_eq!(statements.insert(&b), (StatementNumber(4), Some(StatementNumber(2))));
         assert_eq!(StatementNumber(4).name().as_bytes(), b"tg4");
         assert_eq!(StatementNumber(u64::MAX).name().as_bytes(), b"tg18446744073709551615");
+    }
+
+    #[test]
+    fn skipped_replacements_are_undone_backwards_but_not_past_a_query() {
+        let mut statements = ServerStatements::new(2);
+        let (a, b, c) = (key("a"), key("b"), key("c"));
+        statements.set_unnamed(Some(Arc::clone(&a)));
+        let (first, second) = (statements.replace_unnamed(Arc::clone(&b)), statements.replace_unnamed(c));
+        statements.restore_unnamed(second);
+        assert!(statements.unnamed_is(&b));
+        statements.restore_unnamed(first);
+        assert!(statements.unnamed_is(&a));
+        let replaced = statements.replace_unnamed(b);
+        statements.set_unnamed(None);
+        statements.restore_unnamed(replaced);
+        assert!(!statements.unnamed_is(&a));
     }
 
     #[test]
