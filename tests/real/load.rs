@@ -184,7 +184,7 @@ fn two_hundred_clients_of_a_hundred_tenants_share_five_servers() {
 fn the_storm_holds_on_18_too() {
     let _turn = alone();
     if let Some(cluster) = cluster::eighteen() {
-        storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 200_000) / 4);
+        storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 200_000));
     }
 }
 
