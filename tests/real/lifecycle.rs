@@ -168,6 +168,34 @@ fn those_who_wait_get_a_server_in_turn() {
     });
 }
 
+/// A bare name of a list may hold anything but commas and blanks: it must never become SQL.
+#[test]
+fn a_hostile_search_path_of_the_startup_stays_a_list_of_names() {
+    with_proxy(1, "", |_, proxy| {
+        let hostile = format!("public;set/**/app.tenant_id='{GLOBEX}';select/**/1;--");
+        let mut client = Client::connect(&proxy.target(ACME).with("search_path", &hostile));
+        for reset in ["RESET search_path", "SET search_path TO DEFAULT", "RESET ALL"] {
+            client.run("SET search_path = pg_catalog");
+            let rows = client.rows(&format!("{reset}; SELECT current_setting('app.tenant_id', true)"));
+            assert_eq!(rows, [[Some(ACME.to_owned())]], "{reset}");
+        }
+    });
+}
+
+/// The check-in, the next lease and the end of the session may come at the same moment.
+#[test]
+fn clients_that_pipeline_and_leave_lose_no_server() {
+    with_proxy(1, "", |_, proxy| {
+        for _ in 0..50 {
+            let mut client = Client::connect(&proxy.target(ACME));
+            client.send(&query("BEGIN; COMMIT")).send(&query("SELECT 1")).flush().unwrap();
+            drop(client);
+        }
+        let mut last = Client::connect(&proxy.target(GLOBEX));
+        assert_eq!(last.value("SELECT 1"), "1");
+    });
+}
+
 #[test]
 fn a_cancel_never_meets_the_next_client_of_the_server() {
     with_proxy(1, "", |_, proxy| {
