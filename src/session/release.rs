@@ -66,8 +66,8 @@ pub fn substitute(control: &Control, text: &str, settings: &ClientSettings) -> O
     }
 }
 
-/// `SET name TO value` with the effect of `set_config(name, value, local)`. List settings take their
-/// elements as they are: the value is already quoted as a list.
+/// `SET name TO value` with the effect of `set_config(name, value, local)`. The names of a `search_path` are each
+/// quoted: as a value, a bare name may hold anything but commas and blanks, SQL too.
 #[must_use]
 pub fn set_statement(name: &str, value: &str, local: bool) -> String {
     let local = if local { "LOCAL " } else { "" };
