@@ -185,10 +185,14 @@ fn a_hostile_search_path_of_the_startup_stays_a_list_of_names() {
 /// The check-in, the next lease and the end of the session may come at the same moment.
 #[test]
 fn clients_that_pipeline_and_leave_lose_no_server() {
-    with_proxy(1, "", |_, proxy| {
-        for _ in 0..50 {
+    // Every server that was idle is checked before use, so that clients leave during the check, too.
+    with_proxy(1, "[databases.lifecycle.pool]\nserver_check_delay = \"1ms\"\n", |_, proxy| {
+        for round in 0..200 {
             let mut client = Client::connect(&proxy.target(ACME));
-            client.send(&query("BEGIN; COMMIT")).send(&query("SELECT 1")).flush().unwrap();
+            if round % 2 == 0 {
+                client.send(&query("BEGIN; COMMIT"));
+            }
+            client.send(&query("SELECT 1")).flush().unwrap();
             drop(client);
         }
         let mut last = Client::connect(&proxy.target(GLOBEX));
