@@ -19,10 +19,13 @@
 //! | [`upstream`] | one server's life: login, replies owed by cause | wire, auth |
 //! | [`scope`] | puts a tenant on a server transaction, proves a server clean | wire, tenant, upstream |
 //! | [`pool`] | who may use which server, when | tenant, scope |
-//! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool |
+//! | [`audit`] | records of bypass and migration transactions | tenant, guard |
+//! | [`metrics`] | counters and histograms | tenant |
+//! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, audit, metrics |
 //! | [`config`] | the only reader of configuration keys | settings types of the domain folders |
+//! | [`admin`] | console commands and tables | wire, tenant, pool, metrics, audit, config |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, check-config, explain, demo | config, guard, driver |
+//! | [`cli`] | serve, check-config, explain, ledger, demo | config, guard, audit, admin, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!
@@ -35,6 +38,8 @@
 //! of a statement. *effect*: what a session wants done by the driver. *fault*: what an error means to
 //! others. *pool*: the servers of one (server group, database, server role).
 
+pub mod admin;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;
@@ -42,6 +47,7 @@ pub mod driver;
 pub mod fault;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub mod guard;
+pub mod metrics;
 pub mod pool;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub mod scope;

@@ -14,13 +14,15 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut as _, BytesMut};
 use login_support::Authority;
 use rustls::pki_types::ServerName;
-use tenantgate::auth::{AddressPattern, DatabaseList, Login, Logins, Method, ProcessSecret, Rule, Rules, TlsNeed};
+use tenantgate::auth::{
+    Access, AddressPattern, DatabaseList, Login, Logins, Method, ProcessSecret, Rule, Rules, TlsNeed,
+};
 use tenantgate::config::TrustedRoots;
 use tenantgate::driver::handshake::{Arrival, HandshakeSettings};
 use tenantgate::driver::listener::{Entrance, Listener, Reception};
 use tenantgate::driver::tls::{Verification, client_side, server_side};
 use tenantgate::fault::{Code, Fault};
-use tenantgate::startup::{ALPN, Judged, StartupSettings, TlsOffer};
+use tenantgate::startup::{ALPN, ConsoleAccess, Judged, StartupSettings, TlsOffer};
 use tenantgate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
 use tenantgate::wire::TransactionStatus;
 use tenantgate::wire::backend::{put_backend_key, put_command_complete, put_parameter_status, put_ready};
@@ -51,7 +53,7 @@ impl Reception for Miniature {
             "{}|{}|{}|{}|{}",
             client.login(),
             client.database(),
-            client.tenant(),
+            client.tenant().unwrap(),
             client.is_tls(),
             client.protocol() & 0xffff
         );
@@ -136,7 +138,7 @@ fn startup_settings(tls: TlsOffer, rules: Rules) -> StartupSettings {
         name: name.into(),
         verifier: Some(secret.verifier(name, &"demo".into())),
         databases: DatabaseList::All,
-        tenant: TenantPolicy { source, allowed: AllowedTenants::Any },
+        access: Access::Tenant(TenantPolicy { source, allowed: AllowedTenants::Any }),
     };
     let acme = TenantId::parse(TenantKind::Uuid, ACME).unwrap();
     let logins = [login("app_user", named), login("acme_app", TenantSource::Fixed(acme))];
@@ -145,6 +147,7 @@ fn startup_settings(tls: TlsOffer, rules: Rules) -> StartupSettings {
         rules,
         logins: Logins::new(logins, secret).unwrap(),
         databases: ["demo".into()].into(),
+        console: ConsoleAccess::default(),
         tenant_kind: TenantKind::Uuid,
         tenant_settings: vec!["app.tenant_id".into()],
         judge: Box::new(judge),

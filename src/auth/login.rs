@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::scram::Verifier;
 use super::secrets::{ProcessSecret, VerifierShape};
-use crate::tenant::TenantPolicy;
+use crate::tenant::{Separator, TenantPolicy};
 
 /// A configured identity.
 #[derive(Clone, Debug)]
@@ -16,8 +16,30 @@ pub struct Login {
     pub verifier: Option<Verifier>,
     /// Databases it may ask for.
     pub databases: DatabaseList,
-    /// How it comes to its tenant.
-    pub tenant: TenantPolicy,
+    /// Whose rows it may see.
+    pub access: Access,
+}
+
+/// Whose rows a login may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Those of one tenant, found like this.
+    Tenant(TenantPolicy),
+    /// All rows: every transaction is recorded.
+    Bypass,
+    /// None: it is for the console only.
+    Console,
+}
+
+impl Access {
+    /// The separator between the login and a tenant in a user name, if that form is accepted.
+    #[must_use]
+    pub fn suffix_separator(&self) -> Option<&Separator> {
+        match self {
+            Access::Tenant(policy) => policy.suffix_separator(),
+            Access::Bypass | Access::Console => None,
+        }
+    }
 }
 
 /// Databases, as clients name them.
@@ -92,7 +114,7 @@ impl Logins {
         shapes.sort_unstable();
         let separators: BTreeSet<_> = by_name
             .values()
-            .filter_map(|login| login.tenant.suffix_separator())
+            .filter_map(|login| login.access.suffix_separator())
             .map(|s| s.as_str().to_owned())
             .collect();
         Ok(Self { by_name, name_bytes_max, separators: separators.into_iter().collect(), secret, shapes })
@@ -118,7 +140,7 @@ impl Logins {
 
     fn suffixed<'user>(&self, (name, rest): (&str, &'user str)) -> Option<Match<'_, 'user>> {
         let login = self.by_name.get(name)?;
-        let suffix = rest.strip_prefix(login.tenant.suffix_separator()?.as_str())?;
+        let suffix = rest.strip_prefix(login.access.suffix_separator()?.as_str())?;
         Some(Match { login, suffix: Some(suffix) })
     }
 
@@ -154,7 +176,7 @@ pub struct IsReal(pub bool);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tenant::{AllowedTenants, Origin, Separator, TenantSource};
+    use crate::tenant::{AllowedTenants, Origin, TenantSource};
 
     fn login(name: &str, separator: Option<&str>) -> Login {
         let from = if separator.is_some() { vec![Origin::Suffix] } else { vec![Origin::Startup] };
@@ -163,7 +185,10 @@ mod tests {
             name: name.into(),
             verifier: None,
             databases: DatabaseList::All,
-            tenant: TenantPolicy { source: TenantSource::Named { from, separator }, allowed: AllowedTenants::Any },
+            access: Access::Tenant(TenantPolicy {
+                source: TenantSource::Named { from, separator },
+                allowed: AllowedTenants::Any,
+            }),
         }
     }
 

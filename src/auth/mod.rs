@@ -9,6 +9,6 @@ mod rules;
 pub mod scram;
 mod secrets;
 
-pub use login::{DatabaseList, IsReal, Login, Logins, LoginsFault, Match};
+pub use login::{Access, DatabaseList, IsReal, Login, Logins, LoginsFault, Match};
 pub use rules::{AddressPattern, Cidr, CidrFault, Decision, Facts, Method, PeerAddress, Refusal, Rule, Rules, TlsNeed};
 pub use secrets::{ProcessSecret, VerifierShape};

@@ -15,7 +15,7 @@ use crate::auth;
 use crate::config::{ClientTls, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls, TlsIdentity};
 use crate::guard::Policy;
 use crate::scope::Prelude;
-use crate::startup::{Judged, StartupSettings, TlsOffer};
+use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
 use crate::upstream::login::Identity;
 
 /// What makes two pools one: the tenant is no part of it.
@@ -71,6 +71,7 @@ pub fn handshake(
         rules: config.rules.clone(),
         logins: logins(config, secret)?,
         databases: config.databases.keys().cloned().collect(),
+        console: ConsoleAccess::default(),
         tenant_kind: config.scope.tenant_kind,
         tenant_settings: config.scope.template.tenant_settings().map(Arc::from).collect(),
         judge: Box::new(judge),
@@ -101,8 +102,8 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
         LoginSecret::Plain(password) => secret.verifier(name, password),
         LoginSecret::Scram(verifier) => verifier.clone(),
     });
-    let (databases, tenant) = (entry.databases.clone(), entry.tenant.clone());
-    auth::Login { name: Arc::clone(name), verifier, databases, tenant }
+    let (databases, access) = (entry.databases.clone(), auth::Access::Tenant(entry.tenant.clone()));
+    auth::Login { name: Arc::clone(name), verifier, databases, access }
 }
 
 /// A pool with its way to the server.

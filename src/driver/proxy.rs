@@ -34,6 +34,7 @@ use crate::guard::{FactsCache, Policy};
 use crate::scope::{Injection, Prelude};
 use crate::session::{Session, SessionRules};
 use crate::startup::AuthenticatedClient;
+use crate::tenant::TenantId;
 use crate::upstream::Settings;
 use crate::wire::backend;
 use crate::wire::frontend::PROTOCOL_3_2;
@@ -80,7 +81,7 @@ pub struct Proxy {
     /// Held by every session, so that the end of the last one is seen.
     alive: mpsc::Sender<()>,
     #[cfg(feature = "mutants")]
-    previous_tenant: Mutex<Option<crate::tenant::TenantId>>,
+    previous_tenant: Mutex<Option<TenantId>>,
 }
 
 /// A proxy that is running.
@@ -206,8 +207,8 @@ impl Proxy {
         self.pools.lock().get(&key).cloned()
     }
 
-    fn rules(&self, client: &AuthenticatedClient) -> SessionRules {
-        let tenant = self.tenant_to_inject(client);
+    fn rules(&self, tenant: &TenantId) -> SessionRules {
+        let tenant = self.tenant_to_inject(tenant);
         SessionRules {
             injection: Injection::new(&self.config.scope.template, &tenant),
             policy: Arc::clone(&self.policy),
@@ -219,16 +220,16 @@ impl Proxy {
     }
 
     #[cfg(not(feature = "mutants"))]
-    fn tenant_to_inject(&self, client: &AuthenticatedClient) -> crate::tenant::TenantId {
-        client.tenant().clone()
+    fn tenant_to_inject(&self, tenant: &TenantId) -> TenantId {
+        tenant.clone()
     }
 
     #[cfg(feature = "mutants")]
-    fn tenant_to_inject(&self, client: &AuthenticatedClient) -> crate::tenant::TenantId {
-        let previous = self.previous_tenant.lock().replace(client.tenant().clone());
+    fn tenant_to_inject(&self, tenant: &TenantId) -> TenantId {
+        let previous = self.previous_tenant.lock().replace(tenant.clone());
         match (build::mutant(), previous) {
             (Some(crate::session::Mutant::PreviousTenant), Some(previous)) => previous,
-            _ => client.tenant().clone(),
+            _ => tenant.clone(),
         }
     }
 
@@ -236,7 +237,7 @@ impl Proxy {
     async fn serve(&self, arrival: Arrival) -> Result<(), (Stream, Fault, BytesMut)> {
         let Arrival { stream, client, input, unsent, permit } = arrival;
         let _alive = self.alive.clone();
-        let Some(pool) = self.pool_of(&client) else {
+        let (Some(pool), Some(tenant)) = (self.pool_of(&client), client.tenant()) else {
             return Err((stream, Fault::of(Code::DatabaseUnknown), unsent));
         };
         let base: Settings = Arc::new(
@@ -254,10 +255,10 @@ impl Proxy {
             return Err((stream, Fault::of(Code::Internal), unsent));
         }
         let cancel = self.cancels.register(wish, secret);
-        let rules = Arc::new(self.rules(&client));
+        let rules = Arc::new(self.rules(tenant));
         let session = Session::new(rules, base, &greeting, cancel.process_id(), cancel.secret());
         tracing::debug!(
-            client = cancel.process_id(), login = %client.login(), tenant = %client.tenant(),
+            client = cancel.process_id(), login = %client.login(), tenant = %tenant,
             address = %client.address(), "session begins"
         );
         let around = Surroundings {

@@ -5,6 +5,17 @@ use std::sync::Arc;
 use crate::auth::PeerAddress;
 use crate::tenant::TenantId;
 
+/// What a client is here for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The rows of this tenant.
+    Tenant(TenantId),
+    /// All rows, with a record of every transaction.
+    Bypass,
+    /// The console.
+    Console,
+}
+
 /// A client that has proven who it is and has a tenant. Made only by [`super::Startup`].
 #[must_use = "the client waits for its session"]
 #[derive(Debug)]
@@ -12,7 +23,7 @@ pub struct AuthenticatedClient {
     pub(super) login: Arc<str>,
     pub(super) user: String,
     pub(super) database: String,
-    pub(super) tenant: TenantId,
+    pub(super) purpose: Purpose,
     pub(super) parameters: Vec<(String, String)>,
     pub(super) protocol: i32,
     pub(super) tls: bool,
@@ -38,10 +49,19 @@ impl AuthenticatedClient {
         &self.database
     }
 
-    /// Whose rows it may see.
+    /// What it is here for.
     #[must_use]
-    pub const fn tenant(&self) -> &TenantId {
-        &self.tenant
+    pub const fn purpose(&self) -> &Purpose {
+        &self.purpose
+    }
+
+    /// Whose rows it may see; `None` over bypass logins and on the console.
+    #[must_use]
+    pub const fn tenant(&self) -> Option<&TenantId> {
+        match &self.purpose {
+            Purpose::Tenant(tenant) => Some(tenant),
+            Purpose::Bypass | Purpose::Console => None,
+        }
     }
 
     /// The settings it starts with, each name once, as the guard's policy wrote them.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
 
-pub use client::AuthenticatedClient;
+pub use client::{AuthenticatedClient, Purpose};
 pub use fault::StartupFault;
 pub use options::OptionsFault;
 pub use packet::{Packet, PacketFault, StartupPacket, cut as cut_packet};
@@ -66,12 +66,30 @@ pub struct StartupSettings {
     pub logins: Logins,
     /// Databases, as clients name them.
     pub databases: BTreeSet<Arc<str>>,
+    /// Who may enter the console.
+    pub console: ConsoleAccess,
     /// The type of tenants.
     pub tenant_kind: TenantKind,
     /// Settings whose value is the tenant itself (`app.tenant_id`): where a client may name it.
     pub tenant_settings: Vec<Arc<str>>,
     /// Judges all other settings a client starts with.
     pub judge: Box<dyn SettingJudge>,
+}
+
+/// Names under which clients ask for the console: ours, and the one that tools for PgBouncer use.
+pub const CONSOLE_DATABASES: [&str; 2] = ["tenantgate", "pgbouncer"];
+
+/// Who may enter the console.
+#[derive(Clone, Debug, Default)]
+pub struct ConsoleAccess {
+    /// Logins that may; without any there is no console.
+    pub logins: BTreeSet<Arc<str>>,
+}
+
+impl ConsoleAccess {
+    fn has_database(&self, database: &str) -> bool {
+        !self.logins.is_empty() && CONSOLE_DATABASES.contains(&database)
+    }
 }
 
 /// What the driver has to do next. What is in `out` has to be sent first, in every case.

@@ -1,12 +1,12 @@
 //! What a client asks for in its StartupMessage, and what becomes of it once it has proven itself.
 
-use super::client::AuthenticatedClient;
+use super::client::{AuthenticatedClient, Purpose};
 use super::fault::StartupFault;
 use super::packet::StartupPacket;
 use super::{StartupSettings, options};
-use crate::auth::{Logins, Match, PeerAddress, Refusal};
+use crate::auth::{Access, Logins, Match, PeerAddress, Refusal};
 use crate::fault::Fault;
-use crate::tenant::{TenantClaims, TenantId};
+use crate::tenant::{TenantClaims, TenantId, TenantPolicy};
 
 /// Most settings a client may start with, tenants included. Drivers send under ten; each one has to be
 /// judged.
@@ -78,20 +78,39 @@ impl Asked {
         if let Some(refusal) = self.refusal {
             return Err(StartupFault::Rules { refusal, user: self.user });
         }
-        if !settings.databases.contains(&*self.database) || !found.login.databases.has(&self.database) {
-            return Err(StartupFault::DatabaseUnknown(self.database));
-        }
-        let tenant = self.tenant(settings, &found)?;
+        let purpose = self.purpose(settings, &found)?;
         let parameters = self.parameters(settings, &found.login.name)?;
         let login = found.login.name.clone();
         let Self { user, database, protocol, .. } = self;
-        Ok(AuthenticatedClient { login, user, database, tenant, parameters, protocol, tls, address })
+        Ok(AuthenticatedClient { login, user, database, purpose, parameters, protocol, tls, address })
     }
 
-    fn tenant(&self, settings: &StartupSettings, found: &Match<'_, '_>) -> Result<TenantId, StartupFault> {
+    fn purpose(&self, settings: &StartupSettings, found: &Match<'_, '_>) -> Result<Purpose, StartupFault> {
+        let unknown = || StartupFault::DatabaseUnknown(self.database.clone());
+        if settings.console.has_database(&self.database) {
+            // The name of a login alone: nobody administers on behalf of a tenant.
+            let may_enter = found.suffix.is_none() && settings.console.logins.contains(&found.login.name);
+            return if may_enter { Ok(Purpose::Console) } else { Err(unknown()) };
+        }
+        if !settings.databases.contains(&*self.database) || !found.login.databases.has(&self.database) {
+            return Err(unknown());
+        }
+        match &found.login.access {
+            Access::Tenant(policy) => self.tenant(policy, settings, found).map(Purpose::Tenant),
+            Access::Bypass => Ok(Purpose::Bypass),
+            Access::Console => Err(unknown()),
+        }
+    }
+
+    fn tenant(
+        &self,
+        policy: &TenantPolicy,
+        settings: &StartupSettings,
+        found: &Match<'_, '_>,
+    ) -> Result<TenantId, StartupFault> {
         let named = self.settings.iter().filter(|(name, _)| names_tenant(settings, name));
         let claims = TenantClaims { suffix: found.suffix, startup: named.map(|(_, value)| value.as_str()).collect() };
-        found.login.tenant.resolve(settings.tenant_kind, &claims).map_err(StartupFault::Tenant)
+        policy.resolve(settings.tenant_kind, &claims).map_err(StartupFault::Tenant)
     }
 
     /// All other settings, as judged; of several with one name the last counts, as in PostgreSQL.

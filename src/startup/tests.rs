@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::auth::scram::client::ClientExchange;
-use crate::auth::{AddressPattern, DatabaseList, Method, ProcessSecret, Rule, TlsNeed};
+use crate::auth::{Access, AddressPattern, DatabaseList, Method, ProcessSecret, Rule, TlsNeed};
 use crate::fault::{Code, Fault};
 use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantPolicy, TenantSource};
 use crate::wire::backend::Fields;
@@ -23,7 +23,7 @@ fn logins() -> Logins {
         name: name.into(),
         verifier: Some(secret.verifier(name, &"demo".into())),
         databases: DatabaseList::All,
-        tenant: TenantPolicy { source, allowed },
+        access: Access::Tenant(TenantPolicy { source, allowed }),
     };
     let narrow = Login {
         databases: DatabaseList::Only(["other".into()].into()),
@@ -54,6 +54,7 @@ fn settings() -> StartupSettings {
         rules: Rules::default(),
         logins: logins(),
         databases: ["demo".into(), "app_user".into(), "other".into()].into(),
+        console: ConsoleAccess::default(),
         tenant_kind: TenantKind::Uuid,
         tenant_settings: vec!["app.tenant_id".into()],
         judge: Box::new(judge),
@@ -191,7 +192,7 @@ fn a_client_logs_in_with_its_tenant_in_the_user_name() {
         let user = acme_user();
         let client = peer.log_in(&[("user", &user), ("database", "demo"), ("TimeZone", "UTC")]);
         assert_eq!((&**client.login(), client.user(), client.database()), ("app_user", &*user, "demo"));
-        assert_eq!(client.tenant().as_str(), ACME);
+        assert_eq!(client.tenant().unwrap().as_str(), ACME);
         assert_eq!(client.parameters(), [("TimeZone".into(), "UTC".into())]);
         assert_eq!((client.protocol(), client.is_tls(), client.address()), (PROTOCOL_3_2, false, address()));
     }
@@ -203,7 +204,7 @@ fn a_client_logs_in_with_its_tenant_in_the_startup_parameters() {
     let escaped = format!(r"-c App.Tenant_ID={ACME} -c TimeZone=U\ TC");
     for (name, value) in [("app.tenant_id", ACME), ("options", &by_option), ("options", &escaped)] {
         let client = Peer::new().log_in(&[("user", "app_user"), (name, value)]);
-        assert_eq!((client.tenant().as_str(), client.database()), (ACME, "app_user"));
+        assert_eq!((client.tenant().unwrap().as_str(), client.database()), (ACME, "app_user"));
     }
 }
 
@@ -427,7 +428,7 @@ fn rules_decide() {
     let user = acme_user();
     let mut peer = with(vec![rule("app_user", TlsNeed::Any, Method::Trust)]);
     let Step::Authenticated(client) = peer.start(PROTOCOL_3_0, &[("user", &user)]) else { panic!("not trusted") };
-    assert_eq!((client.tenant().as_str(), client.protocol()), (ACME, PROTOCOL_3_0));
+    assert_eq!((client.tenant().unwrap().as_str(), client.protocol()), (ACME, PROTOCOL_3_0));
     assert_eq!(peer.authentication().0, 0);
 
     // Trust is for logins, not for anybody.
