@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::cause::{BindNote, Cause, ParseNote};
+use super::configure;
 use super::query::{follow, has_effect};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
@@ -169,8 +170,13 @@ impl Session {
             let fault = release::unknown_statement(names.statement);
             return self.refuse_bind(fault);
         };
+        let values = front.get(names.prefix_bytes..).filter(|_| front.len() == head.body_bytes);
+        let facts = match configure::facts_as_bound(&statement, values) {
+            Ok(facts) => facts,
+            Err(fault) => return self.refuse_bind(*fault),
+        };
         // Facts are of the text; the policy may have changed since the Parse.
-        if let Err(fault) = self.rules.policy.judge(&statement.facts) {
+        if let Err(fault) = self.rules.policy.judge(&facts) {
             return self.refuse_bind(fault);
         }
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
@@ -179,7 +185,7 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        self.send_bind(head, front, names, &statement);
+        self.send_bind(head, front, names, &ClientStatement { facts, ..statement });
         true
     }
 
@@ -290,22 +296,26 @@ impl Session {
     }
 
     pub(super) fn on_execute(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
-        let name = match frontend::read_execute(body) {
-            Ok((name, _)) => name,
+        let (name, rows) = match frontend::read_execute(body) {
+            Ok(read) => read,
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         if !self.may_use_portal(name) {
             return Some(self.refuse_bind(release::unknown_portal(name)));
         }
         let portal = self.portals.find(name).cloned();
-        Some(self.send_execute(frame, portal))
+        Some(self.send_execute(frame, rows, portal))
     }
 
-    fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {
+    fn send_execute(&mut self, frame: &[u8], rows: i32, portal: Option<Portal>) -> bool {
         let statement = portal.as_ref().and_then(|portal| only(&portal.facts));
         let control = statement.map_or(&Control::None, |statement| &statement.control);
         if let Some(fault) = self.refusal_at_execute(statement, control) {
             return self.refuse_bind(fault);
+        }
+        if rows == 1 && matches!(control, Control::Configure(_)) {
+            // Suspended behind its only row it would have run, and no CommandComplete would say so.
+            return self.refuse_bind(configure::row_limit());
         }
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
@@ -329,6 +339,7 @@ impl Session {
             self.portals.clear();
         }
         self.control_in_flight |= has_effect(control);
+        self.settings.on_sent(control);
         if statement.is_some_and(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }
