@@ -36,12 +36,6 @@ fn value(types: &[u8], values: &[u8], number: u16) -> Result<Box<str>, Box<Fault
     Ok(text.into())
 }
 
-/// Refusal of an Execute that would stop behind the row of `set_config`.
-#[must_use]
-pub fn row_limit() -> Fault {
-    *refused("Execute of set_config with a limit of one row is not followed.")
-}
-
 fn refused(detail: &str) -> Box<Fault> {
     Box::new(Fault::of(Code::SettingValueRefused).with_detail(detail.to_owned()))
 }

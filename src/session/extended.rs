@@ -296,26 +296,22 @@ impl Session {
     }
 
     pub(super) fn on_execute(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
-        let (name, rows) = match frontend::read_execute(body) {
-            Ok(read) => read,
+        let name = match frontend::read_execute(body) {
+            Ok((name, _)) => name,
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         if !self.may_use_portal(name) {
             return Some(self.refuse_bind(release::unknown_portal(name)));
         }
         let portal = self.portals.find(name).cloned();
-        Some(self.send_execute(frame, rows, portal))
+        Some(self.send_execute(frame, portal))
     }
 
-    fn send_execute(&mut self, frame: &[u8], rows: i32, portal: Option<Portal>) -> bool {
+    fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {
         let statement = portal.as_ref().and_then(|portal| only(&portal.facts));
         let control = statement.map_or(&Control::None, |statement| &statement.control);
         if let Some(fault) = self.refusal_at_execute(statement, control) {
             return self.refuse_bind(fault);
-        }
-        if rows == 1 && matches!(control, Control::Configure(_)) {
-            // Suspended behind its only row it would have run, and no CommandComplete would say so.
-            return self.refuse_bind(configure::row_limit());
         }
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {

@@ -212,12 +212,18 @@ impl Session {
     /// An answer without a command tag is complete.
     fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
         match cause {
-            Cause::Client
-            | Cause::Named(_)
-            | Cause::Bind(..)
-            | Cause::BindNamed(_)
-            | Cause::ClosePortal(_)
-            | Cause::Execute { .. } => Ok(Delivery::Forward),
+            Cause::Client | Cause::Named(_) | Cause::Bind(..) | Cause::BindNamed(_) | Cause::ClosePortal(_) => {
+                Ok(Delivery::Forward)
+            }
+            Cause::Execute { facts, .. } => {
+                // PortalSuspended, behind its only row: it has run all the same.
+                if let [Statement { control: Control::Configure(list), .. }] = &*facts.statements
+                    && tag == b's'
+                {
+                    self.record_configured(list);
+                }
+                Ok(Delivery::Forward)
+            }
             Cause::CloseStatement { serial, .. } => {
                 self.statements.end(serial);
                 Ok(Delivery::Forward)
