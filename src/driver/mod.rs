@@ -14,6 +14,7 @@ pub mod pool;
 pub mod proxy;
 pub mod stream;
 pub mod tls;
+pub mod unix_socket;
 
 pub use build::check;
 pub use proxy::{RunningServer, StartFault, serve, start};

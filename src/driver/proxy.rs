@@ -105,7 +105,7 @@ pub fn start(config: Config) -> Result<RunningServer, StartFault> {
     let mut secret = [0_u8; 32];
     rand::fill(&mut secret).map_err(no_random_bytes)?;
     let handshake = build::handshake(&config, Arc::clone(&policy), ProcessSecret::new(&secret))?;
-    let listener = Listener::bind(&config.listen.addresses)?;
+    let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let entrance =
         Arc::new(Entrance::new(handshake, config.listen.client_connections_max, config.listen.login_connections_max));
     let (alive, ended) = mpsc::channel(1);
