@@ -333,7 +333,8 @@ impl Proxy {
         clients: usize,
     ) -> DatabaseRow {
         let group = generation.config.servers.get(&entry.server);
-        let host = group.map_or_else(|| "".into(), |group| host_words(&group.host));
+        let first = group.and_then(|group| group.hosts.first());
+        let host = first.map_or_else(|| "".into(), |first| host_words(&first.host));
         let user = generation.config.roles.get(&entry.role).map_or_else(|| "".into(), |role| Arc::clone(&role.user));
         let pools = self.pools_of(Some(name)).unwrap_or_default();
         let servers = |counts: PoolCounts| counts.idle + counts.leased + counts.connecting;
@@ -341,7 +342,7 @@ impl Proxy {
         DatabaseRow {
             name: Arc::clone(name),
             host,
-            port: group.map_or(0, |group| group.port),
+            port: first.map_or(0, |first| first.port),
             server_database: Arc::clone(&entry.name),
             user,
             pool_size: entry.pool.size,

@@ -103,12 +103,14 @@ impl Generation {
         }
         let facts = Facts {
             login: &client.login,
+            user: &client.user,
             database: &client.database,
             address: client.address,
             tls: client.tls.is_some(),
+            certificate: client.certificate.as_deref(),
         };
         match self.config.rules.decide(&facts) {
-            Decision::Trust => None,
+            Decision::Admit => None,
             Decision::Password if !client.is_trusted => None,
             Decision::Password => Some("The rules ask for a proof of identity now."),
             Decision::Refuse(_) | Decision::PasswordThenRefuse(_) => Some("The rules refuse this connection now."),
@@ -141,6 +143,8 @@ mod tests {
     fn client(generation: u64) -> ClientFacts {
         ClientFacts {
             login: "a".into(),
+            user: "a".into(),
+            certificate: None,
             database: "demo".into(),
             purpose: Purpose::Tenant(TenantId::parse(TenantKind::Uuid, ACME).unwrap()),
             address: PeerAddress::Tcp(([127, 0, 0, 1], 5).into()),

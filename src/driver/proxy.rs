@@ -150,7 +150,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let secret = ProcessSecret::new(&secret);
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
     let handshake = build::handshake(config, Arc::clone(&generation.policy), secret.clone(), generation.number)?;
-    let listener = Listener::bind(&config.listen.addresses)?;
+    let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
     let (alive, ended) = mpsc::channel(1);
@@ -242,7 +242,8 @@ impl Proxy {
     fn open_pools(&self) -> Result<(), StartFault> {
         let generation = self.generation.load_full();
         for (key, entry) in build::pool_keys(&generation.config) {
-            let way = build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max)?;
+            let way =
+                build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max, self.clock)?;
             let pool = self.new_pool(&key, entry.pool.clone(), way);
             self.pools.lock().insert(key, pool);
         }
@@ -321,6 +322,8 @@ impl Proxy {
         let name = client.parameters().iter().find(|(name, _)| name == "application_name");
         ClientFacts {
             login: Arc::clone(login),
+            user: client.user().into(),
+            certificate: client.certificate().cloned().map(Box::new),
             database: known.map_or_else(|| database.into(), |(name, _)| Arc::clone(name)),
             purpose: client.purpose().clone(),
             address: client.address(),

@@ -17,7 +17,7 @@ use super::cancel::{CancelSlot, Cancelling};
 use super::connect::ReachedServer;
 use super::pool::ServerPool;
 use crate::admin::{ClientRow, ClientState, ServerRow, ServerState};
-use crate::auth::PeerAddress;
+use crate::auth::{ClientCertificate, PeerAddress};
 use crate::startup::Purpose;
 use crate::tenant::TenantId;
 use crate::time::Moment;
@@ -44,6 +44,10 @@ impl TlsFacts {
 pub struct ClientFacts {
     /// Its login.
     pub login: Arc<str>,
+    /// The user name as sent: the login, perhaps with a tenant behind it.
+    pub user: Box<str>,
+    /// The certificate it has shown.
+    pub certificate: Option<Box<ClientCertificate>>,
     /// The database it asked for.
     pub database: Arc<str>,
     /// What it is here for.
@@ -500,6 +504,8 @@ mod tests {
     fn facts(tenant: &str) -> ClientFacts {
         ClientFacts {
             login: "app".into(),
+            user: "app".into(),
+            certificate: None,
             database: "demo".into(),
             purpose: Purpose::Tenant(TenantId::parse(TenantKind::Text, tenant).unwrap()),
             address: PeerAddress::Unix,
