@@ -52,7 +52,7 @@ impl InFlight {
 
 #[derive(Debug, Default)]
 struct State {
-    target: Option<CancelTarget>,
+    target: Option<Arc<CancelTarget>>,
     /// Counted for each lease by itself: a client that never stops cancelling must not keep the servers it
     /// has given back.
     in_flight: Option<Arc<InFlight>>,
@@ -70,7 +70,7 @@ pub struct CancelSlot {
 
 impl CancelSlot {
     /// The client leases this server.
-    pub fn set(&self, target: CancelTarget) {
+    pub fn set(&self, target: Arc<CancelTarget>) {
         *self.state.lock() = State { target: Some(target), in_flight: None };
     }
 
@@ -113,13 +113,13 @@ impl CancelSlot {
 #[derive(Debug)]
 pub struct Cancelling {
     in_flight: Arc<InFlight>,
-    target: CancelTarget,
+    target: Arc<CancelTarget>,
 }
 
 impl Cancelling {
     /// Where to.
     #[must_use]
-    pub const fn target(&self) -> &CancelTarget {
+    pub fn target(&self) -> &CancelTarget {
         &self.target
     }
 }

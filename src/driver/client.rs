@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::cancel::{CancelRegistration, CancelTarget};
+use super::cancel::CancelRegistration;
 use super::parser::Parsers;
 use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
 use super::stream::Stream;
@@ -110,8 +110,6 @@ struct Link {
 enum Pending {
     Nothing,
     Lease(Wait),
-    /// A granted server, to be looked at before use.
-    Granted(Box<Granted>),
     /// A granted server that is being checked.
     Check(Pin<Box<dyn Future<Output = Option<Granted>> + Send>>),
     Inspection(oneshot::Receiver<Inspected>),
@@ -183,7 +181,7 @@ impl ClientTask {
         }
         self.look_at_stage();
         for _ in 0..TURNS_MAX {
-            self.carry_out();
+            self.carry_out(context);
             if self.closing.is_some() {
                 return Poll::Ready(());
             }
@@ -197,11 +195,12 @@ impl ClientTask {
         Poll::Pending
     }
 
-    /// One turn: whether anything moved.
+    /// One turn: whether the session has more to say. What was written by then needs no further turn: the reads that
+    /// it makes room for come behind it.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> bool {
-        let mut moved = self.poll_write_server(context);
+        let mut moved = self.poll_pending(context);
+        moved |= self.poll_write_server(context);
         moved |= self.poll_write_client(context);
-        moved |= self.poll_pending(context);
         moved |= self.poll_read_server(context);
         if !moved {
             moved = self.poll_read_client(context);
@@ -210,10 +209,10 @@ impl ClientTask {
     }
 
     /// Carries out what the session wants done.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, context: &mut Context<'_>) {
         while let Some(effect) = self.session.poll_effect() {
             match effect {
-                Effect::Lease => self.lease(),
+                Effect::Lease => self.lease(context),
                 Effect::Inspect(sql) => self.inspect(sql),
                 Effect::CheckIn(clean) => self.check_in(clean),
                 Effect::Discard(reason) => self.discard(reason),
@@ -232,7 +231,6 @@ impl ClientTask {
     fn give_up_pending(&mut self) {
         let pool = Arc::clone(&self.around.pool);
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
-            Pending::Granted(granted) => pool.check_in(*granted),
             Pending::Check(check) => {
                 tokio::spawn(async move {
                     if let Some(granted) = check.await {
@@ -245,34 +243,37 @@ impl ClientTask {
         }
     }
 
-    fn lease(&mut self) {
-        self.pending = match self.around.pool.lease() {
-            Leased::Now(granted, needs_check) => return self.take_granted(granted, needs_check),
-            // Nobody waits in a queue for a client that may be dead.
-            Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
-            Leased::Later(wait) => Pending::Lease(wait),
-            Leased::Refused(fault) => return self.session.handle(Input::LeaseRefused(fault)),
-        };
-    }
-
-    /// A server came: looked at before use if it was idle.
-    fn take_granted(&mut self, granted: Granted, needs_check: bool) {
-        if !needs_check {
-            self.pending = Pending::Granted(Box::new(granted));
-            return;
+    /// Gets a server, or a place in the queue. One that was idle is looked at before use; the pool is asked again
+    /// for each that turns out to be gone.
+    fn lease(&mut self, context: &mut Context<'_>) {
+        loop {
+            match self.around.pool.lease() {
+                Leased::Now(mut granted, false) => {
+                    if poll_is_silent(&mut granted.server.link.stream, context) {
+                        return self.take_server(granted);
+                    }
+                    drop(granted);
+                    self.around.pool.discarded(DiscardReason::ServerGone);
+                }
+                Leased::Now(granted, true) => {
+                    let pool = Arc::clone(&self.around.pool);
+                    self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
+                    return;
+                }
+                // Nobody waits in a queue for a client that may be dead.
+                Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
+                Leased::Later(wait) => {
+                    self.pending = Pending::Lease(wait);
+                    return;
+                }
+                Leased::Refused(fault) => return self.session.handle(Input::LeaseRefused(fault)),
+            }
         }
-        let pool = Arc::clone(&self.around.pool);
-        self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
     }
 
     fn take_server(&mut self, granted: Granted) {
         let Pooled { server: PooledServer { clean, link }, connected_at } = granted;
-        let key = clean.server().key.clone();
-        self.cancel.slot().set(CancelTarget {
-            key,
-            reached: Arc::clone(&link.reached),
-            target: Arc::clone(self.around.pool.target()),
-        });
+        self.cancel.slot().set(Arc::clone(&link.cancel));
         self.server = Some(Link { link, connected_at });
         self.session.handle(Input::Leased(clean));
     }
@@ -321,25 +322,12 @@ impl ClientTask {
                 }
                 true
             }
-            Pending::Granted(_) => {
-                let Pending::Granted(mut granted) = std::mem::replace(&mut self.pending, Pending::Nothing) else {
-                    return false;
-                };
-                if poll_is_silent(&mut granted.server.link.stream, context) {
-                    self.take_server(*granted);
-                } else {
-                    drop(granted);
-                    self.around.pool.discarded(DiscardReason::ServerGone);
-                    self.lease();
-                }
-                true
-            }
             Pending::Check(check) => {
                 let Poll::Ready(proven) = check.as_mut().poll(context) else { return false };
                 self.pending = Pending::Nothing;
                 match proven {
                     Some(granted) => self.take_server(granted),
-                    None => self.lease(),
+                    None => self.lease(context),
                 }
                 true
             }
@@ -392,7 +380,7 @@ impl ClientTask {
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }
-                true
+                self.session.has_output()
             }
             Written::Nothing => false,
             Written::Failed => {
@@ -404,8 +392,7 @@ impl ClientTask {
 
     fn poll_write_client(&mut self, context: &mut Context<'_>) -> bool {
         match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush.0, context) {
-            Written::Moved => true,
-            Written::Nothing => false,
+            Written::Moved | Written::Nothing => false,
             Written::Failed => {
                 self.session.handle(Input::ClientGone);
                 true

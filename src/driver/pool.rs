@@ -3,6 +3,7 @@
 //! Owns: idle servers with their sockets, connecting, the check before use. Does not own: the order of who
 //! waits, ages, limits.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::cancel::CancelTarget;
 use super::clock::Clock;
-use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
+use super::connect::{ConnectFault, Connected, ServerTarget, connect};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
 use crate::pool::{Action, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
@@ -43,13 +45,13 @@ pub struct PooledServer {
     pub link: ServerLink,
 }
 
-/// The socket of a server and where it leads.
+/// The socket of a server and how to cancel what runs there.
 #[derive(Debug)]
 pub struct ServerLink {
     /// The socket.
     pub stream: Stream,
-    /// Where cancel requests go.
-    pub reached: Arc<ReachedServer>,
+    /// Where cancel requests go; made once, since every lease hands it to the client.
+    pub cancel: Arc<CancelTarget>,
 }
 
 /// A server on loan.
@@ -334,6 +336,8 @@ impl ServerPool {
         }
         let id = ServerId(self.next_server.fetch_add(1, Ordering::Relaxed));
         let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
+        let cancel =
+            CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&self.target) };
         let mut server =
             Server::new(id, key, logged_in.version_num(), Arc::new(parameters), self.statements_max, self.clock.now());
         let mut replies = Replies::default();
@@ -359,7 +363,7 @@ impl ServerPool {
             None => *greeting = Some(Arc::clone(&clean.server().parameters)),
         }
         drop(greeting);
-        Ok(PooledServer { clean, link: ServerLink { stream, reached: Arc::new(reached) } })
+        Ok(PooledServer { clean, link: ServerLink { stream, cancel: Arc::new(cancel) } })
     }
 }
 
@@ -402,11 +406,18 @@ fn take_parameter(server: &mut Server, body: &[u8]) -> Result<(), ()> {
     if server.take_parameter(name, value) { Ok(()) } else { Err(()) }
 }
 
-/// Whether an idle server has sent nothing: most often what it sends is that it closes.
+/// Whether an idle server has sent nothing: most often what it sends is that it closes. Nothing is awaited: who leases
+/// it reads from it next.
 pub fn poll_is_silent(stream: &mut Stream, context: &mut Context<'_>) -> bool {
     let mut byte = [0_u8; 1];
-    let mut buffer = ReadBuf::new(&mut byte);
-    Pin::new(stream).poll_read(context, &mut buffer).is_pending()
+    let is_nothing = |read: io::Result<usize>| read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    match stream {
+        Stream::Tcp(tcp) => is_nothing(tcp.try_read(&mut byte)),
+        Stream::Unix(unix) => is_nothing(unix.try_read(&mut byte)),
+        Stream::ClientTls(_) | Stream::ServerTls(_) => {
+            Pin::new(stream).poll_read(context, &mut ReadBuf::new(&mut byte)).is_pending()
+        }
+    }
 }
 
 /// Sees to it that the ledger hears of a server that was asked and did not come back.
@@ -446,7 +457,7 @@ fn is_plain_name(name: &str) -> bool {
 
 /// Puts settings on a server and hears what it reports.
 async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
-    let PooledServer { clean, link: ServerLink { mut stream, reached } } = pooled;
+    let PooledServer { clean, link: ServerLink { mut stream, cancel } } = pooled;
     let mut lease: LeasedServer<()> = LeasedServer::new(clean);
     let steps = settings::steps(&lease.server().settings, base);
     if !steps.is_empty() {
@@ -462,7 +473,7 @@ async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
     lease.server_mut().settings = Arc::clone(base);
     let told = Arc::clone(&lease.server().parameters);
     match lease.into_clean() {
-        Ok(clean) => Asked::Told(PooledServer { clean, link: ServerLink { stream, reached } }, told),
+        Ok(clean) => Asked::Told(PooledServer { clean, link: ServerLink { stream, cancel } }, told),
         Err(_) => Asked::Gone,
     }
 }
@@ -512,13 +523,13 @@ fn server_fault(body: &[u8]) -> Fault {
 
 /// Sends Sync and waits for its answer; `None` if the server is useless.
 async fn sign_of_life(pooled: PooledServer) -> Option<PooledServer> {
-    let PooledServer { clean, link: ServerLink { mut stream, reached } } = pooled;
+    let PooledServer { clean, link: ServerLink { mut stream, cancel } } = pooled;
     let mut lease: LeasedServer<()> = LeasedServer::new(clean);
     if converse(&mut lease, &mut stream).await?.is_some() {
         return None;
     }
     let clean = lease.into_clean().ok()?;
-    Some(PooledServer { clean, link: ServerLink { stream, reached } })
+    Some(PooledServer { clean, link: ServerLink { stream, cancel } })
 }
 
 /// Says Terminate and closes, without making anyone wait.
