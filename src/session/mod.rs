@@ -270,6 +270,12 @@ impl Session {
         self.lease.as_mut().map(LeasedServer::out_mut)
     }
 
+    /// Whether there is anything to carry out or to write to the server.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.effects.is_empty() || self.lease.as_ref().is_some_and(|lease| lease.out_bytes() > 0)
+    }
+
     /// Whether more of the client's bytes would be of use now: not while whole messages wait already.
     #[must_use]
     pub fn wants_client_bytes(&self) -> bool {
