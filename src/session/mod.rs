@@ -16,6 +16,7 @@
 //! waiting for servers, parsing SQL.
 
 mod cause;
+mod configure;
 mod effect;
 mod extended;
 mod query;
