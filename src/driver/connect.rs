@@ -20,6 +20,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::cancel::CancelTarget;
 use super::clock::Clock;
 use super::stream::{Stream, tune};
 use crate::auth::EndPoint;
@@ -76,10 +77,10 @@ pub struct ServerTarget {
 impl ServerTarget {
     /// Any of these hosts, tried in this order.
     #[must_use]
-    pub fn new(hosts: Vec<ServerAddress>, tls: TargetTls, connect_timeout: Duration, clock: Clock) -> Self {
+    pub fn new(hosts: Vec<ServerAddress>, tls: TargetTls, connect_timeout: Duration) -> Self {
         let ledger = Arc::new(Mutex::new(HostLedger::new(hosts.len(), HostChoice::Ordered)));
         let (wanted, binding) = (SessionAttributes::Any, BindingPolicy::Prefer);
-        Self { hosts, wanted, tls, binding, connect_timeout, ledger, clock }
+        Self { hosts, wanted, tls, binding, connect_timeout, ledger, clock: Clock::start() }
     }
 
     /// The same with another order.
@@ -102,6 +103,17 @@ enum ReachedAddress {
     /// The address, and the name its certificate has to be made out to, if the host is one.
     Tcp(SocketAddr, Option<ServerName<'static>>),
     Unix(PathBuf),
+}
+
+impl ReachedServer {
+    /// Its address, unless it is behind a unix socket.
+    #[must_use]
+    pub const fn socket_address(&self) -> Option<SocketAddr> {
+        match &self.address {
+            ReachedAddress::Tcp(address, _) => Some(*address),
+            ReachedAddress::Unix(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for ReachedServer {
@@ -341,6 +353,16 @@ pub async fn send_cancel(
         Ok(())
     };
     within(target.connect_timeout, attempt).await
+}
+
+/// If dropped: the request may or may not have been sent.
+///
+/// Asks for what a client's server is doing to be cancelled; that it could not be asked is logged.
+pub async fn send_cancel_to(target: &CancelTarget) {
+    let sent = send_cancel(&target.target, &target.reached, target.key.process_id, &target.key.secret).await;
+    if let Err(fault) = sent {
+        tracing::warn!(%fault, "a cancel request could not be passed on");
+    }
 }
 
 async fn within<T>(limit: Duration, attempt: impl Future<Output = Result<T, ConnectFault>>) -> Result<T, ConnectFault> {

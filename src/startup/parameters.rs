@@ -83,7 +83,18 @@ impl Asked {
         let login = found.login.name.clone();
         let Self { user, database, protocol, .. } = self;
         let Connection { address, tls, certificate } = connection;
-        Ok(AuthenticatedClient { login, user, database, purpose, parameters, protocol, tls, address, certificate })
+        Ok(AuthenticatedClient {
+            login,
+            user,
+            database,
+            purpose,
+            parameters,
+            protocol,
+            tls,
+            is_proven: false,
+            address,
+            certificate,
+        })
     }
 
     fn purpose(&self, settings: &StartupSettings, found: &Match<'_, '_>) -> Result<Purpose, StartupFault> {
