@@ -203,8 +203,10 @@ pub struct Facts<'a> {
 pub enum Decision {
     /// Ask for a password.
     Password,
-    /// Let in without one: a rule trusts it, or its certificate has proven it.
-    Admit,
+    /// Let in without any proof.
+    Trust,
+    /// Let in: its certificate has proven it.
+    Certificate,
     /// Refuse.
     Refuse(Refusal),
     /// Ask for a password and refuse even if it is right. The rules differ by login here: refusing at
@@ -261,7 +263,8 @@ impl Rules {
         let refusal = match self.first_match(facts) {
             Some(rule) => match rule.judge(facts) {
                 Ok(Admission::Password) => return Decision::Password,
-                Ok(Admission::AtOnce) => return Decision::Admit,
+                Ok(Admission::Trust) => return Decision::Trust,
+                Ok(Admission::Certificate) => return Decision::Certificate,
                 Err(refusal) => refusal,
             },
             None if !facts.tls && self.would_admit_with_tls(facts) => Refusal::TlsRequired,
@@ -298,7 +301,8 @@ impl Rules {
 /// How a rule that matches lets a client in.
 enum Admission {
     Password,
-    AtOnce,
+    Trust,
+    Certificate,
 }
 
 impl Rule {
@@ -322,9 +326,9 @@ impl Rule {
         let (admission, need) = match self.method {
             Method::Reject => return Err(Refusal::Rejected),
             Method::ScramSha256 => (Admission::Password, self.certificate),
-            Method::Trust => (Admission::AtOnce, self.certificate),
+            Method::Trust => (Admission::Trust, self.certificate),
             // Without a name the certificate would prove any login.
-            Method::Certificate => (Admission::AtOnce, CertificateNeed::VerifyFull),
+            Method::Certificate => (Admission::Certificate, CertificateNeed::VerifyFull),
         };
         match (need, facts.certificate) {
             (CertificateNeed::None, _) | (CertificateNeed::VerifyCa, Some(_)) => Ok(admission),
@@ -399,7 +403,7 @@ mod tests {
             rule("*", "*", TlsNeed::Required, Method::ScramSha256),
         ]);
         assert_eq!(rules.decide(&facts("dev", "10.1.1.1", true)), Decision::Refuse(Refusal::Rejected));
-        assert_eq!(rules.decide(&facts("dev", "127.0.0.1", false)), Decision::Admit);
+        assert_eq!(rules.decide(&facts("dev", "127.0.0.1", false)), Decision::Trust);
         assert_eq!(rules.decide(&facts("app", "127.0.0.1", true)), Decision::Password);
         assert_eq!(rules.decide(&facts("app", "127.0.0.1", false)), Decision::Refuse(Refusal::TlsRequired));
     }
@@ -431,7 +435,7 @@ mod tests {
             rule("*", "*", TlsNeed::Required, Method::ScramSha256),
         ]);
         let unix = Facts { address: PeerAddress::Unix, ..facts("a", "1.1.1.1", false) };
-        assert_eq!(rules.decide(&unix), Decision::Admit);
+        assert_eq!(rules.decide(&unix), Decision::Trust);
         assert_eq!(rules.decide(&facts("a", "127.0.0.1", true)), Decision::Password);
         // No TLS will ever be there: telling the client to use it would be no help.
         let tls_only = Rules::new(vec![rule("*", "*", TlsNeed::Required, Method::Trust)]);
@@ -467,11 +471,11 @@ mod tests {
             rules.decide(&Facts { user, certificate: Some(shown), ..facts(login, "1.2.3.4", true) })
         };
         let login = certificate("app");
-        assert_eq!(decide("app", "app", &login), Decision::Admit);
-        assert_eq!(decide("app", "app.acme", &login), Decision::Admit);
+        assert_eq!(decide("app", "app", &login), Decision::Certificate);
+        assert_eq!(decide("app", "app.acme", &login), Decision::Certificate);
         assert_eq!(decide("admin", "admin", &login), Decision::Refuse(Refusal::CertificateOfAnother));
         let tenant = certificate("app.acme");
-        assert_eq!(decide("app", "app.acme", &tenant), Decision::Admit);
+        assert_eq!(decide("app", "app.acme", &tenant), Decision::Certificate);
         for user in ["app", "app.globex", "app.acme2"] {
             assert_eq!(decide("app", user, &tenant), Decision::Refuse(Refusal::CertificateOfAnother), "{user}");
         }

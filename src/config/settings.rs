@@ -121,13 +121,21 @@ pub struct ClientAuthority {
 }
 
 /// A certificate chain and its private key.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct TlsIdentity {
     /// Leaf first.
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's key.
     pub key: Arc<PrivateKeyDer<'static>>,
 }
+
+impl PartialEq for TlsIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain == other.chain && self.key.secret_der() == other.key.secret_der()
+    }
+}
+
+impl Eq for TlsIdentity {}
 
 /// Says how long the chain is and nothing of the key.
 impl std::fmt::Debug for TlsIdentity {

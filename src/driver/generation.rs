@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::build::{self, PoolKey};
 use super::registry::ClientFacts;
-use crate::auth::{Decision, Facts};
+use crate::auth::{Decision, Facts, PeerAddress};
 use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
 use crate::guard::Policy;
@@ -98,19 +98,20 @@ impl Generation {
         {
             return Some("The login may not act for this tenant any more.");
         }
-        if matches!(self.config.tls, ClientTls::Require(_)) && client.tls.is_none() {
+        let is_bare = client.tls.is_none() && client.address != PeerAddress::Unix;
+        if matches!(self.config.tls, ClientTls::Require(_)) && is_bare {
             return Some("Connections need TLS now.");
         }
         let facts = Facts {
             login: &client.login,
-            user: &client.user,
+            user: client.shown.as_ref().map_or(&*client.login, |shown| &shown.user),
             database: &client.database,
             address: client.address,
             tls: client.tls.is_some(),
-            certificate: client.certificate.as_deref(),
+            certificate: client.shown.as_ref().map(|shown| &shown.certificate),
         };
         match self.config.rules.decide(&facts) {
-            Decision::Admit => None,
+            Decision::Trust | Decision::Certificate => None,
             Decision::Password if !client.is_trusted => None,
             Decision::Password => Some("The rules ask for a proof of identity now."),
             Decision::Refuse(_) | Decision::PasswordThenRefuse(_) => Some("The rules refuse this connection now."),
@@ -121,7 +122,6 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::PeerAddress;
     use crate::config::{EmptyEnvironment, load};
     use crate::tenant::{TenantId, TenantKind};
     use crate::time::Moment;
@@ -143,13 +143,12 @@ mod tests {
     fn client(generation: u64) -> ClientFacts {
         ClientFacts {
             login: "a".into(),
-            user: "a".into(),
-            certificate: None,
             database: "demo".into(),
             purpose: Purpose::Tenant(TenantId::parse(TenantKind::Uuid, ACME).unwrap()),
             address: PeerAddress::Tcp(([127, 0, 0, 1], 5).into()),
             local: None,
             tls: None,
+            shown: None,
             is_trusted: false,
             generation,
             application_name: "".into(),

@@ -30,7 +30,7 @@ use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
 use super::pool::{PoolParts, ServerPool};
-use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers};
+use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::Hooks;
 use super::signal::{Signal, Stage};
 use super::stream::Stream;
@@ -242,8 +242,7 @@ impl Proxy {
     fn open_pools(&self) -> Result<(), StartFault> {
         let generation = self.generation.load_full();
         for (key, entry) in build::pool_keys(&generation.config) {
-            let way =
-                build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max, self.clock)?;
+            let way = build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max)?;
             let pool = self.new_pool(&key, entry.pool.clone(), way);
             self.pools.lock().insert(key, pool);
         }
@@ -322,13 +321,14 @@ impl Proxy {
         let name = client.parameters().iter().find(|(name, _)| name == "application_name");
         ClientFacts {
             login: Arc::clone(login),
-            user: client.user().into(),
-            certificate: client.certificate().cloned().map(Box::new),
             database: known.map_or_else(|| database.into(), |(name, _)| Arc::clone(name)),
             purpose: client.purpose().clone(),
             address: client.address(),
             local: stream.local_address(),
             tls: stream.tls_facts(),
+            shown: client
+                .certificate()
+                .map(|shown| Arc::new(Shown { certificate: shown.clone(), user: client.user().into() })),
             is_trusted: !client.is_proven(),
             generation: logged_in_at,
             application_name: name.map_or("", |(_, value)| value).into(),

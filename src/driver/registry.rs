@@ -39,15 +39,20 @@ impl TlsFacts {
     }
 }
 
+/// A client's certificate.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// It; its chain was verified at login.
+    pub certificate: ClientCertificate,
+    /// The user name the client sent with it.
+    pub user: Box<str>,
+}
+
 /// What a client is admitted for. It does not change while its session lasts.
 #[derive(Clone, Debug)]
 pub struct ClientFacts {
     /// Its login.
     pub login: Arc<str>,
-    /// The user name as sent: the login, perhaps with a tenant behind it.
-    pub user: Box<str>,
-    /// The certificate it has shown.
-    pub certificate: Option<Box<ClientCertificate>>,
     /// The database it asked for.
     pub database: Arc<str>,
     /// What it is here for.
@@ -58,6 +63,8 @@ pub struct ClientFacts {
     pub local: Option<std::net::SocketAddr>,
     /// TLS, if any.
     pub tls: Option<TlsFacts>,
+    /// The certificate it has shown, if any.
+    pub shown: Option<Arc<Shown>>,
     /// Whether the rules let it in without any proof.
     pub is_trusted: bool,
     /// The generation of the configuration under which it logged in.
@@ -504,13 +511,12 @@ mod tests {
     fn facts(tenant: &str) -> ClientFacts {
         ClientFacts {
             login: "app".into(),
-            user: "app".into(),
-            certificate: None,
             database: "demo".into(),
             purpose: Purpose::Tenant(TenantId::parse(TenantKind::Text, tenant).unwrap()),
             address: PeerAddress::Unix,
             local: None,
             tls: None,
+            shown: None,
             is_trusted: false,
             generation: 1,
             application_name: "".into(),

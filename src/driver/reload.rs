@@ -17,7 +17,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::build::{self, PoolKey};
-use super::clock::Clock;
 use super::generation::Generation;
 use super::handshake::HandshakeSettings;
 use super::notify;
@@ -68,8 +67,7 @@ impl Proxy {
         notify::reloading();
         let (load, in_force, secret) = (self.hooks.load.clone(), self.generation.load_full(), self.secret.clone());
         // Reading files and deriving keys from passwords takes a while: not on a thread that serves clients.
-        let clock = *self.clock();
-        let prepared = tokio::task::spawn_blocking(move || prepare(load.as_deref(), &in_force, secret, clock)).await;
+        let prepared = tokio::task::spawn_blocking(move || prepare(load.as_deref(), &in_force, secret)).await;
         let prepared = prepared.unwrap_or_else(|_| Err(vec!["the proxy is ending".to_owned()]));
         let outcome = match prepared.and_then(|prepared| self.check_frozen(prepared)) {
             Ok(prepared) => {
@@ -146,12 +144,7 @@ impl Proxy {
 }
 
 /// Whatever may fail, and nothing that changes anything.
-fn prepare(
-    load: Option<&Loader>,
-    in_force: &Generation,
-    secret: ProcessSecret,
-    clock: Clock,
-) -> Result<Prepared, Vec<String>> {
+fn prepare(load: Option<&Loader>, in_force: &Generation, secret: ProcessSecret) -> Result<Prepared, Vec<String>> {
     let load = load.ok_or_else(|| vec!["there is no configuration file to read again".to_owned()])?;
     let Loaded { mut config, warnings } =
         load().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -162,7 +155,7 @@ fn prepare(
     let generation = in_force.next(config);
     let policy = Arc::clone(&generation.policy);
     let handshake = build::handshake(&generation.config, policy, secret, generation.number);
-    match (handshake, pools(&generation, clock)) {
+    match (handshake, pools(&generation)) {
         (Ok(handshake), Ok(pools)) => Ok(Prepared { generation, handshake, pools, warnings }),
         (handshake, pools) => {
             let faults = [handshake.err(), pools.err()];
@@ -172,10 +165,10 @@ fn prepare(
 }
 
 /// Limits and ways of every pool of a generation.
-fn pools(generation: &Generation, clock: Clock) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
+fn pools(generation: &Generation) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
     let mut pools = HashMap::new();
     for (key, entry) in build::pool_keys(&generation.config) {
-        let way = build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max, clock)?;
+        let way = build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max)?;
         pools.insert(key, (entry.pool.clone(), way));
     }
     Ok(pools)

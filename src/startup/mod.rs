@@ -303,7 +303,8 @@ impl Startup {
         };
         match settings.rules.decide(&facts) {
             Decision::Refuse(refusal) => Err(StartupFault::Rules { refusal, user: asked.user }),
-            Decision::Admit => self.on_admitted(*asked, false, out),
+            Decision::Trust => self.on_admitted(*asked, false, out),
+            Decision::Certificate => self.on_admitted(*asked, true, out),
             Decision::Password => Ok(self.ask_for_password(asked, login, out)),
             Decision::PasswordThenRefuse(refusal) => {
                 asked.refusal = Some(refusal);

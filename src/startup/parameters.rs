@@ -83,7 +83,6 @@ impl Asked {
         let login = found.login.name.clone();
         let Self { user, database, protocol, .. } = self;
         let Connection { address, tls, certificate } = connection;
-        let is_proven = false;
         Ok(AuthenticatedClient {
             login,
             user,
@@ -92,7 +91,7 @@ impl Asked {
             parameters,
             protocol,
             tls,
-            is_proven,
+            is_proven: false,
             address,
             certificate,
         })

@@ -29,10 +29,13 @@ password_encryption = 'scram-sha-256'
 
 const HBA: &str = "
 local all trusted trust
+local all clear_user password
+local all md5_user md5
 local all all scram-sha-256
 hostssl all tls_only all scram-sha-256
 hostnossl all tls_only all reject
 host all clear_user all password
+hostssl all cert_user all cert
 host all md5_user all md5
 host all trusted all trust
 host all all all scram-sha-256
@@ -41,6 +44,8 @@ host all all all scram-sha-256
 const ROLES: &str = "
 CREATE ROLE app LOGIN PASSWORD 'sekrit';
 CREATE ROLE tls_only LOGIN PASSWORD 'sekrit';
+CREATE ROLE cert_user LOGIN;
+CREATE ROLE read_only LOGIN PASSWORD 'sekrit';
 CREATE ROLE clear_user LOGIN PASSWORD 'sekrit';
 CREATE ROLE odd LOGIN PASSWORD E'I\\u00ADX\\u2168 p\\u00e4ss';
 CREATE ROLE full LOGIN PASSWORD 'sekrit' CONNECTION LIMIT 0;
@@ -164,6 +169,8 @@ pub struct Cluster {
     pub folder: PathBuf,
     /// Present where the server speaks TLS; its certificate is for `localhost`.
     pub authority: Option<Arc<Authority>>,
+    /// Vouches for clients of a server that speaks TLS.
+    pub clients: Arc<Authority>,
     shell: Child,
 }
 
@@ -206,18 +213,19 @@ fn start(version: u32, variable: &str, places: &[&str], tls: bool) -> Option<Clu
         .unwrap();
     assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let authority = tls.then(|| Arc::new(Authority::new()));
+    let (authority, clients) = (tls.then(|| Arc::new(Authority::new())), Arc::new(Authority::new()));
     let mut settings = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", folder.display());
     if let Some(authority) = &authority {
         let identity = authority.issue(&["localhost"]);
         write(&data.join("server.crt"), &identity.chain_pem);
         write(&data.join("server.key"), &identity.key_pem);
-        settings.push_str("ssl = on\n");
+        write(&data.join("clients.crt"), &clients.pem());
+        settings.push_str("ssl = on\nssl_ca_file = 'clients.crt'\n");
     }
     write(&data.join("postgresql.auto.conf"), &settings);
     write(&data.join("pg_hba.conf"), HBA);
     let shell = run(&programs, &folder);
-    let cluster = Cluster { version, port, folder, authority, shell };
+    let cluster = Cluster { version, port, folder, authority, clients, shell };
     cluster.wait_and_create_roles();
     Some(cluster)
 }
