@@ -179,8 +179,14 @@ impl ClientTask {
             match effect {
                 Effect::Lease => self.lease(),
                 Effect::Inspect(sql) => self.inspect(sql),
-                Effect::CheckIn(clean) => self.check_in(clean),
-                Effect::Discard(reason) => self.discard(reason),
+                Effect::CheckIn(clean) => {
+                    self.check_in(clean);
+                    self.look_at_generation();
+                }
+                Effect::Discard(reason) => {
+                    self.discard(reason);
+                    self.look_at_generation();
+                }
                 Effect::Refused(code) => {
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
@@ -456,14 +462,19 @@ impl ClientTask {
         if !orders.is_empty() {
             self.obey(orders);
         }
-        let (stage, generation) = self.around.proxy.signal().read();
-        // With a server, or about to get one, the rules are renewed later.
-        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Granted(_) | Pending::Check(_));
-        if generation > self.around.generation.number && may_renew && !self.session.is_closed() {
-            self.renew();
-        }
+        let stage = self.around.proxy.signal().read().0;
         if stage != self.stage {
             self.enter(stage);
+        }
+        self.look_at_generation();
+    }
+
+    /// A reload counts as soon as there is no server. With one, or about to get one, it is looked at later: when
+    /// the server is given back, or before it is used.
+    fn look_at_generation(&mut self) {
+        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Granted(_) | Pending::Check(_));
+        if may_renew && !self.is_up_to_date() && !self.session.is_closed() {
+            self.renew();
         }
     }
 
