@@ -177,8 +177,14 @@ impl ClientTask {
             match effect {
                 Effect::Lease => self.lease(context),
                 Effect::Inspect(sql) => self.inspect(sql),
-                Effect::CheckIn(clean) => self.check_in(clean),
-                Effect::Discard(reason) => self.discard(reason),
+                Effect::CheckIn(clean) => {
+                    self.check_in(clean);
+                    self.look_at_generation(context);
+                }
+                Effect::Discard(reason) => {
+                    self.discard(reason);
+                    self.look_at_generation(context);
+                }
                 Effect::Refused(code) => {
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
@@ -438,19 +444,26 @@ impl ClientTask {
         if !orders.is_empty() {
             self.obey(orders);
         }
-        let (stage, generation) = self.around.proxy.signal().read();
-        // With a server, or about to get one, the rules are renewed later.
-        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
-        if generation > self.around.generation.number && may_renew && !self.session.is_closed() {
-            let before = Arc::clone(&self.around.pool);
-            if self.renew() && !Arc::ptr_eq(&before, &self.around.pool) && matches!(self.pending, Pending::Lease(_)) {
-                // The place in the other pool's queue is given up.
-                self.pending = Pending::Nothing;
-                self.lease(context);
-            }
-        }
+        let stage = self.around.proxy.signal().read().0;
         if stage != self.stage {
             self.enter(stage);
+        }
+        self.look_at_generation(context);
+    }
+
+    /// A reload counts as soon as there is no server. With one, or about to get one, it is looked at later: when
+    /// the server is given back, or before it is used.
+    fn look_at_generation(&mut self, context: &mut Context<'_>) {
+        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
+        if !may_renew || self.is_up_to_date() || self.session.is_closed() {
+            return;
+        }
+        let before = Arc::clone(&self.around.pool);
+        let has_moved = self.renew() && !Arc::ptr_eq(&before, &self.around.pool);
+        if has_moved && matches!(self.pending, Pending::Lease(_)) {
+            // The place in the other pool's queue is given up.
+            self.pending = Pending::Nothing;
+            self.lease(context);
         }
     }
 

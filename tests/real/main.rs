@@ -25,4 +25,5 @@ mod load;
 mod login;
 mod pgbench;
 mod random;
+mod reload;
 mod scripts;
