@@ -43,7 +43,7 @@ struct Miniature {
 
 impl Reception for Miniature {
     async fn receive(&self, arrival: Arrival) {
-        let Arrival { mut stream, client, mut input, unsent: mut out, permit: _permit } = arrival;
+        let Arrival { mut stream, client, mut input, unsent: mut out, permit: _permit, .. } = arrival;
         put_parameter_status(&mut out, b"server_version", b"15.0");
         put_parameter_status(&mut out, b"client_encoding", b"UTF8");
         put_parameter_status(&mut out, b"standard_conforming_strings", b"on");
@@ -162,6 +162,7 @@ fn entry(options: Options) -> Entry {
         startup: Arc::new(startup_settings(options.tls, options.rules)),
         tls: (options.tls != TlsOffer::Never).then_some(acceptor),
         login_timeout: options.login_timeout,
+        generation: 1,
     };
     let entrance = Arc::new(Entrance::new(settings, options.clients, options.logins));
     let listener = Listener::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();

@@ -361,6 +361,13 @@ const AFTER_POOL: &[KeyRow] = &[
         "Worker threads; default: half the number of CPUs.",
     ),
     row("runtime.shutdown_timeout", LONG, Shown::Default("\"30s\""), "SIGTERM lets transactions finish for so long."),
+    row("state", Kind::Table, Shown::Header, "What has to survive a restart."),
+    row(
+        "state.folder",
+        Kind::Text,
+        Shown::Alternative("\"/var/lib/tenantgate\""),
+        "Folder that the proxy may write to: it keeps which tenants are frozen. Without it FREEZE is refused (TG075).",
+    ),
 ];
 
 /// Every key, tables before their keys, in the order of the reference configuration.

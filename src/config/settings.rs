@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
 use crate::auth::{DatabaseList, Rules};
@@ -44,6 +44,23 @@ pub struct Config {
     pub log: LogSettings,
     /// Threads and shutdown.
     pub runtime: RuntimeSettings,
+    /// Where what has to survive a restart is kept: which tenants are frozen.
+    pub state_folder: Option<PathBuf>,
+    /// The same for people: every key with its value in force.
+    pub shown: Vec<ShownKey>,
+}
+
+/// A key and its value, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownKey {
+    /// Dotted path in the file.
+    pub path: String,
+    /// The reference table's row.
+    pub pattern: &'static str,
+    /// Its value in force; `<masked>` for secrets.
+    pub value: String,
+    /// Its default; empty where it has none.
+    pub default: String,
 }
 
 /// Where clients connect and how many may.
@@ -87,7 +104,7 @@ impl std::fmt::Debug for TlsIdentity {
 }
 
 /// PostgreSQL servers that are the same to us.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerGroup {
     /// Where it is.
     pub host: ServerHost,
@@ -111,7 +128,7 @@ pub enum ServerHost {
 }
 
 /// TLS towards a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerTls {
     /// Never.
     Disable,
@@ -126,7 +143,7 @@ pub enum ServerTls {
 }
 
 /// Which certificate authorities are trusted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustedRoots {
     /// The system's.
     System,
@@ -187,6 +204,28 @@ pub enum LoginSecret {
     Plain(SecretString),
     /// A verifier as PostgreSQL stores it.
     Scram(Verifier),
+}
+
+impl ServerRole {
+    /// Whether both are the same to a server.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let own = self.password.as_ref().map(|password| password.expose_secret());
+        let others = other.password.as_ref().map(|password| password.expose_secret());
+        self.user == other.user && own == others
+    }
+}
+
+impl LoginSecret {
+    /// Whether both let the same client in. A password and a verifier made of it count as different.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (LoginSecret::Plain(one), LoginSecret::Plain(another)) => one.expose_secret() == another.expose_secret(),
+            (LoginSecret::Scram(one), LoginSecret::Scram(another)) => one.is_same(another),
+            (LoginSecret::Plain(_) | LoginSecret::Scram(_), _) => false,
+        }
+    }
 }
 
 /// What the guard allows beside its built-in lists.

@@ -1,14 +1,13 @@
 //! From the configuration's ready values to what the parts of the proxy take.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use tokio_rustls::TlsAcceptor;
 
-use super::clock::Clock;
 use super::connect::{ServerTarget, TargetTls};
 use super::handshake::HandshakeSettings;
-use super::pool::{PoolParts, ServerPool};
+use super::pool::Way;
 use super::proxy::StartFault;
 use super::tls::{self, Verification};
 use crate::auth;
@@ -56,6 +55,7 @@ pub fn handshake(
     config: &Config,
     policy: Arc<Policy>,
     secret: auth::ProcessSecret,
+    generation: u64,
 ) -> Result<HandshakeSettings, StartFault> {
     let (offer, acceptor) = offer(&config.tls)?;
     let ignored = config.guard.startup_parameters_ignored.clone();
@@ -76,7 +76,8 @@ pub fn handshake(
         tenant_settings: config.scope.template.tenant_settings().map(Arc::from).collect(),
         judge: Box::new(judge),
     };
-    Ok(HandshakeSettings { startup: Arc::new(startup), tls: acceptor, login_timeout: config.listen.login_timeout })
+    let login_timeout = config.listen.login_timeout;
+    Ok(HandshakeSettings { startup: Arc::new(startup), tls: acceptor, login_timeout, generation })
 }
 
 fn offer(from: &ClientTls) -> Result<(TlsOffer, Option<TlsAcceptor>), StartFault> {
@@ -106,18 +107,11 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
     auth::Login { name: Arc::clone(name), verifier, databases, access }
 }
 
-/// A pool with its way to the server.
+/// A way to the servers of a pool.
 ///
 /// # Errors
 /// Certificates that cannot be used, or a key that leads nowhere.
-pub fn pool(
-    config: &Config,
-    key: &PoolKey,
-    entry: &DatabaseEntry,
-    prelude: &Prelude,
-    clock: Clock,
-    next_server: &Arc<AtomicU64>,
-) -> Result<Arc<ServerPool>, StartFault> {
+pub fn way(config: &Config, key: &PoolKey, prelude: &Prelude, statements_max: usize) -> Result<Way, StartFault> {
     let group = server_group(config, &key.server)?;
     let role = config.roles.get(&key.role).ok_or_else(|| missing("roles", &key.role))?;
     let target = ServerTarget {
@@ -132,16 +126,29 @@ pub fn pool(
         password: role.password.clone(),
         cleartext_allowed: false,
     };
-    Ok(ServerPool::new(PoolParts {
-        name: format!("{}/{}/{}", key.server, key.database, key.role),
-        limits: entry.pool.clone(),
-        target,
-        identity,
-        prelude: prelude.clone(),
-        statements_max: entry.prepared_statements_max,
-        clock,
-        next_server: Arc::clone(next_server),
-    }))
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements_max })
+}
+
+/// Every pool that a configuration can lead to, with the entry that has its limits.
+#[must_use]
+pub fn pool_keys(config: &Config) -> HashMap<PoolKey, &DatabaseEntry> {
+    let mut keys = HashMap::new();
+    for (database, entry) in &config.databases {
+        let logins = config.logins.values().filter(|login| login.databases.has(database));
+        let roles = logins.filter_map(|login| login.role.clone());
+        for role in std::iter::once(Arc::clone(&entry.role)).chain(roles) {
+            let key = PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role };
+            keys.entry(key).or_insert(entry);
+        }
+    }
+    keys
+}
+
+/// The pool of a login in a database.
+#[must_use]
+pub fn pool_key(entry: &DatabaseEntry, login: &LoginEntry) -> PoolKey {
+    let role = login.role.as_ref().unwrap_or(&entry.role);
+    PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role: Arc::clone(role) }
 }
 
 fn server_group<'c>(config: &'c Config, name: &str) -> Result<&'c ServerGroup, StartFault> {

@@ -9,7 +9,6 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,12 +17,16 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::cancel::{CancelRegistration, CancelTarget};
-use super::parser::Parsers;
+use super::cancel::CancelTarget;
+use super::connect::send_cancel_to;
+use super::generation::Generation;
 use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
+use super::proxy::{Proxy, Renewed};
+use super::registry::{Order, Orders, Registration};
+use super::signal::Stage;
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
-use crate::guard::{Inspected, Limits};
+use crate::guard::Inspected;
 use crate::pool::Pooled;
 use crate::scope::DiscardReason;
 use crate::session::{CloseReason, Effect, Input, Session};
@@ -51,53 +54,14 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
 }
 
-/// What the proxy as a whole is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Serving.
-    Serving,
-    /// Sessions end when they are between transactions.
-    Draining,
-    /// Sessions end now.
-    Stopping,
-}
-
-/// The stage, shared by all tasks: read at every wake-up, so a plain atomic.
-#[derive(Debug, Default)]
-pub struct SharedStage(AtomicU8);
-
-impl SharedStage {
-    /// The stage now.
-    #[must_use]
-    pub fn read(&self) -> Stage {
-        match self.0.load(Ordering::Acquire) {
-            0 => Stage::Serving,
-            1 => Stage::Draining,
-            _ => Stage::Stopping,
-        }
-    }
-
-    /// Moves on; whoever sleeps has to be woken to see it.
-    pub fn set(&self, stage: Stage) {
-        let number = match stage {
-            Stage::Serving => 0,
-            Stage::Draining => 1,
-            Stage::Stopping => 2,
-        };
-        self.0.store(number, Ordering::Release);
-    }
-}
-
 /// What a session uses of the proxy.
 pub struct Surroundings {
+    /// What all sessions share.
+    pub proxy: Arc<Proxy>,
+    /// The rules that this session has.
+    pub generation: Arc<Generation>,
     /// Where its servers come from.
     pub pool: Arc<ServerPool>,
-    /// Where texts are parsed.
-    pub parsers: Parsers,
-    /// What a text may cost.
-    pub limits: Limits,
-    /// What the proxy is doing.
-    pub stage: Arc<SharedStage>,
 }
 
 /// A server that is leased.
@@ -126,7 +90,7 @@ pub struct ClientTask {
     server: Option<Link>,
     pending: Pending,
     around: Surroundings,
-    cancel: CancelRegistration,
+    client: Registration,
     stage: Stage,
     leaving: Option<Pin<Box<Sleep>>>,
     closing: Option<CloseReason>,
@@ -141,7 +105,7 @@ impl ClientTask {
         stream: Stream,
         mut session: Session,
         around: Surroundings,
-        cancel: CancelRegistration,
+        client: Registration,
         unsent: BytesMut,
     ) -> Self {
         let greeting = session.client_out().split();
@@ -153,7 +117,7 @@ impl ClientTask {
             server: None,
             pending: Pending::Nothing,
             around,
-            cancel,
+            client,
             stage: Stage::Serving,
             leaving: None,
             closing: None,
@@ -179,9 +143,9 @@ impl ClientTask {
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.is_registered {
             self.is_registered = true;
-            self.cancel.slot().set_waker(context.waker().clone());
+            self.client.slot().cancel.set_waker(context.waker().clone());
         }
-        self.look_at_stage();
+        self.look_at_orders();
         for _ in 0..TURNS_MAX {
             self.carry_out();
             if self.closing.is_some() {
@@ -218,7 +182,7 @@ impl ClientTask {
                 Effect::CheckIn(clean) => self.check_in(clean),
                 Effect::Discard(reason) => self.discard(reason),
                 Effect::Refused(code) => {
-                    tracing::info!(client = self.cancel.process_id(), code = code.row().name, "refused");
+                    tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Close(reason) => {
                     self.give_up_pending();
@@ -246,13 +210,62 @@ impl ClientTask {
     }
 
     fn lease(&mut self) {
+        if !self.is_up_to_date() && !self.renew() {
+            return;
+        }
+        self.client.slot().on_request(self.around.proxy.clock().now());
         self.pending = match self.around.pool.lease() {
             Leased::Now(granted, needs_check) => return self.take_granted(granted, needs_check),
             // Nobody waits in a queue for a client that may be dead.
             Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
             Leased::Later(wait) => Pending::Lease(wait),
-            Leased::Refused(fault) => return self.session.handle(Input::LeaseRefused(fault)),
+            Leased::Refused(fault) => return self.on_refused(fault),
         };
+    }
+
+    /// There is no server. A pool that a reload has closed may have a successor.
+    fn on_refused(&mut self, fault: Fault) {
+        if self.stage == Stage::Serving && self.around.pool.is_closed() {
+            let closed = Arc::clone(&self.around.pool);
+            if !self.renew() {
+                return;
+            }
+            if !Arc::ptr_eq(&closed, &self.around.pool) {
+                return self.lease();
+            }
+        }
+        self.on_rest();
+        self.session.handle(Input::LeaseRefused(fault));
+    }
+
+    fn is_up_to_date(&self) -> bool {
+        self.around.generation.number >= self.around.proxy.signal().read().1
+    }
+
+    /// Takes up the newest generation, while no server is leased; whether the session goes on.
+    fn renew(&mut self) -> bool {
+        debug_assert!(self.server.is_none(), "a transaction keeps its rules");
+        match self.around.proxy.renewed(self.client.slot().facts()) {
+            Ok(Renewed { generation, pool, rules }) => {
+                let has_moved = !Arc::ptr_eq(&self.around.pool, &pool);
+                (self.around.generation, self.around.pool) = (generation, pool);
+                self.session.handle(Input::Rules(rules));
+                if has_moved && matches!(self.pending, Pending::Lease(_)) {
+                    // The place in the other pool's queue is given up.
+                    self.pending = Pending::Nothing;
+                    self.lease();
+                }
+                true
+            }
+            Err(fault) => {
+                self.session.handle(Input::Expel(fault));
+                false
+            }
+        }
+    }
+
+    fn on_rest(&self) {
+        self.client.slot().on_rest(self.session.prepared_statements());
     }
 
     /// A server came: looked at before use if it was idle.
@@ -265,13 +278,28 @@ impl ClientTask {
         self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
     }
 
+    /// A granted server is used, unless a reload came between: the session has to have the newest rules, and
+    /// the server the scope statement that these rules bind to.
     fn take_server(&mut self, granted: Granted) {
+        if !self.is_up_to_date() {
+            self.around.pool.check_in(granted);
+            return self.lease();
+        }
+        if !granted.server.link.way.prelude.is_same(&self.around.generation.prelude) {
+            drop(granted);
+            self.around.pool.discarded(DiscardReason::Retired);
+            return if self.renew() {
+                self.lease()
+            };
+        }
         let Pooled { server: PooledServer { clean, link }, connected_at } = granted;
-        let key = clean.server().key.clone();
-        self.cancel.slot().set(CancelTarget {
-            key,
+        let slot = self.client.slot();
+        link.place.slot().on_lease(self.client.process_id(), slot.requested_at());
+        slot.on_lease(clean.server().id.0);
+        slot.cancel.set(CancelTarget {
+            key: clean.server().key.clone(),
             reached: Arc::clone(&link.reached),
-            target: Arc::clone(self.around.pool.target()),
+            target: Arc::clone(&link.way.target),
         });
         self.server = Some(Link { link, connected_at });
         self.session.handle(Input::Leased(clean));
@@ -279,15 +307,17 @@ impl ClientTask {
 
     fn inspect(&mut self, sql: bytes::Bytes) {
         let (reply, answer) = oneshot::channel();
-        let (parsers, limits) = (self.around.parsers.clone(), self.around.limits);
+        let (parsers, limits) = (self.around.proxy.parsers().clone(), *self.around.generation.policy.limits());
         let submission = Box::pin(async move { parsers.submit(sql, limits, reply).await });
         self.pending = Pending::Submission(submission, answer);
     }
 
     /// Gives a server back; not before every cancel for it has been carried out.
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
-        let in_flight = self.cancel.slot().clear();
+        let in_flight = self.client.slot().cancel.clear();
         let Some(Link { link, connected_at }) = self.server.take() else { return };
+        link.place.slot().on_rest(clean.server().statements.len());
+        self.on_rest();
         let granted = Pooled { server: PooledServer { clean, link }, connected_at };
         let pool = Arc::clone(&self.around.pool);
         match in_flight {
@@ -301,12 +331,20 @@ impl ClientTask {
         }
     }
 
+    /// A discarded server is used by nobody after this client, so nobody waits for its cancels.
     fn discard(&mut self, reason: DiscardReason) {
-        drop_target(&self.cancel);
-        if let Some(Link { link, .. }) = self.server.take() {
-            close_politely(link.stream);
-            self.around.pool.discarded(reason);
+        let target = self.client.slot().cancel.take_target();
+        self.on_rest();
+        let Some(Link { link, .. }) = self.server.take() else { return };
+        match target.filter(|_| reason == DiscardReason::Expelled) {
+            // PostgreSQL reads a good-bye only when its statement is done: and commits it.
+            Some(target) => drop(tokio::spawn(async move {
+                send_cancel_to(&target).await;
+                close_politely(link.stream);
+            })),
+            None => close_politely(link.stream),
         }
+        self.around.pool.discarded(reason);
     }
 
     fn poll_pending(&mut self, context: &mut Context<'_>) -> bool {
@@ -317,7 +355,7 @@ impl ClientTask {
                 self.pending = Pending::Nothing;
                 match answer {
                     Ok(granted) => self.take_server(granted),
-                    Err(fault) => self.session.handle(Input::LeaseRefused(fault)),
+                    Err(fault) => self.on_refused(fault),
                 }
                 true
             }
@@ -413,17 +451,39 @@ impl ClientTask {
         }
     }
 
-    fn look_at_stage(&mut self) {
+    fn look_at_orders(&mut self) {
+        let orders = self.client.slot().take_orders();
+        if !orders.is_empty() {
+            self.obey(orders);
+        }
+        let (stage, generation) = self.around.proxy.signal().read();
+        // With a server, or about to get one, the rules are renewed later.
+        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Granted(_) | Pending::Check(_));
+        if generation > self.around.generation.number && may_renew && !self.session.is_closed() {
+            self.renew();
+        }
+        if stage != self.stage {
+            self.enter(stage);
+        }
+    }
+
+    fn obey(&mut self, orders: Orders) {
+        if orders.has(Order::Freeze) {
+            return self.session.handle(Input::Expel(Fault::of(Code::TenantFrozen)));
+        }
+        if orders.has(Order::Kill) {
+            return self.session.handle(Input::Expel(Fault::of(Code::Killed)));
+        }
         // A cancel of a client that waits for a server ends its wait; of one that waits for nothing, nothing.
-        if self.cancel.slot().take_cancel() && matches!(self.pending, Pending::Lease(_)) {
+        if orders.has(Order::Cancel) && matches!(self.pending, Pending::Lease(_)) {
             self.pending = Pending::Nothing;
+            self.on_rest();
             let fault = Fault::native(b"57014", "canceling statement due to user request");
             self.session.handle(Input::LeaseRefused(fault));
         }
-        let stage = self.around.stage.read();
-        if stage == self.stage {
-            return;
-        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
         self.stage = stage;
         match stage {
             Stage::Serving => {}
@@ -466,13 +526,6 @@ impl ClientTask {
         if !matches!(said.await, Ok(Ok(()))) {
             tracing::trace!("a client was gone before its last words");
         }
-    }
-}
-
-fn drop_target(cancel: &CancelRegistration) {
-    // A discarded server is used by nobody after this client, so nobody waits for its cancels.
-    if cancel.slot().clear().is_some() {
-        tracing::trace!("a cancel is on its way to a discarded server");
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::cancel::CancelTarget;
 use super::stream::{Stream, tune};
 use crate::auth::scram::NONCE_BYTES;
 use crate::config::ServerHost;
@@ -66,6 +67,17 @@ pub struct ReachedServer {
 enum ReachedAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),
+}
+
+impl ReachedServer {
+    /// Its address, unless it is behind a unix socket.
+    #[must_use]
+    pub const fn socket_address(&self) -> Option<SocketAddr> {
+        match &self.address {
+            ReachedAddress::Tcp(address) => Some(*address),
+            ReachedAddress::Unix(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for ReachedServer {
@@ -208,6 +220,16 @@ pub async fn send_cancel(
         Ok(())
     };
     within(target.connect_timeout, attempt).await
+}
+
+/// If dropped: the request may or may not have been sent.
+///
+/// Asks for what a client's server is doing to be cancelled; that it could not be asked is logged.
+pub async fn send_cancel_to(target: &CancelTarget) {
+    let sent = send_cancel(&target.target, &target.reached, target.key.process_id, &target.key.secret).await;
+    if let Err(fault) = sent {
+        tracing::warn!(%fault, "a cancel request could not be passed on");
+    }
 }
 
 async fn within<T>(limit: Duration, attempt: impl Future<Output = Result<T, ConnectFault>>) -> Result<T, ConnectFault> {

@@ -12,10 +12,11 @@ use aws_lc_rs::rand;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::quota::Quota;
 use super::stream::Stream;
 use crate::auth::PeerAddress;
 use crate::auth::scram::NONCE_BYTES;
@@ -40,6 +41,8 @@ pub struct HandshakeSettings {
     pub tls: Option<TlsAcceptor>,
     /// From accept to the end of the dialogue.
     pub login_timeout: Duration,
+    /// Which generation of the configuration this is.
+    pub generation: u64,
 }
 
 /// A logged-in client counts against `client_connections_max` as long as this lives.
@@ -62,6 +65,8 @@ pub struct Arrival {
     pub unsent: BytesMut,
     /// Its place among the clients.
     pub permit: ClientPermit,
+    /// The generation of the configuration under which it logged in.
+    pub generation: u64,
 }
 
 /// How a dialogue ended well.
@@ -116,7 +121,7 @@ pub async fn handshake(
     tcp: TcpStream,
     address: SocketAddr,
     settings: &HandshakeSettings,
-    clients: &Arc<Semaphore>,
+    clients: &Quota,
 ) -> Result<Greeting, HandshakeFault> {
     let mut nonce = [0_u8; NONCE_BYTES];
     rand::fill(&mut nonce).map_err(|_| HandshakeFault::Random)?;
@@ -127,6 +132,7 @@ pub async fn handshake(
         input: BytesMut::new(),
         out: BytesMut::new(),
         tls: settings.tls.as_ref(),
+        generation: settings.generation,
     };
     let end = match timeout(settings.login_timeout, dialogue.run()).await {
         Ok(end) => end?,
@@ -160,6 +166,7 @@ struct Dialogue<'a> {
     input: BytesMut,
     out: BytesMut,
     tls: Option<&'a TlsAcceptor>,
+    generation: u64,
 }
 
 impl Dialogue<'_> {
@@ -240,18 +247,14 @@ impl Dialogue<'_> {
     }
 
     /// If dropped: the connection is closed.
-    async fn admit(
-        mut self,
-        client: Box<AuthenticatedClient>,
-        clients: &Arc<Semaphore>,
-    ) -> Result<Greeting, HandshakeFault> {
-        let Ok(permit) = Arc::clone(clients).try_acquire_owned() else {
+    async fn admit(mut self, client: Box<AuthenticatedClient>, clients: &Quota) -> Result<Greeting, HandshakeFault> {
+        let Some(permit) = clients.take() else {
             self.bid_farewell(Some(Fault::of(Code::TooManyClients))).await;
             return Err(HandshakeFault::TooManyClients);
         };
         let stream = self.stream.ok_or(HandshakeFault::Left)?;
-        let (input, unsent, permit) = (self.input, self.out, ClientPermit(permit));
-        Ok(Greeting::Client(Box::new(Arrival { stream, client: *client, input, unsent, permit })))
+        let (input, unsent, permit, generation) = (self.input, self.out, ClientPermit(permit), self.generation);
+        Ok(Greeting::Client(Box::new(Arrival { stream, client: *client, input, unsent, permit, generation })))
     }
 
     /// Sends what is left to say, and a last fault, and closes. Nobody waits for a client that does not

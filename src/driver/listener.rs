@@ -11,10 +11,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::handshake::{Arrival, Greeting, HandshakeFault, HandshakeSettings, handshake};
+use super::quota::Quota;
 use super::stream::tune;
 use crate::fault::{Code, Fault};
 use crate::wire::backend::put_error;
@@ -43,8 +44,10 @@ pub trait Reception: Send + Sync + 'static {
 pub struct Entrance {
     /// For every client that connects from now on.
     pub settings: ArcSwap<HandshakeSettings>,
-    clients: Arc<Semaphore>,
-    logins: Arc<Semaphore>,
+    /// Places of clients that are logged in.
+    pub clients: Quota,
+    /// Places of connections that are on the way there.
+    pub logins: Quota,
 }
 
 impl Entrance {
@@ -53,8 +56,8 @@ impl Entrance {
     pub fn new(settings: HandshakeSettings, client_connections_max: usize, login_connections_max: usize) -> Self {
         Self {
             settings: ArcSwap::from_pointee(settings),
-            clients: Arc::new(Semaphore::new(client_connections_max.min(Semaphore::MAX_PERMITS))),
-            logins: Arc::new(Semaphore::new(login_connections_max.min(Semaphore::MAX_PERMITS))),
+            clients: Quota::new(client_connections_max),
+            logins: Quota::new(login_connections_max),
         }
     }
 }
@@ -129,12 +132,12 @@ async fn accept_loop<R: Reception>(socket: TcpListener, entrance: Arc<Entrance>,
 }
 
 fn admit<R: Reception>(tcp: TcpStream, address: SocketAddr, entrance: &Arc<Entrance>, reception: &Arc<R>) {
-    match Arc::clone(&entrance.logins).try_acquire_owned() {
-        Ok(permit) => {
+    match entrance.logins.take() {
+        Some(permit) => {
             let (entrance, reception) = (Arc::clone(entrance), Arc::clone(reception));
             tokio::spawn(async move { greet(tcp, address, permit, &entrance, &*reception).await });
         }
-        Err(_) => turn_away(&tcp, address),
+        None => turn_away(&tcp, address),
     }
 }
 

@@ -27,6 +27,7 @@ pub struct AuthenticatedClient {
     pub(super) parameters: Vec<(String, String)>,
     pub(super) protocol: i32,
     pub(super) tls: bool,
+    pub(super) is_proven: bool,
     pub(super) address: PeerAddress,
 }
 
@@ -74,6 +75,12 @@ impl AuthenticatedClient {
     #[must_use]
     pub const fn protocol(&self) -> i32 {
         self.protocol
+    }
+
+    /// Whether it has proven who it is; else the rules let it in without.
+    #[must_use]
+    pub const fn is_proven(&self) -> bool {
+        self.is_proven
     }
 
     /// Whether the connection is encrypted.

@@ -282,7 +282,7 @@ impl Startup {
         };
         match settings.rules.decide(&facts) {
             Decision::Refuse(refusal) => Err(StartupFault::Rules { refusal, user: asked.user }),
-            Decision::Trust => self.on_proven(*asked, out),
+            Decision::Trust => self.on_admitted(*asked, false, out),
             Decision::Password => Ok(self.ask_for_password(asked, login, out)),
             Decision::PasswordThenRefuse(refusal) => {
                 asked.refusal = Some(refusal);
@@ -341,17 +341,18 @@ impl Startup {
         match (challenged.handle_client_final(message)?, is_real) {
             (Outcome::Proven(proven), IsReal(true)) => {
                 put_authentication(out, 12, &[proven.server_final.as_bytes()]);
-                self.on_proven(asked, out)
+                self.on_admitted(asked, true, out)
             }
             (Outcome::Refused, IsReal(true)) => Err(StartupFault::PasswordWrong(asked.user)),
             (Outcome::Proven(_) | Outcome::Refused, IsReal(false)) => Err(StartupFault::LoginUnknown(asked.user)),
         }
     }
 
-    /// The client is who it says: only now is it told what it may not have.
-    fn on_proven(&mut self, asked: Asked, out: &mut BytesMut) -> Result<Progress, StartupFault> {
+    /// The client is who it says, or is trusted to be: only now is it told what it may not have.
+    fn on_admitted(&mut self, asked: Asked, is_proven: bool, out: &mut BytesMut) -> Result<Progress, StartupFault> {
         let settings = Arc::clone(&self.settings);
-        let client = asked.admit(&settings, self.address, self.tls)?;
+        let mut client = asked.admit(&settings, self.address, self.tls)?;
+        client.is_proven = is_proven;
         put_authentication(out, 0, &[]);
         Ok(Progress::Step(Step::Authenticated(Box::new(client))))
     }

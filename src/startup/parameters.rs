@@ -82,7 +82,7 @@ impl Asked {
         let parameters = self.parameters(settings, &found.login.name)?;
         let login = found.login.name.clone();
         let Self { user, database, protocol, .. } = self;
-        Ok(AuthenticatedClient { login, user, database, purpose, parameters, protocol, tls, address })
+        Ok(AuthenticatedClient { login, user, database, purpose, parameters, protocol, tls, is_proven: false, address })
     }
 
     fn purpose(&self, settings: &StartupSettings, found: &Match<'_, '_>) -> Result<Purpose, StartupFault> {

@@ -122,6 +122,14 @@ impl Verifier {
         })
     }
 
+    /// Whether both are the same in every part.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.iterations, &self.salt) == (other.iterations, &other.salt)
+            && self.stored_key.equals(&other.stored_key)
+            && self.server_key.equals(&other.server_key)
+    }
+
     /// From a plain password. Slow by design: once per configured login, never per client.
     #[must_use]
     pub fn derive(password: &str, salt: &[u8], iterations: NonZeroU32) -> Self {
