@@ -8,17 +8,9 @@ use std::sync::Arc;
 use super::operations::{Command, ShutdownMode};
 use super::table::Table;
 use super::words::{self, Word};
+pub use crate::config::ConsoleRight as Right;
 use crate::fault::{Code, Fault};
 use crate::tenant::{TenantId, TenantKind};
-
-/// What a login may do on the console.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Right {
-    /// Look.
-    Stats,
-    /// Everything.
-    Admin,
-}
 
 /// What a text asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

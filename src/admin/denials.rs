@@ -26,6 +26,14 @@ pub struct Denial {
     pub address: Arc<str>,
 }
 
+impl Denial {
+    /// From what is known of a client.
+    #[must_use]
+    pub fn of(login: &Arc<str>, tenant: Option<&TenantId>, address: impl ToString) -> Self {
+        Self { login: Arc::clone(login), tenant: tenant.cloned(), address: address.to_string().into() }
+    }
+}
+
 /// One refusal.
 #[derive(Clone, Debug)]
 pub struct DenialRow {

@@ -20,8 +20,8 @@ use crate::time::Moment;
 enum State {
     /// There is none, and none was asked for.
     None,
-    /// One was asked for.
-    Asked(Moment),
+    /// One was asked for, and came or did not come at the second moment.
+    Asked(Moment, Moment),
     /// One is on loan and owes answers since then.
     Busy(Moment),
     /// One is on loan and waits for its client since then.
@@ -57,8 +57,15 @@ impl Meter {
 
     /// A server is asked for. Asked again (the one that came was dead), the wait goes on.
     pub const fn asked(&mut self, now: Moment) {
-        if !matches!(self.state, State::Asked(_)) {
-            self.state = State::Asked(now);
+        if !matches!(self.state, State::Asked(..)) {
+            self.state = State::Asked(now, now);
+        }
+    }
+
+    /// The wait is over, well or not. Not said of a server that was free.
+    pub const fn waited(&mut self, now: Moment) {
+        if let State::Asked(asked, _) = self.state {
+            self.state = State::Asked(asked, now);
         }
     }
 
@@ -66,22 +73,23 @@ impl Meter {
     #[must_use]
     pub const fn asked_at(&self) -> Option<Moment> {
         match self.state {
-            State::Asked(at) => Some(at),
+            State::Asked(at, _) => Some(at),
             State::None | State::Busy(_) | State::Quiet(_) => None,
         }
     }
 
     /// A server has come.
-    pub fn leased(&mut self, now: Moment) {
-        self.wait_micros = self.asked_at().map_or(0, |at| micros(at, now));
-        self.leased_at = now;
+    pub fn leased(&mut self) {
+        let State::Asked(asked, came) = self.state else { return };
+        self.wait_micros = micros(asked, came);
+        self.leased_at = came;
         self.scope_micros = None;
-        self.state = State::Busy(now);
+        self.state = State::Busy(came);
     }
 
     /// None came, or none is wanted any more.
     pub fn gave_up(&mut self, now: Moment, tally: &mut Tally) {
-        if let State::Asked(at) = self.state {
+        if let State::Asked(at, _) = self.state {
             tally.add(Count::WaitMicros, micros(at, now));
             self.state = State::None;
         }
@@ -126,7 +134,7 @@ impl Meter {
     /// still owed answers.
     pub fn returned(&mut self, now: impl FnOnce() -> Moment, tally: &mut Tally) {
         let ended = match self.state {
-            State::None | State::Asked(_) => return,
+            State::None | State::Asked(..) => return,
             State::Quiet(at) => at,
             State::Busy(since) => {
                 let now = now();
@@ -181,7 +189,8 @@ mod tests {
         let (traffic, mut meter) = meter();
         let mut tally = Tally::default();
         meter.asked(at(100));
-        meter.leased(at(150));
+        meter.waited(at(150));
+        meter.leased();
         tally.add(Count::Scopes, 1);
         assert!(meter.wants_answer(true, &tally));
         meter.answered(at(170), true, &mut tally);
@@ -204,7 +213,7 @@ mod tests {
         let (traffic, mut meter) = meter();
         let mut tally = Tally::default();
         meter.asked(at(0));
-        meter.leased(at(0));
+        meter.leased();
         meter.returned(|| at(70), &mut tally);
         meter.returned(|| at(90), &mut tally);
         assert_eq!((traffic.totals().read(Count::BusyMicros), traffic.totals().transaction.count()), (70, 1));
