@@ -34,6 +34,9 @@ pub enum Told {
     Ended(Fault),
 }
 
+/// Polls for what others want.
+pub type Watch = dyn Fn(&mut Context<'_>) -> Poll<Told> + Send + Sync;
+
 /// What a console needs of the proxy, but for its socket.
 pub struct ConsoleParts<O> {
     /// The proxy.
@@ -43,7 +46,7 @@ pub struct ConsoleParts<O> {
     /// How many connections have not logged in yet.
     pub logging_in: Box<dyn Fn() -> usize + Send + Sync>,
     /// Looks at what others want; wakes the task when there is something to look at.
-    pub told: Box<dyn Fn(&mut Context<'_>) -> Poll<Told> + Send + Sync>,
+    pub told: Box<Watch>,
 }
 
 /// Why a console ended otherwise than by Terminate.
