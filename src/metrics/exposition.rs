@@ -66,7 +66,7 @@ metrics! {
     UPTIME = "tenantgate_uptime_seconds", Gauge, [], "Seconds since the proxy started.";
     READY = "tenantgate_ready", Gauge, [], "1 if /readyz says so, else 0.";
     TRANSACTIONS = "tenantgate_transactions_total", Counter, ["database"], "Transactions that ended; a statement outside a block is one.";
-    STATEMENTS = "tenantgate_statements_total", Counter, ["database"], "Statements answered to clients: completed, suspended or failed.";
+    STATEMENTS = "tenantgate_statements_total", Counter, ["database"], "Statements answered by servers: completed, suspended or failed.";
     RECEIVED = "tenantgate_received_bytes_total", Counter, ["database"], "Bytes received from clients.";
     SENT = "tenantgate_sent_bytes_total", Counter, ["database"], "Bytes sent to clients.";
     BUSY = "tenantgate_busy_seconds_total", Counter, ["database"], "Seconds in which servers on loan owed answers.";

@@ -6,7 +6,7 @@
 pub enum Count {
     /// Transactions that ended, ReadyForQuery by ReadyForQuery; a statement outside a block is one, too.
     Transactions,
-    /// Statements answered to clients: completed, suspended or failed.
+    /// Statements answered by servers: completed, suspended or failed.
     Statements,
     /// Bytes from clients.
     Received,

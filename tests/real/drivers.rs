@@ -99,7 +99,7 @@ fn psql(cluster: &Cluster) -> Command {
 }
 
 /// A Python that has psycopg 3.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/venv/bin/python");
     let has_psycopg = |python: &Path| {
         Command::new(python).args(["-c", "import psycopg"]).output().is_ok_and(|output| output.status.success())
