@@ -115,7 +115,8 @@ fn what_clients_do_is_seen_on_the_console_and_in_the_metrics() {
     // Five, three in a block, two Executes and an error; the name that was taken is the proxy's own refusal.
     assert_eq!(stat("total_query_count"), 5 + 3 + 2 + 1);
     assert_eq!((stat("total_xact_count"), stat("total_server_assignment_count")), (5 + 1 + 3 + 1, 5 + 1 + 3 + 1));
-    assert_eq!((stat("total_client_parse_count"), stat("total_bind_count")), (2, 2));
+    // The Bind behind the Parse that failed was sent, and skipped by the server.
+    assert_eq!((stat("total_client_parse_count"), stat("total_bind_count")), (2, 3));
     assert_eq!(stat("total_server_parse_count"), 1);
     assert_eq!(stat("total_requests"), stat("total_query_count"));
     assert!(stat("total_received") > 200 && stat("total_sent") > 200);
@@ -131,7 +132,7 @@ fn what_clients_do_is_seen_on_the_console_and_in_the_metrics() {
     let denial = bench.show("DENIALS").remove(0);
     let seen = ["login", "tenant", "code", "class"].map(|name| denial[name].clone());
     assert_eq!(seen, ["app_user", ACME, "TG012", "setting"]);
-    assert!(!bench.get("/metrics").contains("nan"));
+    assert!(!bench.get("/metrics").contains(" NaN"));
 }
 
 #[test]
