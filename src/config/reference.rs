@@ -83,6 +83,9 @@ const COUNT_MAX: u64 = 1_000_000;
 /// Parsing time and memory grow with text: 800 KB of `AND`s cost 4 s and 700 MB.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
+/// As many as the counters can hold ([`crate::metrics::TENANTS_SHOWN_MAX`]): each is five series.
+const TENANTS_SHOWN_MAX: u64 = crate::metrics::TENANTS_SHOWN_MAX as u64;
+
 const LONG: Kind = Kind::Duration { min_ms: 1, max_ms: DURATION_MS_MAX };
 const COUNT: Kind = Kind::Number { min: 1, max: COUNT_MAX };
 const COUNT_OR_NONE: Kind = Kind::Number { min: 0, max: COUNT_MAX };
@@ -438,6 +441,32 @@ const AFTER_POOL: &[KeyRow] = &[
         Shown::Default("\"info\""),
         "What is logged; the environment variable RUST_LOG overrides it.",
     ),
+    row(
+        "metrics",
+        Kind::Table,
+        Shown::Header,
+        "Metrics and health over HTTP: /metrics, /healthz, /readyz (docs/metrics.md).",
+    ),
+    row(
+        "metrics.address",
+        Kind::Text,
+        Shown::Alternative("\"127.0.0.1:9127\""),
+        "Where; default: nowhere. There is no password and no TLS, so anything but this machine is warned of.",
+    ),
+    row(
+        "metrics.tenants_max",
+        Kind::Number { min: 0, max: TENANTS_SHOWN_MAX },
+        Shown::Default("100"),
+        "Tenants with series of their own, the busiest; the others share one.",
+    ),
+    row(
+        "console",
+        Kind::Table,
+        Shown::Header,
+        "The console, on the databases tenantgate and pgbouncer (docs/console.md); without a login here there is none.",
+    ),
+    row("console.admins", Kind::TextList, Shown::Default("[]"), "Logins that may give every command."),
+    row("console.stats", Kind::TextList, Shown::Default("[]"), "Logins that may look (SHOW) and nothing else (TG101)."),
     row("runtime", Kind::Table, Shown::Header, "Threads and shutdown."),
     row(
         "runtime.threads",

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connect::send_cancel_to;
+use super::gauge::SessionGauge;
 use super::generation::Generation;
 use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
 use super::proxy::{Proxy, Renewed};
@@ -26,6 +27,7 @@ use super::signal::Stage;
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
 use crate::guard::Inspected;
+use crate::metrics::Count;
 use crate::pool::Pooled;
 use crate::scope::DiscardReason;
 use crate::session::{CloseReason, Effect, Input, Session};
@@ -61,6 +63,8 @@ pub struct Surroundings {
     pub generation: Arc<Generation>,
     /// Where its servers come from.
     pub pool: Arc<ServerPool>,
+    /// What is counted.
+    pub gauge: SessionGauge,
 }
 
 /// A server that is leased.
@@ -132,6 +136,7 @@ impl ClientTask {
         drop(input);
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
+        self.around.gauge.on_end(reason, self.session.tally_mut());
         self.say_farewell().await;
         reason
     }
@@ -186,6 +191,7 @@ impl ClientTask {
                     self.look_at_generation(context);
                 }
                 Effect::Refused(code) => {
+                    self.around.gauge.on_refused(code, self.session.judged());
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Close(reason) => {
@@ -218,7 +224,9 @@ impl ClientTask {
         if !self.is_up_to_date() && !self.renew() {
             return;
         }
-        self.client.slot().on_request(self.around.proxy.clock().now());
+        let now = self.around.proxy.clock().now();
+        self.client.slot().on_request(now);
+        self.around.gauge.on_asked(now);
         loop {
             match self.around.pool.lease() {
                 Leased::Now(mut granted, false) => {
@@ -256,6 +264,7 @@ impl ClientTask {
             }
         }
         self.on_rest();
+        self.around.gauge.on_gave_up(self.session.tally_mut());
         self.session.handle(Input::LeaseRefused(fault));
     }
 
@@ -299,6 +308,7 @@ impl ClientTask {
             return;
         }
         let Pooled { server: PooledServer { clean, link }, connected_at } = granted;
+        self.around.gauge.on_leased();
         let slot = self.client.slot();
         link.place.slot().on_lease(self.client.process_id(), slot.requested_at());
         slot.on_lease(clean.server().id.0);
@@ -316,6 +326,7 @@ impl ClientTask {
 
     /// Gives a server back; not before every cancel for it has been carried out.
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
+        self.around.gauge.on_returned(self.session.tally_mut());
         let in_flight = self.client.slot().cancel.clear();
         let Some(Link { link, connected_at }) = self.server.take() else { return };
         link.place.slot().on_rest(clean.server().statements.len());
@@ -337,6 +348,7 @@ impl ClientTask {
     fn discard(&mut self, reason: DiscardReason) {
         let target = self.client.slot().cancel.take_target();
         self.on_rest();
+        self.around.gauge.on_returned(self.session.tally_mut());
         let Some(Link { link, .. }) = self.server.take() else { return };
         match target.filter(|_| reason == DiscardReason::Expelled) {
             // PostgreSQL reads a good-bye only when its statement is done: and commits it.
@@ -355,6 +367,7 @@ impl ClientTask {
             Pending::Lease(wait) => {
                 let Poll::Ready(answer) = wait.poll(context) else { return false };
                 self.pending = Pending::Nothing;
+                self.around.gauge.on_waited();
                 match answer {
                     Ok(granted) => self.take_server(granted, context),
                     Err(fault) => self.on_refused(fault, context),
@@ -364,6 +377,7 @@ impl ClientTask {
             Pending::Check(check) => {
                 let Poll::Ready(proven) = check.as_mut().poll(context) else { return false };
                 self.pending = Pending::Nothing;
+                self.around.gauge.on_waited();
                 match proven {
                     Some(granted) => self.take_server(granted, context),
                     None => self.lease(context),
@@ -394,10 +408,14 @@ impl ClientTask {
         }
         let Some(server) = self.server.as_mut() else { return false };
         let session = &mut self.session;
-        poll_read(&mut server.link.stream, context, |read| match read {
+        let moved = poll_read(&mut server.link.stream, context, |read| match read {
             Some(bytes) => session.handle(Input::ServerBytes(bytes)),
             None => session.handle(Input::ServerGone),
-        })
+        });
+        if moved {
+            self.around.gauge.on_server_read(&mut self.session);
+        }
+        moved
     }
 
     fn poll_read_client(&mut self, context: &mut Context<'_>) -> bool {
@@ -407,7 +425,10 @@ impl ClientTask {
         }
         let session = &mut self.session;
         poll_read(&mut self.stream, context, |read| match read {
-            Some(bytes) => session.handle(Input::ClientBytes(bytes)),
+            Some(bytes) => {
+                session.tally_mut().add(Count::Received, byte_count(bytes.len()));
+                session.handle(Input::ClientBytes(bytes));
+            }
             None => session.handle(Input::ClientDone),
         })
     }
@@ -416,6 +437,7 @@ impl ClientTask {
         let (Some(server), Some(out)) = (self.server.as_mut(), self.session.server_out()) else { return false };
         match poll_write(&mut server.link.stream, out, &mut self.needs_flush.1, context) {
             Written::Moved => {
+                self.around.gauge.on_server_written();
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }
@@ -430,8 +452,14 @@ impl ClientTask {
     }
 
     fn poll_write_client(&mut self, context: &mut Context<'_>) -> bool {
+        let before = self.session.client_out().len();
         match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush.0, context) {
-            Written::Moved | Written::Nothing => false,
+            Written::Moved => {
+                let sent = before.saturating_sub(self.session.client_out().len());
+                self.session.tally_mut().add(Count::Sent, byte_count(sent));
+                false
+            }
+            Written::Nothing => false,
             Written::Failed => {
                 self.session.handle(Input::ClientGone);
                 true
@@ -478,6 +506,7 @@ impl ClientTask {
         if orders.has(Order::Cancel) && matches!(self.pending, Pending::Lease(_)) {
             self.pending = Pending::Nothing;
             self.on_rest();
+            self.around.gauge.on_gave_up(self.session.tally_mut());
             let fault = Fault::native(b"57014", "canceling statement due to user request");
             self.session.handle(Input::LeaseRefused(fault));
         }
@@ -527,6 +556,10 @@ impl ClientTask {
             tracing::trace!("a client was gone before its last words");
         }
     }
+}
+
+fn byte_count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// A task that ends in any other way than by its session (a panic, the runtime's end) gives back what it holds, too.

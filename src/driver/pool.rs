@@ -25,6 +25,7 @@ use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, conne
 use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
+use crate::metrics::{Metrics, PoolGauge};
 use crate::pool::{Action, Hold, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
 use crate::scope::{
     CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
@@ -95,6 +96,7 @@ pub struct ServerPool {
     next_server: Arc<AtomicU64>,
     greeting: Mutex<Option<Arc<Parameters>>>,
     greetings: Mutex<LruCache<Settings, Arc<Parameters>>>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a pool is made of.
@@ -113,6 +115,8 @@ pub struct PoolParts {
     pub clock: Clock,
     /// Numbers for servers, never used twice.
     pub next_server: Arc<AtomicU64>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A place in the queue; giving it up when dropped.
@@ -155,7 +159,7 @@ impl ServerPool {
     /// An empty pool.
     #[must_use]
     pub fn new(parts: PoolParts) -> Arc<Self> {
-        let PoolParts { name, limits, way, kin, servers, clock, next_server } = parts;
+        let PoolParts { name, limits, way, kin, servers, clock, next_server, metrics } = parts;
         Arc::new(Self {
             name,
             ledger: Mutex::new(Pool::new(limits)),
@@ -167,6 +171,7 @@ impl ServerPool {
             next_server,
             greeting: Mutex::new(None),
             greetings: Mutex::new(LruCache::new(GREETINGS_MAX)),
+            metrics,
         })
     }
 
@@ -186,6 +191,15 @@ impl ServerPool {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counts() == PoolCounts::default()
+    }
+
+    /// Its state, for whoever watches.
+    #[must_use]
+    pub fn gauge(&self) -> PoolGauge {
+        let ledger = self.ledger.lock();
+        let PoolCounts { idle, leased, connecting, waiting } = ledger.counts();
+        let (size, is_failing) = (ledger.size(), ledger.is_failing());
+        PoolGauge { name: self.name.clone(), idle, leased, connecting, waiting, size, is_failing }
     }
 
     /// Asks for a server.
@@ -217,6 +231,7 @@ impl ServerPool {
     /// A leased server was closed.
     pub fn discarded(self: &Arc<Self>, reason: DiscardReason) {
         tracing::debug!(pool = self.name, reason = reason.words(), "server discarded");
+        self.metrics.discards.count(reason.words());
         self.ledger.lock().discarded(self.clock.now());
         self.act();
     }
@@ -445,6 +460,7 @@ impl ServerPool {
                 .unwrap_or(Err(ConnectFault::Timeout(limit))),
             Err(fault) => Err(fault),
         };
+        self.metrics.connects.count(if connected.is_ok() { "connected" } else { "failed" });
         match connected {
             Ok(pooled) => {
                 tracing::debug!(pool = self.name, server = pooled.clean.server().id.0, "server connected");

@@ -24,8 +24,10 @@ use super::clock::Clock;
 use super::connect::send_cancel_to;
 use super::control::Holds;
 use super::freeze::{FreezeFault, Freezer};
+use super::gauge::{Gauge, SessionGauge};
 use super::generation::Generation;
-use super::handshake::Arrival;
+use super::handshake::{Arrival, HandshakeFault};
+use super::http::HttpListener;
 use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
@@ -34,15 +36,16 @@ use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Sh
 use super::reload::Hooks;
 use super::signal::{Signal, Stage};
 use super::stream::Stream;
+use super::surfaces::Surfaces;
 use super::tls::TlsFault;
-use crate::admin::ShutdownMode;
-use crate::auth::ProcessSecret;
+use crate::admin::{Denial, ShutdownMode};
+use crate::auth::{PeerAddress, ProcessSecret};
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::guard::FactsCache;
 use crate::scope::Injection;
 use crate::session::{Session, SessionRules};
-use crate::startup::AuthenticatedClient;
+use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
 use crate::upstream::{Parameters, Settings};
 use crate::wire::backend;
@@ -98,6 +101,7 @@ pub struct Proxy {
     parsers: Parsers,
     signal: Signal,
     clock: Clock,
+    pub(super) gauge: Gauge,
     next_server: Arc<AtomicU64>,
     next_process_id: AtomicI32,
     /// Held by every session, so that the end of the last one is seen; taken away when the end begins.
@@ -112,6 +116,7 @@ pub struct RunningServer {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) listening: JoinHandle<()>,
     pub(super) sweeping: JoinHandle<()>,
+    pub(super) surfaces: Surfaces,
     pub(super) ended: mpsc::Receiver<()>,
     pub(super) endings: mpsc::Receiver<ShutdownMode>,
 }
@@ -153,6 +158,9 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
+    let clock = Clock::start();
+    let gauge = Gauge::new(config.metrics.counted, clock);
+    let http = config.metrics.address.map(HttpListener::bind).transpose()?;
     let (alive, ended) = mpsc::channel(1);
     let (endings, ending_orders) = mpsc::channel(1);
     let signal = Signal::default();
@@ -173,7 +181,8 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         facts,
         parsers,
         signal,
-        clock: Clock::start(),
+        clock,
+        gauge,
         next_server: Arc::new(AtomicU64::new(1)),
         next_process_id: AtomicI32::new(i32::from_ne_bytes(first) & i32::MAX),
         alive: Mutex::new(Some(alive)),
@@ -184,7 +193,8 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let addresses = listener.addresses();
     let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
-    Ok(RunningServer { proxy, addresses, listening, sweeping, ended, endings: ending_orders })
+    let surfaces = Surfaces::start(&proxy, http);
+    Ok(RunningServer { proxy, addresses, listening, sweeping, surfaces, ended, endings: ending_orders })
 }
 
 /// If dropped: time limits are not kept any more, and the service manager thinks the proxy dead.
@@ -268,6 +278,7 @@ impl Proxy {
             servers: Arc::clone(&self.servers),
             clock: self.clock,
             next_server: Arc::clone(&self.next_server),
+            metrics: Arc::clone(&self.gauge.metrics),
         })
     }
 
@@ -314,7 +325,7 @@ impl Proxy {
     }
 
     /// What the session rests on, as far as it does not change with a reload.
-    fn facts_of(&self, stream: &Stream, client: &AuthenticatedClient, logged_in_at: u64) -> ClientFacts {
+    pub(super) fn facts_of(&self, stream: &Stream, client: &AuthenticatedClient, logged_in_at: u64) -> ClientFacts {
         let generation = self.generation.load();
         let (login, database) = (client.login(), client.database());
         let known = generation.config.databases.get_key_value(database);
@@ -337,7 +348,7 @@ impl Proxy {
     }
 
     /// Registers a client under a new cancel key.
-    fn register(&self, protocol: i32, facts: ClientFacts) -> Result<Registration, Fault> {
+    pub(super) fn register(&self, protocol: i32, facts: ClientFacts) -> Result<Registration, Fault> {
         let wish = self.next_process_id.fetch_add(1, Ordering::Relaxed);
         let mut secret = [0_u8; 32];
         // Protocol 3.0 has four bytes of secret, 3.2 as many as we like.
@@ -376,12 +387,15 @@ impl Proxy {
         }
         let Renewed { generation, pool, rules } = renewed;
         let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
-        Ok(Begun { session, around: Surroundings { proxy: Arc::clone(self), generation, pool }, registration })
+        let facts = registration.slot().facts();
+        let who = Denial::of(&facts.login, facts.tenant(), facts.address);
+        let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database, registration.process_id());
+        Ok(Begun { session, around: Surroundings { proxy: Arc::clone(self), generation, pool, gauge }, registration })
     }
 
     /// Runs one client's session.
     async fn serve(self: &Arc<Self>, arrival: Arrival) -> Result<(), (Stream, Fault, BytesMut)> {
-        let Arrival { stream, client, input, unsent, permit, generation } = arrival;
+        let Arrival { stream, client, input, unsent, permit, generation, accepted_at } = arrival;
         let Some(_alive) = self.alive.lock().clone() else {
             return Err((stream, Fault::of(Code::ShuttingDown), unsent));
         };
@@ -389,6 +403,7 @@ impl Proxy {
             Ok(begun) => begun,
             Err(fault) => return Err((stream, fault, unsent)),
         };
+        self.gauge.logged_in(accepted_at);
         let process_id = registration.process_id();
         tracing::debug!(
             client = process_id, login = %client.login(), tenant = ?client.tenant(),
@@ -415,7 +430,14 @@ struct Door(Arc<Proxy>);
 impl Reception for Door {
     /// If dropped: the client's connection is closed.
     async fn receive(&self, arrival: Arrival) {
+        if *arrival.client.purpose() == Purpose::Console {
+            return self.0.serve_console(arrival).await;
+        }
+        let who = Denial::of(arrival.client.login(), arrival.client.tenant(), arrival.client.address());
         if let Err((mut stream, fault, mut unsent)) = self.0.serve(arrival).await {
+            if let Some(code) = fault.code {
+                self.0.gauge.refused(code, who, "login");
+            }
             tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
             backend::put_error(&mut unsent, &fault);
             let said = async {
@@ -426,6 +448,10 @@ impl Reception for Door {
                 tracing::debug!(%error, "a refused client was gone before it could be told");
             }
         }
+    }
+
+    fn turned_away(&self, fault: &HandshakeFault, address: PeerAddress) {
+        self.0.gauge.turned_away(fault, address);
     }
 
     /// If dropped: the request may or may not be carried out.

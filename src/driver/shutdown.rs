@@ -105,6 +105,7 @@ impl RunningServer {
             tracing::warn!("some sessions did not end in time");
         }
         self.sweeping.abort();
+        self.surfaces.end();
         self.proxy.all_pools().iter().for_each(ServerPool::close);
     }
 

@@ -5,7 +5,7 @@ use super::Severity;
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeRow {
-    /// `TG0xx`, never reused for anything else.
+    /// `TG` and three digits, never reused for anything else.
     pub name: &'static str,
     /// SQLSTATE a client sees.
     pub sqlstate: &'static [u8; 5],
@@ -217,6 +217,20 @@ codes! {
     /// None of the group's servers is of the wanted kind.
     NoServerOfKind = "TG094", b"08006", Fatal, "no database server of the wanted kind can be reached",
         "See target_session_attrs of the server group: a fail-over may be under way; try again.";
+
+    // -- console
+    /// A text that is no command.
+    ConsoleCommandUnknown = "TG100", b"42601", Error, "this is no command of the console",
+        "SHOW HELP lists the commands; drivers that open transactions need autocommit.";
+    /// A command for admins, from a login that may only look.
+    ConsoleRightMissing = "TG101", b"42501", Error, "this command needs an admin of the console",
+        "See [console] admins in the proxy's configuration.";
+    /// A command whose arguments are wrong.
+    ConsoleArgumentWrong = "TG102", b"22023", Error, "the command's arguments are wrong",
+        "SHOW HELP lists the commands with their forms.";
+    /// A feature of the protocol that the console has not.
+    ConsoleUnsupported = "TG103", b"0A000", Error, "the console does not support this",
+        "Send one command at a time, without parameters.";
 }
 
 #[cfg(test)]
@@ -228,7 +242,8 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for code in Code::ALL {
             let row = code.row();
-            assert!(row.name.len() == 5 && row.name.starts_with("TG0"), "{}", row.name);
+            let digits = row.name.strip_prefix("TG").unwrap_or_default();
+            assert!(digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{}", row.name);
             assert!(seen.insert(row.name), "{} twice", row.name);
             assert!(!row.message.is_empty() && !row.hint.is_empty());
         }

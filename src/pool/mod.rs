@@ -186,6 +186,18 @@ impl<S, W> Pool<S, W> {
         }
     }
 
+    /// Servers at most.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.limits.size
+    }
+
+    /// Whether the last attempt to connect failed.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Asks for a server. `waiter` is made only if it has to wait.
     pub fn request(&mut self, now: Moment, waiter: impl FnOnce() -> W) -> Requested<S> {
         if self.waiting.is_empty()

@@ -32,7 +32,8 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fault::{Code, Fault};
-use crate::guard::{FactsCache, Inspected, Policy};
+use crate::guard::{Facts, FactsCache, Inspected, Policy};
+use crate::metrics::Tally;
 use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, replay};
 use crate::upstream::settings::{converge, steps};
 use crate::upstream::{Expect, Parameters, Settings};
@@ -171,6 +172,9 @@ pub struct Session {
     segment: u64,
     effects: VecDeque<Effect>,
     serial_salt: u64,
+    tally: Tally,
+    /// Class of the statement that was judged last.
+    judged: &'static str,
 }
 
 impl Session {
@@ -224,6 +228,8 @@ impl Session {
             segment: 0,
             effects: VecDeque::new(),
             serial_salt: 0,
+            tally: Tally::default(),
+            judged: "session",
         }
     }
 
@@ -311,6 +317,23 @@ impl Session {
     #[must_use]
     pub fn prepared_statements(&self) -> usize {
         self.statements.named_count()
+    }
+
+    /// What has been counted since it was last taken.
+    pub const fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// Whether the leased server owes answers.
+    #[must_use]
+    pub fn owes_replies(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| !lease.replies().is_empty())
+    }
+
+    /// The class of the statement that was judged last: what a refusal is about.
+    #[must_use]
+    pub const fn judged(&self) -> &'static str {
+        self.judged
     }
 
     /// Whether a server is leased.
@@ -556,6 +579,11 @@ impl Session {
             return;
         }
         self.end_if_draining();
+    }
+
+    /// Notes what a refusal would be about.
+    fn note_judged(&mut self, facts: &Facts) {
+        self.judged = facts.statements.first().map_or("empty", |statement| statement.class.name());
     }
 
     /// Whether the client knows what the server reports.

@@ -11,6 +11,7 @@ use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
+use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer};
 use crate::upstream::Received;
 use crate::wire::TransactionStatus;
@@ -140,6 +141,9 @@ impl Session {
             b'C' => self.on_complete(body),
             _ => self.on_small(head.tag),
         }?;
+        if delivery == Delivery::Forward && matches!(head.tag, b'C' | b'E' | b'I' | b's') {
+            self.tally.add(Count::Statements, 1);
+        }
         Ok(Some((head.frame_bytes(), delivery)))
     }
 
@@ -230,6 +234,7 @@ impl Session {
             }
             Cause::Parse(note) => {
                 self.statements.end(note.serial);
+                self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Forward)
             }
             Cause::ParseKnown(note) => {
@@ -237,12 +242,11 @@ impl Session {
                 backend::put_parse_complete(&mut self.client_out);
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_)
-            | Cause::Reprepare(..)
-            | Cause::ReprepareUnnamed
-            | Cause::Evict(_)
-            | Cause::Replay(_)
-            | Cause::Recovery => Ok(Delivery::Swallow),
+            Cause::Reprepare(..) | Cause::ReprepareUnnamed => {
+                self.tally.add(Count::ServerParses, 1);
+                Ok(Delivery::Swallow)
+            }
+            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::Recovery => Ok(Delivery::Swallow),
             Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
                 Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
             }
@@ -274,6 +278,7 @@ impl Session {
                 *scopes -= 1;
                 if *scopes == 0 {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 out = Ok(Delivery::Swallow);
             }
@@ -302,6 +307,7 @@ impl Session {
             PlanStep::Own(confirms) => {
                 if confirms {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 self.lease = Some(lease);
                 return Ok(Delivery::Swallow);
@@ -321,6 +327,7 @@ impl Session {
         match tag {
             None => Delivery::Forward,
             Some(tag) => {
+                self.tally.add(Count::Statements, 1);
                 backend::put_command_complete(&mut self.client_out, tag.as_bytes());
                 Delivery::Swallow
             }
@@ -346,6 +353,7 @@ impl Session {
             Cause::Scope(confirms) => {
                 if confirms {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 Ok(Delivery::Swallow)
             }
@@ -467,6 +475,7 @@ impl Session {
         let received = lease.receive_ready(status);
         if status == TransactionStatus::Idle {
             let is_committed = !self.segment_failed;
+            self.tally.add(Count::Transactions, 1);
             self.end_transaction(&mut lease, is_committed);
         }
         self.segment_failed = false;

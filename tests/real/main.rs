@@ -19,6 +19,7 @@
 mod support;
 
 mod acts;
+mod console;
 mod drivers;
 mod lifecycle;
 mod load;

@@ -7,6 +7,7 @@
 //! reason has been reported.
 
 mod clients;
+mod console;
 mod guard;
 mod logins;
 mod names;
@@ -43,6 +44,8 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let rules = builder.rules(root);
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
     let log = log(&root.table("log"));
+    let metrics = builder.metrics(root);
+    let console = builder.console(root);
     let runtime = runtime(&root.table("runtime"));
     let state_folder = root.table("state").text("folder").map(|folder| builder.environment.locate(&folder));
     let config = Config {
@@ -56,6 +59,8 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         rules,
         guard: guard?,
         log: log?,
+        metrics: metrics?,
+        console: console?,
         runtime: runtime?,
         state_folder,
         shown: root.shown(),
