@@ -5,7 +5,15 @@
 use super::settings::Config;
 
 /// Keys that count from the process's start to its end. Who adds one here adds it to [`keep_fixed`], too.
-pub const NEEDS_RESTART: &[&str] = &["listen.addresses", "log.format", "runtime.threads", "state.folder"];
+pub const NEEDS_RESTART: &[&str] = &[
+    "listen.addresses",
+    "listen.unix_folder",
+    "listen.unix_port",
+    "listen.unix_mode",
+    "log.format",
+    "runtime.threads",
+    "state.folder",
+];
 
 /// Whether a reload can change a key.
 #[must_use]
@@ -29,6 +37,7 @@ pub fn keep_fixed(in_force: &Config, next: &mut Config) -> Vec<&'static str> {
         next.shown.extend(before);
     }
     next.listen.addresses.clone_from(&in_force.listen.addresses);
+    next.listen.unix.clone_from(&in_force.listen.unix);
     next.log.format = in_force.log.format;
     next.runtime.threads = in_force.runtime.threads;
     next.state_folder.clone_from(&in_force.state_folder);

@@ -23,6 +23,7 @@ pub mod shutdown;
 pub mod signal;
 pub mod stream;
 pub mod tls;
+pub mod unix_socket;
 
 pub use build::check;
 pub use proxy::{Proxy, RunningServer, StartFault, start, start_with};

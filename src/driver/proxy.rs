@@ -30,7 +30,7 @@ use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
 use super::pool::{PoolParts, ServerPool};
-use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers};
+use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::Hooks;
 use super::signal::{Signal, Stage};
 use super::stream::Stream;
@@ -153,7 +153,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let secret = ProcessSecret::new(&secret);
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
     let handshake = build::handshake(config, Arc::clone(&generation.policy), secret.clone(), generation.number)?;
-    let listener = Listener::bind(&config.listen.addresses)?;
+    let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
     let (alive, ended) = mpsc::channel(1);
@@ -329,6 +329,9 @@ impl Proxy {
             address: client.address(),
             local: stream.local_address(),
             tls: stream.tls_facts(),
+            shown: client
+                .certificate()
+                .map(|shown| Arc::new(Shown { certificate: shown.clone(), user: client.user().into() })),
             is_trusted: !client.is_proven(),
             generation: logged_in_at,
             application_name: name.map_or("", |(_, value)| value).into(),
