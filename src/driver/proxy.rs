@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
 use super::build::{self, PoolKey};
 use super::client::{ClientTask, Surroundings};
@@ -59,6 +59,9 @@ const PARSER_THREADS: usize = 2;
 
 /// How often a client that begins its session is sent on to another pool by reloads before it is refused.
 const GREETING_ATTEMPTS_MAX: usize = 4;
+
+/// The pool itself ends a wait, unless it is on hold: this much later the session is given up.
+const GREETING_MARGIN: Duration = Duration::from_secs(1);
 
 /// What cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -362,9 +365,12 @@ impl Proxy {
         let mut fault = Fault::of(Code::ShuttingDown);
         for _ in 0..GREETING_ATTEMPTS_MAX {
             let renewed = self.renewed(client)?;
-            match renewed.pool.greeting(base).await {
-                Ok(greeting) => return Ok((renewed, greeting)),
-                Err(refused) => fault = refused,
+            // A hold has no end of its own, and here nobody would notice a client that is gone.
+            let limit = renewed.pool.limits().wait_timeout + GREETING_MARGIN;
+            match timeout(limit, renewed.pool.greeting(base)).await {
+                Ok(Ok(greeting)) => return Ok((renewed, greeting)),
+                Ok(Err(refused)) => fault = refused,
+                Err(_) => fault = Fault::of(Code::WaitTimeout),
             }
             if !renewed.pool.is_closed() || self.signal.read().0 != Stage::Serving {
                 break;

@@ -52,6 +52,13 @@ pub fn eighteen() -> Option<&'static Cluster> {
         .as_ref()
 }
 
+/// PostgreSQL 15 for one proof alone, which may stop it.
+pub fn private(name: &str) -> Cluster {
+    let programs = find(15).expect("PostgreSQL 15");
+    let folder = std::env::temp_dir().join(format!("tenantgate-{}-{name}", std::process::id()));
+    Cluster::start_in(folder, 15, programs)
+}
+
 /// Every version that is there, 15 first.
 pub fn every() -> Vec<&'static Cluster> {
     std::iter::once(fifteen()).chain(eighteen()).collect()
@@ -131,6 +138,10 @@ listen_addresses = '127.0.0.1'
 impl Cluster {
     fn start(version: u32, programs: PathBuf) -> Self {
         let folder = std::env::temp_dir().join(format!("tenantgate-{}-pg{version}", std::process::id()));
+        Self::start_in(folder, version, programs)
+    }
+
+    fn start_in(folder: PathBuf, version: u32, programs: PathBuf) -> Self {
         let user = other_user();
         std::fs::create_dir_all(&folder).expect("a folder for the cluster");
         watchdog::remove_later(&folder);
@@ -198,6 +209,16 @@ impl Cluster {
             assert!(Instant::now() < deadline, "PostgreSQL {} does not start:\n{}", self.version, self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Stops the server as an operator does (`pg_ctl restart -m fast`) and starts it again.
+    pub fn restart(&mut self) {
+        let mut postmaster = self.postmaster.take().expect("a server that runs");
+        let status = Command::new("kill").args(["-INT", &postmaster.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "the server cannot be told to stop");
+        postmaster.wait().expect("the server can be waited for");
+        watchdog::has_ended(postmaster.id());
+        self.run(other_user());
     }
 
     /// What the server has logged.

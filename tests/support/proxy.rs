@@ -128,6 +128,11 @@ level = "info"
 impl Proxy {
     /// Starts a proxy and waits until it accepts.
     pub fn start(wish: &Wish<'_>) -> Self {
+        Self::start_with(wish, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(wish: &Wish<'_>, environment: &[(&str, &str)]) -> Self {
         let folder = TempDir::with_prefix("tenantgate-proxy-").expect("a folder for the proxy");
         watchdog::remove_later(folder.path());
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -135,7 +140,7 @@ impl Proxy {
         std::fs::write(&file, configuration(wish, address)).expect("the configuration can be written");
         let log = std::fs::File::create(folder.path().join("proxy.log")).expect("a log file");
         let mut command = Command::new(binary());
-        command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null());
+        command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null()).envs(environment.iter().copied());
         command.stdout(log.try_clone().expect("the log file twice")).stderr(log);
         if let Some(mutant) = wish.mutant {
             command.env("TENANTGATE_MUTANT", mutant);
