@@ -293,7 +293,7 @@ impl ServerRole {
     pub fn is_same(&self, other: &Self) -> bool {
         let own = self.password.as_ref().map(|password| password.expose_secret());
         let others = other.password.as_ref().map(|password| password.expose_secret());
-        self.user == other.user && own == others
+        self.user == other.user && self.methods == other.methods && own == others
     }
 }
 

@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::cancel::CancelTarget;
 use super::connect::send_cancel_to;
 use super::generation::Generation;
 use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
@@ -74,8 +73,6 @@ struct Link {
 enum Pending {
     Nothing,
     Lease(Wait),
-    /// A granted server, to be looked at before use.
-    Granted(Box<Granted>),
     /// A granted server that is being checked.
     Check(Pin<Box<dyn Future<Output = Option<Granted>> + Send>>),
     Inspection(oneshot::Receiver<Inspected>),
@@ -145,9 +142,9 @@ impl ClientTask {
             self.is_registered = true;
             self.client.slot().cancel.set_waker(context.waker().clone());
         }
-        self.look_at_orders();
+        self.look_at_orders(context);
         for _ in 0..TURNS_MAX {
-            self.carry_out();
+            self.carry_out(context);
             if self.closing.is_some() {
                 return Poll::Ready(());
             }
@@ -161,11 +158,12 @@ impl ClientTask {
         Poll::Pending
     }
 
-    /// One turn: whether anything moved.
+    /// One turn: whether the session has more to say. What was written by then needs no further turn: the reads that
+    /// it makes room for come behind it.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> bool {
-        let mut moved = self.poll_write_server(context);
+        let mut moved = self.poll_pending(context);
+        moved |= self.poll_write_server(context);
         moved |= self.poll_write_client(context);
-        moved |= self.poll_pending(context);
         moved |= self.poll_read_server(context);
         if !moved {
             moved = self.poll_read_client(context);
@@ -174,13 +172,19 @@ impl ClientTask {
     }
 
     /// Carries out what the session wants done.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, context: &mut Context<'_>) {
         while let Some(effect) = self.session.poll_effect() {
             match effect {
-                Effect::Lease => self.lease(),
+                Effect::Lease => self.lease(context),
                 Effect::Inspect(sql) => self.inspect(sql),
-                Effect::CheckIn(clean) => self.check_in(clean),
-                Effect::Discard(reason) => self.discard(reason),
+                Effect::CheckIn(clean) => {
+                    self.check_in(clean);
+                    self.look_at_generation(context);
+                }
+                Effect::Discard(reason) => {
+                    self.discard(reason);
+                    self.look_at_generation(context);
+                }
                 Effect::Refused(code) => {
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
@@ -196,7 +200,6 @@ impl ClientTask {
     fn give_up_pending(&mut self) {
         let pool = Arc::clone(&self.around.pool);
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
-            Pending::Granted(granted) => pool.check_in(*granted),
             Pending::Check(check) => {
                 tokio::spawn(async move {
                     if let Some(granted) = check.await {
@@ -209,29 +212,47 @@ impl ClientTask {
         }
     }
 
-    fn lease(&mut self) {
+    /// Gets a server, or a place in the queue. One that was idle is looked at before use; the pool is asked again
+    /// for each that turns out to be gone.
+    fn lease(&mut self, context: &mut Context<'_>) {
         if !self.is_up_to_date() && !self.renew() {
             return;
         }
         self.client.slot().on_request(self.around.proxy.clock().now());
-        self.pending = match self.around.pool.lease() {
-            Leased::Now(granted, needs_check) => return self.take_granted(granted, needs_check),
-            // Nobody waits in a queue for a client that may be dead.
-            Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
-            Leased::Later(wait) => Pending::Lease(wait),
-            Leased::Refused(fault) => return self.on_refused(fault),
-        };
+        loop {
+            match self.around.pool.lease() {
+                Leased::Now(mut granted, false) => {
+                    if poll_is_silent(&mut granted.server.link.stream, context) {
+                        return self.take_server(granted, context);
+                    }
+                    drop(granted);
+                    self.around.pool.discarded(DiscardReason::ServerGone);
+                }
+                Leased::Now(granted, true) => {
+                    let pool = Arc::clone(&self.around.pool);
+                    self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
+                    return;
+                }
+                // Nobody waits in a queue for a client that may be dead.
+                Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
+                Leased::Later(wait) => {
+                    self.pending = Pending::Lease(wait);
+                    return;
+                }
+                Leased::Refused(fault) => return self.on_refused(fault, context),
+            }
+        }
     }
 
     /// There is no server. A pool that a reload has closed may have a successor.
-    fn on_refused(&mut self, fault: Fault) {
+    fn on_refused(&mut self, fault: Fault, context: &mut Context<'_>) {
         if self.stage == Stage::Serving && self.around.pool.is_closed() {
             let closed = Arc::clone(&self.around.pool);
             if !self.renew() {
                 return;
             }
             if !Arc::ptr_eq(&closed, &self.around.pool) {
-                return self.lease();
+                return self.lease(context);
             }
         }
         self.on_rest();
@@ -247,14 +268,8 @@ impl ClientTask {
         debug_assert!(self.server.is_none(), "a transaction keeps its rules");
         match self.around.proxy.renewed(self.client.slot().facts()) {
             Ok(Renewed { generation, pool, rules }) => {
-                let has_moved = !Arc::ptr_eq(&self.around.pool, &pool);
                 (self.around.generation, self.around.pool) = (generation, pool);
                 self.session.handle(Input::Rules(rules));
-                if has_moved && matches!(self.pending, Pending::Lease(_)) {
-                    // The place in the other pool's queue is given up.
-                    self.pending = Pending::Nothing;
-                    self.lease();
-                }
                 true
             }
             Err(fault) => {
@@ -268,39 +283,26 @@ impl ClientTask {
         self.client.slot().on_rest(self.session.prepared_statements());
     }
 
-    /// A server came: looked at before use if it was idle.
-    fn take_granted(&mut self, granted: Granted, needs_check: bool) {
-        if !needs_check {
-            self.pending = Pending::Granted(Box::new(granted));
-            return;
-        }
-        let pool = Arc::clone(&self.around.pool);
-        self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
-    }
-
     /// A granted server is used, unless a reload came between: the session has to have the newest rules, and
     /// the server the scope statement that these rules bind to.
-    fn take_server(&mut self, granted: Granted) {
+    fn take_server(&mut self, granted: Granted, context: &mut Context<'_>) {
         if !self.is_up_to_date() {
             self.around.pool.check_in(granted);
-            return self.lease();
+            return self.lease(context);
         }
         if !granted.server.link.way.prelude.is_same(&self.around.generation.prelude) {
             drop(granted);
             self.around.pool.discarded(DiscardReason::Retired);
-            return if self.renew() {
-                self.lease()
-            };
+            if self.renew() {
+                self.lease(context);
+            }
+            return;
         }
         let Pooled { server: PooledServer { clean, link }, connected_at } = granted;
         let slot = self.client.slot();
         link.place.slot().on_lease(self.client.process_id(), slot.requested_at());
         slot.on_lease(clean.server().id.0);
-        slot.cancel.set(CancelTarget {
-            key: clean.server().key.clone(),
-            reached: Arc::clone(&link.reached),
-            target: Arc::clone(&link.way.target),
-        });
+        slot.cancel.set(Arc::clone(&link.cancel));
         self.server = Some(Link { link, connected_at });
         self.session.handle(Input::Leased(clean));
     }
@@ -354,21 +356,8 @@ impl ClientTask {
                 let Poll::Ready(answer) = wait.poll(context) else { return false };
                 self.pending = Pending::Nothing;
                 match answer {
-                    Ok(granted) => self.take_server(granted),
-                    Err(fault) => self.on_refused(fault),
-                }
-                true
-            }
-            Pending::Granted(_) => {
-                let Pending::Granted(mut granted) = std::mem::replace(&mut self.pending, Pending::Nothing) else {
-                    return false;
-                };
-                if poll_is_silent(&mut granted.server.link.stream, context) {
-                    self.take_server(*granted);
-                } else {
-                    drop(granted);
-                    self.around.pool.discarded(DiscardReason::ServerGone);
-                    self.lease();
+                    Ok(granted) => self.take_server(granted, context),
+                    Err(fault) => self.on_refused(fault, context),
                 }
                 true
             }
@@ -376,8 +365,8 @@ impl ClientTask {
                 let Poll::Ready(proven) = check.as_mut().poll(context) else { return false };
                 self.pending = Pending::Nothing;
                 match proven {
-                    Some(granted) => self.take_server(granted),
-                    None => self.lease(),
+                    Some(granted) => self.take_server(granted, context),
+                    None => self.lease(context),
                 }
                 true
             }
@@ -430,7 +419,7 @@ impl ClientTask {
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }
-                true
+                self.session.has_output()
             }
             Written::Nothing => false,
             Written::Failed => {
@@ -442,8 +431,7 @@ impl ClientTask {
 
     fn poll_write_client(&mut self, context: &mut Context<'_>) -> bool {
         match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush.0, context) {
-            Written::Moved => true,
-            Written::Nothing => false,
+            Written::Moved | Written::Nothing => false,
             Written::Failed => {
                 self.session.handle(Input::ClientGone);
                 true
@@ -451,19 +439,31 @@ impl ClientTask {
         }
     }
 
-    fn look_at_orders(&mut self) {
+    fn look_at_orders(&mut self, context: &mut Context<'_>) {
         let orders = self.client.slot().take_orders();
         if !orders.is_empty() {
             self.obey(orders);
         }
-        let (stage, generation) = self.around.proxy.signal().read();
-        // With a server, or about to get one, the rules are renewed later.
-        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Granted(_) | Pending::Check(_));
-        if generation > self.around.generation.number && may_renew && !self.session.is_closed() {
-            self.renew();
-        }
+        let stage = self.around.proxy.signal().read().0;
         if stage != self.stage {
             self.enter(stage);
+        }
+        self.look_at_generation(context);
+    }
+
+    /// A reload counts as soon as there is no server. With one, or about to get one, it is looked at later: when
+    /// the server is given back, or before it is used.
+    fn look_at_generation(&mut self, context: &mut Context<'_>) {
+        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
+        if !may_renew || self.is_up_to_date() || self.session.is_closed() {
+            return;
+        }
+        let before = Arc::clone(&self.around.pool);
+        let has_moved = self.renew() && !Arc::ptr_eq(&before, &self.around.pool);
+        if has_moved && matches!(self.pending, Pending::Lease(_)) {
+            // The place in the other pool's queue is given up.
+            self.pending = Pending::Nothing;
+            self.lease(context);
         }
     }
 

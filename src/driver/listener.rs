@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::handshake::{Arrival, Greeting, HandshakeFault, HandshakeSettings, handshake};
 use super::quota::Quota;
@@ -29,6 +31,9 @@ const BACKLOG: u32 = 1024;
 /// Pause after a failed accept: nearly always the process has run out of file descriptors, and asking
 /// again at once would burn a CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Closing a canceller's connection takes no longer, whether it listens or not.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Takes over from the listener.
 pub trait Reception: Send + Sync + 'static {
@@ -212,9 +217,12 @@ async fn greet<R: Reception>(
             drop(permit);
             reception.receive(*arrival).await;
         }
-        Ok(Greeting::Cancel { process_id, secret, stream }) => {
+        Ok(Greeting::Cancel { process_id, secret, mut stream }) => {
             reception.cancel(process_id, secret).await;
-            drop(stream);
+            // Its close is the answer, and over TLS libpq takes one without a goodbye for a failed cancel.
+            if !matches!(timeout(FAREWELL_TIMEOUT, stream.shutdown()).await, Ok(Ok(()))) {
+                tracing::trace!(%address, "a canceller was gone before its connection was closed");
+            }
             drop(permit);
         }
         Err(fault @ (HandshakeFault::Left | HandshakeFault::Io(_))) => {

@@ -25,5 +25,6 @@ mod load;
 mod login;
 mod pgbench;
 mod random;
+mod reload;
 mod scripts;
 mod transport;

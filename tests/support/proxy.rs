@@ -10,6 +10,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// What the log says of reloads.
+const RELOADED: &str = "the new configuration is in force";
+const NOT_RELOADED: &str = "configuration not reloaded";
+
 /// What a proof wants of the proxy.
 pub struct Wish<'a> {
     pub cluster: &'a Cluster,
@@ -35,7 +39,8 @@ pub fn binary() -> PathBuf {
     std::env::var_os("TENANTGATE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tenantgate")), PathBuf::from)
 }
 
-fn configuration(wish: &Wish<'_>, address: SocketAddr) -> String {
+/// The configuration of a wish.
+pub fn configuration(wish: &Wish<'_>, address: SocketAddr) -> String {
     let mut text = String::new();
     write!(
         text,
@@ -45,9 +50,7 @@ addresses = ["{address}"]
 client_connections_max = 2000
 login_connections_max = 1000
 
-[tls]
-mode = "disable"
-
+{tls}
 [servers.main]
 host = "127.0.0.1"
 port = {port}
@@ -112,6 +115,7 @@ level = "info"
 
 {more}
 "#,
+        tls = if wish.more.contains("[tls]") { "" } else { "[tls]\nmode = \"disable\"\n" },
         port = wish.cluster.address.port(),
         database = wish.database,
         pool_size = wish.pool_size,
@@ -182,6 +186,32 @@ impl Proxy {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Replaces a part of the configuration file, which must be there.
+    pub fn edit(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("tenantgate.toml");
+        let text = std::fs::read_to_string(&file).expect("the configuration is there");
+        assert!(text.contains(from), "{from:?} is not in the configuration");
+        std::fs::write(file, text.replacen(from, to, 1)).expect("the configuration can be written");
+    }
+
+    /// Sends SIGHUP and waits for its outcome: whether the new configuration is in force.
+    pub fn reload(&self) -> bool {
+        let count = |words: &str| self.log().matches(words).count();
+        let before = [count(RELOADED), count(NOT_RELOADED)];
+        self.signal("HUP");
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            if count(RELOADED) > before[0] {
+                return true;
+            }
+            if count(NOT_RELOADED) > before[1] {
+                return false;
+            }
+            assert!(Instant::now() < deadline, "SIGHUP has no outcome:\n{}", self.log_tail());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Sends the process a signal, by name.

@@ -253,6 +253,13 @@ impl Client {
         replies
     }
 
+    /// Connects and sends a simple query whose answer is awaited later.
+    pub fn connect_later(target: &Target, sql: &str) -> Self {
+        let mut client = Self::connect(target);
+        client.send(&Message::Query(sql.to_owned())).flush().expect("the query leaves");
+        client
+    }
+
     /// The rows of a query that must not fail.
     pub fn rows(&mut self, sql: &str) -> Vec<Vec<Option<String>>> {
         self.run(sql).iter().filter(|reply| reply.tag == b'D').map(Reply::row).collect()
