@@ -469,6 +469,13 @@ fn roles_prove_their_password_as_they_are_allowed_to() {
     assert_eq!(methods("[\"password-unencrypted\"]").password, PasswordAllowed::Anywhere);
     let none = problems_of(&BASE.replace("user = \"app_user\"", "user = \"a\"\nauth_allowed = []"));
     assert!(none[0].contains("allows nothing"), "{none:?}");
+    for (mode, is_warned) in [("require", true), ("prefer", true), ("verify-full", false), ("disable", false)] {
+        let text = BASE.replace("\"disable\"", &format!("{mode:?}"));
+        let text = text.replace("user = \"app_user\"", "user = \"a\"\nauth_allowed = [\"password\"]");
+        let warnings = lines(&config::load(&text, &EmptyEnvironment).unwrap().warnings);
+        let found = warnings.iter().any(|line| line.contains("a server that nobody has verified"));
+        assert_eq!(found, is_warned, "{mode}: {warnings:?}");
+    }
 }
 
 #[test]

@@ -29,4 +29,5 @@ mod pgbench;
 mod random;
 mod reload;
 mod scripts;
+mod transport;
 mod upheaval;

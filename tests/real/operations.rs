@@ -367,7 +367,7 @@ fn sigquit_does_not_wait_and_systemd_is_told_everything() {
         told
     };
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
-    let mut proxy = Proxy::start_with(&wish(cluster, 1, ""), &environment);
+    let mut proxy = Proxy::start_in(&wish(cluster, 1, ""), &environment);
     assert_eq!(until("READY=1").trim(), "READY=1");
     assert_eq!(until("WATCHDOG=1").trim(), "WATCHDOG=1");
     assert!(proxy.reload());
