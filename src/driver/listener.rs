@@ -31,7 +31,7 @@ pub trait Reception: Send + Sync + 'static {
     /// If dropped: the client's connection is closed.
     ///
     /// Runs a client's whole session.
-    fn receive(&self, arrival: Arrival) -> impl Future<Output = ()> + Send;
+    fn receive(&self, arrival: Box<Arrival>) -> impl Future<Output = ()> + Send;
 
     /// If dropped: the request may or may not be carried out.
     ///
@@ -166,10 +166,11 @@ async fn greet<R: Reception>(
     match greeting {
         Ok(Greeting::Client(arrival)) => {
             drop(permit);
-            reception.receive(*arrival).await;
+            reception.receive(arrival).await;
         }
         Ok(Greeting::Cancel { process_id, secret, stream }) => {
-            reception.cancel(process_id, secret).await;
+            // Boxed, as the handshake: the rest of this task lives as long as its client, one for each.
+            Box::pin(reception.cancel(process_id, secret)).await;
             drop(stream);
             drop(permit);
         }

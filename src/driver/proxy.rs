@@ -234,8 +234,8 @@ impl Proxy {
     }
 
     /// Runs one client's session.
-    async fn serve(&self, arrival: Arrival) -> Result<(), (Stream, Fault, BytesMut)> {
-        let Arrival { stream, client, input, unsent, permit } = arrival;
+    async fn serve(&self, arrival: Box<Arrival>) -> Result<(), (Stream, Fault, BytesMut)> {
+        let Arrival { stream, client, input, unsent, permit } = *arrival;
         let _alive = self.alive.clone();
         let (Some(pool), Some(tenant)) = (self.pool_of(&client), client.tenant()) else {
             return Err((stream, Fault::of(Code::DatabaseUnknown), unsent));
@@ -243,10 +243,11 @@ impl Proxy {
         let base: Settings = Arc::new(
             client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         );
-        let greeting = match pool.greeting(&base).await {
+        let greeting = match Box::pin(pool.greeting(&base)).await {
             Ok(greeting) => greeting,
             Err(fault) => return Err((stream, fault.fatal(), unsent)),
         };
+        let base = pool.shared(base);
         let wish = self.next_process_id.fetch_add(1, Ordering::Relaxed);
         let mut secret = [0_u8; 32];
         // Protocol 3.0 has four bytes of secret, 3.2 as many as we like.
@@ -277,7 +278,7 @@ impl Proxy {
 
 impl Reception for Proxy {
     /// If dropped: the client's connection is closed.
-    async fn receive(&self, arrival: Arrival) {
+    async fn receive(&self, arrival: Box<Arrival>) {
         if let Err((mut stream, fault, mut unsent)) = self.serve(arrival).await {
             tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
             backend::put_error(&mut unsent, &fault);
