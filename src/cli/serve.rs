@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::check_config::count;
 use super::environment::{LoadFailure, load_file};
 use super::log::{self, LogTarget};
 use super::{EXIT_UNUSABLE, EXIT_WRONG};
-use crate::config::{Loaded, RuntimeSettings};
-use crate::driver;
+use crate::config::{Gravity, Loaded, Problem, RuntimeSettings};
+use crate::driver::{self, Hooks};
 
 /// Runs until the proxy ends.
 pub fn run(path: &Path) -> ExitCode {
@@ -26,7 +27,7 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(EXIT_WRONG);
         }
     };
-    match serve(loaded) {
+    match serve(path, loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tenantgate: {error:#}");
@@ -35,12 +36,28 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn serve(loaded: Loaded) -> anyhow::Result<()> {
-    log::start(loaded.config.log, LogTarget::StandardError)?;
+fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
+    let switch = log::start(loaded.config.log, LogTarget::StandardError)?;
     for warning in &loaded.warnings {
         tracing::warn!(key = %warning.key_path, "configuration: {warning}");
     }
-    Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config))?)
+    let path = path.to_path_buf();
+    let hooks = Hooks { load: Some(Arc::new(move || load_again(&path))), log: Some(switch) };
+    Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config, hooks))?)
+}
+
+/// As at the start; a file that cannot be read is a problem like others.
+fn load_again(path: &Path) -> Result<Loaded, Vec<Problem>> {
+    load_file(path).map_err(|failure| match failure {
+        LoadFailure::Wrong(problems) => problems,
+        LoadFailure::Unreadable(reason) => vec![Problem {
+            gravity: Gravity::Error,
+            key_path: String::new(),
+            line: None,
+            message: format!("{} cannot be read: {reason}", path.display()),
+            hint: None,
+        }],
+    })
 }
 
 /// The runtime of `[runtime]`.

@@ -9,23 +9,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Buf, BytesMut};
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::cancel::CancelTarget;
 use super::clock::Clock;
-use super::connect::{ConnectFault, Connected, ServerTarget, connect};
+use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
+use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
-use crate::pool::{Action, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
+use crate::pool::{Action, Hold, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
 use crate::scope::{
     CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
 };
+use crate::time::Moment;
 use crate::upstream::login::Identity;
 use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings, settings};
 use crate::wire::backend;
@@ -52,6 +56,24 @@ pub struct ServerLink {
     pub stream: Stream,
     /// Where cancel requests go; made once, since every lease hands it to the client.
     pub cancel: Arc<CancelTarget>,
+    /// How it was reached and what it was sent at its login.
+    pub way: Arc<Way>,
+    /// Its place among all servers.
+    pub place: ServerRegistration,
+}
+
+/// How the servers of a pool are reached, and what each is sent after its login. A reload may change it:
+/// servers that went another way are closed when they are free.
+#[derive(Debug)]
+pub struct Way {
+    /// Where.
+    pub target: Arc<ServerTarget>,
+    /// Who the proxy is on them.
+    pub identity: Identity,
+    /// What they are sent after their login.
+    pub prelude: Prelude,
+    /// Prepared statements at most on each.
+    pub statements_max: usize,
 }
 
 /// A server on loan.
@@ -64,10 +86,11 @@ type Answer = Result<Granted, Fault>;
 pub struct ServerPool {
     name: String,
     ledger: Mutex<Pool<PooledServer, oneshot::Sender<Answer>>>,
-    target: Arc<ServerTarget>,
-    identity: Identity,
-    prelude: Prelude,
-    statements_max: usize,
+    way: ArcSwap<Way>,
+    kin: Arc<ServerKin>,
+    servers: Arc<Servers>,
+    /// Told whenever the pool is on hold and its last server has gone.
+    at_rest: Notify,
     clock: Clock,
     next_server: Arc<AtomicU64>,
     greeting: Mutex<Option<Arc<Parameters>>>,
@@ -81,13 +104,11 @@ pub struct PoolParts {
     /// Its limits.
     pub limits: PoolLimits,
     /// How its servers are reached.
-    pub target: ServerTarget,
-    /// Who the proxy is on them.
-    pub identity: Identity,
-    /// What they are sent after their login.
-    pub prelude: Prelude,
-    /// Prepared statements at most on each.
-    pub statements_max: usize,
+    pub way: Way,
+    /// What its servers have in common.
+    pub kin: ServerKin,
+    /// Where its servers are registered.
+    pub servers: Arc<Servers>,
     /// The clock.
     pub clock: Clock,
     /// Numbers for servers, never used twice.
@@ -134,14 +155,14 @@ impl ServerPool {
     /// An empty pool.
     #[must_use]
     pub fn new(parts: PoolParts) -> Arc<Self> {
-        let PoolParts { name, limits, target, identity, prelude, statements_max, clock, next_server } = parts;
+        let PoolParts { name, limits, way, kin, servers, clock, next_server } = parts;
         Arc::new(Self {
             name,
             ledger: Mutex::new(Pool::new(limits)),
-            target: Arc::new(target),
-            identity,
-            prelude,
-            statements_max,
+            way: ArcSwap::from_pointee(way),
+            kin: Arc::new(kin),
+            servers,
+            at_rest: Notify::new(),
             clock,
             next_server,
             greeting: Mutex::new(None),
@@ -155,16 +176,16 @@ impl ServerPool {
         &self.name
     }
 
-    /// How it is reached.
-    #[must_use]
-    pub const fn target(&self) -> &Arc<ServerTarget> {
-        &self.target
-    }
-
     /// Counts.
     #[must_use]
     pub fn counts(&self) -> PoolCounts {
         self.ledger.lock().counts()
+    }
+
+    /// Whether it has no server and nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts() == PoolCounts::default()
     }
 
     /// Asks for a server.
@@ -212,6 +233,105 @@ impl ServerPool {
         self.act();
     }
 
+    /// Whether it was closed: the configuration has no place for it any more, or the proxy ends.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.ledger.lock().is_closing()
+    }
+
+    /// As [`Pool::pause`].
+    pub fn pause(self: &Arc<Self>) {
+        self.ledger.lock().pause();
+        self.act();
+    }
+
+    /// As [`Pool::kill`]; sessions that have servers of it are not its concern.
+    pub fn kill(self: &Arc<Self>) {
+        self.ledger.lock().kill();
+        self.act();
+    }
+
+    /// As [`Pool::resume`].
+    pub fn resume(self: &Arc<Self>) -> bool {
+        let was_held = self.ledger.lock().resume(self.clock.now());
+        self.at_rest.notify_waiters();
+        self.act();
+        was_held
+    }
+
+    /// As [`Pool::reconnect`]; what servers say at their login may be another thing afterwards.
+    pub fn reconnect(self: &Arc<Self>) {
+        self.forget_greetings();
+        self.ledger.lock().reconnect(self.clock.now());
+        self.act();
+    }
+
+    /// Waits until the pool is on hold and has no server, or is not on hold any more. If dropped: nothing happens.
+    pub async fn at_rest(&self) {
+        loop {
+            let notified = self.at_rest.notified();
+            let mut notified = std::pin::pin!(notified);
+            // Whoever tells after this line is heard.
+            notified.as_mut().enable();
+            if self.is_done_pausing() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    fn is_done_pausing(&self) -> bool {
+        let ledger = self.ledger.lock();
+        ledger.is_at_rest() || ledger.hold() == Hold::None
+    }
+
+    /// Whether it lends.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        self.ledger.lock().hold()
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limits(&self) -> PoolLimits {
+        self.ledger.lock().limits().clone()
+    }
+
+    /// Whether a server connected then is closed as soon as it is free.
+    #[must_use]
+    pub fn is_close_needed(&self, connected_at: Moment) -> bool {
+        self.ledger.lock().is_close_needed(connected_at, self.clock.now())
+    }
+
+    /// Whether its servers are what this way would make of them, apart from where and who they are.
+    #[must_use]
+    pub fn serves(&self, way: &Way) -> bool {
+        let own = self.way.load();
+        own.prelude.is_same(&way.prelude) && own.statements_max == way.statements_max
+    }
+
+    /// Other limits, and another way to its servers; `is_other_way`: those that went the old one are replaced.
+    pub fn reconfigure(self: &Arc<Self>, limits: PoolLimits, way: Way, is_other_way: bool) {
+        // First the way: a server that is connected behind the mark has gone the new one.
+        self.way.store(Arc::new(way));
+        let now = self.clock.now();
+        let mut ledger = self.ledger.lock();
+        ledger.set_limits(limits, now);
+        if is_other_way {
+            ledger.reconnect(now);
+        }
+        drop(ledger);
+        if is_other_way {
+            self.forget_greetings();
+        }
+        self.act();
+    }
+
+    fn forget_greetings(&self) {
+        *self.greeting.lock() = None;
+        self.greetings.lock().clear();
+    }
+
     /// What a client with these startup parameters is told of the reported settings: what a server says that
     /// has them. Asked once for each set of parameters. If dropped: a server that was just asked is closed.
     ///
@@ -229,7 +349,7 @@ impl ServerPool {
             };
             let returning = Returning { pool: Arc::clone(self), is_done: false };
             let Pooled { server, connected_at } = granted;
-            let asked = timeout(self.target.connect_timeout, ask_greeting(server, base)).await;
+            let asked = timeout(self.connect_timeout(), ask_greeting(server, base)).await;
             match asked.unwrap_or(Asked::Gone) {
                 Asked::Told(server, greeting) => {
                     returning.done();
@@ -242,6 +362,10 @@ impl ServerPool {
                 Asked::Gone => {}
             }
         }
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        self.way.load().target.connect_timeout
     }
 
     fn known_greeting(&self, base: &Settings) -> Option<Arc<Parameters>> {
@@ -282,7 +406,7 @@ impl ServerPool {
             return None;
         }
         let Pooled { server, connected_at } = granted;
-        match timeout(self.target.connect_timeout, sign_of_life(server)).await {
+        match timeout(self.connect_timeout(), sign_of_life(server)).await {
             Ok(Some(server)) => Some(Pooled { server, connected_at }),
             Ok(None) | Err(_) => {
                 self.discarded(DiscardReason::CheckFailed);
@@ -294,8 +418,12 @@ impl ServerPool {
     /// Carries out what the ledger has decided; never while its lock is held.
     fn act(self: &Arc<Self>) {
         loop {
-            let action = self.ledger.lock().poll_action();
+            let mut ledger = self.ledger.lock();
+            let action = ledger.poll_action();
+            let has_come_to_rest = action.is_none() && ledger.is_at_rest();
+            drop(ledger);
             match action {
+                None if has_come_to_rest => return self.at_rest.notify_waiters(),
                 None => return,
                 Some(Action::Grant { waiter, pooled, .. }) => {
                     if let Err(Ok(refused)) = waiter.send(Ok(pooled)) {
@@ -319,16 +447,19 @@ impl ServerPool {
     /// Connects one server and tells the ledger. If dropped: the ledger waits for ever for this server
     /// (only at the runtime's end).
     async fn connect_one(self: Arc<Self>) {
-        let connected = match connect(&self.target, self.identity.clone()).await {
-            Ok(connected) => timeout(self.target.connect_timeout, self.prepare(connected))
+        // A server counts from here: what is changed while it is being connected does not count for it.
+        let connected_at = self.clock.now();
+        let way = self.way.load_full();
+        let limit = way.target.connect_timeout;
+        let connected = match connect(&way.target, way.identity.clone()).await {
+            Ok(connected) => timeout(limit, self.prepare(connected, way, connected_at))
                 .await
-                .unwrap_or(Err(ConnectFault::Timeout(self.target.connect_timeout))),
+                .unwrap_or(Err(ConnectFault::Timeout(limit))),
             Err(fault) => Err(fault),
         };
         match connected {
             Ok(pooled) => {
                 tracing::debug!(pool = self.name, server = pooled.clean.server().id.0, "server connected");
-                let connected_at = pooled.clean.server().connected_at;
                 self.ledger.lock().connected(Pooled { server: pooled, connected_at }, self.clock.now());
             }
             Err(fault) => {
@@ -340,7 +471,12 @@ impl ServerPool {
     }
 
     /// Sends the prelude to a server that is logged in, and checks its answer.
-    async fn prepare(&self, connected: Connected) -> Result<PooledServer, ConnectFault> {
+    async fn prepare(
+        self: &Arc<Self>,
+        connected: Connected,
+        way: Arc<Way>,
+        connected_at: Moment,
+    ) -> Result<PooledServer, ConnectFault> {
         let Connected { mut stream, logged_in, leftover, reached } = connected;
         let mut parameters = Parameters::new();
         for (name, value) in logged_in.parameters() {
@@ -349,14 +485,14 @@ impl ServerPool {
         let id = ServerId(self.next_server.fetch_add(1, Ordering::Relaxed));
         let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
         let cancel =
-            CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&self.target) };
+            CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&way.target) };
         let mut server =
-            Server::new(id, key, logged_in.version_num(), Arc::new(parameters), self.statements_max, self.clock.now());
+            Server::new(id, key, logged_in.version_num(), Arc::new(parameters), way.statements_max, connected_at);
         let mut replies = Replies::default();
         let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS);
         let is_skipped = parses.chain([Expect::Sync]).any(|expect| replies.push(expect, ()).is_some());
         debug_assert!(!is_skipped);
-        stream.write_all(&self.prelude.bytes).await.map_err(ConnectFault::Io)?;
+        stream.write_all(&way.prelude.bytes).await.map_err(ConnectFault::Io)?;
         stream.flush().await.map_err(ConnectFault::Io)?;
         let mut input = leftover;
         let quiet = loop {
@@ -375,7 +511,26 @@ impl ServerPool {
             None => *greeting = Some(Arc::clone(&clean.server().parameters)),
         }
         drop(greeting);
-        Ok(PooledServer { clean, link: ServerLink { stream, cancel: Arc::new(cancel) } })
+        let place = self.register(&clean, &stream, &cancel.reached, connected_at);
+        Ok(PooledServer { clean, link: ServerLink { stream, cancel: Arc::new(cancel), way, place } })
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        clean: &CleanServer,
+        stream: &Stream,
+        reached: &Arc<ReachedServer>,
+        connected_at: Moment,
+    ) -> ServerRegistration {
+        self.servers.register(ServerFacts {
+            id: clean.server().id.0,
+            kin: Arc::clone(&self.kin),
+            reached: Arc::clone(reached),
+            tls: stream.tls_facts(),
+            connected_at,
+            process_id: clean.server().key.process_id,
+            pool: Arc::downgrade(self),
+        })
     }
 }
 
@@ -469,13 +624,13 @@ fn is_plain_name(name: &str) -> bool {
 
 /// Puts settings on a server and hears what it reports.
 async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
-    let PooledServer { clean, link: ServerLink { mut stream, cancel } } = pooled;
+    let PooledServer { clean, mut link } = pooled;
     let mut lease: LeasedServer<()> = LeasedServer::new(clean);
     let steps = settings::steps(&lease.server().settings, base);
     if !steps.is_empty() {
         replay(&mut lease, &steps, &|_| ());
     }
-    let fault = match converse(&mut lease, &mut stream).await {
+    let fault = match converse(&mut lease, &mut link.stream).await {
         Some(fault) => fault,
         None => return Asked::Gone,
     };
@@ -485,7 +640,7 @@ async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
     lease.server_mut().settings = Arc::clone(base);
     let told = Arc::clone(&lease.server().parameters);
     match lease.into_clean() {
-        Ok(clean) => Asked::Told(PooledServer { clean, link: ServerLink { stream, cancel } }, told),
+        Ok(clean) => Asked::Told(PooledServer { clean, link }, told),
         Err(_) => Asked::Gone,
     }
 }
@@ -535,13 +690,13 @@ fn server_fault(body: &[u8]) -> Fault {
 
 /// Sends Sync and waits for its answer; `None` if the server is useless.
 async fn sign_of_life(pooled: PooledServer) -> Option<PooledServer> {
-    let PooledServer { clean, link: ServerLink { mut stream, cancel } } = pooled;
+    let PooledServer { clean, mut link } = pooled;
     let mut lease: LeasedServer<()> = LeasedServer::new(clean);
-    if converse(&mut lease, &mut stream).await?.is_some() {
+    if converse(&mut lease, &mut link.stream).await?.is_some() {
         return None;
     }
     let clean = lease.into_clean().ok()?;
-    Some(PooledServer { clean, link: ServerLink { stream, cancel } })
+    Some(PooledServer { clean, link })
 }
 
 /// Says Terminate and closes, without making anyone wait.

@@ -12,8 +12,12 @@
 //! not own: sockets and tasks: servers and waiters are opaque here, and what has to be done comes out as
 //! [`Action`]s. The tenant is no part of it: sharing servers between tenants is what the proxy is for.
 
+mod control;
+
 use std::collections::VecDeque;
 use std::time::Duration;
+
+pub use control::Hold;
 
 use crate::fault::{Code, Fault};
 use crate::time::Moment;
@@ -136,6 +140,12 @@ pub struct Pool<S, W> {
     /// Not before this moment is another connection attempted.
     retry_at: Option<Moment>,
     is_closing: bool,
+    /// Nothing is lent.
+    hold: Hold,
+    /// Time before this does not count as waiting: the pool was on hold.
+    resumed_at: Moment,
+    /// Servers connected by then are closed instead of being used again.
+    renewed_at: Option<Moment>,
     actions: VecDeque<Action<S, W>>,
 }
 
@@ -153,6 +163,9 @@ impl<S, W> Pool<S, W> {
             failures: 0,
             retry_at: None,
             is_closing: false,
+            hold: Hold::default(),
+            resumed_at: Moment::START,
+            renewed_at: None,
             actions: VecDeque::new(),
         }
     }
@@ -227,7 +240,7 @@ impl<S, W> Pool<S, W> {
         let pause = BACKOFF_FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1).min(16);
         self.retry_at = Some(now.after(pause.min(self.limits.connect_backoff_max)));
-        if self.idle.is_empty() && self.leased == 0 && self.connecting == 0 {
+        if self.total() == 0 && !self.is_held() {
             for waiting in self.waiting.drain(..) {
                 self.actions.push_back(Action::Refuse { waiter: waiting.waiter, fault: fault.clone() });
             }
@@ -237,7 +250,7 @@ impl<S, W> Pool<S, W> {
     /// Time has passed: waits that took too long, servers too old or idle for too long, attempts that are due.
     pub fn sweep(&mut self, now: Moment) {
         while let Some(front) = self.waiting.front() {
-            if now.since(front.since) < self.limits.wait_timeout {
+            if self.is_held() || self.waited(front.since, now) < self.limits.wait_timeout {
                 break;
             }
             let Some(late) = self.waiting.pop_front() else { break };
@@ -253,7 +266,8 @@ impl<S, W> Pool<S, W> {
     /// When [`Pool::sweep`] is needed at the latest for those who wait.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
-        self.waiting.front().map(|front| front.since.after(self.limits.wait_timeout))
+        let front = self.waiting.front().filter(|_| !self.is_held())?;
+        Some(front.since.max(self.resumed_at).after(self.limits.wait_timeout))
     }
 
     /// No more servers are lent to newcomers, and none is kept.
@@ -278,8 +292,8 @@ impl<S, W> Pool<S, W> {
     }
 
     fn take_in(&mut self, pooled: Pooled<S>, now: Moment) {
-        let is_old = now.since(pooled.connected_at) > self.limits.server_lifetime;
-        if self.is_closing || is_old || self.total() >= self.limits.size {
+        let is_old = self.is_old(pooled.connected_at, now);
+        if self.is_closing || self.is_held() || is_old || self.total() >= self.limits.size {
             self.actions.push_back(Action::Close(pooled.server));
             self.connect_if_wanted(now);
             return;
@@ -297,6 +311,11 @@ impl<S, W> Pool<S, W> {
         self.idle.len() + self.leased + self.connecting
     }
 
+    /// Whether a server is not used again: by its age, or because all are being replaced.
+    fn is_old(&self, connected_at: Moment, now: Moment) -> bool {
+        is_older(connected_at, self.renewed_at, self.limits.server_lifetime, now)
+    }
+
     fn needs_check(&self, idle: &Idle<S>, now: Moment) -> bool {
         now.since(idle.since) > self.limits.server_check_delay
     }
@@ -304,7 +323,7 @@ impl<S, W> Pool<S, W> {
     /// As many attempts as somebody waits for (or the minimum wants) and the size allows; after a failure
     /// one at a time, when the pause is over.
     fn connect_if_wanted(&mut self, now: Moment) {
-        if self.is_closing || self.retry_at.is_some_and(|at| at > now) {
+        if self.is_closing || self.is_held() || self.retry_at.is_some_and(|at| at > now) {
             return;
         }
         let attempts_max = if self.failures > 0 { 1 } else { self.limits.size };
@@ -321,9 +340,11 @@ impl<S, W> Pool<S, W> {
     fn retire_idle(&mut self, now: Moment) {
         let mut kept = Vec::with_capacity(self.idle.len());
         let mut left = self.total();
+        let (renewed_at, lifetime) = (self.renewed_at, self.limits.server_lifetime);
         for idle in self.idle.drain(..) {
-            let is_old = now.since(idle.pooled.connected_at) > self.limits.server_lifetime;
-            let is_surplus = now.since(idle.since) > self.limits.server_idle_timeout && left > self.limits.size_min;
+            let is_old = is_older(idle.pooled.connected_at, renewed_at, lifetime, now);
+            let is_surplus = left > self.limits.size
+                || now.since(idle.since) > self.limits.server_idle_timeout && left > self.limits.size_min;
             if is_old || is_surplus {
                 left = left.saturating_sub(1);
                 self.actions.push_back(Action::Close(idle.pooled.server));
@@ -333,6 +354,10 @@ impl<S, W> Pool<S, W> {
         }
         self.idle = kept;
     }
+}
+
+fn is_older(connected_at: Moment, renewed_at: Option<Moment>, lifetime: Duration, now: Moment) -> bool {
+    renewed_at.is_some_and(|at| connected_at <= at) || now.since(connected_at) > lifetime
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub enum DiscardReason {
     CheckFailed,
     /// The proxy is shutting down, or the configuration has no place for it any more.
     Shutdown,
+    /// An administrator or a reload ended its session: what it is doing is cancelled.
+    Expelled,
 }
 
 impl DiscardReason {
@@ -45,6 +47,7 @@ impl DiscardReason {
             DiscardReason::Retired => "lifetime, idle time or pool size",
             DiscardReason::CheckFailed => "server check failed",
             DiscardReason::Shutdown => "shutdown",
+            DiscardReason::Expelled => "session ended by the operator",
         }
     }
 }

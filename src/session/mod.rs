@@ -16,6 +16,7 @@
 //! waiting for servers, parsing SQL.
 
 mod cause;
+mod configure;
 mod effect;
 mod extended;
 mod query;
@@ -246,6 +247,8 @@ impl Session {
             Input::ServerGone => self.on_server_gone(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
+            Input::Expel(fault) => self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled),
+            Input::Rules(rules) => self.take_rules(rules),
         }
         if self.is_client_done {
             self.leave_when_served();
@@ -302,6 +305,12 @@ impl Session {
     #[must_use]
     pub const fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving(_))
+    }
+
+    /// How many prepared statements the client holds by name.
+    #[must_use]
+    pub fn prepared_statements(&self) -> usize {
+        self.statements.named_count()
     }
 
     /// Whether a server is leased.
@@ -441,6 +450,16 @@ impl Session {
         let is_between = self.lease.is_none() && self.phase == Phase::Ready && self.waiting == Waiting::Nothing;
         if self.is_draining && is_between {
             self.end_with(Fault::of(Code::ShuttingDown), DiscardReason::Shutdown, CloseReason::Shutdown);
+        }
+    }
+
+    /// Facts about texts stay true and verdicts are never kept: a message that waits is judged again when it is
+    /// taken, a prepared statement at its Bind. Portals end with the lease.
+    fn take_rules(&mut self, rules: Arc<SessionRules>) {
+        debug_assert!(self.lease.is_none(), "a transaction keeps its rules");
+        if self.lease.is_none() {
+            self.prefix_chars = chars(rules.injection.set_local());
+            self.rules = rules;
         }
     }
 

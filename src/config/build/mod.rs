@@ -44,6 +44,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
     let log = log(&root.table("log"));
     let runtime = runtime(&root.table("runtime"));
+    let state_folder = root.table("state").text("folder").map(|folder| builder.environment.locate(&folder));
     let config = Config {
         listen: listen?,
         tls: tls?,
@@ -56,6 +57,8 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         guard: guard?,
         log: log?,
         runtime: runtime?,
+        state_folder,
+        shown: root.shown(),
     };
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);
