@@ -25,7 +25,7 @@ use super::connect::send_cancel_to;
 use super::control::Holds;
 use super::freeze::{FreezeFault, Freezer};
 use super::generation::Generation;
-use super::handshake::Arrival;
+use super::handshake::{Arrival, ClientPermit};
 use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
@@ -380,28 +380,67 @@ impl Proxy {
         Ok(Begun { session, around: Surroundings { proxy: Arc::clone(self), generation, pool }, registration })
     }
 
-    /// Runs one client's session.
-    async fn serve(self: &Arc<Self>, arrival: Box<Arrival>) -> Result<(), (Stream, Fault, BytesMut)> {
+    /// Makes the task that serves a client.
+    async fn open(self: &Arc<Self>, arrival: Box<Arrival>) -> Result<Opened, Box<Unopened>> {
         let Arrival { stream, client, input, unsent, permit, generation } = *arrival;
-        let Some(_alive) = self.alive.lock().clone() else {
-            return Err((stream, Fault::of(Code::ShuttingDown), unsent));
+        let Some(alive) = self.alive.lock().clone() else {
+            return Err(Box::new(Unopened { stream, fault: Fault::of(Code::ShuttingDown), unsent }));
         };
-        // Boxed: what a beginning needs is not kept for as long as the session lasts.
-        let begun = Box::pin(self.begin(&stream, &client, generation)).await;
-        let Begun { session, around, registration } = match begun {
+        let Begun { session, around, registration } = match self.begin(&stream, &client, generation).await {
             Ok(begun) => begun,
-            Err(fault) => return Err((stream, fault, unsent)),
+            Err(fault) => return Err(Box::new(Unopened { stream, fault, unsent })),
         };
-        let process_id = registration.process_id();
         tracing::debug!(
-            client = process_id, login = %client.login(), tenant = ?client.tenant(),
+            client = registration.process_id(), login = %client.login(), tenant = ?client.tenant(),
             address = %client.address(), "session begins"
         );
-        drop(client);
-        let reason = ClientTask::new(stream, session, around, registration, unsent).run(input).await;
-        tracing::debug!(client = process_id, reason = reason.words(), "session ends");
-        drop(permit);
-        Ok(())
+        let process_id = registration.process_id();
+        let task = ClientTask::new(stream, session, around, registration, unsent);
+        Ok(Opened { task, input, process_id, _permit: permit, _alive: alive })
+    }
+
+    /// Runs one client's session. What its beginning needs is boxed apart: it is not to be kept, for each client, as
+    /// long as the session lasts.
+    async fn serve(self: &Arc<Self>, arrival: Box<Arrival>) {
+        match Box::pin(self.open(arrival)).await {
+            Ok(opened) => {
+                let reason = opened.task.run(opened.input).await;
+                tracing::debug!(client = opened.process_id, reason = reason.words(), "session ends");
+            }
+            Err(unopened) => Box::pin(unopened.turn_away()).await,
+        }
+    }
+}
+
+/// A client's task, and what it holds as long as it runs.
+struct Opened {
+    task: Box<ClientTask>,
+    input: BytesMut,
+    process_id: i32,
+    _permit: ClientPermit,
+    _alive: mpsc::Sender<()>,
+}
+
+/// A client that gets no session.
+struct Unopened {
+    stream: Stream,
+    fault: Fault,
+    unsent: BytesMut,
+}
+
+impl Unopened {
+    /// Says why. If dropped: the connection is closed without.
+    async fn turn_away(self: Box<Self>) {
+        let Self { mut stream, fault, mut unsent } = *self;
+        tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
+        backend::put_error(&mut unsent, &fault);
+        let said = async {
+            stream.write_all(&unsent).await?;
+            stream.shutdown().await
+        };
+        if let Err(error) = said.await {
+            tracing::debug!(%error, "a refused client was gone before it could be told");
+        }
     }
 }
 
@@ -418,17 +457,7 @@ pub struct Door(Arc<Proxy>);
 impl Reception for Door {
     /// If dropped: the client's connection is closed.
     async fn receive(&self, arrival: Box<Arrival>) {
-        if let Err((mut stream, fault, mut unsent)) = self.0.serve(arrival).await {
-            tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
-            backend::put_error(&mut unsent, &fault);
-            let said = async {
-                stream.write_all(&unsent).await?;
-                stream.shutdown().await
-            };
-            if let Err(error) = said.await {
-                tracing::debug!(%error, "a refused client was gone before it could be told");
-            }
-        }
+        self.0.serve(arrival).await;
     }
 
     /// If dropped: the request may or may not be carried out.
