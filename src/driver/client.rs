@@ -100,7 +100,8 @@ pub struct ClientTask {
 }
 
 impl ClientTask {
-    /// A task for a session that has just begun; `unsent` goes in front of what the session says first.
+    /// A task for a session that has just begun; `unsent` goes in front of what the session says first. Boxed: a
+    /// future that holds a task holds the place it was moved from, too, and there is one for each idle client.
     #[must_use]
     pub fn new(
         stream: Stream,
@@ -108,11 +109,11 @@ impl ClientTask {
         around: Surroundings,
         client: Registration,
         unsent: BytesMut,
-    ) -> Self {
+    ) -> Box<Self> {
         let greeting = session.client_out().split();
         session.client_out().extend_from_slice(&unsent);
         session.client_out().extend_from_slice(&greeting);
-        Self {
+        Box::new(Self {
             stream,
             session,
             server: None,
@@ -124,12 +125,12 @@ impl ClientTask {
             closing: None,
             needs_flush: (false, false),
             is_registered: false,
-        }
+        })
     }
 
     /// Serves the client until its session ends; `input` is what it has sent already. If dropped: both
     /// connections are closed, and the pool is not told of its server (only at the runtime's end).
-    pub async fn run(mut self, input: BytesMut) -> CloseReason {
+    pub async fn run(mut self: Box<Self>, input: BytesMut) -> CloseReason {
         if !input.is_empty() {
             self.session.handle(Input::ClientBytes(&input));
         }
@@ -137,7 +138,7 @@ impl ClientTask {
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
         self.around.gauge.on_end(reason, self.session.tally_mut());
-        self.say_farewell().await;
+        Box::pin(self.say_farewell()).await;
         reason
     }
 
@@ -613,4 +614,27 @@ fn poll_write(stream: &mut Stream, out: &mut BytesMut, needs_flush: &mut bool, c
         }
     }
     if moved { Written::Moved } else { Written::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::handshake::Arrival;
+    use super::super::listener::Reception as _;
+    use super::super::proxy::Door;
+    use super::*;
+
+    /// The future that a call would give, without a call.
+    const fn future_bytes<A, F>(_: &impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle client is to cost no more than 4 KiB, all told. This is the half of it that grows unnoticed: with a
+    /// field, or with anything that an async function holds across an await. The other half is the socket's
+    /// registration, the cancel key, the tenant's injection and the allocator's own (see docs/benchmarks.md).
+    #[test]
+    fn an_idle_client_stays_small() {
+        let (task, session) = (size_of::<ClientTask>(), size_of::<Session>());
+        let serving = future_bytes(&|(proxy, arrival): (&'static Door, Box<Arrival>)| proxy.receive(arrival));
+        assert!(task + serving <= 2304, "a task has {task} bytes ({session} its session), serving it takes {serving}");
+    }
 }

@@ -40,7 +40,7 @@ pub trait Reception: Send + Sync + 'static {
     /// If dropped: the client's connection is closed.
     ///
     /// Runs a client's whole session.
-    fn receive(&self, arrival: Arrival) -> impl Future<Output = ()> + Send;
+    fn receive(&self, arrival: Box<Arrival>) -> impl Future<Output = ()> + Send;
 
     /// If dropped: the request may or may not be carried out.
     ///
@@ -221,10 +221,11 @@ async fn greet<R: Reception>(
     match greeting {
         Ok(Greeting::Client(arrival)) => {
             drop(permit);
-            reception.receive(*arrival).await;
+            reception.receive(arrival).await;
         }
         Ok(Greeting::Cancel { process_id, secret, mut stream }) => {
-            reception.cancel(process_id, secret).await;
+            // Boxed, as the handshake: the rest of this task lives as long as its client, one for each.
+            Box::pin(reception.cancel(process_id, secret)).await;
             // Its close is the answer, and over TLS libpq takes one without a goodbye for a failed cancel.
             if !matches!(timeout(FAREWELL_TIMEOUT, stream.shutdown()).await, Ok(Ok(()))) {
                 tracing::trace!(%address, "a canceller was gone before its connection was closed");

@@ -388,15 +388,27 @@ impl ServerPool {
         if base.is_empty() {
             return Some(plain);
         }
+        let mut greetings = self.greetings.lock();
+        if let Some(known) = greetings.get(base) {
+            return Some(Arc::clone(known));
+        }
         match base.iter().next() {
             // Reported as it is; anything else has a canonical spelling that only a server knows.
             Some((name, value)) if base.len() == 1 && &**name == "application_name" && is_plain_name(value) => {
                 let mut told = (*plain).clone();
                 told.insert(name.clone(), value.clone());
-                Some(Arc::new(told))
+                let told = Arc::new(told);
+                greetings.put(Arc::clone(base), Arc::clone(&told));
+                Some(told)
             }
-            _ => self.greetings.lock().get(base).cloned(),
+            _ => None,
         }
+    }
+
+    /// The same startup parameters as others have them: clients of one application share one copy.
+    #[must_use]
+    pub fn shared(&self, base: Settings) -> Settings {
+        self.greetings.lock().get_key_value(&base).map_or(base, |(known, _)| Arc::clone(known))
     }
 
     /// A server that was idle for long: whether nothing has come from it meanwhile, and whether it
