@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use crate::auth::scram::Verifier;
 use crate::auth::{DatabaseList, Rules};
 use crate::guard::PolicySettings;
-use crate::pool::PoolLimits;
+use crate::pool::{Limits, PoolLimits};
 pub use crate::scope::ScopeTemplate;
 use crate::tenant::{TenantKind, TenantPolicy};
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub rules: Rules,
     /// What the guard allows beside its built-in lists.
     pub guard: GuardSettings,
+    /// What tenants and logins may take.
+    pub limits: Limits,
     /// Logging.
     pub log: LogSettings,
     /// Threads and shutdown.

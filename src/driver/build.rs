@@ -135,6 +135,7 @@ pub fn pool(
     Ok(ServerPool::new(PoolParts {
         name: format!("{}/{}/{}", key.server, key.database, key.role),
         limits: entry.pool.clone(),
+        fairness: config.limits.fairness,
         target,
         identity,
         prelude: prelude.clone(),

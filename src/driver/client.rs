@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::cancel::{CancelRegistration, CancelTarget};
 use super::parser::Parsers;
-use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
+use super::pool::{Granted, Leased, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
 use crate::guard::{Inspected, Limits};
@@ -91,7 +91,7 @@ impl SharedStage {
 /// What a session uses of the proxy.
 pub struct Surroundings {
     /// Where its servers come from.
-    pub pool: Arc<ServerPool>,
+    pub pool: Arc<Seat>,
     /// Where texts are parsed.
     pub parsers: Parsers,
     /// What a text may cost.

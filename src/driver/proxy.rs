@@ -31,6 +31,7 @@ use crate::auth::ProcessSecret;
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::guard::{FactsCache, Policy};
+use crate::pool::Admission;
 use crate::scope::{Injection, Prelude};
 use crate::session::{Session, SessionRules};
 use crate::startup::AuthenticatedClient;
@@ -75,6 +76,7 @@ pub struct Proxy {
     pools: Mutex<HashMap<PoolKey, Arc<ServerPool>>>,
     cancels: Arc<CancelRegistry>,
     stage: Arc<SharedStage>,
+    admission: Arc<Admission>,
     clock: Clock,
     next_server: Arc<AtomicU64>,
     next_process_id: AtomicI32,
@@ -119,6 +121,7 @@ pub fn start(config: Config) -> Result<RunningServer, StartFault> {
         pools: Mutex::default(),
         cancels: Arc::default(),
         stage: Arc::default(),
+        admission: Admission::new(config.limits.clone()),
         clock: Clock::start(),
         next_server: Arc::new(AtomicU64::new(1)),
         next_process_id: AtomicI32::new(i32::from_ne_bytes(first) & i32::MAX),
@@ -239,6 +242,10 @@ impl Proxy {
         let _alive = self.alive.clone();
         let (Some(pool), Some(tenant)) = (self.pool_of(&client), client.tenant()) else {
             return Err((stream, Fault::of(Code::DatabaseUnknown), unsent));
+        };
+        let pool = match self.admission.admit(Some(tenant), client.login()) {
+            Ok(membership) => pool.join(membership),
+            Err(fault) => return Err((stream, fault, unsent)),
         };
         let base: Settings = Arc::new(
             client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),

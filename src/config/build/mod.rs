@@ -8,6 +8,7 @@
 
 mod clients;
 mod guard;
+mod limits;
 mod logins;
 mod names;
 mod pem;
@@ -42,6 +43,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let logins = builder.logins(root, scope.as_ref());
     let rules = builder.rules(root);
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
+    let limits = builder.limits(root, scope.as_ref());
     let log = log(&root.table("log"));
     let runtime = runtime(&root.table("runtime"));
     let config = Config {
@@ -54,6 +56,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         logins,
         rules,
         guard: guard?,
+        limits: limits?,
         log: log?,
         runtime: runtime?,
     };
