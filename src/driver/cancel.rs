@@ -93,7 +93,8 @@ impl CancelSlot {
         *self.waker.lock() = Some(waker);
     }
 
-    fn begin(&self) -> Option<Cancelling> {
+    /// A cancel of what the client's server is doing, if it has one.
+    pub fn begin(&self) -> Option<Cancelling> {
         let mut state = self.state.lock();
         let Some(target) = state.target.clone() else {
             self.is_cancelled.store(true, Ordering::Release);

@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::cancel::{CancelRegistration, CancelTarget};
+use super::connect::send_cancel;
+use super::deadlines::Deadlines;
 use super::parser::Parsers;
 use super::pool::{Granted, Leased, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
 use super::stream::Stream;
@@ -129,6 +131,9 @@ pub struct ClientTask {
     cancel: CancelRegistration,
     stage: Stage,
     leaving: Option<Pin<Box<Sleep>>>,
+    deadlines: Deadlines,
+    /// A cancel of the session's own that is on its way.
+    cancelling: Option<oneshot::Receiver<()>>,
     closing: Option<CloseReason>,
     needs_flush: (bool, bool),
     is_registered: bool,
@@ -156,6 +161,8 @@ impl ClientTask {
             cancel,
             stage: Stage::Serving,
             leaving: None,
+            deadlines: Deadlines::default(),
+            cancelling: None,
             closing: None,
             needs_flush: (false, false),
             is_registered: false,
@@ -192,6 +199,8 @@ impl ClientTask {
                 return Poll::Pending;
             }
         }
+        // A stream without end has its limits, too.
+        self.poll_deadlines(context);
         // Others are waiting for this thread, too.
         context.waker().wake_by_ref();
         Poll::Pending
@@ -206,7 +215,7 @@ impl ClientTask {
         if !moved {
             moved = self.poll_read_client(context);
         }
-        moved | self.poll_leaving(context)
+        moved | self.poll_leaving(context) | self.poll_cancelling(context) | (!moved && self.poll_deadlines(context))
     }
 
     /// Carries out what the session wants done.
@@ -216,6 +225,7 @@ impl ClientTask {
                 Effect::Lease => self.lease(),
                 Effect::Inspect(sql) => self.inspect(sql),
                 Effect::CheckIn(clean) => self.check_in(clean),
+                Effect::Cancel => self.cancel_server(),
                 Effect::Discard(reason) => self.discard(reason),
                 Effect::Refused(code) => {
                     tracing::info!(client = self.cancel.process_id(), code = code.row().name, "refused");
@@ -307,6 +317,42 @@ impl ClientTask {
             close_politely(link.stream);
             self.around.pool.discarded(reason);
         }
+    }
+
+    /// Cancels what the server is doing, in a task of its own: the session's may be gone by then.
+    fn cancel_server(&mut self) {
+        let Some(cancelling) = self.cancel.slot().begin() else { return self.session.handle(Input::CancelSettled) };
+        let (settled, receiver) = oneshot::channel();
+        self.cancelling = Some(receiver);
+        tokio::spawn(async move {
+            let target = cancelling.target();
+            let key = &target.key;
+            let sent = send_cancel(&target.target, &target.reached, key.process_id, &key.secret).await;
+            if let Err(fault) = sent {
+                tracing::warn!(%fault, "what has lasted too long could not be cancelled");
+            }
+            drop(cancelling);
+            if settled.send(()).is_err() {
+                tracing::trace!("nobody waits for this cancel any more");
+            }
+        });
+    }
+
+    fn poll_cancelling(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(settled) = self.cancelling.as_mut() else { return false };
+        if Pin::new(settled).poll(context).is_pending() {
+            return false;
+        }
+        self.cancelling = None;
+        self.session.handle(Input::CancelSettled);
+        true
+    }
+
+    /// Where the session stands is noted before the task sleeps, so that nothing is timed that is over already.
+    fn poll_deadlines(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(overrun) = self.deadlines.poll(self.session.pulse(), &self.around.pool, context) else { return false };
+        self.session.handle(Input::Overrun(overrun));
+        true
     }
 
     fn poll_pending(&mut self, context: &mut Context<'_>) -> bool {

@@ -7,6 +7,7 @@ pub mod cancel;
 pub mod client;
 pub mod clock;
 pub mod connect;
+pub mod deadlines;
 pub mod handshake;
 pub mod listener;
 pub mod parser;

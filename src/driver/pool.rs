@@ -24,6 +24,7 @@ use crate::pool::{self, Action, Fairness, Membership, Pool, PoolCounts, PoolLimi
 use crate::scope::{
     CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
 };
+use crate::time::Moment;
 use crate::upstream::login::Identity;
 use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings, settings};
 use crate::wire::backend;
@@ -102,7 +103,7 @@ pub struct PoolParts {
 pub struct Seat {
     pool: Arc<ServerPool>,
     seat: pool::Seat,
-    membership: Membership,
+    membership: Arc<Membership>,
 }
 
 /// A place in the queue; giving it up when dropped.
@@ -180,9 +181,9 @@ impl ServerPool {
         self.ledger.lock().counts()
     }
 
-    /// A client comes.
+    /// A client comes, perhaps from another pool.
     #[must_use]
-    pub fn join(self: &Arc<Self>, membership: Membership) -> Arc<Seat> {
+    pub fn join(self: &Arc<Self>, membership: Arc<Membership>) -> Arc<Seat> {
         let seat = self.ledger.lock().join(&membership);
         Arc::new(Seat { pool: Arc::clone(self), seat, membership })
     }
@@ -321,8 +322,15 @@ impl Seat {
     }
 
     /// Whose it is, and what may be taken.
-    pub const fn membership(&self) -> &Membership {
+    #[must_use]
+    pub const fn membership(&self) -> &Arc<Membership> {
         &self.membership
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.pool.clock.now()
     }
 
     /// Asks for a server.

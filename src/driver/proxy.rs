@@ -244,7 +244,7 @@ impl Proxy {
             return Err((stream, Fault::of(Code::DatabaseUnknown), unsent));
         };
         let pool = match self.admission.admit(Some(tenant), client.login()) {
-            Ok(membership) => pool.join(membership),
+            Ok(membership) => pool.join(Arc::new(membership)),
             Err(fault) => return Err((stream, fault, unsent)),
         };
         let base: Settings = Arc::new(

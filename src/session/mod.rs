@@ -18,12 +18,14 @@
 mod cause;
 mod effect;
 mod extended;
+mod overrun;
 mod query;
 mod release;
 mod replies;
 mod requests;
 mod settings;
 mod statements;
+mod stopwatch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,7 +42,9 @@ use crate::wire::{TransactionStatus, backend, frontend};
 pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
 pub use settings::ClientSettings;
+pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
+use overrun::OwnCancel;
 use query::chars;
 use statements::{ClientStatements, Portals};
 
@@ -170,6 +174,11 @@ pub struct Session {
     segment: u64,
     effects: VecDeque<Effect>,
     serial_salt: u64,
+    /// Counts transactions of servers.
+    transactions: u64,
+    /// Counts answers of servers: what an overdue statement is recognised by.
+    steps: u64,
+    own_cancel: Option<OwnCancel>,
 }
 
 impl Session {
@@ -223,6 +232,9 @@ impl Session {
             segment: 0,
             effects: VecDeque::new(),
             serial_salt: 0,
+            transactions: 0,
+            steps: 0,
+            own_cancel: None,
         }
     }
 
@@ -244,6 +256,8 @@ impl Session {
             Input::ClientDone => self.on_client_done(),
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
+            Input::Overrun(overrun) => self.on_overrun(overrun),
+            Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
         }
@@ -362,6 +376,7 @@ impl Session {
     /// Whether the client's messages have to wait.
     fn is_held(&self) -> bool {
         self.waiting != Waiting::Nothing
+            || self.is_cancelling()
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
             || self
                 .lease
@@ -371,6 +386,7 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
+        self.transactions = self.transactions.wrapping_add(1);
         let mut lease = LeasedServer::new(clean);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),

@@ -21,6 +21,7 @@ mod support;
 mod acts;
 mod drivers;
 mod lifecycle;
+mod limits;
 mod load;
 mod login;
 mod pgbench;
