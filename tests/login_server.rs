@@ -7,10 +7,11 @@ mod login_support;
 use std::time::{Duration, Instant};
 
 use login_support::{Authority, Cluster, clusters};
-use tenantgate::config::{ServerHost, TrustedRoots};
+use tenantgate::config::{ServerAddress, ServerHost, TrustedRoots};
+use tenantgate::driver::clock::Clock;
 use tenantgate::driver::connect::{ConnectFault, Connected, ServerTarget, TargetTls, connect, send_cancel};
 use tenantgate::driver::tls::{Verification, server_side};
-use tenantgate::upstream::login::{Identity, ServerLoginFault, ServerRefusal};
+use tenantgate::upstream::login::{AllowedMethods, Identity, PasswordAllowed, ServerLoginFault, ServerRefusal};
 use tenantgate::wire::frontend::{PROTOCOL_3_0, PROTOCOL_3_2, put_query};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -20,12 +21,20 @@ fn identity(user: &str) -> Identity {
         user: user.into(),
         database: "postgres".into(),
         password: Some("sekrit".into()),
-        cleartext_allowed: false,
+        methods: AllowedMethods::default(),
     }
 }
 
 fn target(cluster: &Cluster, host: ServerHost, tls: TargetTls) -> ServerTarget {
-    ServerTarget { host, port: cluster.port, tls, connect_timeout: Duration::from_secs(20) }
+    to(vec![ServerAddress { host, port: cluster.port }], tls, Duration::from_secs(20))
+}
+
+fn to(hosts: Vec<ServerAddress>, tls: TargetTls, limit: Duration) -> ServerTarget {
+    ServerTarget::new(hosts, tls, limit, Clock::start())
+}
+
+fn local(port: u16) -> ServerAddress {
+    ServerAddress { host: ServerHost::Address([127, 0, 0, 1].into()), port }
 }
 
 fn localhost(cluster: &Cluster, tls: TargetTls) -> ServerTarget {
@@ -37,7 +46,7 @@ fn address(cluster: &Cluster, tls: TargetTls) -> ServerTarget {
 }
 
 fn require(verification: &Verification) -> TargetTls {
-    TargetTls::Require(server_side(verification).unwrap())
+    TargetTls::Require(server_side(verification, None).unwrap())
 }
 
 fn roots(authority: &Authority) -> TrustedRoots {
@@ -148,7 +157,8 @@ async fn methods_that_give_the_password_away_are_refused() {
             let fault = refused(&target, identity(user)).await;
             assert!(matches!(fault, ConnectFault::Login(ServerLoginFault::MethodRefused(_))), "{fault}");
         }
-        let allowed = Identity { cleartext_allowed: true, ..identity("clear_user") };
+        let anywhere = AllowedMethods { scram: true, md5: false, password: PasswordAllowed::Anywhere };
+        let allowed = Identity { methods: anywhere, ..identity("clear_user") };
         assert!(connect(&target, allowed).await.is_ok());
     }
 }
@@ -165,7 +175,7 @@ async fn tls_is_verified_as_the_mode_says() {
             localhost(cluster, require(&ca)),
             address(cluster, require(&ca)),
             address(cluster, require(&Verification::Unverified)),
-            address(cluster, TargetTls::Prefer(server_side(&Verification::Unverified).unwrap())),
+            address(cluster, TargetTls::Prefer(server_side(&Verification::Unverified, None).unwrap())),
         ];
         for target in accepted {
             let mut connected = logged_in(&target, "tls_only").await;
@@ -216,13 +226,8 @@ async fn puppet(answer: &'static [u8]) -> ServerTarget {
         tcp.write_all(answer).await.unwrap();
         while tcp.read(&mut heard).await.is_ok_and(|count| count > 0) {}
     });
-    let config = server_side(&Verification::Unverified).unwrap();
-    ServerTarget {
-        host: ServerHost::Address([127, 0, 0, 1].into()),
-        port,
-        tls: TargetTls::Prefer(config),
-        connect_timeout: Duration::from_secs(2),
-    }
+    let config = server_side(&Verification::Unverified, None).unwrap();
+    to(vec![local(port)], TargetTls::Prefer(config), Duration::from_secs(2))
 }
 
 #[tokio::test]
@@ -236,13 +241,13 @@ async fn hostile_answers_end_the_attempt() {
     let fault = refused(&puppet(b"S").await, identity("app")).await;
     assert!(matches!(fault, ConnectFault::Timeout(_)), "{fault}");
 
-    let required = puppet(b"N").await;
-    let config = server_side(&Verification::Unverified).unwrap();
-    let required = ServerTarget { tls: TargetTls::Require(config), ..required };
+    let mut required = puppet(b"N").await;
+    required.tls = require(&Verification::Unverified);
     let fault = refused(&required, identity("app")).await;
     assert!(matches!(fault, ConnectFault::TlsMissing), "{fault}");
 
-    let plain = ServerTarget { tls: TargetTls::Disable, ..puppet(b"HTTP/1.1 400 Bad Request\r\n\r\n").await };
+    let mut plain = puppet(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    plain.tls = TargetTls::Disable;
     let fault = refused(&plain, identity("app")).await;
     assert!(matches!(fault, ConnectFault::Login(ServerLoginFault::MessageLength(_))), "{fault}");
 }
@@ -250,13 +255,10 @@ async fn hostile_answers_end_the_attempt() {
 #[tokio::test]
 async fn nobody_listening_is_told_apart_from_nobody_found() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let nowhere = ServerTarget {
-        host: ServerHost::Address([127, 0, 0, 1].into()),
-        port,
-        tls: TargetTls::Disable,
-        connect_timeout: Duration::from_secs(5),
-    };
+    let limit = Duration::from_secs(5);
+    let nowhere = to(vec![local(port)], TargetTls::Disable, limit);
     assert!(matches!(refused(&nowhere, identity("app")).await, ConnectFault::Connect(_)));
-    let folder = ServerTarget { host: ServerHost::UnixFolder("/nonexistent".into()), ..nowhere };
+    let folder = ServerAddress { host: ServerHost::UnixFolder("/nonexistent".into()), port };
+    let folder = to(vec![folder], TargetTls::Disable, limit);
     assert!(matches!(refused(&folder, identity("app")).await, ConnectFault::Connect(_)));
 }

@@ -47,6 +47,10 @@ impl Environment for ProcessEnvironment {
     fn read_file(&self, path: &str) -> Result<NamedFile, String> {
         read_bounded(&self.folder.join(path))
     }
+
+    fn locate(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
 }
 
 fn read_bounded(path: &Path) -> Result<NamedFile, String> {

@@ -9,7 +9,6 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,14 +17,16 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::cancel::{CancelRegistration, CancelTarget};
-use super::connect::send_cancel;
+use super::connect::send_cancel_to;
 use super::deadlines::Deadlines;
-use super::parser::Parsers;
+use super::generation::Generation;
 use super::pool::{Granted, Leased, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
+use super::proxy::{Proxy, Renewed};
+use super::registry::{Order, Orders, Registration};
+use super::signal::Stage;
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
-use crate::guard::{Inspected, Limits};
+use crate::guard::Inspected;
 use crate::pool::Pooled;
 use crate::scope::DiscardReason;
 use crate::session::{CloseReason, Effect, Input, Session};
@@ -53,53 +54,14 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
 }
 
-/// What the proxy as a whole is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Serving.
-    Serving,
-    /// Sessions end when they are between transactions.
-    Draining,
-    /// Sessions end now.
-    Stopping,
-}
-
-/// The stage, shared by all tasks: read at every wake-up, so a plain atomic.
-#[derive(Debug, Default)]
-pub struct SharedStage(AtomicU8);
-
-impl SharedStage {
-    /// The stage now.
-    #[must_use]
-    pub fn read(&self) -> Stage {
-        match self.0.load(Ordering::Acquire) {
-            0 => Stage::Serving,
-            1 => Stage::Draining,
-            _ => Stage::Stopping,
-        }
-    }
-
-    /// Moves on; whoever sleeps has to be woken to see it.
-    pub fn set(&self, stage: Stage) {
-        let number = match stage {
-            Stage::Serving => 0,
-            Stage::Draining => 1,
-            Stage::Stopping => 2,
-        };
-        self.0.store(number, Ordering::Release);
-    }
-}
-
 /// What a session uses of the proxy.
 pub struct Surroundings {
+    /// What all sessions share.
+    pub proxy: Arc<Proxy>,
+    /// The rules that this session has.
+    pub generation: Arc<Generation>,
     /// Where its servers come from.
     pub pool: Arc<Seat>,
-    /// Where texts are parsed.
-    pub parsers: Parsers,
-    /// What a text may cost.
-    pub limits: Limits,
-    /// What the proxy is doing.
-    pub stage: Arc<SharedStage>,
 }
 
 /// A server that is leased.
@@ -112,8 +74,6 @@ struct Link {
 enum Pending {
     Nothing,
     Lease(Wait),
-    /// A granted server, to be looked at before use.
-    Granted(Box<Granted>),
     /// A granted server that is being checked.
     Check(Pin<Box<dyn Future<Output = Option<Granted>> + Send>>),
     Inspection(oneshot::Receiver<Inspected>),
@@ -128,7 +88,7 @@ pub struct ClientTask {
     server: Option<Link>,
     pending: Pending,
     around: Surroundings,
-    cancel: CancelRegistration,
+    client: Registration,
     stage: Stage,
     leaving: Option<Pin<Box<Sleep>>>,
     deadlines: Deadlines,
@@ -146,7 +106,7 @@ impl ClientTask {
         stream: Stream,
         mut session: Session,
         around: Surroundings,
-        cancel: CancelRegistration,
+        client: Registration,
         unsent: BytesMut,
     ) -> Self {
         let greeting = session.client_out().split();
@@ -158,7 +118,7 @@ impl ClientTask {
             server: None,
             pending: Pending::Nothing,
             around,
-            cancel,
+            client,
             stage: Stage::Serving,
             leaving: None,
             deadlines: Deadlines::default(),
@@ -186,11 +146,11 @@ impl ClientTask {
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.is_registered {
             self.is_registered = true;
-            self.cancel.slot().set_waker(context.waker().clone());
+            self.client.slot().cancel.set_waker(context.waker().clone());
         }
-        self.look_at_stage();
+        self.look_at_orders(context);
         for _ in 0..TURNS_MAX {
-            self.carry_out();
+            self.carry_out(context);
             if self.closing.is_some() {
                 return Poll::Ready(());
             }
@@ -206,29 +166,32 @@ impl ClientTask {
         Poll::Pending
     }
 
-    /// One turn: whether anything moved.
+    /// One turn: whether the session has more to say. What was written by then needs no further turn: the reads that
+    /// it makes room for come behind it.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> bool {
-        let mut moved = self.poll_write_server(context);
+        let mut moved = self.poll_pending(context);
+        moved |= self.poll_write_server(context);
         moved |= self.poll_write_client(context);
-        moved |= self.poll_pending(context);
         moved |= self.poll_read_server(context);
         if !moved {
             moved = self.poll_read_client(context);
         }
-        moved | self.poll_leaving(context) | self.poll_cancelling(context) | (!moved && self.poll_deadlines(context))
+        moved |= self.poll_leaving(context);
+        moved |= self.poll_cancelling(context);
+        moved || self.poll_deadlines(context)
     }
 
     /// Carries out what the session wants done.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, context: &mut Context<'_>) {
         while let Some(effect) = self.session.poll_effect() {
             match effect {
-                Effect::Lease => self.lease(),
+                Effect::Lease => self.lease(context),
                 Effect::Inspect(sql) => self.inspect(sql),
                 Effect::CheckIn(clean) => self.check_in(clean),
                 Effect::Cancel => self.cancel_server(),
                 Effect::Discard(reason) => self.discard(reason),
                 Effect::Refused(code) => {
-                    tracing::info!(client = self.cancel.process_id(), code = code.row().name, "refused");
+                    tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Close(reason) => {
                     self.give_up_pending();
@@ -242,7 +205,6 @@ impl ClientTask {
     fn give_up_pending(&mut self) {
         let pool = Arc::clone(&self.around.pool);
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
-            Pending::Granted(granted) => pool.check_in(*granted),
             Pending::Check(check) => {
                 tokio::spawn(async move {
                     if let Some(granted) = check.await {
@@ -255,49 +217,114 @@ impl ClientTask {
         }
     }
 
-    fn lease(&mut self) {
-        self.pending = match self.around.pool.lease() {
-            Leased::Now(granted, needs_check) => return self.take_granted(granted, needs_check),
-            // Nobody waits in a queue for a client that may be dead.
-            Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
-            Leased::Later(wait) => Pending::Lease(wait),
-            Leased::Refused(fault) => return self.session.handle(Input::LeaseRefused(fault)),
-        };
-    }
-
-    /// A server came: looked at before use if it was idle.
-    fn take_granted(&mut self, granted: Granted, needs_check: bool) {
-        if !needs_check {
-            self.pending = Pending::Granted(Box::new(granted));
+    /// Gets a server, or a place in the queue. One that was idle is looked at before use; the pool is asked again
+    /// for each that turns out to be gone.
+    fn lease(&mut self, context: &mut Context<'_>) {
+        if !self.is_up_to_date() && !self.renew() {
             return;
         }
-        let pool = Arc::clone(&self.around.pool);
-        self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
+        self.client.slot().on_request(self.around.proxy.clock().now());
+        loop {
+            match self.around.pool.lease() {
+                Leased::Now(mut granted, false) => {
+                    if poll_is_silent(&mut granted.server.link.stream, context) {
+                        return self.take_server(granted, context);
+                    }
+                    drop(granted);
+                    self.around.pool.discarded(DiscardReason::ServerGone);
+                }
+                Leased::Now(granted, true) => {
+                    let pool = Arc::clone(&self.around.pool);
+                    self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
+                    return;
+                }
+                // Nobody waits in a queue for a client that may be dead.
+                Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
+                Leased::Later(wait) => {
+                    self.pending = Pending::Lease(wait);
+                    return;
+                }
+                Leased::Refused(fault) => return self.on_refused(fault, context),
+            }
+        }
     }
 
-    fn take_server(&mut self, granted: Granted) {
+    /// There is no server. A pool that a reload has closed may have a successor.
+    fn on_refused(&mut self, fault: Fault, context: &mut Context<'_>) {
+        if self.stage == Stage::Serving && self.around.pool.is_closed() {
+            let closed = Arc::clone(&self.around.pool);
+            if !self.renew() {
+                return;
+            }
+            if !Arc::ptr_eq(&closed, &self.around.pool) {
+                return self.lease(context);
+            }
+        }
+        self.on_rest();
+        self.session.handle(Input::LeaseRefused(fault));
+    }
+
+    fn is_up_to_date(&self) -> bool {
+        self.around.generation.number >= self.around.proxy.signal().read().1
+    }
+
+    /// Takes up the newest generation, while no server is leased; whether the session goes on.
+    fn renew(&mut self) -> bool {
+        debug_assert!(self.server.is_none(), "a transaction keeps its rules");
+        match self.around.proxy.renewed(self.client.slot().facts()) {
+            Ok(Renewed { generation, pool, rules }) => {
+                (self.around.generation, self.around.pool) = (generation, self.around.pool.in_pool(&pool));
+                self.session.handle(Input::Rules(rules));
+                true
+            }
+            Err(fault) => {
+                self.session.handle(Input::Expel(fault));
+                false
+            }
+        }
+    }
+
+    fn on_rest(&self) {
+        self.client.slot().on_rest(self.session.prepared_statements());
+    }
+
+    /// A granted server is used, unless a reload came between: the session has to have the newest rules, and
+    /// the server the scope statement that these rules bind to.
+    fn take_server(&mut self, granted: Granted, context: &mut Context<'_>) {
+        if !self.is_up_to_date() {
+            self.around.pool.check_in(granted);
+            return self.lease(context);
+        }
+        if !granted.server.link.way.prelude.is_same(&self.around.generation.prelude) {
+            drop(granted);
+            self.around.pool.discarded(DiscardReason::Retired);
+            if self.renew() {
+                self.lease(context);
+            }
+            return;
+        }
         let Pooled { server: PooledServer { clean, link }, connected_at } = granted;
-        let key = clean.server().key.clone();
-        self.cancel.slot().set(CancelTarget {
-            key,
-            reached: Arc::clone(&link.reached),
-            target: Arc::clone(self.around.pool.target()),
-        });
+        let slot = self.client.slot();
+        link.place.slot().on_lease(self.client.process_id(), slot.requested_at());
+        slot.on_lease(clean.server().id.0);
+        slot.cancel.set(Arc::clone(&link.cancel));
         self.server = Some(Link { link, connected_at });
         self.session.handle(Input::Leased(clean));
     }
 
     fn inspect(&mut self, sql: bytes::Bytes) {
         let (reply, answer) = oneshot::channel();
-        let (parsers, limits) = (self.around.parsers.clone(), self.around.limits);
+        let (parsers, limits) = (self.around.proxy.parsers().clone(), *self.around.generation.policy.limits());
         let submission = Box::pin(async move { parsers.submit(sql, limits, reply).await });
         self.pending = Pending::Submission(submission, answer);
     }
 
     /// Gives a server back; not before every cancel for it has been carried out.
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
-        let in_flight = self.cancel.slot().clear();
+        let in_flight = self.client.slot().cancel.clear();
         let Some(Link { link, connected_at }) = self.server.take() else { return };
+        link.place.slot().on_rest(clean.server().statements.len());
+        self.on_rest();
         let granted = Pooled { server: PooledServer { clean, link }, connected_at };
         let pool = Arc::clone(&self.around.pool);
         match in_flight {
@@ -311,26 +338,31 @@ impl ClientTask {
         }
     }
 
+    /// A discarded server is used by nobody after this client, so nobody waits for its cancels.
     fn discard(&mut self, reason: DiscardReason) {
-        drop_target(&self.cancel);
-        if let Some(Link { link, .. }) = self.server.take() {
-            close_politely(link.stream);
-            self.around.pool.discarded(reason);
+        let target = self.client.slot().cancel.take_target();
+        self.on_rest();
+        let Some(Link { link, .. }) = self.server.take() else { return };
+        match target.filter(|_| reason == DiscardReason::Expelled) {
+            // PostgreSQL reads a good-bye only when its statement is done: and commits it.
+            Some(target) => drop(tokio::spawn(async move {
+                send_cancel_to(&target).await;
+                close_politely(link.stream);
+            })),
+            None => close_politely(link.stream),
         }
+        self.around.pool.discarded(reason);
     }
 
     /// Cancels what the server is doing, in a task of its own: the session's may be gone by then.
     fn cancel_server(&mut self) {
-        let Some(cancelling) = self.cancel.slot().begin() else { return self.session.handle(Input::CancelSettled) };
+        let Some(cancelling) = self.client.slot().cancel.begin() else {
+            return self.session.handle(Input::CancelSettled);
+        };
         let (settled, receiver) = oneshot::channel();
         self.cancelling = Some(receiver);
         tokio::spawn(async move {
-            let target = cancelling.target();
-            let key = &target.key;
-            let sent = send_cancel(&target.target, &target.reached, key.process_id, &key.secret).await;
-            if let Err(fault) = sent {
-                tracing::warn!(%fault, "what has lasted too long could not be cancelled");
-            }
+            send_cancel_to(cancelling.target()).await;
             drop(cancelling);
             if settled.send(()).is_err() {
                 tracing::trace!("nobody waits for this cancel any more");
@@ -362,21 +394,8 @@ impl ClientTask {
                 let Poll::Ready(answer) = wait.poll(context) else { return false };
                 self.pending = Pending::Nothing;
                 match answer {
-                    Ok(granted) => self.take_server(granted),
-                    Err(fault) => self.session.handle(Input::LeaseRefused(fault)),
-                }
-                true
-            }
-            Pending::Granted(_) => {
-                let Pending::Granted(mut granted) = std::mem::replace(&mut self.pending, Pending::Nothing) else {
-                    return false;
-                };
-                if poll_is_silent(&mut granted.server.link.stream, context) {
-                    self.take_server(*granted);
-                } else {
-                    drop(granted);
-                    self.around.pool.discarded(DiscardReason::ServerGone);
-                    self.lease();
+                    Ok(granted) => self.take_server(granted, context),
+                    Err(fault) => self.on_refused(fault, context),
                 }
                 true
             }
@@ -384,8 +403,8 @@ impl ClientTask {
                 let Poll::Ready(proven) = check.as_mut().poll(context) else { return false };
                 self.pending = Pending::Nothing;
                 match proven {
-                    Some(granted) => self.take_server(granted),
-                    None => self.lease(),
+                    Some(granted) => self.take_server(granted, context),
+                    None => self.lease(context),
                 }
                 true
             }
@@ -438,7 +457,7 @@ impl ClientTask {
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }
-                true
+                self.session.has_output()
             }
             Written::Nothing => false,
             Written::Failed => {
@@ -450,8 +469,7 @@ impl ClientTask {
 
     fn poll_write_client(&mut self, context: &mut Context<'_>) -> bool {
         match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush.0, context) {
-            Written::Moved => true,
-            Written::Nothing => false,
+            Written::Moved | Written::Nothing => false,
             Written::Failed => {
                 self.session.handle(Input::ClientGone);
                 true
@@ -459,17 +477,44 @@ impl ClientTask {
         }
     }
 
-    fn look_at_stage(&mut self) {
+    fn look_at_orders(&mut self, context: &mut Context<'_>) {
+        let orders = self.client.slot().take_orders();
+        if !orders.is_empty() {
+            self.obey(orders);
+        }
+        let (stage, generation) = self.around.proxy.signal().read();
+        // With a server, or about to get one, the rules are renewed later.
+        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
+        if generation > self.around.generation.number && may_renew && !self.session.is_closed() {
+            let before = Arc::clone(&self.around.pool);
+            if self.renew() && !Arc::ptr_eq(&before, &self.around.pool) && matches!(self.pending, Pending::Lease(_)) {
+                // The place in the other pool's queue is given up.
+                self.pending = Pending::Nothing;
+                self.lease(context);
+            }
+        }
+        if stage != self.stage {
+            self.enter(stage);
+        }
+    }
+
+    fn obey(&mut self, orders: Orders) {
+        if orders.has(Order::Freeze) {
+            return self.session.handle(Input::Expel(Fault::of(Code::TenantFrozen)));
+        }
+        if orders.has(Order::Kill) {
+            return self.session.handle(Input::Expel(Fault::of(Code::Killed)));
+        }
         // A cancel of a client that waits for a server ends its wait; of one that waits for nothing, nothing.
-        if self.cancel.slot().take_cancel() && matches!(self.pending, Pending::Lease(_)) {
+        if orders.has(Order::Cancel) && matches!(self.pending, Pending::Lease(_)) {
             self.pending = Pending::Nothing;
+            self.on_rest();
             let fault = Fault::native(b"57014", "canceling statement due to user request");
             self.session.handle(Input::LeaseRefused(fault));
         }
-        let stage = self.around.stage.read();
-        if stage == self.stage {
-            return;
-        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
         self.stage = stage;
         match stage {
             Stage::Serving => {}
@@ -512,13 +557,6 @@ impl ClientTask {
         if !matches!(said.await, Ok(Ok(()))) {
             tracing::trace!("a client was gone before its last words");
         }
-    }
-}
-
-fn drop_target(cancel: &CancelRegistration) {
-    // A discarded server is used by nobody after this client, so nobody waits for its cancels.
-    if cancel.slot().clear().is_some() {
-        tracing::trace!("a cancel is on its way to a discarded server");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one clock of the process.
+//! The one clock of the process, and the time of day for records.
 
 use std::time::Instant;
 
@@ -22,4 +22,10 @@ impl Clock {
     pub fn now(&self) -> Moment {
         Moment::from_micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
+}
+
+/// The time of day for records, as RFC 3339 in UTC with whole seconds.
+#[must_use]
+pub fn time_of_day() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -174,6 +174,30 @@ codes! {
     /// The client's settings could not be put on a server.
     SettingsFailed = "TG057", b"22023", Fatal, "the session's settings could not be put on a server",
         "Check the startup parameters of the client.";
+
+    // -- the operator
+    /// A reload took away what the session rests on.
+    NoLongerAdmitted = "TG070", b"57P01", Fatal, "the configuration has changed and this session may not go on",
+        "Connect again; if that is refused, its message says why.";
+    /// KILL or KILL_CLIENT.
+    Killed = "TG071", b"57P01", Fatal, "the connection was ended by an administrator",
+        "Connect again.";
+    /// FREEZE TENANT.
+    TenantFrozen = "TG072", b"28000", Fatal, "this tenant is frozen",
+        "Ask the operator: nobody works for this tenant until it is thawed.";
+    /// RELOAD.
+    ReloadFailed = "TG073", b"F0000", Error, "the configuration was not reloaded; the old one stays in force",
+        "Mend the file, check it with tenantgate check-config, and reload again.";
+    /// FREEZE or THAW whose record cannot be written.
+    StateUnwritten = "TG074", b"58030", Error, "the change could not be recorded, so nothing was changed",
+        "Look at the folder of [state] and at the proxy's log.";
+    /// FREEZE or THAW without a place for its record.
+    StateMissing = "TG075", b"55000", Error, "there is no state folder: the change would not survive a restart",
+        "Set [state] folder and restart the proxy.";
+    /// A command that does not fit the state of things.
+    CommandRefused = "TG076", b"55000", Error, "the command cannot be carried out now",
+        "See SHOW DATABASES, SHOW CLIENTS and SHOW TENANTS.";
+
     // -- limits per tenant and login
     /// The tenant has as many clients as it may.
     TenantConnections = "TG080", b"53300", Fatal, "this tenant has too many client connections",
@@ -207,6 +231,23 @@ codes! {
     /// A defect of the proxy; it failed closed.
     Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",
         "Please report this with the proxy's log.";
+
+    // -- connections: TLS, certificates, several hosts
+    /// A rule wants a client certificate and there is none.
+    CertificateRequired = "TG090", b"28000", Fatal, "this connection needs a client certificate",
+        "Connect with TLS and give the client its certificate and key (sslcert, sslkey).";
+    /// The client's certificate is made out to another name.
+    CertificateOfAnother = "TG091", b"28000", Fatal, "the client certificate is made out to another login",
+        "Use the certificate whose common name is the login.";
+    /// The client's proof does not belong to this TLS connection.
+    ChannelBindingFailed = "TG092", b"28000", Fatal, "the login is not bound to this TLS connection",
+        "Something between client and proxy ends the TLS connection: connect without it, or with channel_binding=disable if it is trusted.";
+    /// The server wants the proxy's password in a form that the role does not allow.
+    ServerMethodRefused = "TG093", b"08006", Fatal, "the database server asks for the proxy's password in a way that is not allowed",
+        "Store the role's password with password_encryption = scram-sha-256 on the server, or allow the method in [roles.*] auth_allowed.";
+    /// None of the group's servers is of the wanted kind.
+    NoServerOfKind = "TG094", b"08006", Fatal, "no database server of the wanted kind can be reached",
+        "See target_session_attrs of the server group: a fail-over may be under way; try again.";
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::configure;
 use super::facts::{Access, Control, DemandKind, End, Facts, FunctionUse, RelationUse, Statement, StatementClass};
 use super::functions::FunctionClass;
 use super::nodes;
@@ -136,6 +137,10 @@ impl<'t> Draft<'t> {
             self.class = StatementClass::AdvisoryUnlockAll;
             self.control = Control::AdvisoryUnlockAll;
             self.needs_scope = false;
+        } else if let Some(configurations) = configure::configurations(select) {
+            // It may read the tenant besides, so it still needs scope.
+            self.class = StatementClass::Setting;
+            self.control = Control::Configure(configurations);
         } else {
             self.walk.kind(kind);
         }

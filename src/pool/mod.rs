@@ -14,6 +14,7 @@
 //! for; it decides who is next ([`queue`]) and how much one may take ([`share`], [`Admission`]).
 
 mod admission;
+mod control;
 mod queue;
 mod quota;
 mod share;
@@ -23,6 +24,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use admission::{Account, AccountCounts, Admission, Membership};
+pub use control::Hold;
 pub use queue::Seat;
 pub use quota::{Fairness, Limits, Party, Quota, TimeLimits};
 
@@ -141,6 +143,12 @@ pub struct Pool<S, W> {
     /// Not before this moment is another connection attempted.
     retry_at: Option<Moment>,
     is_closing: bool,
+    /// Nothing is lent.
+    hold: Hold,
+    /// Time before this does not count as waiting: the pool was on hold.
+    resumed_at: Moment,
+    /// Servers connected by then are closed instead of being used again.
+    renewed_at: Option<Moment>,
     actions: VecDeque<Action<S, W>>,
 }
 
@@ -157,6 +165,9 @@ impl<S, W> Pool<S, W> {
             failures: 0,
             retry_at: None,
             is_closing: false,
+            hold: Hold::default(),
+            resumed_at: Moment::START,
+            renewed_at: None,
             actions: VecDeque::new(),
         }
     }
@@ -245,7 +256,7 @@ impl<S, W> Pool<S, W> {
         let pause = BACKOFF_FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1).min(16);
         self.retry_at = Some(now.after(pause.min(self.limits.connect_backoff_max)));
-        if self.idle.is_empty() && self.leased == 0 && self.connecting == 0 {
+        if self.total() == 0 && !self.is_held() {
             self.refuse_all(fault);
         }
     }
@@ -253,7 +264,9 @@ impl<S, W> Pool<S, W> {
     /// Time has passed: waits that took too long, servers too old or idle for too long, attempts that are due.
     pub fn sweep(&mut self, now: Moment) {
         self.queue.sweep(now);
-        while let Some((waiter, held_back)) = self.queue.pop_late(now, self.limits.wait_timeout) {
+        while !self.is_held()
+            && let Some((waiter, held_back)) = self.queue.pop_late(now, self.limits.wait_timeout, self.resumed_at)
+        {
             let fault = held_back.unwrap_or_else(|| self.wait_fault());
             self.actions.push_back(Action::Refuse { waiter, fault });
         }
@@ -267,7 +280,8 @@ impl<S, W> Pool<S, W> {
     /// When [`Pool::sweep`] is needed at the latest for those who wait.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
-        self.queue.first_since().map(|since| since.after(self.limits.wait_timeout))
+        let since = self.queue.first_since().filter(|_| !self.is_held())?;
+        Some(since.max(self.resumed_at).after(self.limits.wait_timeout))
     }
 
     /// No more servers are lent to newcomers, and none is kept.
@@ -277,13 +291,6 @@ impl<S, W> Pool<S, W> {
             self.actions.push_back(Action::Close(idle.pooled.server));
         }
         self.refuse_all(&Fault::of(Code::ShuttingDown));
-    }
-
-    /// Servers are shared out in another way, or there may be another number of them.
-    pub fn set_shares(&mut self, size: usize, fairness: Fairness, now: Moment) {
-        self.limits.size = size;
-        self.queue.set(size, fairness);
-        self.dispatch(now);
     }
 
     fn refuse_all(&mut self, fault: &Fault) {
@@ -321,8 +328,8 @@ impl<S, W> Pool<S, W> {
     }
 
     fn take_in(&mut self, pooled: Pooled<S>, now: Moment) {
-        let is_old = now.since(pooled.connected_at) > self.limits.server_lifetime;
-        if self.is_closing || is_old || self.total() >= self.limits.size {
+        let is_old = self.is_old(pooled.connected_at, now);
+        if self.is_closing || self.is_held() || is_old || self.total() >= self.limits.size {
             self.actions.push_back(Action::Close(pooled.server));
         } else {
             self.idle.push(Idle { pooled, since: now });
@@ -334,6 +341,11 @@ impl<S, W> Pool<S, W> {
         self.idle.len() + self.leased + self.connecting
     }
 
+    /// Whether a server is not used again: by its age, or because all are being replaced.
+    fn is_old(&self, connected_at: Moment, now: Moment) -> bool {
+        is_older(connected_at, self.renewed_at, self.limits.server_lifetime, now)
+    }
+
     fn needs_check(&self, idle: &Idle<S>, now: Moment) -> bool {
         now.since(idle.since) > self.limits.server_check_delay
     }
@@ -341,7 +353,7 @@ impl<S, W> Pool<S, W> {
     /// As many attempts as somebody waits for (or the minimum wants) and the size allows; after a failure
     /// one at a time, when the pause is over.
     fn connect_if_wanted(&mut self, now: Moment) {
-        if self.is_closing || self.retry_at.is_some_and(|at| at > now) {
+        if self.is_closing || self.is_held() || self.retry_at.is_some_and(|at| at > now) {
             return;
         }
         let attempts_max = if self.failures > 0 { 1 } else { self.limits.size };
@@ -359,9 +371,11 @@ impl<S, W> Pool<S, W> {
     fn retire_idle(&mut self, now: Moment) {
         let mut kept = Vec::with_capacity(self.idle.len());
         let mut left = self.total();
+        let (renewed_at, lifetime) = (self.renewed_at, self.limits.server_lifetime);
         for idle in self.idle.drain(..) {
-            let is_old = now.since(idle.pooled.connected_at) > self.limits.server_lifetime;
-            let is_surplus = now.since(idle.since) > self.limits.server_idle_timeout && left > self.limits.size_min;
+            let is_old = is_older(idle.pooled.connected_at, renewed_at, lifetime, now);
+            let is_surplus = left > self.limits.size
+                || now.since(idle.since) > self.limits.server_idle_timeout && left > self.limits.size_min;
             if is_old || is_surplus {
                 left = left.saturating_sub(1);
                 self.actions.push_back(Action::Close(idle.pooled.server));
@@ -371,6 +385,10 @@ impl<S, W> Pool<S, W> {
         }
         self.idle = kept;
     }
+}
+
+fn is_older(connected_at: Moment, renewed_at: Option<Moment>, lifetime: Duration, now: Moment) -> bool {
+    renewed_at.is_some_and(|at| connected_at <= at) || now.since(connected_at) > lifetime
 }
 
 #[cfg(test)]
@@ -401,7 +419,7 @@ mod tests {
         Pooled { server, connected_at: at(seconds) }
     }
 
-    fn seat(pool: &mut Pool<u32, &'static str>) -> Seat {
+    pub(super) fn seat(pool: &mut Pool<u32, &'static str>) -> Seat {
         let membership = Admission::new(Limits::default()).admit(None, &"app".into()).unwrap();
         pool.join(&membership)
     }

@@ -294,10 +294,11 @@ impl<W> Queue<W> {
         self.take_ticket(ticket.0).map(|waiting| waiting.waiter)
     }
 
-    /// The one that came first, if it has waited for at least so long, and what it is told.
-    pub(super) fn pop_late(&mut self, now: Moment, limit: Duration) -> Option<(W, Option<Fault>)> {
+    /// The one that came first, if it has waited for at least so long (time before `from` not counted), and what it is
+    /// told if it is its own fault.
+    pub(super) fn pop_late(&mut self, now: Moment, limit: Duration, from: Moment) -> Option<(W, Option<Fault>)> {
         let (ticket, first) = self.waiting.first_key_value()?;
-        if now.since(first.since) < limit {
+        if now.since(first.since.max(from)) < limit {
             return None;
         }
         let (ticket, reason) = (*ticket, self.held_back(first.line));

@@ -53,6 +53,13 @@ impl Prelude {
         frontend::put_sync(&mut out);
         Self { bytes: out.freeze() }
     }
+
+    /// Whether a server that was sent this one serves injections made for the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_shared = self.bytes.as_ptr() == other.bytes.as_ptr() && self.bytes.len() == other.bytes.len();
+        is_shared || self.bytes == other.bytes
+    }
 }
 
 /// Schema-qualified, since a search_path may put another `set_config` first. Each call gives text that is

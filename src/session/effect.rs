@@ -1,7 +1,10 @@
 //! What goes into a session and what it wants done.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::SessionRules;
 use super::stopwatch::Overrun;
 use crate::fault::{Code, Fault};
 use crate::guard::Inspected;
@@ -36,6 +39,10 @@ pub enum Input<'a> {
     Drain,
     /// End now.
     Abort(Fault),
+    /// End now, by an administrator's order or because a reload took away what the session rests on.
+    Expel(Fault),
+    /// Other rules count from now on. Only while no server is leased: a transaction keeps its rules.
+    Rules(Arc<SessionRules>),
 }
 
 /// Something the driver has to do.
@@ -74,6 +81,8 @@ pub enum CloseReason {
     NoServer,
     /// The proxy shuts down.
     Shutdown,
+    /// An administrator or a reload ended it.
+    Expelled,
     /// A limit was reached.
     Limit,
 }
@@ -90,6 +99,7 @@ impl CloseReason {
             CloseReason::ServerFailed => "server failed",
             CloseReason::NoServer => "no server",
             CloseReason::Shutdown => "shutdown",
+            CloseReason::Expelled => "ended by the operator",
             CloseReason::Limit => "limit",
         }
     }

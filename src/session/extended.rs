@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::cause::{BindNote, Cause, ParseNote};
+use super::configure;
 use super::query::{follow, has_effect};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
@@ -169,8 +170,13 @@ impl Session {
             let fault = release::unknown_statement(names.statement);
             return self.refuse_bind(fault);
         };
+        let values = front.get(names.prefix_bytes..).filter(|_| front.len() == head.body_bytes);
+        let facts = match configure::facts_as_bound(&statement, values) {
+            Ok(facts) => facts,
+            Err(fault) => return self.refuse_bind(*fault),
+        };
         // Facts are of the text; the policy may have changed since the Parse.
-        if let Err(fault) = self.rules.policy.judge(&statement.facts) {
+        if let Err(fault) = self.rules.policy.judge(&facts) {
             return self.refuse_bind(fault);
         }
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
@@ -179,7 +185,7 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        self.send_bind(head, front, names, &statement);
+        self.send_bind(head, front, names, &ClientStatement { facts, ..statement });
         true
     }
 
@@ -329,6 +335,7 @@ impl Session {
             self.portals.clear();
         }
         self.control_in_flight |= has_effect(control);
+        self.settings.on_sent(control);
         if statement.is_some_and(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }

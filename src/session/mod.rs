@@ -16,6 +16,7 @@
 //! waiting for servers, parsing SQL.
 
 mod cause;
+mod configure;
 mod effect;
 mod extended;
 mod overrun;
@@ -260,6 +261,8 @@ impl Session {
             Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
+            Input::Expel(fault) => self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled),
+            Input::Rules(rules) => self.take_rules(rules),
         }
         if self.is_client_done {
             self.leave_when_served();
@@ -280,6 +283,12 @@ impl Session {
     /// Bytes for the leased server.
     pub fn server_out(&mut self) -> Option<&mut BytesMut> {
         self.lease.as_mut().map(LeasedServer::out_mut)
+    }
+
+    /// Whether there is anything to carry out or to write to the server.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.effects.is_empty() || self.lease.as_ref().is_some_and(|lease| lease.out_bytes() > 0)
     }
 
     /// Whether more of the client's bytes would be of use now: not while whole messages wait already.
@@ -310,6 +319,12 @@ impl Session {
     #[must_use]
     pub const fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving(_))
+    }
+
+    /// How many prepared statements the client holds by name.
+    #[must_use]
+    pub fn prepared_statements(&self) -> usize {
+        self.statements.named_count()
     }
 
     /// Whether a server is leased.
@@ -451,6 +466,16 @@ impl Session {
         let is_between = self.lease.is_none() && self.phase == Phase::Ready && self.waiting == Waiting::Nothing;
         if self.is_draining && is_between {
             self.end_with(Fault::of(Code::ShuttingDown), DiscardReason::Shutdown, CloseReason::Shutdown);
+        }
+    }
+
+    /// Facts about texts stay true and verdicts are never kept: a message that waits is judged again when it is
+    /// taken, a prepared statement at its Bind. Portals end with the lease.
+    fn take_rules(&mut self, rules: Arc<SessionRules>) {
+        debug_assert!(self.lease.is_none(), "a transaction keeps its rules");
+        if self.lease.is_none() {
+            self.prefix_chars = chars(rules.injection.set_local());
+            self.rules = rules;
         }
     }
 

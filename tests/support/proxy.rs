@@ -45,9 +45,7 @@ addresses = ["{address}"]
 client_connections_max = 2000
 login_connections_max = 1000
 
-[tls]
-mode = "disable"
-
+{tls}
 [servers.main]
 host = "127.0.0.1"
 port = {port}
@@ -112,6 +110,7 @@ level = "info"
 
 {more}
 "#,
+        tls = if wish.more.contains("[tls]") { "" } else { "[tls]\nmode = \"disable\"\n" },
         port = wish.cluster.address.port(),
         database = wish.database,
         pool_size = wish.pool_size,

@@ -46,6 +46,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let limits = builder.limits(root, scope.as_ref());
     let log = log(&root.table("log"));
     let runtime = runtime(&root.table("runtime"));
+    let state_folder = root.table("state").text("folder").map(|folder| builder.environment.locate(&folder));
     let config = Config {
         listen: listen?,
         tls: tls?,
@@ -59,6 +60,8 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         limits: limits?,
         log: log?,
         runtime: runtime?,
+        state_folder,
+        shown: root.shown(),
     };
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);

@@ -1,0 +1,206 @@
+//! One configuration in force, and whether a session that began under another may go on under it.
+//!
+//! A reload makes a new generation as a whole or not at all. Each session takes the newest one up at a
+//! moment when it has no server: a transaction keeps the rules it began with.
+//!
+//! Owns: what sessions derive from a configuration. Does not own: the reload itself (`reload`), pools.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::build::{self, PoolKey};
+use super::registry::ClientFacts;
+use crate::auth::{Decision, Facts};
+use crate::config::{ClientTls, Config, LoginEntry};
+use crate::fault::{Code, Fault};
+use crate::guard::Policy;
+use crate::scope::Prelude;
+use crate::startup::Purpose;
+
+/// A configuration in force. Nothing in it changes.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counted from 1.
+    pub number: u64,
+    /// The configuration.
+    pub config: Config,
+    /// The guard's policy.
+    pub policy: Arc<Policy>,
+    /// What servers are sent after their login.
+    pub prelude: Prelude,
+    /// Since which generation each login's secret is what it is.
+    secrets_since: HashMap<Arc<str>, u64>,
+}
+
+impl Generation {
+    /// The first one.
+    #[must_use]
+    pub fn first(config: Config) -> Self {
+        let prelude = Prelude::new(&config.scope.template);
+        Self::new(config, prelude, 1, |_, _| 1)
+    }
+
+    /// The one after this.
+    #[must_use]
+    pub fn next(&self, config: Config) -> Self {
+        let number = self.number.saturating_add(1);
+        let prelude = Prelude::new(&config.scope.template);
+        // The same bytes in the same place: compared at every lease.
+        let prelude = if prelude.is_same(&self.prelude) { self.prelude.clone() } else { prelude };
+        Self::new(config, prelude, number, |name, entry| self.secret_since(name, entry).unwrap_or(number))
+    }
+
+    fn new(config: Config, prelude: Prelude, number: u64, since: impl Fn(&str, &LoginEntry) -> u64) -> Self {
+        let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
+        Self { number, policy: Arc::new(build::policy(&config)), prelude, secrets_since, config }
+    }
+
+    /// Since when the login's secret has been the same as in `entry`; `None` if it is another now.
+    fn secret_since(&self, name: &str, entry: &LoginEntry) -> Option<u64> {
+        let is_same = match (&self.config.logins.get(name)?.secret, &entry.secret) {
+            (None, None) => true,
+            (Some(one), Some(another)) => one.is_same(another),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        self.secrets_since.get(name).copied().filter(|_| is_same)
+    }
+
+    /// The pool a client's servers come from.
+    #[must_use]
+    pub fn pool_key(&self, client: &ClientFacts) -> Option<PoolKey> {
+        let entry = self.config.databases.get(&client.database)?;
+        Some(build::pool_key(entry, self.config.logins.get(&client.login)?))
+    }
+
+    /// Whether a client that was admitted under this or an earlier generation may go on.
+    ///
+    /// # Errors
+    /// What has been taken away from it.
+    pub fn check(&self, client: &ClientFacts) -> Result<(), Fault> {
+        self.loss_of(client).map_or(Ok(()), |loss| Err(Fault::of(Code::NoLongerAdmitted).with_detail(loss)))
+    }
+
+    fn loss_of(&self, client: &ClientFacts) -> Option<&'static str> {
+        let Some(login) = self.config.logins.get(&client.login) else {
+            return Some("The login is not configured any more.");
+        };
+        if self.secrets_since.get(&client.login).is_none_or(|since| *since > client.generation) {
+            return Some("The login's secret has changed.");
+        }
+        let is_console = client.purpose == Purpose::Console;
+        let has_database =
+            self.config.databases.contains_key(&client.database) && login.databases.has(&client.database);
+        if !is_console && !has_database {
+            return Some("The database is not configured for this login any more.");
+        }
+        if let Some(tenant) = client.tenant()
+            && !login.tenant.still_admits(self.config.scope.tenant_kind, tenant)
+        {
+            return Some("The login may not act for this tenant any more.");
+        }
+        if matches!(self.config.tls, ClientTls::Require(_)) && client.tls.is_none() {
+            return Some("Connections need TLS now.");
+        }
+        let facts = Facts {
+            login: &client.login,
+            user: &client.user,
+            database: &client.database,
+            address: client.address,
+            tls: client.tls.is_some(),
+            certificate: client.certificate.as_deref(),
+        };
+        match self.config.rules.decide(&facts) {
+            Decision::Admit => None,
+            Decision::Password if !client.is_trusted => None,
+            Decision::Password => Some("The rules ask for a proof of identity now."),
+            Decision::Refuse(_) | Decision::PasswordThenRefuse(_) => Some("The rules refuse this connection now."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::PeerAddress;
+    use crate::config::{EmptyEnvironment, load};
+    use crate::tenant::{TenantId, TenantKind};
+    use crate::time::Moment;
+
+    const ACME: &str = "00000000-0000-0000-0000-00000000000a";
+
+    fn config(logins: &str) -> Config {
+        let text = format!(
+            "[servers.main]\nhost = \"/tmp\"\n[roles.app]\nuser = \"app\"\n\
+             [databases.demo]\nserver = \"main\"\nrole = \"app\"\n{logins}"
+        );
+        load(&text, &EmptyEnvironment).unwrap().config
+    }
+
+    fn login(password: &str, tenant: &str) -> String {
+        format!("[logins.a]\npassword = \"{password}\"\n[logins.a.tenant]\n{tenant}\n")
+    }
+
+    fn client(generation: u64) -> ClientFacts {
+        ClientFacts {
+            login: "a".into(),
+            user: "a".into(),
+            certificate: None,
+            database: "demo".into(),
+            purpose: Purpose::Tenant(TenantId::parse(TenantKind::Uuid, ACME).unwrap()),
+            address: PeerAddress::Tcp(([127, 0, 0, 1], 5).into()),
+            local: None,
+            tls: None,
+            is_trusted: false,
+            generation,
+            application_name: "".into(),
+            connected_at: Moment::START,
+        }
+    }
+
+    fn loss(generation: &Generation, client: &ClientFacts) -> Option<String> {
+        generation.check(client).err().and_then(|fault| fault.detail).map(|detail| detail.into_owned())
+    }
+
+    #[test]
+    fn a_session_goes_on_unless_something_it_rests_on_is_gone() {
+        let named = "from = [\"suffix\"]";
+        let first = Generation::first(config(&login("one", named)));
+        assert_eq!(loss(&first, &client(1)), None);
+        for (logins, what) in [
+            ("[logins.b]\npassword = \"x\"\ntenant.from = [\"suffix\"]\n".to_owned(), Some("login is not configured")),
+            (login("two", named), Some("secret has changed")),
+            (login("one", "fixed = \"00000000-0000-0000-0000-00000000000b\""), Some("this tenant any more")),
+            (login("one", &format!("fixed = \"{ACME}\"")), None),
+            (login("one", &format!("{named}\nallowed = [\"{ACME}\"]")), None),
+            (login("one", &format!("{named}\nallowed = {{ pattern = \"b*\" }}")), Some("this tenant any more")),
+            (format!("{}[[rules]]\nmethod = \"reject\"\n", login("one", named)), Some("rules refuse")),
+            (format!("{}[[rules]]\nmethod = \"trust\"\n", login("one", named)), None),
+            (format!("{}[scope]\ntenant_type = \"text\"\n", login("one", named)), None),
+        ] {
+            let next = first.next(config(&logins));
+            let found = loss(&next, &client(1));
+            assert_eq!(found.is_some(), what.is_some(), "{logins}: {found:?}");
+            assert!(found.is_none_or(|found| what.is_some_and(|what| found.contains(what))), "{logins}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_changes_and_changes_back_is_another_one() {
+        let named = "from = [\"suffix\"]";
+        let first = Generation::first(config(&login("one", named)));
+        let third = first.next(config(&login("two", named))).next(config(&login("one", named)));
+        assert_eq!((third.number, loss(&third, &client(3))), (3, None));
+        assert!(loss(&third, &client(1)).is_some() && loss(&third, &client(2)).is_some());
+        let fourth = third.next(config(&login("one", named)));
+        assert_eq!(loss(&fourth, &client(3)), None);
+    }
+
+    #[test]
+    fn who_was_let_in_without_proof_has_to_prove_itself_when_the_rules_say_so() {
+        let text = login("one", "from = [\"suffix\"]");
+        let next = Generation::first(config(&text));
+        assert!(loss(&next, &ClientFacts { is_trusted: true, ..client(1) }).is_some());
+        let trusting = Generation::first(config(&format!("{text}[[rules]]\nmethod = \"trust\"\n")));
+        assert_eq!(loss(&trusting, &ClientFacts { is_trusted: true, ..client(1) }), None);
+    }
+}
