@@ -15,7 +15,7 @@ use crate::auth::scram::Verifier;
 use crate::auth::{DatabaseList, Rules};
 use crate::guard::PolicySettings;
 use crate::metrics::MetricsSettings;
-use crate::pool::PoolLimits;
+use crate::pool::{Limits, PoolLimits};
 pub use crate::scope::ScopeTemplate;
 use crate::tenant::{TenantKind, TenantPolicy};
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
@@ -43,6 +43,8 @@ pub struct Config {
     pub rules: Rules,
     /// What the guard allows beside its built-in lists.
     pub guard: GuardSettings,
+    /// What tenants and logins may take.
+    pub limits: Limits,
     /// Logging.
     pub log: LogSettings,
     /// Metrics and health over HTTP.

@@ -18,9 +18,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connect::send_cancel_to;
+use super::deadlines::Deadlines;
 use super::gauge::SessionGauge;
 use super::generation::Generation;
-use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
+use super::pool::{Granted, Leased, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
 use super::proxy::{Proxy, Renewed};
 use super::registry::{Order, Orders, Registration};
 use super::signal::Stage;
@@ -62,7 +63,7 @@ pub struct Surroundings {
     /// The rules that this session has.
     pub generation: Arc<Generation>,
     /// Where its servers come from.
-    pub pool: Arc<ServerPool>,
+    pub pool: Arc<Seat>,
     /// What is counted.
     pub gauge: SessionGauge,
 }
@@ -94,6 +95,9 @@ pub struct ClientTask {
     client: Registration,
     stage: Stage,
     leaving: Option<Pin<Box<Sleep>>>,
+    deadlines: Deadlines,
+    /// A cancel of the session's own that is on its way.
+    cancelling: Option<oneshot::Receiver<()>>,
     closing: Option<CloseReason>,
     needs_flush: (bool, bool),
     is_registered: bool,
@@ -122,6 +126,8 @@ impl ClientTask {
             client,
             stage: Stage::Serving,
             leaving: None,
+            deadlines: Deadlines::default(),
+            cancelling: None,
             closing: None,
             needs_flush: (false, false),
             is_registered: false,
@@ -159,6 +165,8 @@ impl ClientTask {
                 return Poll::Pending;
             }
         }
+        // A stream without end has its limits, too.
+        self.poll_deadlines(context);
         // Others are waiting for this thread, too.
         context.waker().wake_by_ref();
         Poll::Pending
@@ -174,7 +182,9 @@ impl ClientTask {
         if !moved {
             moved = self.poll_read_client(context);
         }
-        moved | self.poll_leaving(context)
+        moved |= self.poll_leaving(context);
+        moved |= self.poll_cancelling(context);
+        moved || self.poll_deadlines(context)
     }
 
     /// Carries out what the session wants done.
@@ -187,6 +197,7 @@ impl ClientTask {
                     self.check_in(clean);
                     self.look_at_generation(context);
                 }
+                Effect::Cancel => self.cancel_server(),
                 Effect::Discard(reason) => {
                     self.discard(reason);
                     self.look_at_generation(context);
@@ -278,7 +289,7 @@ impl ClientTask {
         debug_assert!(self.server.is_none(), "a transaction keeps its rules");
         match self.around.proxy.renewed(self.client.slot().facts()) {
             Ok(Renewed { generation, pool, rules }) => {
-                (self.around.generation, self.around.pool) = (generation, pool);
+                (self.around.generation, self.around.pool) = (generation, self.around.pool.in_pool(&pool));
                 self.session.handle(Input::Rules(rules));
                 true
             }
@@ -360,6 +371,39 @@ impl ClientTask {
             None => close_politely(link.stream),
         }
         self.around.pool.discarded(reason);
+    }
+
+    /// Cancels what the server is doing, in a task of its own: the session's may be gone by then.
+    fn cancel_server(&mut self) {
+        let Some(cancelling) = self.client.slot().cancel.begin() else {
+            return self.session.handle(Input::CancelSettled);
+        };
+        let (settled, receiver) = oneshot::channel();
+        self.cancelling = Some(receiver);
+        tokio::spawn(async move {
+            send_cancel_to(cancelling.target()).await;
+            drop(cancelling);
+            if settled.send(()).is_err() {
+                tracing::trace!("nobody waits for this cancel any more");
+            }
+        });
+    }
+
+    fn poll_cancelling(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(settled) = self.cancelling.as_mut() else { return false };
+        if Pin::new(settled).poll(context).is_pending() {
+            return false;
+        }
+        self.cancelling = None;
+        self.session.handle(Input::CancelSettled);
+        true
+    }
+
+    /// Where the session stands is noted before the task sleeps, so that nothing is timed that is over already.
+    fn poll_deadlines(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(overrun) = self.deadlines.poll(self.session.pulse(), &self.around.pool, context) else { return false };
+        self.session.handle(Input::Overrun(overrun));
+        true
     }
 
     fn poll_pending(&mut self, context: &mut Context<'_>) -> bool {

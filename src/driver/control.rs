@@ -109,8 +109,8 @@ impl Operations for Proxy {
         let row = |name: &Arc<str>| UserRow {
             name: Arc::clone(name),
             clients: clients.get(name).copied().unwrap_or(0),
-            clients_max: 0,
-            leases_max: 0,
+            clients_max: generation.config.limits.of_login(name).connections_max.unwrap_or(0),
+            leases_max: generation.config.limits.of_login(name).leases_max.unwrap_or(0),
             preset: "tenant",
         };
         generation.config.logins.keys().map(row).collect()

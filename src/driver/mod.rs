@@ -9,6 +9,7 @@ pub mod clock;
 pub mod connect;
 pub mod console;
 pub mod control;
+pub mod deadlines;
 pub mod freeze;
 pub mod gauge;
 pub mod generation;

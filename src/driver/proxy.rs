@@ -31,7 +31,7 @@ use super::http::HttpListener;
 use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
-use super::pool::{PoolParts, ServerPool};
+use super::pool::{PoolParts, Seat, ServerPool};
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::Hooks;
 use super::signal::{Signal, Stage};
@@ -43,6 +43,7 @@ use crate::auth::{PeerAddress, ProcessSecret};
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::guard::FactsCache;
+use crate::pool::{Admission, Fairness, Membership};
 use crate::scope::Injection;
 use crate::session::{Session, SessionRules};
 use crate::startup::{AuthenticatedClient, Purpose};
@@ -94,6 +95,8 @@ pub struct Proxy {
     pub(super) clients: Arc<Clients>,
     pub(super) servers: Arc<Servers>,
     pub(super) freezer: Freezer,
+    /// What tenants and logins have taken.
+    pub(super) admission: Arc<Admission>,
     pub(super) secret: ProcessSecret,
     pub(super) hooks: Hooks,
     /// One reload at a time.
@@ -168,6 +171,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let (endings, ending_orders) = mpsc::channel(1);
     let signal = Signal::default();
     signal.set_generation(generation.number);
+    let admission = Admission::new(config.limits.clone());
     let proxy = Arc::new(Proxy {
         generation: ArcSwap::from_pointee(generation),
         pools: Mutex::default(),
@@ -177,6 +181,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         clients: Arc::default(),
         servers: Arc::default(),
         freezer,
+        admission,
         secret,
         hooks,
         reloading: tokio::sync::Mutex::default(),
@@ -256,7 +261,7 @@ impl Proxy {
         let generation = self.generation.load_full();
         for (key, entry) in build::pool_keys(&generation.config) {
             let way = build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max)?;
-            let pool = self.new_pool(&key, entry.pool.clone(), way);
+            let pool = self.new_pool(&key, entry.pool.clone(), generation.config.limits.fairness, way);
             self.pools.lock().insert(key, pool);
         }
         Ok(())
@@ -266,6 +271,7 @@ impl Proxy {
         &self,
         key: &PoolKey,
         limits: crate::pool::PoolLimits,
+        fairness: Fairness,
         way: super::pool::Way,
     ) -> Arc<ServerPool> {
         let kin = ServerKin {
@@ -276,6 +282,7 @@ impl Proxy {
         ServerPool::new(PoolParts {
             name: format!("{}/{}/{}", key.server, key.database, key.role),
             limits,
+            fairness,
             way,
             kin,
             servers: Arc::clone(&self.servers),
@@ -360,15 +367,21 @@ impl Proxy {
         Ok(self.clients.register(wish, secret, facts))
     }
 
-    /// The pool's greeting; where a reload closes the pool meanwhile, its successor's.
-    async fn greeting(&self, client: &ClientFacts, base: &Settings) -> Result<(Renewed, Arc<Parameters>), Fault> {
+    /// A seat in the pool, and the pool's greeting; where a reload closes the pool meanwhile, its successor's.
+    async fn greeting(
+        &self,
+        client: &ClientFacts,
+        membership: &Arc<Membership>,
+        base: &Settings,
+    ) -> Result<(Renewed, Arc<Seat>, Arc<Parameters>), Fault> {
         let mut fault = Fault::of(Code::ShuttingDown);
         for _ in 0..GREETING_ATTEMPTS_MAX {
             let renewed = self.renewed(client)?;
+            let seat = renewed.pool.join(Arc::clone(membership));
             // A hold has no end of its own, and here nobody would notice a client that is gone.
             let limit = renewed.pool.limits().wait_timeout + GREETING_MARGIN;
-            match timeout(limit, renewed.pool.greeting(base)).await {
-                Ok(Ok(greeting)) => return Ok((renewed, greeting)),
+            match timeout(limit, seat.greeting(base)).await {
+                Ok(Ok(greeting)) => return Ok((renewed, seat, greeting)),
                 Ok(Err(refused)) => fault = refused,
                 Err(_) => fault = Fault::of(Code::WaitTimeout),
             }
@@ -385,7 +398,8 @@ impl Proxy {
         let base: Settings = Arc::new(
             client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         );
-        let (renewed, greeting) = self.greeting(&facts, &base).await?;
+        let membership = Arc::new(self.admission.admit(facts.tenant(), &facts.login)?);
+        let (renewed, seat, greeting) = self.greeting(&facts, &membership, &base).await?;
         let registration = self.register(client.protocol(), facts)?;
         // First into the registry, then this look: a freeze that comes between finds the client there.
         if registration.slot().facts().tenant().is_some_and(|tenant| self.freezer.has(tenant)) {
@@ -397,7 +411,8 @@ impl Proxy {
         let facts = registration.slot().facts();
         let who = Denial::of(&facts.login, facts.tenant(), facts.address);
         let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database, registration.process_id());
-        Ok(Begun { session, around: Surroundings { proxy: Arc::clone(self), generation, pool, gauge }, registration })
+        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge };
+        Ok(Begun { session, around, registration })
     }
 
     /// Makes the task that serves a client.

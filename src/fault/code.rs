@@ -174,6 +174,7 @@ codes! {
     /// The client's settings could not be put on a server.
     SettingsFailed = "TG057", b"22023", Fatal, "the session's settings could not be put on a server",
         "Check the startup parameters of the client.";
+
     // -- the operator
     /// A reload took away what the session rests on.
     NoLongerAdmitted = "TG070", b"57P01", Fatal, "the configuration has changed and this session may not go on",
@@ -197,6 +198,36 @@ codes! {
     CommandRefused = "TG076", b"55000", Error, "the command cannot be carried out now",
         "See SHOW DATABASES, SHOW CLIENTS and SHOW TENANTS.";
 
+    // -- limits per tenant and login
+    /// The tenant has as many clients as it may.
+    TenantConnections = "TG080", b"53300", Fatal, "this tenant has too many client connections",
+        "Close connections, share them in the application's own pool, or raise the tenant's connections_max.";
+    /// The login has as many clients as it may.
+    LoginConnections = "TG081", b"53300", Fatal, "this login has too many client connections",
+        "Close connections, share them in the application's own pool, or raise the login's connections_max.";
+    /// As many of the tenant's clients wait as may.
+    TenantWaiting = "TG082", b"53300", Error, "too many clients of this tenant wait for a server",
+        "Send fewer transactions at once, or raise the tenant's waiting_max.";
+    /// As many of the login's clients wait as may.
+    LoginWaiting = "TG083", b"53300", Error, "too many clients of this login wait for a server",
+        "Send fewer transactions at once, or raise the login's waiting_max.";
+    /// Waited in vain because the tenant has as many servers as it may.
+    TenantLeases = "TG084", b"53400", Error, "this tenant has had all the servers it may have for too long",
+        "Shorten the tenant's transactions, or raise its leases_max.";
+    /// Waited in vain because the login has as many servers as it may.
+    LoginLeases = "TG085", b"53400", Error, "this login has had all the servers it may have for too long",
+        "Shorten the login's transactions, or raise its leases_max.";
+    /// The transaction lasted too long.
+    TransactionTimeLimit = "TG086", b"53400", Fatal, "the transaction took longer than allowed and was rolled back",
+        "Split the work into shorter transactions, or raise transaction_timeout of the tenant or login.";
+    /// The client had a server and asked nothing of it for too long.
+    IdleTimeLimit = "TG087", b"25P03", Fatal, "the session was idle in a transaction for longer than allowed",
+        "Commit before doing something else, or raise idle_in_transaction_timeout of the tenant or login.";
+    /// The statement took too long.
+    StatementTimeLimit = "TG088", b"57014", Error, "the statement took longer than allowed and was cancelled",
+        "Make the statement cheaper, or raise statement_timeout of the tenant or login.";
+
+    // -- what must not happen
     /// A defect of the proxy; it failed closed.
     Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",
         "Please report this with the proxy's log.";

@@ -19,12 +19,14 @@ mod cause;
 mod configure;
 mod effect;
 mod extended;
+mod overrun;
 mod query;
 mod release;
 mod replies;
 mod requests;
 mod settings;
 mod statements;
+mod stopwatch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,7 +44,9 @@ use crate::wire::{TransactionStatus, backend, frontend};
 pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
 pub use settings::ClientSettings;
+pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
+use overrun::OwnCancel;
 use query::chars;
 use statements::{ClientStatements, Portals};
 
@@ -175,6 +179,11 @@ pub struct Session {
     tally: Tally,
     /// Class of the statement that was judged last.
     judged: &'static str,
+    /// Counts transactions of servers.
+    transactions: u64,
+    /// Counts answers of servers: what an overdue statement is recognised by.
+    steps: u64,
+    own_cancel: Option<OwnCancel>,
 }
 
 impl Session {
@@ -230,6 +239,9 @@ impl Session {
             serial_salt: 0,
             tally: Tally::default(),
             judged: "session",
+            transactions: 0,
+            steps: 0,
+            own_cancel: None,
         }
     }
 
@@ -251,6 +263,8 @@ impl Session {
             Input::ClientDone => self.on_client_done(),
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
+            Input::Overrun(overrun) => self.on_overrun(overrun),
+            Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
             Input::Expel(fault) => self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled),
@@ -400,6 +414,7 @@ impl Session {
     /// Whether the client's messages have to wait.
     fn is_held(&self) -> bool {
         self.waiting != Waiting::Nothing
+            || self.is_cancelling()
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
             || self
                 .lease
@@ -409,6 +424,7 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
+        self.transactions = self.transactions.wrapping_add(1);
         let mut lease = LeasedServer::new(clean);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),

@@ -22,6 +22,7 @@ mod acts;
 mod console;
 mod drivers;
 mod lifecycle;
+mod limits;
 mod load;
 mod login;
 mod operations;

@@ -9,6 +9,7 @@
 mod clients;
 mod console;
 mod guard;
+mod limits;
 mod logins;
 mod names;
 mod pem;
@@ -43,6 +44,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let logins = builder.logins(root, scope.as_ref());
     let rules = builder.rules(root);
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
+    let limits = builder.limits(root, scope.as_ref());
     let log = log(&root.table("log"));
     let metrics = builder.metrics(root);
     let console = builder.console(root);
@@ -58,6 +60,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         logins,
         rules,
         guard: guard?,
+        limits: limits?,
         log: log?,
         metrics: metrics?,
         console: console?,
