@@ -33,6 +33,7 @@ impl Played {
         let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
         let policy = Arc::new(Policy::new(&settings));
         let rules = SessionRules {
+            recording: None,
             injection: Injection::new(&ScopeTemplate::default(), &tenant),
             text_bytes_max: policy.limits().text_bytes_max,
             policy,
@@ -55,7 +56,7 @@ impl Played {
                 Effect::Inspect(sql) => self.asked.push(sql.to_vec()),
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(_) => self.is_given_back = true,
-                Effect::Discard(_) | Effect::Refused(_) => {}
+                Effect::Discard(_) | Effect::Refused(_) | Effect::Record(_) => {}
             }
         }
     }

@@ -47,6 +47,12 @@ impl Environment for ProcessEnvironment {
     fn read_file(&self, path: &str) -> Result<NamedFile, String> {
         read_bounded(&self.folder.join(path))
     }
+
+    fn resolve(&self, path: &str) -> PathBuf {
+        let path = self.folder.join(path);
+        // The working folder is no part of a configuration.
+        std::path::absolute(&path).unwrap_or(path)
+    }
 }
 
 fn read_bounded(path: &Path) -> Result<NamedFile, String> {

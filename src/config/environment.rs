@@ -2,6 +2,8 @@
 //!
 //! Owns: the two questions. Does not own: the answers; `cli` gives them, tests give others.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -24,6 +26,11 @@ pub trait Environment {
     /// # Errors
     /// The reason in words: "No such file or directory".
     fn read_file(&self, path: &str) -> Result<NamedFile, String>;
+
+    /// Where a path of the configuration leads.
+    fn resolve(&self, path: &str) -> PathBuf {
+        PathBuf::from(path)
+    }
 }
 
 /// A world without variables and files.

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use crate::auth::scram::Verifier;
 use crate::auth::{DatabaseList, Rules};
-use crate::guard::PolicySettings;
+use crate::guard::{PolicySettings, Preset};
 use crate::pool::PoolLimits;
 pub use crate::scope::ScopeTemplate;
 use crate::tenant::{TenantKind, TenantPolicy};
@@ -40,6 +40,10 @@ pub struct Config {
     pub rules: Rules,
     /// What the guard allows beside its built-in lists.
     pub guard: GuardSettings,
+    /// Where transactions of bypass and migration logins are recorded.
+    pub ledger: Option<LedgerSettings>,
+    /// What bypass logins get.
+    pub bypass: BypassSettings,
     /// Logging.
     pub log: LogSettings,
     /// Threads and shutdown.
@@ -176,8 +180,24 @@ pub struct LoginEntry {
     pub databases: DatabaseList,
     /// Key of [`Config::roles`]: overrides the database's.
     pub role: Option<Arc<str>>,
-    /// How its tenant is found and which ones it may act for.
-    pub tenant: TenantPolicy,
+    /// What it may do, and whether its transactions are recorded.
+    pub preset: Preset,
+    /// How its tenant is found and which ones it may act for; `None` for bypass logins alone.
+    pub tenant: Option<TenantPolicy>,
+}
+
+/// Where transactions are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// What bypass logins get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BypassSettings {
+    /// Settings that are put on their transactions, possibly none.
+    pub template: ScopeTemplate,
 }
 
 /// What a login's password is checked against.

@@ -19,9 +19,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::cancel::{CancelRegistration, CancelTarget};
+use super::ledger::{Answer, SessionLedger};
 use super::parser::Parsers;
 use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
 use super::stream::Stream;
+use crate::audit::Entry;
 use crate::fault::{Code, Fault};
 use crate::guard::{Inspected, Limits};
 use crate::pool::Pooled;
@@ -98,6 +100,8 @@ pub struct Surroundings {
     pub limits: Limits,
     /// What the proxy is doing.
     pub stage: Arc<SharedStage>,
+    /// Where its transactions are recorded, if they are.
+    pub ledger: Option<SessionLedger>,
 }
 
 /// A server that is leased.
@@ -125,6 +129,8 @@ pub struct ClientTask {
     session: Session,
     server: Option<Link>,
     pending: Pending,
+    /// A record that is being written.
+    record: Option<Answer>,
     around: Surroundings,
     cancel: CancelRegistration,
     stage: Stage,
@@ -152,6 +158,7 @@ impl ClientTask {
             session,
             server: None,
             pending: Pending::Nothing,
+            record: None,
             around,
             cancel,
             stage: Stage::Serving,
@@ -202,6 +209,7 @@ impl ClientTask {
         let mut moved = self.poll_write_server(context);
         moved |= self.poll_write_client(context);
         moved |= self.poll_pending(context);
+        moved |= self.poll_record(context);
         moved |= self.poll_read_server(context);
         if !moved {
             moved = self.poll_read_client(context);
@@ -215,6 +223,7 @@ impl ClientTask {
             match effect {
                 Effect::Lease => self.lease(),
                 Effect::Inspect(sql) => self.inspect(sql),
+                Effect::Record(entry) => self.write_record(entry),
                 Effect::CheckIn(clean) => self.check_in(clean),
                 Effect::Discard(reason) => self.discard(reason),
                 Effect::Refused(code) => {
@@ -243,6 +252,22 @@ impl ClientTask {
             // A wait gives itself up, and nobody minds an inspection.
             Pending::Nothing | Pending::Lease(_) | Pending::Inspection(_) | Pending::Submission(..) => {}
         }
+    }
+
+    /// A record goes to the ledger even if nobody will be here to hear the answer.
+    fn write_record(&mut self, entry: Entry) {
+        match self.around.ledger.as_mut() {
+            Some(ledger) => self.record = Some(ledger.record(entry)),
+            None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
+        }
+    }
+
+    fn poll_record(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(answer) = self.record.as_mut() else { return false };
+        let Poll::Ready(answer) = Pin::new(answer).poll(context) else { return false };
+        self.record = None;
+        self.session.handle(Input::Recorded(answer.unwrap_or_else(|_| Err(Fault::of(Code::LedgerUnavailable)))));
+        true
     }
 
     fn lease(&mut self) {

@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 pub mod connect;
 pub mod handshake;
+pub mod ledger;
 pub mod listener;
 pub mod parser;
 pub mod pool;

@@ -16,24 +16,26 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
-use super::build::{self, PoolKey};
+use super::build::{self, Policies, PoolKey};
 use super::cancel::CancelRegistry;
 use super::client::{ClientTask, SharedStage, Stage, Surroundings};
 use super::clock::Clock;
 use super::connect::send_cancel;
 use super::handshake::Arrival;
+use super::ledger::{Ledger, SessionLedger};
 use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::parser::Parsers;
 use super::pool::ServerPool;
 use super::stream::Stream;
 use super::tls::TlsFault;
+use crate::audit::Actor;
 use crate::auth::ProcessSecret;
 use crate::config::Config;
 use crate::fault::{Code, Fault};
-use crate::guard::{FactsCache, Policy};
-use crate::scope::{Injection, Prelude};
-use crate::session::{Session, SessionRules};
-use crate::startup::AuthenticatedClient;
+use crate::guard::{FactsCache, Preset, REASON_SETTING};
+use crate::scope::Injection;
+use crate::session::{Recording, Session, SessionRules};
+use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
 use crate::upstream::Settings;
 use crate::wire::backend;
@@ -68,10 +70,10 @@ pub enum StartFault {
 /// What all sessions share.
 pub struct Proxy {
     config: Config,
-    policy: Arc<Policy>,
+    policies: Policies,
+    ledger: Option<Arc<Ledger>>,
     facts: Arc<FactsCache>,
     parsers: Parsers,
-    prelude: Prelude,
     pools: Mutex<HashMap<PoolKey, Arc<ServerPool>>>,
     cancels: Arc<CancelRegistry>,
     stage: Arc<SharedStage>,
@@ -100,22 +102,23 @@ pub struct RunningServer {
 pub fn start(config: Config) -> Result<RunningServer, StartFault> {
     let facts = Arc::new(FactsCache::default());
     let parsers = Parsers::start(PARSER_THREADS, Arc::clone(&facts))?;
-    let policy = Arc::new(build::policy(&config));
+    let policies = Policies::new(&config);
     let no_random_bytes = |_| std::io::Error::other("no random bytes");
     let mut secret = [0_u8; 32];
     rand::fill(&mut secret).map_err(no_random_bytes)?;
-    let handshake = build::handshake(&config, Arc::clone(&policy), ProcessSecret::new(&secret))?;
+    let handshake = build::handshake(&config, policies.clone(), ProcessSecret::new(&secret))?;
     let listener = Listener::bind(&config.listen.addresses)?;
     let entrance =
         Arc::new(Entrance::new(handshake, config.listen.client_connections_max, config.listen.login_connections_max));
     let (alive, ended) = mpsc::channel(1);
     let mut first = [0_u8; 4];
     rand::fill(&mut first).map_err(no_random_bytes)?;
+    let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger.path.clone())).transpose()?;
     let proxy = Arc::new(Proxy {
-        policy,
+        policies,
+        ledger,
         facts,
         parsers,
-        prelude: Prelude::new(&config.scope.template),
         pools: Mutex::default(),
         cancels: Arc::default(),
         stage: Arc::default(),
@@ -149,6 +152,7 @@ impl RunningServer {
         let limit = proxy.config.runtime.shutdown_timeout;
         proxy.move_to(Stage::Draining);
         let pools: Vec<_> = proxy.pools.lock().values().cloned().collect();
+        let ledger = proxy.ledger.clone();
         let (stage, cancels) = (Arc::clone(&proxy.stage), Arc::clone(&proxy.cancels));
         // The proxy itself holds one sender: without it, the channel ends with the last session.
         sweeping.abort();
@@ -164,6 +168,11 @@ impl RunningServer {
             }
         }
         pools.iter().for_each(ServerPool::close);
+        if let Some(ledger) = ledger
+            && timeout(STOP_TIMEOUT, ledger.settle()).await.is_err()
+        {
+            tracing::error!("the ledger did not take the last records in time");
+        }
     }
 }
 
@@ -191,7 +200,8 @@ impl Proxy {
             for role in std::iter::once(Arc::clone(&entry.role)).chain(roles) {
                 let key = PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role };
                 if !self.pools.lock().contains_key(&key) {
-                    let pool = build::pool(&self.config, &key, entry, &self.prelude, self.clock, &self.next_server)?;
+                    let prelude = build::prelude(&self.config, &key.role);
+                    let pool = build::pool(&self.config, &key, entry, &prelude, self.clock, &self.next_server)?;
                     self.pools.lock().insert(key, pool);
                 }
             }
@@ -207,16 +217,45 @@ impl Proxy {
         self.pools.lock().get(&key).cloned()
     }
 
-    fn rules(&self, tenant: &TenantId) -> SessionRules {
-        let tenant = self.tenant_to_inject(tenant);
-        SessionRules {
-            injection: Injection::new(&self.config.scope.template, &tenant),
-            policy: Arc::clone(&self.policy),
+    /// `None` for a client that is here for something else than a session.
+    fn rules(&self, client: &AuthenticatedClient) -> Option<SessionRules> {
+        let preset = self.preset_of(client);
+        let injection = match client.purpose() {
+            Purpose::Tenant(tenant) => Injection::new(&self.config.scope.template, &self.tenant_to_inject(tenant)),
+            Purpose::Bypass => Injection::fixed(&self.config.bypass.template),
+            Purpose::Console => return None,
+        };
+        let policy = Arc::clone(self.policies.of(preset));
+        Some(SessionRules {
+            injection,
+            text_bytes_max: policy.limits().text_bytes_max,
+            policy,
             facts: Arc::clone(&self.facts),
-            text_bytes_max: self.policy.limits().text_bytes_max,
+            recording: preset.is_recorded().then_some(Recording { needs_reason: preset == Preset::Bypass }),
             #[cfg(feature = "mutants")]
             mutant: build::mutant(),
-        }
+        })
+    }
+
+    fn preset_of(&self, client: &AuthenticatedClient) -> Preset {
+        self.config.logins.get(client.login()).map(|login| login.preset).unwrap_or_default()
+    }
+
+    /// Where the session's transactions are recorded, if they are.
+    fn session_ledger(&self, client: &AuthenticatedClient, process_id: i32) -> Option<SessionLedger> {
+        let preset = self.preset_of(client);
+        let ledger = self.ledger.as_ref().filter(|_| preset.is_recorded())?;
+        let role = self.config.logins.get(client.login())?.role.as_ref()?;
+        let actor = Actor {
+            login: Arc::clone(client.login()),
+            address: client.address().to_string().into(),
+            database: client.database().into(),
+            role: Arc::clone(&self.config.roles.get(role)?.user),
+            preset: preset.name(),
+            tenant: client.tenant().map(|tenant| tenant.as_str().into()),
+            client: process_id,
+        };
+        Some(SessionLedger::new(Arc::clone(ledger), actor))
     }
 
     #[cfg(not(feature = "mutants"))]
@@ -237,13 +276,16 @@ impl Proxy {
     async fn serve(&self, arrival: Arrival) -> Result<(), (Stream, Fault, BytesMut)> {
         let Arrival { stream, client, input, unsent, permit } = arrival;
         let _alive = self.alive.clone();
-        let (Some(pool), Some(tenant)) = (self.pool_of(&client), client.tenant()) else {
+        let (Some(pool), Some(rules)) = (self.pool_of(&client), self.rules(&client)) else {
             return Err((stream, Fault::of(Code::DatabaseUnknown), unsent));
         };
-        let base: Settings = Arc::new(
-            client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
-        );
-        let greeting = match pool.greeting(&base).await {
+        let parameters =
+            || client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+        let base: Settings = Arc::new(parameters().collect());
+        // No server reports the reason, and each is another.
+        let reported: Settings =
+            Arc::new(parameters().filter(|(name, _): &(Box<str>, _)| **name != *REASON_SETTING).collect());
+        let greeting = match pool.greeting(&reported).await {
             Ok(greeting) => greeting,
             Err(fault) => return Err((stream, fault.fatal(), unsent)),
         };
@@ -255,16 +297,16 @@ impl Proxy {
             return Err((stream, Fault::of(Code::Internal), unsent));
         }
         let cancel = self.cancels.register(wish, secret);
-        let rules = Arc::new(self.rules(tenant));
-        let session = Session::new(rules, base, &greeting, cancel.process_id(), cancel.secret());
+        let session = Session::new(Arc::new(rules), base, &greeting, cancel.process_id(), cancel.secret());
         tracing::debug!(
-            client = cancel.process_id(), login = %client.login(), tenant = %tenant,
+            client = cancel.process_id(), login = %client.login(), tenant = client.tenant().map_or("", TenantId::as_str),
             address = %client.address(), "session begins"
         );
         let around = Surroundings {
             pool,
             parsers: self.parsers.clone(),
-            limits: *self.policy.limits(),
+            limits: *self.policies.of(Preset::Tenant).limits(),
+            ledger: self.session_ledger(&client, cancel.process_id()),
             stage: Arc::clone(&self.stage),
         };
         let process_id = cancel.process_id();

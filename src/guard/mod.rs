@@ -16,12 +16,14 @@
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod definition;
 mod explain;
 mod facts;
 mod functions;
 mod nodes;
 mod parser;
 mod policy;
+mod redact;
 mod relations;
 mod settings;
 mod shape;
@@ -35,8 +37,9 @@ pub use facts::{
     Access, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue, Statement, StatementClass,
 };
 pub use functions::FunctionClass;
-pub use policy::{AllowedSetting, Policy, PolicySettings};
+pub use policy::{AllowedSetting, Policy, PolicySettings, Preset};
+pub use redact::redacted;
 pub use relations::RelationClass;
-pub use settings::quoted_list;
+pub use settings::{REASON_SETTING, check_reason, quoted_list};
 pub use statement::inspect;
 pub use text::{InspectFault, Inspected, Limits};

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::audit::Entry;
 use crate::fault::{Code, Fault};
 use crate::guard::Inspected;
 use crate::scope::{CleanServer, DiscardReason};
@@ -27,6 +28,8 @@ pub enum Input<'a> {
     LeaseRefused(Fault),
     /// A text was inspected, as asked for.
     Inspected(Inspected),
+    /// The last record was written and is durable, or could not be.
+    Recorded(Result<(), Fault>),
     /// The proxy shuts down: end at the next moment without a transaction.
     Drain,
     /// End now.
@@ -40,6 +43,8 @@ pub enum Effect {
     Lease,
     /// Inspect a text; answer with [`Input::Inspected`].
     Inspect(Bytes),
+    /// Write a record of the running transaction; answer with [`Input::Recorded`] once it is durable.
+    Record(Entry),
     /// Give the server back.
     CheckIn(CleanServer),
     /// Close the server's connection.

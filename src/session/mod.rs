@@ -19,6 +19,7 @@ mod cause;
 mod effect;
 mod extended;
 mod query;
+mod recording;
 mod release;
 mod replies;
 mod requests;
@@ -39,9 +40,11 @@ use crate::wire::{TransactionStatus, backend, frontend};
 
 pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
+pub use recording::Recording;
 pub use settings::ClientSettings;
 
 use query::chars;
+use recording::Recorder;
 use statements::{ClientStatements, Portals};
 
 /// Most answers owed at once. A longer pipeline waits: the server's replies to so many messages are more
@@ -63,6 +66,8 @@ pub struct SessionRules {
     pub facts: Arc<FactsCache>,
     /// Longest text that is inspected.
     pub text_bytes_max: usize,
+    /// Whether and how its transactions are recorded.
+    pub recording: Option<Recording>,
     /// A planted defect, for tests that must find it.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
@@ -170,6 +175,8 @@ pub struct Session {
     segment: u64,
     effects: VecDeque<Effect>,
     serial_salt: u64,
+    /// Present where transactions are recorded.
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Session {
@@ -194,6 +201,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
+            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording))),
             rules,
             phase: Phase::Ready,
             waiting: Waiting::Nothing,
@@ -241,11 +249,16 @@ impl Session {
             Input::Leased(clean) => self.on_leased(clean),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
+            Input::Recorded(answer) => self.on_recorded(answer),
             Input::ClientDone => self.on_client_done(),
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
+        }
+        if self.recorder.is_some() {
+            // What was dropped may be the last that a server at rest waited for.
+            self.give_back_if_quiet();
         }
         if self.is_client_done {
             self.leave_when_served();
@@ -327,7 +340,7 @@ impl Session {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
         let is_moving = is_owed && self.copy != CopyIn::Active;
-        if !is_moving && self.waiting == Waiting::Nothing {
+        if !is_moving && self.waiting == Waiting::Nothing && !self.waits_for_record() {
             self.leave(CloseReason::ClientDone);
         }
     }
@@ -362,6 +375,7 @@ impl Session {
     /// Whether the client's messages have to wait.
     fn is_held(&self) -> bool {
         self.waiting != Waiting::Nothing
+            || self.waits_for_record()
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
             || self
                 .lease
@@ -433,7 +447,7 @@ impl Session {
 
     fn end_if_draining(&mut self) {
         let is_between = self.lease.is_none() && self.phase == Phase::Ready && self.waiting == Waiting::Nothing;
-        if self.is_draining && is_between {
+        if self.is_draining && is_between && !self.waits_for_record() {
             self.end_with(Fault::of(Code::ShuttingDown), DiscardReason::Shutdown, CloseReason::Shutdown);
         }
     }
@@ -454,10 +468,11 @@ impl Session {
     }
 
     fn close(&mut self, discard: DiscardReason, close: CloseReason) {
+        self.phase = Phase::Closed;
+        self.conclude_lost();
         if self.lease.take().is_some() {
             self.effects.push_back(Effect::Discard(discard));
         }
-        self.phase = Phase::Closed;
         self.waiting = Waiting::Nothing;
         self.client_in = BytesMut::new();
         self.server_in = BytesMut::new();

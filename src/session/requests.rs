@@ -144,7 +144,9 @@ impl Session {
         let is_copy_unknown = self.copy == CopyIn::Awaited && !matches!(kind, Kind::Sync | Kind::Flush);
         // The state after transaction control decides what may be sent, so a new segment waits for it.
         let is_copy = matches!(kind, Kind::CopyData | Kind::CopyDone | Kind::CopyFail);
-        let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
+        let is_in_lockstep = self.recorder.is_some() && replies.owes_ready();
+        let is_state_unknown =
+            (self.control_in_flight && !replies.is_empty() || is_in_lockstep) && !replies.is_open() && !is_copy;
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
         is_copy_unknown || is_state_unknown || is_leaving
@@ -284,6 +286,9 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        if self.recorder.is_some() {
+            return self.send_recorded_query(frame, text, facts);
+        }
         self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
         let Some(mut lease) = self.lease.take() else { return false };
@@ -298,13 +303,15 @@ impl Session {
             settings: &self.settings,
             statements: &self.statements,
             is_segment_open: is_open,
+            is_recorded: false,
+            is_unscoped: false,
         };
         let mut scope = *lease.scope();
         #[cfg(feature = "mutants")]
         if self.rules.mutant == Some(super::Mutant::NoInjection) {
             scope.on_injected();
         }
-        let sending = query::plan(text, facts, &mut scope, circumstances);
+        let sending = query::plan(text, facts, 0..facts.statements.len(), &mut scope, circumstances);
         if let Sending::Refuse(fault) = sending {
             self.lease = Some(lease);
             return self.refuse_query(*fault);
@@ -384,6 +391,7 @@ impl Session {
     /// Refuses a Query: at once where no server is leased, else by a Query that the server must refuse.
     pub(super) fn refuse_query(&mut self, fault: Fault) -> bool {
         self.note_refusal(&fault);
+        self.forget_parts();
         if fault.severity == Severity::Fatal {
             self.end_with(fault, DiscardReason::ClientLeft, CloseReason::Limit);
             return true;
@@ -469,6 +477,7 @@ impl Session {
     pub(super) fn refuse_waiting_message(&mut self, fault: Fault) {
         let Ok(Some(head)) = Head::read(&self.client_in) else { return };
         self.inspected = None;
+        self.forget_parts();
         self.note_refusal(&fault);
         backend::put_error(&mut self.client_out, &fault);
         if head.tag == b'Q' {
@@ -534,7 +543,12 @@ impl Session {
 }
 
 /// Sends a Query of two stretches of text.
-fn send_text(lease: &mut crate::scope::LeasedServer<Cause>, front: &[u8], text: &[u8], cause: Cause) -> Option<Cause> {
+pub(super) fn send_text(
+    lease: &mut crate::scope::LeasedServer<Cause>,
+    front: &[u8],
+    text: &[u8],
+    cause: Cause,
+) -> Option<Cause> {
     let length = front.len().saturating_add(text.len()).saturating_add(5);
     let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     let [a, b, c, d] = length;

@@ -18,6 +18,8 @@ pub enum Change {
     Reset(Box<str>),
     /// RESET ALL.
     ResetAll,
+    /// SET LOCAL of the reason (or back to its default): ends with the transaction.
+    Local(Box<str>, Option<Box<str>>),
 }
 
 #[derive(Debug)]
@@ -63,6 +65,21 @@ impl ClientSettings {
         self.base.get(name).map(|value| &**value)
     }
 
+    /// A setting's value now, as far as answers say.
+    #[must_use]
+    pub fn current(&self, name: &str) -> Option<&str> {
+        for entry in self.journal.iter().rev() {
+            match &entry.change {
+                Change::Set(known, value) if **known == *name => return Some(value),
+                Change::Local(known, value) if **known == *name => return value.as_deref(),
+                Change::Reset(known) if **known == *name => return self.base(name),
+                Change::ResetAll => return self.base(name),
+                Change::Set(..) | Change::Local(..) | Change::Reset(_) => {}
+            }
+        }
+        self.committed.get(name).map(|value| &**value)
+    }
+
     /// Under which a statement parsed now is the same as others'; `None` while this transaction has
     /// changed a setting that counts at parse time.
     #[must_use]
@@ -70,6 +87,7 @@ impl ClientSettings {
         let is_changed = self.journal.iter().any(|entry| match &entry.change {
             Change::Set(name, _) | Change::Reset(name) => is_parse_time(name),
             Change::ResetAll => true,
+            Change::Local(..) => false,
         });
         (!is_changed).then_some(&self.context)
     }
@@ -161,6 +179,7 @@ fn apply(settings: &mut BTreeMap<Box<str>, Box<str>>, base: &Settings, change: &
             }
         },
         Change::ResetAll => settings.clone_from(base),
+        Change::Local(..) => {}
     }
 }
 

@@ -57,6 +57,11 @@ pub fn every() -> Vec<&'static Cluster> {
     std::iter::once(fifteen()).chain(eighteen()).collect()
 }
 
+/// One that nobody else uses, for proofs that end its processes; `None` if the version is not there.
+pub fn private(version: u32, purpose: &str) -> Option<Cluster> {
+    find(version).map(|programs| Cluster::start_in(&format!("{purpose}-pg{version}"), version, programs))
+}
+
 fn find(version: u32) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut places: Vec<PathBuf> = Vec::new();
@@ -130,7 +135,11 @@ listen_addresses = '127.0.0.1'
 
 impl Cluster {
     fn start(version: u32, programs: PathBuf) -> Self {
-        let folder = std::env::temp_dir().join(format!("tenantgate-{}-pg{version}", std::process::id()));
+        Self::start_in(&format!("pg{version}"), version, programs)
+    }
+
+    fn start_in(name: &str, version: u32, programs: PathBuf) -> Self {
+        let folder = std::env::temp_dir().join(format!("tenantgate-{}-{name}", std::process::id()));
         let user = other_user();
         std::fs::create_dir_all(&folder).expect("a folder for the cluster");
         watchdog::remove_later(&folder);

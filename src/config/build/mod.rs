@@ -8,6 +8,7 @@
 
 mod clients;
 mod guard;
+mod ledger;
 mod logins;
 mod names;
 mod pem;
@@ -41,6 +42,9 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let scope = builder.scope(&root.table("scope"));
     let logins = builder.logins(root, scope.as_ref());
     let rules = builder.rules(root);
+    let ledger_section = root.table("ledger");
+    let ledger = if ledger_section.is_present { Some(builder.ledger(&ledger_section)) } else { None };
+    let bypass = builder.bypass(&root.table("bypass"));
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
     let log = log(&root.table("log"));
     let runtime = runtime(&root.table("runtime"));
@@ -54,12 +58,18 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         logins,
         rules,
         guard: guard?,
+        ledger: match ledger {
+            Some(ledger) => Some(ledger?),
+            None => None,
+        },
+        bypass: bypass?,
         log: log?,
         runtime: runtime?,
     };
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);
         builder.check_listeners_are_private(root, &config);
+        builder.check_recorded_logins(root, &config);
     }
     Some(config)
 }

@@ -1,0 +1,655 @@
+//! Sessions whose every transaction is recorded: bypass and migration logins.
+//!
+//! ```text
+//!        first statement that needs it          durable           BEGIN answered
+//!  None ─────────────────────────────▶ Intending ──▶ Intended ──▶ Opening ─────▶ Running
+//!    ▲                                     │ refused      └── client's own block ──▲  │ COMMIT or ROLLBACK
+//!    │                                     ▼                                          ▼ (Ending: the proxy's own)
+//!    └── durable ── Concluding ◀──────── (the message is refused)      answered ── ◀──┘
+//! ```
+//!
+//! One segment at a time is with the server. Where the client is outside a transaction block, the proxy opens one, so
+//! that nothing commits before the proxy says so; a simple Query that ends transactions in its middle is sent part by
+//! part, each behind its own intent. The client's ReadyForQuery waits for the outcome's record.
+//!
+//! Owns: when a record is due, the block, what is held back. Does not own: the record's content (`audit`), writing
+//! it (the driver).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::cause::Cause;
+use super::query::{self, Circumstances, Sending};
+use super::release;
+use super::replies::Delivery;
+use super::requests::send_text;
+use super::statements::ClientStatement;
+use super::{CopyIn, Effect, Passing, Phase, Session};
+use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
+use crate::fault::{Code, Fault, SqlState};
+use crate::guard::{Control, Facts, REASON_SETTING, Statement};
+use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
+use crate::upstream::Expect;
+use crate::wire::frame::Head;
+use crate::wire::{TransactionStatus, backend, frontend};
+
+/// That, and how, the transactions of a login are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// Whether a transaction needs a reason.
+    pub needs_reason: bool,
+}
+
+/// Whose transaction block a recorded transaction runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Block {
+    /// The proxy's, around one segment.
+    Own,
+    /// The client's.
+    Clients,
+    /// None: a statement that runs only outside of blocks and commits by itself.
+    Absent,
+}
+
+/// Where the current transaction's record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// There is none.
+    None,
+    /// The intent is being written; the message in front waits.
+    Intending,
+    /// The intent is durable; the message in front goes on.
+    Intended,
+    /// The proxy's BEGIN in front of a Query is with the server.
+    Opening,
+    /// The transaction runs.
+    Running(Block),
+    /// The proxy's COMMIT or ROLLBACK is with the server.
+    Ending,
+    /// The outcome is being written; the client's ReadyForQuery waits.
+    Concluding,
+}
+
+/// What a recorded session keeps beside others.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    needs_reason: bool,
+    stage: Stage,
+    account: Account,
+    /// A COMMIT was sent for the open record: without its answer the outcome is unknown.
+    commit_sent: bool,
+    /// The last error of the transaction.
+    failure: Option<SqlState>,
+    /// The tag of the last CommandComplete of a Query in the proxy's block: the COMMIT may still fail.
+    held_complete: Option<Vec<u8>>,
+    /// The client's ReadyForQuery.
+    held_ready: Option<TransactionStatus>,
+    /// Why the message in front cannot go on.
+    refusal: Option<Fault>,
+    /// Statements of the Query in front that were sent; more of them are to come.
+    sent: usize,
+    /// An error came since the Query in front was begun.
+    query_failed: bool,
+    flush_asked: bool,
+}
+
+/// Whether the message in front may go on.
+pub(super) enum Readiness {
+    Ready,
+    Held,
+    Refused(Fault),
+}
+
+impl Recorder {
+    pub(super) fn new(recording: Recording) -> Self {
+        Self {
+            needs_reason: recording.needs_reason,
+            stage: Stage::None,
+            account: Account::default(),
+            commit_sent: false,
+            failure: None,
+            held_complete: None,
+            held_ready: None,
+            refusal: None,
+            sent: 0,
+            query_failed: false,
+            flush_asked: false,
+        }
+    }
+
+    /// Whether the ledger's answer is awaited.
+    pub(super) const fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Intending | Stage::Concluding)
+    }
+
+    /// Whether an outcome is still owed to the ledger.
+    const fn is_open(&self) -> bool {
+        match self.stage {
+            Stage::Intending | Stage::Intended | Stage::Opening | Stage::Running(_) | Stage::Ending => true,
+            Stage::None | Stage::Concluding => false,
+        }
+    }
+
+    /// Whether the transaction runs in the proxy's block.
+    fn is_own(&self) -> bool {
+        self.stage == Stage::Running(Block::Own)
+    }
+
+    fn is_absent(&self) -> bool {
+        self.stage == Stage::Running(Block::Absent)
+    }
+
+    fn note(&mut self, statement: &Statement, text: &str) {
+        if self.is_open() {
+            self.account.note_statement(statement, text);
+            self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
+        }
+    }
+}
+
+impl Session {
+    /// Whether the ledger's answer is awaited.
+    pub(super) fn waits_for_record(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_waiting())
+    }
+
+    /// Whether the server that is leased belongs to an open record, and so stays.
+    pub(super) fn record_holds_server(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_open())
+    }
+
+    /// Whether what is sent now runs outside of any block, without a scope.
+    pub(super) fn runs_without_block(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_absent())
+    }
+
+    /// The ledger has answered.
+    pub(super) fn on_recorded(&mut self, answer: Result<(), Fault>) {
+        let Some(recorder) = self.recorder.as_mut() else { return };
+        match (recorder.stage, answer) {
+            (Stage::Intending, Ok(())) => recorder.stage = Stage::Intended,
+            (Stage::Intending, Err(fault)) => {
+                recorder.stage = Stage::None;
+                recorder.refusal = Some(fault);
+            }
+            // An outcome that cannot be written now is kept by the ledger; what happened has happened.
+            (Stage::Concluding, Ok(()) | Err(_)) => {
+                recorder.stage = Stage::None;
+                let ready = recorder.held_ready.take();
+                if let Some(status) = ready.filter(|_| matches!(self.phase, Phase::Ready | Phase::Skipping)) {
+                    backend::put_ready(&mut self.client_out, status);
+                }
+            }
+            // The session left while it waited.
+            (Stage::None | Stage::Intended | Stage::Opening | Stage::Running(_) | Stage::Ending, _) => return,
+        }
+        self.advance();
+        self.end_if_draining();
+    }
+
+    // -- before a transaction
+
+    /// The reason as it stands once everything that was sent is answered.
+    fn reason(&self) -> Option<&str> {
+        self.settings.current(REASON_SETTING)
+    }
+
+    /// Asks for the intent's record, if the reason allows.
+    fn intend(&mut self, reason: Option<&str>) -> Readiness {
+        let reason = reason.and_then(|text| Reason::parse(text).ok());
+        let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
+        if reason.is_none() && recorder.needs_reason {
+            return Readiness::Refused(Fault::of(Code::ReasonMissing));
+        }
+        recorder.stage = Stage::Intending;
+        recorder.account = Account::default();
+        recorder.commit_sent = false;
+        recorder.failure = None;
+        let server = self.lease.as_ref().map(|lease| (lease.server().id.0, lease.server().key.process_id));
+        let (server, server_process) = server.unwrap_or_default();
+        self.effects.push_back(Effect::Record(Entry::Intent(Intent { reason, server, server_process })));
+        Readiness::Held
+    }
+
+    /// Sends an allowed Query part by part; `false` while more of it is to come, or it has to wait.
+    pub(super) fn send_recorded_query(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>) -> bool {
+        let sent = self.recorder.as_ref().map_or(0, |recorder| recorder.sent);
+        let part = sent..part_end(facts, sent);
+        match self.ready_for_part(facts, &part) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_query(fault),
+        }
+        if !self.send_part(frame, text, facts, part.clone()) {
+            return true;
+        }
+        let is_last = part.end >= facts.statements.len();
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.sent = if is_last { 0 } else { part.end };
+        }
+        is_last
+    }
+
+    fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
+        let due = self.record_due(facts, part);
+        let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
+        if let Some(refusal) = recorder.refusal.take() {
+            return Readiness::Refused(refusal);
+        }
+        let Some((reason, block)) = due else { return Readiness::Ready };
+        match recorder.stage {
+            Stage::None if block == Block::Own && is_declare_alone(facts) => {
+                Readiness::Refused(release::declare_outside_block())
+            }
+            Stage::None => self.intend(reason.as_deref()),
+            Stage::Intended if block == Block::Own => {
+                recorder.stage = Stage::Opening;
+                self.send_own_query(b"BEGIN", Cause::OwnBegin);
+                Readiness::Held
+            }
+            Stage::Intended => {
+                recorder.stage = Stage::Running(block);
+                Readiness::Ready
+            }
+            Stage::Running(_) => Readiness::Ready,
+            Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
+        }
+    }
+
+    /// Whether a part of a Query holds a statement that has to be recorded: with which reason, in whose block.
+    fn record_due(&self, facts: &Facts, part: &Range<usize>) -> Option<(Option<String>, Block)> {
+        let mut scope = *self.lease.as_ref()?.scope();
+        let mut reason = self.reason().map(str::to_owned);
+        for statement in facts.statements.get(part.clone())? {
+            if self.rules.policy.needs_scope(statement) && scope.predicted() != TransactionStatus::Failed {
+                let is_idle = scope.predicted() == TransactionStatus::Idle;
+                let block = match is_idle {
+                    true if statement.outside_block && facts.statements.len() == 1 => Block::Absent,
+                    true => Block::Own,
+                    false => Block::Clients,
+                };
+                return Some((reason, block));
+            }
+            match reason_change(&statement.control) {
+                Some(ReasonChange::To(value)) => reason = Some(value.to_owned()),
+                Some(ReasonChange::Back) => reason = self.settings.base(REASON_SETTING).map(str::to_owned),
+                None => {}
+            }
+            query::follow(&mut scope, &statement.control);
+        }
+        None
+    }
+
+    /// Sends a part; `false` if it was refused after all.
+    fn send_part(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>, part: Range<usize>) -> bool {
+        self.statements.destroy_unnamed();
+        self.portals.remove_unnamed();
+        let is_absent = self.runs_without_block();
+        let Some(mut lease) = self.lease.take() else { return false };
+        lease.server_mut().statements.set_unnamed(None);
+        let is_open = lease.replies().is_open();
+        if is_open && lease.scope().predicted() == TransactionStatus::Idle {
+            lease.set_doubt(DiscardReason::QueryBehindExecute);
+        }
+        let circumstances = Circumstances {
+            policy: &self.rules.policy,
+            injection: &self.rules.injection,
+            settings: &self.settings,
+            statements: &self.statements,
+            is_segment_open: is_open,
+            is_recorded: true,
+            is_unscoped: is_absent,
+        };
+        let mut scope = *lease.scope();
+        let sending = query::plan(text, facts, part.clone(), &mut scope, circumstances);
+        let cause_and_text = match sending {
+            Sending::Rewritten(plan, sent) => Some((plan, sent)),
+            Sending::Refuse(fault) => {
+                self.lease = Some(lease);
+                self.refuse_query(*fault);
+                return false;
+            }
+            // The empty text.
+            Sending::Plain | Sending::Single | Sending::Prefixed => None,
+        };
+        *lease.scope_mut() = scope;
+        let skipped = match cause_and_text {
+            Some((plan, sent)) => send_text(&mut lease, &sent, b"", Cause::Plan(plan)),
+            None => lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Client),
+        };
+        drop(skipped);
+        self.lease = Some(lease);
+        self.control_in_flight = true;
+        let statements = facts.statements.get(part).unwrap_or_default();
+        if statements.iter().any(|statement| statement.copy_in) {
+            self.copy = CopyIn::Awaited;
+        }
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.query_failed = false;
+            // A COMMIT goes with its part: the pre-commit record has its place in front of this.
+            for statement in statements {
+                recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default());
+            }
+        }
+        true
+    }
+
+    /// What a Bind has to wait for.
+    pub(super) fn ready_for_bind(&mut self, statement: &ClientStatement) -> Readiness {
+        if self.recorder.is_none() {
+            return Readiness::Ready;
+        }
+        let readiness = self.ready_for_recorded_bind(statement);
+        if matches!(readiness, Readiness::Ready)
+            && let Some(recorder) = self.recorder.as_mut()
+        {
+            recorder.flush_asked = false;
+            let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
+            statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
+        }
+        readiness
+    }
+
+    fn ready_for_recorded_bind(&mut self, statement: &ClientStatement) -> Readiness {
+        let is_due = self.needs_scope(&statement.facts);
+        let reason = self.reason().map(str::to_owned);
+        let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_ref()) else {
+            return Readiness::Ready;
+        };
+        if let Some(refusal) = recorder.refusal.take() {
+            return Readiness::Refused(refusal);
+        }
+        let predicted = lease.scope().predicted();
+        if !is_due || predicted == TransactionStatus::Failed {
+            return Readiness::Ready;
+        }
+        let is_idle = predicted == TransactionStatus::Idle;
+        // The reason, or the transaction's end, may still fail: its answer decides.
+        let is_in_doubt = self.control_in_flight && !lease.replies().is_empty();
+        match recorder.stage {
+            Stage::None if is_in_doubt => self.wait_for_answers(),
+            Stage::None if is_idle && is_declare_alone(&statement.facts) && !self.has_executed => {
+                Readiness::Refused(release::declare_outside_block())
+            }
+            Stage::None => self.intend(reason.as_deref()),
+            Stage::Intended => self.enter_block(is_idle, &statement.facts),
+            Stage::Running(Block::Absent) => Readiness::Refused(Fault::of(Code::LedgerEscape).with_detail(
+                "It stands behind a statement that runs outside of transactions, without a Sync between them.",
+            )),
+            Stage::Running(_) if is_idle => self.wait_for_answers(),
+            Stage::Running(_) => Readiness::Ready,
+            Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
+        }
+    }
+
+    /// Makes the server answer what it has been sent of this segment.
+    fn wait_for_answers(&mut self) -> Readiness {
+        if let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_mut())
+            && !std::mem::replace(&mut recorder.flush_asked, true)
+        {
+            lease.flush();
+        }
+        Readiness::Held
+    }
+
+    /// The intent of a Bind's transaction is durable: the block around it.
+    fn enter_block(&mut self, is_idle: bool, facts: &Facts) -> Readiness {
+        let is_alone = !self.has_executed && facts.statements.iter().all(|statement| statement.outside_block);
+        let keep_portal = self.portals.has_unnamed();
+        let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_mut()) else {
+            return Readiness::Ready;
+        };
+        let block = match is_idle {
+            true if is_alone => Block::Absent,
+            true => Block::Own,
+            false => Block::Clients,
+        };
+        if block == Block::Own {
+            lease.begin_block(keep_portal, || Cause::OwnBegin);
+        }
+        recorder.stage = Stage::Running(block);
+        Readiness::Ready
+    }
+
+    /// An Execute is sent: one of COMMIT decides. (The pre-commit record has its place in front of it.)
+    pub(super) fn note_execute(&mut self, control: &Control) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.commit_sent |= recorder.is_open() && matches!(control, Control::Commit { .. });
+        }
+    }
+
+    fn send_own_query(&mut self, sql: &[u8], cause: Cause) {
+        let Some(lease) = self.lease.as_mut() else { return };
+        let mut bytes = BytesMut::new();
+        frontend::put_query(&mut bytes, sql);
+        match &cause {
+            Cause::OwnBegin => lease.scope_mut().on_begin(),
+            _ => lease.scope_mut().on_end(false),
+        }
+        lease.server_mut().statements.set_unnamed(None);
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
+        // Nothing is skipped: the segment before this has been answered.
+        drop(lease.send(frame, cause));
+    }
+
+    // -- answers
+
+    /// A row is on its way to the client.
+    pub(super) fn note_row(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open()) {
+            recorder.account.note_row();
+        }
+    }
+
+    /// A CommandComplete came.
+    pub(super) fn note_tag(&mut self, tag: &[u8]) {
+        let is_copy_in = self.copy != CopyIn::None;
+        let is_own = self.lease.as_ref().and_then(|lease| lease.replies().front()).is_some_and(Cause::is_own);
+        if let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open() && !is_own) {
+            recorder.account.note_tag(tag, is_copy_in);
+        }
+    }
+
+    /// An error came.
+    pub(super) fn note_failure(&mut self, sqlstate: Option<SqlState>) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.failure = sqlstate.or(Some(SqlState(*b"XX000")));
+            recorder.query_failed = true;
+            recorder.held_complete = None;
+        }
+    }
+
+    /// Holds the last CommandComplete of a Query in the proxy's block; `false` if there is none to hold.
+    pub(super) fn hold_complete(&mut self, tag: &[u8]) -> bool {
+        match self.recorder.as_mut().filter(|recorder| recorder.is_own()) {
+            Some(recorder) => {
+                recorder.held_complete = Some(tag.to_vec());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// What a statement's success means for the record, and for the reason.
+    pub(super) fn on_recorded_effect(&mut self, control: &Control, tag: &[u8]) {
+        if self.recorder.is_none() {
+            return;
+        }
+        if let Some(change) = reason_change(control).filter(|_| is_local(control)) {
+            let value = match change {
+                ReasonChange::To(value) => Some(value),
+                ReasonChange::Back => self.settings.base(REASON_SETTING),
+            };
+            let value = value.map(Box::from);
+            self.settings.record(super::settings::Change::Local(REASON_SETTING.into(), value), false);
+        }
+        let Some(recorder) = self.recorder.as_mut() else { return };
+        match control {
+            // The client's BEGIN inside the proxy's block makes it the client's.
+            Control::Begin if recorder.is_own() => recorder.stage = Stage::Running(Block::Clients),
+            Control::RollbackTo(_) => recorder.failure = None,
+            Control::Commit { .. } if tag == b"COMMIT" => self.conclude(Conclusion::Committed),
+            Control::Commit { .. } | Control::Rollback { .. } => self.conclude_rolled_back(),
+            _ => {}
+        }
+    }
+
+    /// The proxy's COMMIT or ROLLBACK was answered.
+    pub(super) fn on_own_end(&mut self, is_commit: bool) {
+        if !is_commit {
+            return self.conclude_rolled_back();
+        }
+        if let Some(tag) = self.recorder.as_mut().and_then(|recorder| recorder.held_complete.take()) {
+            backend::put_command_complete(&mut self.client_out, &tag);
+        }
+        self.conclude(Conclusion::Committed);
+    }
+
+    pub(super) fn conclude_rolled_back(&mut self) {
+        let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.failure.is_some());
+        self.conclude(if has_failed { Conclusion::Failed } else { Conclusion::RolledBack });
+    }
+
+    /// The transaction is over: its outcome goes to the ledger.
+    fn conclude(&mut self, conclusion: Conclusion) {
+        let is_served = matches!(self.phase, Phase::Ready | Phase::Skipping);
+        let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open()) else { return };
+        let failure = recorder.failure.take().filter(|_| conclusion != Conclusion::Committed);
+        let outcome = std::mem::take(&mut recorder.account).conclude(conclusion, failure);
+        recorder.commit_sent = false;
+        recorder.stage = if is_served { Stage::Concluding } else { Stage::None };
+        self.effects.push_back(Effect::Record(Entry::Outcome(Box::new(outcome))));
+    }
+
+    /// The session ends, and with it what is not answered.
+    pub(super) fn conclude_lost(&mut self) {
+        match self.recorder.as_ref().is_some_and(|recorder| recorder.commit_sent) {
+            true => self.conclude(Conclusion::Unknown),
+            false => self.conclude_rolled_back(),
+        }
+    }
+
+    /// ReadyForQuery in a recorded session.
+    pub(super) fn on_recorded_ready(&mut self, cause: &Cause, status: TransactionStatus) -> Option<Delivery> {
+        let recorder = self.recorder.as_mut()?;
+        recorder.flush_asked = false;
+        match (recorder.stage, status) {
+            (Stage::Opening, TransactionStatus::InBlock) => {
+                recorder.stage = Stage::Running(Block::Own);
+                return Some(Delivery::Swallow);
+            }
+            (Stage::Opening, TransactionStatus::Idle) => {
+                self.conclude_rolled_back();
+                self.drop_front();
+            }
+            (Stage::Running(Block::Own), TransactionStatus::InBlock) => {
+                self.end_own_block(true);
+                return Some(Delivery::Swallow);
+            }
+            (Stage::Running(Block::Own), TransactionStatus::Failed) => {
+                self.end_own_block(false);
+                return Some(Delivery::Swallow);
+            }
+            (Stage::Running(block), TransactionStatus::Idle) => self.conclude_idle(block),
+            (Stage::Ending, TransactionStatus::Idle) => self.conclude_rolled_back(),
+            (Stage::Opening | Stage::Ending, _) => return None,
+            (Stage::None | Stage::Intending | Stage::Intended | Stage::Concluding | Stage::Running(_), _) => {}
+        }
+        debug_assert!(!matches!(cause, Cause::Recovery));
+        Some(self.deliver_ready(status))
+    }
+
+    /// The transaction ended without an answer to a COMMIT or ROLLBACK of anybody's.
+    fn conclude_idle(&mut self, block: Block) {
+        let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.failure.is_some());
+        self.conclude(match (has_failed, block) {
+            (true, _) => Conclusion::Failed,
+            (false, Block::Absent) => Conclusion::Committed,
+            (false, Block::Own | Block::Clients) => Conclusion::Unknown,
+        });
+    }
+
+    /// Ends the proxy's block. The pre-commit record has its place in front of this COMMIT.
+    fn end_own_block(&mut self, is_commit: bool) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.stage = Stage::Ending;
+            recorder.commit_sent = is_commit;
+        }
+        self.portals.clear();
+        let sql: &[u8] = if is_commit { b"COMMIT" } else { b"ROLLBACK" };
+        self.send_own_query(sql, Cause::OwnEnd(is_commit));
+    }
+
+    /// The client's ReadyForQuery: now, when the record is there, or not at all where more of its Query is to come.
+    fn deliver_ready(&mut self, status: TransactionStatus) -> Delivery {
+        let Some(recorder) = self.recorder.as_ref() else { return Delivery::Forward };
+        if recorder.sent > 0 {
+            if !recorder.query_failed {
+                return Delivery::Swallow;
+            }
+            self.drop_front();
+        }
+        if !self.tells_nothing() {
+            self.tell_parameters();
+        }
+        match self.recorder.as_mut().filter(|recorder| recorder.stage == Stage::Concluding) {
+            Some(recorder) => recorder.held_ready = Some(status),
+            None => backend::put_ready(&mut self.client_out, status),
+        }
+        Delivery::Swallow
+    }
+
+    /// What is left of the Query in front will not be sent.
+    fn drop_front(&mut self) {
+        self.forget_parts();
+        self.inspected = None;
+        if let Ok(Some(head)) = Head::read(&self.client_in) {
+            self.client_passing = Passing::Drop(head.frame_bytes());
+        }
+    }
+
+    /// The Query in front is over.
+    pub(super) fn forget_parts(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.sent = 0;
+        }
+    }
+}
+
+/// Where the next part of a Query ends: behind the first statement that ends a transaction.
+fn part_end(facts: &Facts, start: usize) -> usize {
+    let rest = facts.statements.iter().enumerate().skip(start);
+    let is_end = |statement: &Statement| matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. });
+    rest.filter(|(_, statement)| is_end(statement)).map(|(index, _)| index + 1).next().unwrap_or(facts.statements.len())
+}
+
+fn is_declare_alone(facts: &Facts) -> bool {
+    matches!(&*facts.statements, [statement] if release::needs_block(statement))
+}
+
+enum ReasonChange<'c> {
+    To(&'c str),
+    Back,
+}
+
+/// What a statement does to the reason.
+fn reason_change(control: &Control) -> Option<ReasonChange<'_>> {
+    match control {
+        Control::Set { name, value, .. } if **name == *REASON_SETTING => Some(ReasonChange::To(value)),
+        Control::Reset { name, .. } if **name == *REASON_SETTING => Some(ReasonChange::Back),
+        Control::ResetAll => Some(ReasonChange::Back),
+        _ => None,
+    }
+}
+
+/// Whether a statement changes the reason for its transaction only, which no other client setting's journal follows.
+fn is_local(control: &Control) -> bool {
+    matches!(control, Control::Set { local: true, .. } | Control::Reset { local: true, .. })
+}
+
+/// Whether a statement's success changes the reason.
+pub(super) fn changes_reason(control: &Control) -> bool {
+    reason_change(control).is_some()
+}
