@@ -259,12 +259,14 @@ impl Policy {
 }
 
 /// What would let a transaction go on or end where its record does not see it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "everything else is its class's matter")]
 fn judge_escape(statement: &Statement) -> Result<(), Fault> {
-    let what = match (&statement.control, statement.class) {
-        (Control::Commit { chain: true } | Control::Rollback { chain: true }, _) => "AND CHAIN",
-        (_, StatementClass::TwoPhase) => "Two-phase commit",
-        (_, StatementClass::Do) => "DO",
-        (_, StatementClass::Call) => "CALL",
+    let is_chain = matches!(statement.control, Control::Commit { chain: true } | Control::Rollback { chain: true });
+    let what = match statement.class {
+        _ if is_chain => "AND CHAIN",
+        StatementClass::TwoPhase => "Two-phase commit",
+        StatementClass::Do => "DO",
+        StatementClass::Call => "CALL",
         _ => return Ok(()),
     };
     Err(Fault::of(Code::LedgerEscape)
@@ -358,7 +360,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::TemporarySchema => format!("{} is a temporary schema, or lies in one.", demand.detail),
         DemandKind::StrangeNode => format!("It holds {}, which is not on the allow-list.", demand.detail),
         DemandKind::SettingForm => format!("The form {} cannot be followed.", demand.detail),
-        DemandKind::NeedsBypass => format!("{} changes who may see what.", demand.detail).into(),
+        DemandKind::NeedsBypass => format!("{} changes who may see what.", demand.detail),
         DemandKind::Snapshot => "An imported snapshot is another session's.".into(),
     };
     at(Fault::of(code).with_detail(detail), demand.position)

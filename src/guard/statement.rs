@@ -262,8 +262,9 @@ impl<'t> Draft<'t> {
             |relation: &tree::RangeVar| relation.relpersistence == "t" || walk::is_temporary(&relation.schemaname);
         if relation.is_some_and(is_temporary) {
             self.class = StatementClass::CreateTemporary;
+        } else {
+            self.walk.target(relation);
         }
-        self.walk.target(relation);
     }
 }
 

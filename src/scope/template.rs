@@ -5,10 +5,13 @@ use crate::tenant::TenantId;
 /// The placeholder for the tenant.
 const TENANT: &str = "{tenant}";
 
+/// A name and a value.
+type Setting = (Box<str>, Box<str>);
+
 /// The settings that a server transaction gets, in order; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeTemplate {
-    settings: Vec<(Box<str>, Box<str>)>,
+    settings: Vec<Setting>,
 }
 
 /// Why a template is none.
@@ -96,8 +99,8 @@ impl ScopeTemplate {
 }
 
 /// What can be said of each entry alone.
-fn check(settings: &[(String, String)]) -> Result<Vec<(Box<str>, Box<str>)>, TemplateFault> {
-    let mut checked: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(settings.len());
+fn check(settings: &[(String, String)]) -> Result<Vec<Setting>, TemplateFault> {
+    let mut checked: Vec<Setting> = Vec::with_capacity(settings.len());
     for (name, value) in settings {
         let canonical = name.to_ascii_lowercase();
         if !is_setting_name(&canonical) {

@@ -424,9 +424,10 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return };
         let mut bytes = BytesMut::new();
         frontend::put_query(&mut bytes, sql);
-        match &cause {
-            Cause::OwnBegin => lease.scope_mut().on_begin(),
-            _ => lease.scope_mut().on_end(false),
+        if matches!(cause, Cause::OwnBegin) {
+            lease.scope_mut().on_begin();
+        } else {
+            lease.scope_mut().on_end(false);
         }
         lease.server_mut().statements.set_unnamed(None);
         let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
@@ -473,6 +474,7 @@ impl Session {
     }
 
     /// What a statement's success means for the record, and for the reason.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these move a transaction or the reason")]
     pub(super) fn on_recorded_effect(&mut self, control: &Control, tag: &[u8]) {
         if self.recorder.is_none() {
             return;
@@ -635,6 +637,7 @@ enum ReasonChange<'c> {
 }
 
 /// What a statement does to the reason.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these name a setting or all of them")]
 fn reason_change(control: &Control) -> Option<ReasonChange<'_>> {
     match control {
         Control::Set { name, value, .. } if **name == *REASON_SETTING => Some(ReasonChange::To(value)),
