@@ -64,7 +64,7 @@ pub struct CancelSlot {
     secret: Box<[u8]>,
     state: Mutex<State>,
     waker: Mutex<Option<Waker>>,
-    /// A cancel came while the client had no server: it may be waiting for one.
+    /// A cancel came: the client may be waiting for a server, or for the ledger.
     is_cancelled: AtomicBool,
 }
 
@@ -82,7 +82,7 @@ impl CancelSlot {
         state.in_flight.take().filter(|in_flight| in_flight.count.load(Ordering::Acquire) > 0)
     }
 
-    /// Whether a cancel came while the client had no server; asked once.
+    /// Whether a cancel came; asked once.
     #[must_use]
     pub fn take_cancel(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed) && self.is_cancelled.swap(false, Ordering::AcqRel)
@@ -95,13 +95,11 @@ impl CancelSlot {
 
     fn begin(&self) -> Option<Cancelling> {
         let mut state = self.state.lock();
-        let Some(target) = state.target.clone() else {
-            self.is_cancelled.store(true, Ordering::Release);
-            if let Some(waker) = self.waker.lock().as_ref() {
-                waker.wake_by_ref();
-            }
-            return None;
-        };
+        self.is_cancelled.store(true, Ordering::Release);
+        if let Some(waker) = self.waker.lock().as_ref() {
+            waker.wake_by_ref();
+        }
+        let target = state.target.clone()?;
         let in_flight = Arc::clone(state.in_flight.get_or_insert_with(Arc::default));
         in_flight.count.fetch_add(1, Ordering::AcqRel);
         Some(Cancelling { in_flight, target })

@@ -440,10 +440,14 @@ impl ClientTask {
 
     fn look_at_stage(&mut self) {
         // A cancel of a client that waits for a server ends its wait; of one that waits for nothing, nothing.
-        if self.cancel.slot().take_cancel() && matches!(self.pending, Pending::Lease(_)) {
-            self.pending = Pending::Nothing;
-            let fault = Fault::native(b"57014", "canceling statement due to user request");
-            self.session.handle(Input::LeaseRefused(fault));
+        if self.cancel.slot().take_cancel() {
+            if matches!(self.pending, Pending::Lease(_)) {
+                self.pending = Pending::Nothing;
+                let fault = Fault::native(b"57014", "canceling statement due to user request");
+                self.session.handle(Input::LeaseRefused(fault));
+            } else {
+                self.session.handle(Input::Cancelled);
+            }
         }
         let stage = self.around.stage.read();
         if stage == self.stage {

@@ -141,7 +141,6 @@ fn definer(options: &[tree::Node], walk: &mut Walk<'_>) {
 }
 
 /// Whether an option is given, and not as false.
-#[expect(clippy::wildcard_enum_match_arm, reason = "what is not plainly off counts as on")]
 fn is_on(option: &tree::Node, name: &str) -> bool {
     let Some(Kind::DefElem(option)) = &option.node else { return false };
     let value = option.arg.as_ref().and_then(|arg| arg.node.as_ref());

@@ -297,13 +297,26 @@ fn refusal_of_class(preset: Preset, class: StatementClass) -> Option<Code> {
         Preset::Migration if matches!(class, Class::Privileges | Class::Roles | Class::Policies) => {
             Some(Code::NeedsBypass)
         }
-        Preset::Migration | Preset::Bypass => match class {
-            Class::CreateTableAs | Class::Definition | Class::Maintenance => None,
-            Class::Privileges | Class::Roles | Class::Policies => None,
-            Class::Explain | Class::Lock | Class::Truncate => None,
-            other => refusal_to_tenants(other),
-        },
+        Preset::Migration | Preset::Bypass if is_work_across_tenants(class) => None,
+        Preset::Migration | Preset::Bypass => refusal_to_tenants(class),
     }
+}
+
+/// What only logins may do whose transactions are recorded.
+fn is_work_across_tenants(class: StatementClass) -> bool {
+    use StatementClass as Class;
+    matches!(
+        class,
+        Class::CreateTableAs
+            | Class::Definition
+            | Class::Maintenance
+            | Class::Privileges
+            | Class::Roles
+            | Class::Policies
+            | Class::Explain
+            | Class::Lock
+            | Class::Truncate
+    )
 }
 
 /// The code that refuses a class to a tenant, or `None` where it is allowed.

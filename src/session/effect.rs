@@ -30,6 +30,8 @@ pub enum Input<'a> {
     Inspected(Inspected),
     /// The last record was written and is durable, or could not be.
     Recorded(Result<(), Fault>),
+    /// The client asked for a cancel; the leased server, if there is one, is told as well.
+    Cancelled,
     /// The proxy shuts down: end at the next moment without a transaction.
     Drain,
     /// End now.

@@ -350,6 +350,9 @@ impl Session {
         if is_idle && statement.is_some_and(release::needs_block) && !self.has_executed {
             return Some(release::declare_outside_block());
         }
+        if let Some(fault) = statement.and_then(|statement| self.refusal_in_own_block(statement)) {
+            return Some(fault);
+        }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
             Control::DiscardAll if self.has_executed => Some(match self.lease.as_ref() {

@@ -250,6 +250,7 @@ impl Session {
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
             Input::Recorded(answer) => self.on_recorded(answer),
+            Input::Cancelled => self.on_cancelled(),
             Input::ClientDone => self.on_client_done(),
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
@@ -347,6 +348,9 @@ impl Session {
 
     /// Goes on with client messages that wait.
     fn advance(&mut self) {
+        if self.recorder.is_some() {
+            self.go_on_with_parts();
+        }
         if self.client_in.is_empty() {
             return;
         }

@@ -68,6 +68,17 @@ impl QueryPlan {
         matches!(self.steps.get(self.next), Some(Step::Own(_)))
     }
 
+    /// What the client's statement being answered does.
+    #[must_use]
+    pub fn control(&self) -> Option<&Control> {
+        match self.steps.get(self.next)? {
+            Step::Client(index) | Step::StandIn(index, _) => {
+                self.facts.statements.get(*index).map(|statement| &statement.control)
+            }
+            Step::Own(_) | Step::Refused(_) => None,
+        }
+    }
+
     /// Whether the statement being answered is the last one.
     #[must_use]
     pub fn is_at_last_step(&self) -> bool {
@@ -143,6 +154,8 @@ pub struct Circumstances<'a> {
     pub is_recorded: bool,
     /// Whether it runs outside of any block, where no scope can be.
     pub is_unscoped: bool,
+    /// Whether it runs in a block of the proxy's own, which the client does not know of.
+    pub is_in_own_block: bool,
 }
 
 /// Plans the statements `part` of a Query; `scope` is moved on as if all of it succeeds.
@@ -157,7 +170,10 @@ pub fn plan(
     let text_end = text_end(sql, facts, part.end);
     let mut plan_needed = with.is_recorded && !part.is_empty();
     let mut prefix_only = true;
+    let mut with = with;
     for (index, statement) in facts.statements.iter().enumerate().take(part.end).skip(part.start) {
+        // Behind the client's BEGIN it is the client's.
+        with.is_in_own_block &= statement.control != Control::Begin;
         let range = statement.range(sql.len());
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
             scope.on_nothing_to_inject();
@@ -299,6 +315,9 @@ fn substitute(
     let statement = facts.statements.get(index)?;
     if facts.statements.len() == 1 && scope.predicted() == TransactionStatus::Idle && release::needs_block(statement) {
         return Some(Substitution::Refuse(Box::new(release::declare_outside_block())));
+    }
+    if let Some(fault) = release::outside_any_block(statement).filter(|_| with.is_in_own_block) {
+        return Some(Substitution::Failing(Box::new(fault)));
     }
     let is_alone = facts.statements.len() == 1 && !with.is_segment_open;
     let is_idle = scope.predicted() == TransactionStatus::Idle;

@@ -88,11 +88,22 @@ pub(super) struct Recorder {
     held_ready: Option<TransactionStatus>,
     /// Why the message in front cannot go on.
     refusal: Option<Fault>,
-    /// Statements of the Query in front that were sent; more of them are to come.
-    sent: usize,
-    /// An error came since the Query in front was begun.
+    /// What of a Query is still to be sent.
+    rest: Option<Rest>,
+    /// An error came since the last part of a Query was sent.
     query_failed: bool,
     flush_asked: bool,
+    /// The client asked for a cancel while its transaction was not with the server yet.
+    is_cancelled: bool,
+}
+
+/// The parts of a Query that wait for those before them.
+#[derive(Debug)]
+struct Rest {
+    text: Box<str>,
+    facts: Arc<Facts>,
+    /// Statements that were sent.
+    sent: usize,
 }
 
 /// Whether the message in front may go on.
@@ -113,9 +124,10 @@ impl Recorder {
             held_complete: None,
             held_ready: None,
             refusal: None,
-            sent: 0,
+            rest: None,
             query_failed: false,
             flush_asked: false,
+            is_cancelled: false,
         }
     }
 
@@ -135,6 +147,12 @@ impl Recorder {
     /// Whether the transaction runs in the proxy's block.
     fn is_own(&self) -> bool {
         self.stage == Stage::Running(Block::Own)
+    }
+
+    fn refuse_cancelled(&mut self) {
+        let fault = Fault::native(b"57014", "canceling statement due to user request");
+        self.failure = Some(fault.sqlstate);
+        self.refusal = Some(fault);
     }
 
     fn is_absent(&self) -> bool {
@@ -169,6 +187,10 @@ impl Session {
     pub(super) fn on_recorded(&mut self, answer: Result<(), Fault>) {
         let Some(recorder) = self.recorder.as_mut() else { return };
         match (recorder.stage, answer) {
+            (Stage::Intending, Ok(())) if recorder.is_cancelled => {
+                recorder.refuse_cancelled();
+                return self.conclude_rolled_back();
+            }
             (Stage::Intending, Ok(())) => recorder.stage = Stage::Intended,
             (Stage::Intending, Err(fault)) => {
                 recorder.stage = Stage::None;
@@ -189,6 +211,13 @@ impl Session {
         self.end_if_draining();
     }
 
+    /// The client asked for a cancel. What is with the server is cancelled there; what is not yet, here.
+    pub(super) fn on_cancelled(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.is_cancelled |= matches!(recorder.stage, Stage::Intending | Stage::Intended | Stage::Opening);
+        }
+    }
+
     // -- before a transaction
 
     /// The reason as it stands once everything that was sent is answered.
@@ -207,29 +236,74 @@ impl Session {
         recorder.account = Account::default();
         recorder.commit_sent = false;
         recorder.failure = None;
+        recorder.is_cancelled = false;
         let server = self.lease.as_ref().map(|lease| (lease.server().id.0, lease.server().key.process_id));
         let (server, server_process) = server.unwrap_or_default();
         self.effects.push_back(Effect::Record(Entry::Intent(Intent { reason, server, server_process })));
         Readiness::Held
     }
 
-    /// Sends an allowed Query part by part; `false` while more of it is to come, or it has to wait.
+    /// Sends the first part of an allowed Query; `false` while it has to wait.
     pub(super) fn send_recorded_query(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>) -> bool {
-        let sent = self.recorder.as_ref().map_or(0, |recorder| recorder.sent);
-        let part = sent..part_end(facts, sent);
+        let part = 0..self.part_end(facts, 0);
         match self.ready_for_part(facts, &part) {
             Readiness::Ready => {}
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_query(fault),
         }
-        if !self.send_part(frame, text, facts, part.clone()) {
-            return true;
+        let end = part.end;
+        if self.send_part(frame, text, facts, part)
+            && end < facts.statements.len()
+            && let Some(recorder) = self.recorder.as_mut()
+        {
+            recorder.rest = Some(Rest { text: text.into(), facts: Arc::clone(facts), sent: end });
         }
-        let is_last = part.end >= facts.statements.len();
+        true
+    }
+
+    /// Where the next part of a Query ends: behind the first statement that ends a transaction, if one that has to be
+    /// recorded comes after it.
+    fn part_end(&self, facts: &Facts, start: usize) -> usize {
+        let is_end =
+            |statement: &Statement| matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. });
+        let rest = facts.statements.get(start..).unwrap_or_default();
+        let end = rest.iter().position(is_end).map_or(rest.len(), |at| at + 1);
+        let is_due = |statement: &Statement| self.rules.policy.needs_scope(statement);
+        let behind = rest.get(end..).unwrap_or_default();
+        if behind.iter().any(is_due) { start + end } else { facts.statements.len() }
+    }
+
+    /// Whether a Query is still to be sent in part: nothing behind it but COPY data is taken.
+    pub(super) fn has_parts(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.rest.is_some())
+    }
+
+    /// Sends the next part of a Query, if its turn has come.
+    pub(super) fn go_on_with_parts(&mut self) {
+        let is_busy = self.is_held() || self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
+        if is_busy || !self.has_parts() || !self.ensure_lease() {
+            return;
+        }
+        let Some(rest) = self.recorder.as_mut().and_then(|recorder| recorder.rest.take()) else { return };
+        let part = rest.sent..self.part_end(&rest.facts, rest.sent);
+        match self.ready_for_part(&rest.facts, &part) {
+            Readiness::Ready => {}
+            Readiness::Held => return self.keep_rest(rest),
+            Readiness::Refused(fault) => {
+                self.refuse_query(fault);
+                return;
+            }
+        }
+        let end = part.end;
+        if self.send_part(b"", &rest.text, &rest.facts, part) && end < rest.facts.statements.len() {
+            self.keep_rest(Rest { sent: end, ..rest });
+        }
+    }
+
+    fn keep_rest(&mut self, rest: Rest) {
         if let Some(recorder) = self.recorder.as_mut() {
-            recorder.sent = if is_last { 0 } else { part.end };
+            recorder.rest = Some(rest);
         }
-        is_last
     }
 
     fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
@@ -240,9 +314,10 @@ impl Session {
         }
         let Some((reason, block)) = due else { return Readiness::Ready };
         match recorder.stage {
-            Stage::None if block == Block::Own && is_declare_alone(facts) => {
-                Readiness::Refused(release::declare_outside_block())
-            }
+            Stage::None if block == Block::Own && facts.statements.len() == 1 => match outside_block(facts) {
+                Some(fault) => Readiness::Refused(fault),
+                None => self.intend(reason.as_deref()),
+            },
             Stage::None => self.intend(reason.as_deref()),
             Stage::Intended if block == Block::Own => {
                 recorder.stage = Stage::Opening;
@@ -301,6 +376,7 @@ impl Session {
             is_segment_open: is_open,
             is_recorded: true,
             is_unscoped: is_absent,
+            is_in_own_block: self.recorder.as_ref().is_some_and(|recorder| recorder.is_own()),
         };
         let mut scope = *lease.scope();
         let sending = query::plan(text, facts, part.clone(), &mut scope, circumstances);
@@ -321,8 +397,8 @@ impl Session {
         };
         drop(skipped);
         self.lease = Some(lease);
-        self.control_in_flight = true;
         let statements = facts.statements.get(part).unwrap_or_default();
+        self.control_in_flight |= statements.iter().any(|statement| query::has_effect(&statement.control));
         if statements.iter().any(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }
@@ -370,9 +446,6 @@ impl Session {
         let is_in_doubt = self.control_in_flight && !lease.replies().is_empty();
         match recorder.stage {
             Stage::None if is_in_doubt => self.wait_for_answers(),
-            Stage::None if is_idle && is_declare_alone(&statement.facts) && !self.has_executed => {
-                Readiness::Refused(release::declare_outside_block())
-            }
             Stage::None => self.intend(reason.as_deref()),
             Stage::Intended => self.enter_block(is_idle, &statement.facts),
             Stage::Running(Block::Absent) => Readiness::Refused(Fault::of(Code::LedgerEscape).with_detail(
@@ -436,6 +509,51 @@ impl Session {
     }
 
     // -- answers
+
+    /// What a statement that runs only in the client's own block meets in the proxy's.
+    pub(super) fn refusal_in_own_block(&self, statement: &Statement) -> Option<Fault> {
+        let is_own = self.recorder.as_ref().is_some_and(|recorder| recorder.is_own());
+        match self.has_executed {
+            _ if !is_own => None,
+            // Behind another Execute PostgreSQL takes it for one of several.
+            true => release::outside_any_block(statement),
+            false => release::outside_block(statement),
+        }
+    }
+
+    /// Whether a notice is about the block that the client knows nothing of: its BEGIN is the first, to it.
+    pub(super) fn is_about_own_block(&mut self) -> bool {
+        if !self.recorder.as_ref().is_some_and(|recorder| recorder.is_own()) {
+            return false;
+        }
+        let front = self.lease.as_mut().and_then(|lease| lease.front_mut());
+        let control = match front {
+            Some(Cause::Plan(plan)) => plan.control(),
+            Some(Cause::Execute { facts, .. }) => facts.statements.first().map(|statement| &statement.control),
+            Some(_) | None => None,
+        };
+        matches!(control, Some(Control::Begin))
+    }
+
+    /// COMMIT or ROLLBACK in the proxy's block: PostgreSQL would warn that there is none. Whether it was put.
+    pub(super) fn warn_of_no_block(&mut self, control: &Control) -> bool {
+        let is_own = self.recorder.as_ref().is_some_and(|recorder| recorder.is_own());
+        let is_warned = is_own && matches!(control, Control::Commit { .. } | Control::Rollback { .. });
+        if is_warned {
+            backend::put_warning(&mut self.client_out, b"25P01", "there is no transaction in progress");
+        }
+        is_warned
+    }
+
+    /// The same where that COMMIT of a Query fails.
+    pub(super) fn warn_of_failing_end(&mut self) {
+        let front = self.lease.as_mut().and_then(|lease| lease.front_mut());
+        if let Some(Cause::Plan(plan)) = front
+            && let Some(control) = plan.control().cloned()
+        {
+            self.warn_of_no_block(&control);
+        }
+    }
 
     /// A row is on its way to the client.
     pub(super) fn note_row(&mut self) {
@@ -540,11 +658,14 @@ impl Session {
         match (recorder.stage, status) {
             (Stage::Opening, TransactionStatus::InBlock) => {
                 recorder.stage = Stage::Running(Block::Own);
+                if recorder.is_cancelled {
+                    recorder.refuse_cancelled();
+                }
                 return Some(Delivery::Swallow);
             }
             (Stage::Opening, TransactionStatus::Idle) => {
                 self.conclude_rolled_back();
-                self.drop_front();
+                self.drop_waiting_query();
             }
             (Stage::Running(Block::Own), TransactionStatus::InBlock) => {
                 self.end_own_block(true);
@@ -586,13 +707,11 @@ impl Session {
 
     /// The client's ReadyForQuery: now, when the record is there, or not at all where more of its Query is to come.
     fn deliver_ready(&mut self, status: TransactionStatus) -> Delivery {
-        let Some(recorder) = self.recorder.as_ref() else { return Delivery::Forward };
-        if recorder.sent > 0 {
-            if !recorder.query_failed {
-                return Delivery::Swallow;
-            }
-            self.drop_front();
+        let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.query_failed);
+        if self.has_parts() && !has_failed {
+            return Delivery::Swallow;
         }
+        self.forget_parts();
         if !self.tells_nothing() {
             self.tell_parameters();
         }
@@ -603,32 +722,29 @@ impl Session {
         Delivery::Swallow
     }
 
-    /// What is left of the Query in front will not be sent.
-    fn drop_front(&mut self) {
-        self.forget_parts();
+    /// The Query that waits for its block will not be sent.
+    fn drop_waiting_query(&mut self) {
+        if self.has_parts() {
+            return self.forget_parts();
+        }
         self.inspected = None;
         if let Ok(Some(head)) = Head::read(&self.client_in) {
             self.client_passing = Passing::Drop(head.frame_bytes());
         }
     }
 
-    /// The Query in front is over.
+    /// A Query is over, whatever of it was sent.
     pub(super) fn forget_parts(&mut self) {
         if let Some(recorder) = self.recorder.as_mut() {
-            recorder.sent = 0;
+            recorder.rest = None;
         }
     }
 }
 
-/// Where the next part of a Query ends: behind the first statement that ends a transaction.
-fn part_end(facts: &Facts, start: usize) -> usize {
-    let rest = facts.statements.iter().enumerate().skip(start);
-    let is_end = |statement: &Statement| matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. });
-    rest.filter(|(_, statement)| is_end(statement)).map(|(index, _)| index + 1).next().unwrap_or(facts.statements.len())
-}
-
-fn is_declare_alone(facts: &Facts) -> bool {
-    matches!(&*facts.statements, [statement] if release::needs_block(statement))
+/// PostgreSQL's own refusal of a statement that runs only in a transaction block, if it is one.
+fn outside_block(facts: &Facts) -> Option<Fault> {
+    let [statement] = &*facts.statements else { return None };
+    release::outside_block(statement)
 }
 
 enum ReasonChange<'c> {

@@ -322,8 +322,13 @@ impl Session {
                 return Err(self.distrust("more answers than statements".to_owned()));
             }
         };
+        let is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
         self.on_effect(&mut lease, &statement, tag, false);
         self.lease = Some(lease);
+        if is_warned {
+            backend::put_command_complete(&mut self.client_out, tag);
+            return Ok(Delivery::Swallow);
+        }
         if is_last && self.hold_complete(own_tag.map_or(tag, str::as_bytes)) {
             return Ok(Delivery::Swallow);
         }
@@ -351,10 +356,17 @@ impl Session {
                 Err("another statement than was asked for")
             }
             Cause::Execute { facts, tag: own_tag, .. } => {
+                let mut is_warned = false;
                 if let Some(statement) = facts.statements.first() {
+                    is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
                     self.on_effect(&mut lease, statement, tag, true);
                 }
-                Ok(self.deliver_tag(own_tag))
+                if is_warned {
+                    backend::put_command_complete(&mut self.client_out, tag);
+                    Ok(Delivery::Swallow)
+                } else {
+                    Ok(self.deliver_tag(own_tag))
+                }
             }
             Cause::Scope(confirms) => {
                 if confirms {
@@ -524,7 +536,10 @@ impl Session {
     }
 
     /// A notice of an injected statement is not the client's.
-    fn on_notice(&self) -> Delivery {
+    fn on_notice(&mut self) -> Delivery {
+        if self.recorder.is_some() && self.is_about_own_block() {
+            return Delivery::Swallow;
+        }
         let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
         if front.is_some_and(Cause::is_own) { Delivery::Swallow } else { Delivery::Forward }
     }
@@ -568,6 +583,9 @@ impl Session {
 
     fn on_query_error(&mut self, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
         self.note_goodbye(fields);
+        if self.recorder.is_some() {
+            self.warn_of_failing_end();
+        }
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         let sqlstate = fields.sqlstate();
         match lease.front_mut() {

@@ -139,17 +139,20 @@ impl Session {
 
     /// Whether a message of this kind has to wait for answers.
     fn must_wait(&self, kind: Kind) -> bool {
-        let Some(lease) = &self.lease else { return false };
+        let Some(lease) = &self.lease else { return self.has_parts() };
         let replies = lease.replies();
         let is_copy_unknown = self.copy == CopyIn::Awaited && !matches!(kind, Kind::Sync | Kind::Flush);
         // The state after transaction control decides what may be sent, so a new segment waits for it.
         let is_copy = matches!(kind, Kind::CopyData | Kind::CopyDone | Kind::CopyFail);
-        let is_in_lockstep = self.recorder.is_some() && replies.owes_ready();
-        let is_state_unknown =
-            (self.control_in_flight && !replies.is_empty() || is_in_lockstep) && !replies.is_open() && !is_copy;
+        // In copy-in the server ignores Sync and Flush, and the data behind them must not wait for its end.
+        let is_copy = is_copy || self.copy == CopyIn::Active;
+        let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
+        // Where transactions are recorded, one segment at a time is with the server.
+        let is_in_lockstep =
+            self.recorder.is_some() && !is_copy && (self.has_parts() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
-        is_copy_unknown || is_state_unknown || is_leaving
+        is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving
     }
 
     /// Whether the first of the client's messages that were kept has to wait for answers, not for its own end.
@@ -305,6 +308,7 @@ impl Session {
             is_segment_open: is_open,
             is_recorded: false,
             is_unscoped: false,
+            is_in_own_block: false,
         };
         let mut scope = *lease.scope();
         #[cfg(feature = "mutants")]
@@ -475,9 +479,12 @@ impl Session {
 
     /// No server could be leased for the message at the front: it is answered by the error.
     pub(super) fn refuse_waiting_message(&mut self, fault: Fault) {
+        if self.has_parts() {
+            self.refuse_query(fault);
+            return;
+        }
         let Ok(Some(head)) = Head::read(&self.client_in) else { return };
         self.inspected = None;
-        self.forget_parts();
         self.note_refusal(&fault);
         backend::put_error(&mut self.client_out, &fault);
         if head.tag == b'Q' {
