@@ -45,8 +45,8 @@ struct Miniature {
 }
 
 impl Reception for Miniature {
-    async fn receive(&self, arrival: Arrival) {
-        let Arrival { mut stream, client, mut input, unsent: mut out, permit: _permit, .. } = arrival;
+    async fn receive(&self, arrival: Box<Arrival>) {
+        let Arrival { mut stream, client, mut input, unsent: mut out, permit: _permit, .. } = *arrival;
         put_parameter_status(&mut out, b"server_version", b"15.0");
         put_parameter_status(&mut out, b"client_encoding", b"UTF8");
         put_parameter_status(&mut out, b"standard_conforming_strings", b"on");

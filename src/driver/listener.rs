@@ -40,12 +40,15 @@ pub trait Reception: Send + Sync + 'static {
     /// If dropped: the client's connection is closed.
     ///
     /// Runs a client's whole session.
-    fn receive(&self, arrival: Arrival) -> impl Future<Output = ()> + Send;
+    fn receive(&self, arrival: Box<Arrival>) -> impl Future<Output = ()> + Send;
 
     /// If dropped: the request may or may not be carried out.
     ///
     /// Carries out a cancel request. The requester's connection is closed afterwards.
     fn cancel(&self, process_id: i32, secret: Vec<u8>) -> impl Future<Output = ()> + Send;
+
+    /// A client got no session; it has been told what it may know.
+    fn turned_away(&self, _fault: &HandshakeFault, _address: PeerAddress) {}
 }
 
 /// What guards the entrance: settings that a reload replaces, and the counts of who is inside.
@@ -212,13 +215,17 @@ async fn greet<R: Reception>(
     let settings = entrance.settings.load_full();
     let greeting = Box::pin(handshake(stream, address, &settings, &entrance.clients)).await;
     drop(settings);
+    if let Err(fault) = &greeting {
+        reception.turned_away(fault, address);
+    }
     match greeting {
         Ok(Greeting::Client(arrival)) => {
             drop(permit);
-            reception.receive(*arrival).await;
+            reception.receive(arrival).await;
         }
         Ok(Greeting::Cancel { process_id, secret, mut stream }) => {
-            reception.cancel(process_id, secret).await;
+            // Boxed, as the handshake: the rest of this task lives as long as its client, one for each.
+            Box::pin(reception.cancel(process_id, secret)).await;
             // Its close is the answer, and over TLS libpq takes one without a goodbye for a failed cancel.
             if !matches!(timeout(FAREWELL_TIMEOUT, stream.shutdown()).await, Ok(Ok(()))) {
                 tracing::trace!(%address, "a canceller was gone before its connection was closed");

@@ -52,6 +52,11 @@ pub fn eighteen() -> Option<&'static Cluster> {
         .as_ref()
 }
 
+/// PostgreSQL 15 for one proof alone, which may stop it.
+pub fn private(name: &str) -> Cluster {
+    Cluster::own(15, name)
+}
+
 /// Every version that is there, 15 first.
 pub fn every() -> Vec<&'static Cluster> {
     std::iter::once(fifteen()).chain(eighteen()).collect()
@@ -255,6 +260,16 @@ impl Cluster {
             assert!(Instant::now() < deadline, "PostgreSQL {} does not start:\n{}", self.version, self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Stops the server as an operator does (`pg_ctl restart -m fast`) and starts it again.
+    pub fn restart(&mut self) {
+        let mut postmaster = self.postmaster.take().expect("a server that runs");
+        let status = Command::new("kill").args(["-INT", &postmaster.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "the server cannot be told to stop");
+        postmaster.wait().expect("the server can be waited for");
+        watchdog::has_ended(postmaster.id());
+        self.run(other_user());
     }
 
     /// What the server has logged.

@@ -7,17 +7,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
-use tenantgate::admin::{Actor, Command, Operations};
+use tenantgate::admin::{Actor, Command, Operations, ShutdownMode};
 use tenantgate::config::{self, EmptyEnvironment};
-use tenantgate::driver::{self, Hooks, RunningServer, StartFault};
+use tenantgate::driver::{self, Hooks, StartFault};
 use tenantgate::fault::Fault;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// A running proxy; dropped, it ends.
 pub struct Inside {
     runtime: Runtime,
-    running: Option<RunningServer>,
+    running: Option<JoinHandle<()>>,
+    signals: mpsc::Sender<ShutdownMode>,
     operations: Arc<driver::Proxy>,
     pub address: SocketAddr,
     database: String,
@@ -52,9 +54,12 @@ impl Inside {
         let runtime = runtime.expect("a runtime");
         let running = runtime.block_on(async { driver::start_with(loaded.config, hooks) })?;
         let operations = running.operations();
+        let (signals, orders) = mpsc::channel(4);
+        let running = runtime.spawn(running.run(orders));
         Ok(Self {
             runtime,
             running: Some(running),
+            signals,
             operations,
             address,
             database: wish.database.to_owned(),
@@ -106,12 +111,30 @@ impl Inside {
     pub fn login(&self, user: &str, password: &str) -> Target {
         Target::new(self.address, user, &self.database).password(password)
     }
+
+    /// As a signal of that meaning would.
+    pub fn signal(&self, mode: ShutdownMode) {
+        self.signals.blocking_send(mode).expect("the proxy runs");
+    }
+
+    /// Waits until the proxy has ended by itself.
+    pub fn wait_until_it_ends(&mut self) {
+        let running = self.running.take().expect("the proxy runs");
+        self.runtime.block_on(running).expect("the proxy did not panic");
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.is_finished())
+    }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            self.runtime.block_on(running.shutdown());
+            // It may have been told to end already.
+            self.signals.try_send(ShutdownMode::Now).ok();
+            drop(self.runtime.block_on(running));
         }
     }
 }

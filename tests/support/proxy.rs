@@ -125,10 +125,23 @@ level = "info"
     text
 }
 
+/// What a process is started with, beside its configuration.
+struct Start<'a> {
+    database: &'a str,
+    mutant: Option<&'a str>,
+    environment: &'a [(&'a str, &'a str)],
+}
+
 impl Proxy {
     /// Starts a proxy and waits until it accepts.
     pub fn start(wish: &Wish<'_>) -> Self {
-        Self::start_with(wish.database, wish.mutant, |address, _| configuration(wish, address))
+        Self::start_in(wish, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_in(wish: &Wish<'_>, environment: &[(&str, &str)]) -> Self {
+        let start = Start { database: wish.database, mutant: wish.mutant, environment };
+        Self::start_as(start, |address, _| configuration(wish, address))
     }
 
     /// The same with a configuration of one's own; told the address to listen on and the folder it is in.
@@ -137,6 +150,11 @@ impl Proxy {
         mutant: Option<&str>,
         configuration: impl FnOnce(SocketAddr, &Path) -> String,
     ) -> Self {
+        Self::start_as(Start { database, mutant, environment: &[] }, configuration)
+    }
+
+    fn start_as(start: Start<'_>, configuration: impl FnOnce(SocketAddr, &Path) -> String) -> Self {
+        let Start { database, mutant, environment } = start;
         let folder = TempDir::with_prefix("tenantgate-proxy-").expect("a folder for the proxy");
         watchdog::remove_later(folder.path());
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -144,7 +162,7 @@ impl Proxy {
         std::fs::write(&file, configuration(address, folder.path())).expect("the configuration can be written");
         let log = std::fs::File::create(folder.path().join("proxy.log")).expect("a log file");
         let mut command = Command::new(binary());
-        command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null());
+        command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null()).envs(environment.iter().copied());
         command.stdout(log.try_clone().expect("the log file twice")).stderr(log);
         if let Some(mutant) = mutant {
             command.env("TENANTGATE_MUTANT", mutant);
