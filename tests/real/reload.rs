@@ -303,7 +303,7 @@ fn shown_certificate(proxy: &Proxy) -> Vec<u8> {
     let mut answer = [0];
     tcp.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"S");
-    let config = server_side(&Verification::Unverified).unwrap();
+    let config = server_side(&Verification::Unverified, None).unwrap();
     let mut tls = ClientConnection::new(Arc::clone(&config), "localhost".try_into().unwrap()).unwrap();
     while tls.is_handshaking() {
         tls.complete_io(&mut tcp).unwrap();
