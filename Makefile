@@ -3,11 +3,12 @@
 
 ARGS ?=
 
-.PHONY: help demo test fmt clippy unit real mutants bench setup
+.PHONY: help demo test fmt clippy unit real drivers mutants bench setup
 
 help:
 	@echo "make demo    throw-away PostgreSQL and TenantGate, with a tour (ARGS=\"--once\", \"--hold\", \"--port N\")"
 	@echo "make test    format, lints, all tests on real PostgreSQL, and the demo's tour"
+	@echo "make drivers ordinary drivers hold ordinary sessions (a part of make test)"
 	@echo "make bench   TenantGate beside PostgreSQL and PgBouncer in one run"
 	@echo "make setup   install what these need (each of them does so for itself)"
 	@echo "make fmt clippy unit real mutants   parts of make test"
@@ -33,6 +34,12 @@ unit:
 # Everything there is.
 real:
 	cargo test
+
+# psql, psycopg, asyncpg, SQLAlchemy, node-postgres, postgres.js, JDBC, pgx, tokio-postgres: directly and through TenantGate.
+# One of them: make drivers ARGS=jdbc
+drivers:
+	@.ci/setup build server drivers pg18
+	cargo test --test real drivers::$(ARGS)
 
 # Planted defects must be found.
 mutants:

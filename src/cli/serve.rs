@@ -68,9 +68,13 @@ pub fn runtime(settings: RuntimeSettings) -> std::io::Result<tokio::runtime::Run
     // A second thread on two cores cost a fifth more CPU per transaction (wake-ups across cores) and gave
     // nothing, since PostgreSQL or the application needs the other core.
     let cpus = || std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(settings.threads.unwrap_or_else(cpus))
-        .thread_name("tenantgate")
-        .enable_all()
-        .build()
+    match settings.threads.unwrap_or_else(cpus) {
+        // Nothing is shared between threads then: tokio's queue and wake-ups need no atomics.
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        threads => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("tenantgate")
+            .enable_all()
+            .build(),
+    }
 }

@@ -128,6 +128,24 @@ const BEFORE_POOL: &[KeyRow] = &[
         Shown::Default("[\"127.0.0.1:6432\"]"),
         "Address and port of each listener; 0.0.0.0 or [::] for all interfaces.",
     ),
+    row(
+        "listen.unix_folder",
+        Kind::Text,
+        Shown::Alternative("\"/run/tenantgate\""),
+        "Folder of a unix socket for clients on this machine, named .s.PGSQL.<port>; default: none.",
+    ),
+    row(
+        "listen.unix_port",
+        Kind::Number { min: 1, max: 65_535 },
+        Shown::Alternative("6432"),
+        "The number in its name; default: the port of the first address.",
+    ),
+    row(
+        "listen.unix_mode",
+        Kind::Text,
+        Shown::Default("\"0777\""),
+        "Its permissions, in octal: who may write to it may connect.",
+    ),
     row("listen.client_connections_max", COUNT, Shown::Default("1000"), "Logged-in clients at most (TG043)."),
     row(
         "listen.login_connections_max",
@@ -155,6 +173,24 @@ const BEFORE_POOL: &[KeyRow] = &[
         "Certificate chain in PEM, leaf first; relative to this file's folder.",
     ),
     row("tls.key", Kind::Text, Shown::Alternative("\"server.key\""), "The certificate's private key in PEM."),
+    row(
+        "tls.client_ca",
+        Kind::Text,
+        Shown::Alternative("\"clients.crt\""),
+        "Roots in PEM that vouch for clients' certificates; without it clients are not asked for one.",
+    ),
+    row(
+        "tls.client_crl",
+        Kind::Text,
+        Shown::Alternative("\"clients.crl\""),
+        "Revocation lists in PEM, one for every authority of a chain; an expired list refuses everyone.",
+    ),
+    row(
+        "tls.client_certificates",
+        Kind::Choice(&["request", "require"]),
+        Shown::Default("\"request\""),
+        "With client_ca. request: the rules say who needs a certificate; require: no TLS without one.",
+    ),
     row("servers", Kind::Named, Shown::Header, "Server groups: PostgreSQL servers by a name of your choice."),
     row("servers.*", Kind::Table, Shown::Header, "One server group."),
     row(
@@ -165,10 +201,28 @@ const BEFORE_POOL: &[KeyRow] = &[
     ),
     row("servers.*.port", Kind::Number { min: 1, max: 65_535 }, Shown::Default("5432"), "Port."),
     row(
+        "servers.*.hosts",
+        Kind::TextList,
+        Shown::Alternative("[\"db1.example.com\", \"db2.example.com:5433\"]"),
+        "Several hosts in place of host, each with its port if it is not the group's.",
+    ),
+    row(
+        "servers.*.target_session_attrs",
+        Kind::Choice(&["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]),
+        Shown::Default("\"any\""),
+        "Which of the hosts will do, as in libpq (TG094).",
+    ),
+    row(
+        "servers.*.choice",
+        Kind::Choice(&["ordered", "round-robin"]),
+        Shown::Default("\"ordered\""),
+        "ordered: always the first host that will do; round-robin: each new connection begins with the next host.",
+    ),
+    row(
         "servers.*.connect_timeout",
         Kind::Duration { min_ms: 1, max_ms: 10 * MINUTE },
         Shown::Default("\"5s\""),
-        "For connecting, TLS and logging in together.",
+        "For connecting, TLS and logging in together, at each address of each host.",
     ),
     row("servers.*.tls", Kind::Table, Shown::Header, "TLS towards these servers."),
     row(
@@ -182,6 +236,25 @@ const BEFORE_POOL: &[KeyRow] = &[
         Kind::Text,
         Shown::Alternative("\"root.crt\""),
         "Trusted roots in PEM for verify-ca and verify-full; default: the system's.",
+    ),
+    row(
+        "servers.*.tls.certificate",
+        Kind::Text,
+        Shown::Alternative("\"proxy.crt\""),
+        "Certificate chain in PEM for servers that ask the proxy for one (clientcert, cert in pg_hba.conf).",
+    ),
+    row("servers.*.tls.key", Kind::Text, Shown::Alternative("\"proxy.key\""), "That certificate's private key in PEM."),
+    row(
+        "servers.*.tls.negotiation",
+        Kind::Choice(&["postgres", "direct"]),
+        Shown::Default("\"postgres\""),
+        "postgres: ask for TLS first; direct: begin with it, as PostgreSQL 17 and later can.",
+    ),
+    row(
+        "servers.*.tls.channel_binding",
+        Kind::Choice(&["disable", "prefer", "require"]),
+        Shown::Default("\"prefer\""),
+        "Whether logins are bound to the TLS connection (SCRAM-SHA-256-PLUS).",
     ),
     row("roles", Kind::Named, Shown::Header, "Server roles: who the proxy is on a server, by a name of your choice."),
     row(
@@ -208,6 +281,12 @@ const BEFORE_POOL: &[KeyRow] = &[
         Kind::Text,
         Shown::Alternative("\"app_user.password\""),
         "File that holds the password; one trailing newline is dropped.",
+    ),
+    row(
+        "roles.*.auth_allowed",
+        Kind::ChoiceList(&["scram-sha-256", "md5", "password", "password-unencrypted"]),
+        Shown::Default("[\"scram-sha-256\"]"),
+        "Forms in which the password may be proven (TG093); password: as it is, over TLS or a unix socket.",
     ),
     row("databases", Kind::Named, Shown::Header, "Databases by the name clients ask for."),
     row("databases.*", Kind::Table, Shown::Header, "One database."),
@@ -304,7 +383,7 @@ const AFTER_POOL: &[KeyRow] = &[
         "rules.*.address",
         Kind::Text,
         Shown::Default("\"*\""),
-        "Client address or network (10.0.0.0/8), or * for all.",
+        "Client address or network (10.0.0.0/8), local for unix sockets, or * for all.",
     ),
     row(
         "rules.*.tls",
@@ -314,9 +393,15 @@ const AFTER_POOL: &[KeyRow] = &[
     ),
     row(
         "rules.*.method",
-        Kind::Choice(&["scram-sha-256", "trust", "reject"]),
+        Kind::Choice(&["scram-sha-256", "cert", "trust", "reject"]),
         Shown::Example("\"scram-sha-256\""),
-        "What happens: password check, in without a password, or refused.",
+        "What happens: password check, a certificate made out to the login in its place, in without a password, or refused.",
+    ),
+    row(
+        "rules.*.certificate",
+        Kind::Choice(&["none", "verify-ca", "verify-full"]),
+        Shown::Default("\"none\""),
+        "Beside the method: verify-ca: a certificate that tls.client_ca vouches for (TG090); verify-full: made out to the login, too (TG091).",
     ),
     row("guard", Kind::Table, Shown::Header, "What SQL is allowed beside the built-in lists."),
     row(

@@ -5,8 +5,17 @@
 use super::settings::Config;
 
 /// Keys that count from the process's start to its end. Who adds one here adds it to [`keep_fixed`], too.
-pub const NEEDS_RESTART: &[&str] =
-    &["listen.addresses", "log.format", "metrics.address", "metrics.tenants_max", "runtime.threads", "state.folder"];
+pub const NEEDS_RESTART: &[&str] = &[
+    "listen.addresses",
+    "listen.unix_folder",
+    "listen.unix_port",
+    "listen.unix_mode",
+    "log.format",
+    "metrics.address",
+    "metrics.tenants_max",
+    "runtime.threads",
+    "state.folder",
+];
 
 /// Whether a reload can change a key.
 #[must_use]
@@ -30,6 +39,7 @@ pub fn keep_fixed(in_force: &Config, next: &mut Config) -> Vec<&'static str> {
         next.shown.extend(before);
     }
     next.listen.addresses.clone_from(&in_force.listen.addresses);
+    next.listen.unix.clone_from(&in_force.listen.unix);
     next.log.format = in_force.log.format;
     next.runtime.threads = in_force.runtime.threads;
     next.metrics = in_force.metrics;

@@ -11,7 +11,12 @@ use super::pool::Way;
 use super::proxy::StartFault;
 use super::tls::{self, Verification};
 use crate::auth;
-use crate::config::{ClientTls, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls, TlsIdentity};
+use crate::auth::EndPoint;
+use crate::auth::scram::server::BindingOffer;
+use crate::config::{
+    ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
+    TlsNegotiation,
+};
 use crate::guard::Policy;
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
@@ -42,7 +47,7 @@ pub fn policy(config: &Config) -> Policy {
 pub fn check(config: &Config) -> Result<(), StartFault> {
     offer(&config.tls)?;
     for entry in config.databases.values() {
-        target_tls(&server_group(config, &entry.server)?.tls)?;
+        target_tls(server_group(config, &entry.server)?)?;
     }
     Ok(())
 }
@@ -68,6 +73,7 @@ pub fn handshake(
     };
     let startup = StartupSettings {
         tls: offer,
+        binding: binding(&config.tls),
         rules: config.rules.clone(),
         logins: logins(config, secret)?,
         databases: config.databases.keys().cloned().collect(),
@@ -83,14 +89,23 @@ pub fn handshake(
 fn offer(from: &ClientTls) -> Result<(TlsOffer, Option<TlsAcceptor>), StartFault> {
     Ok(match from {
         ClientTls::Disable => (TlsOffer::Never, None),
-        ClientTls::Offer(identity) => (TlsOffer::Offered, Some(acceptor(identity)?)),
-        ClientTls::Require(identity) => (TlsOffer::Required, Some(acceptor(identity)?)),
+        ClientTls::Offer(settings) => (TlsOffer::Offered, Some(acceptor(settings)?)),
+        ClientTls::Require(settings) => (TlsOffer::Required, Some(acceptor(settings)?)),
     })
 }
 
-fn acceptor(identity: &TlsIdentity) -> Result<TlsAcceptor, StartFault> {
-    let server = tls::client_side(identity.chain.clone(), identity.key.clone_key())?;
+fn acceptor(settings: &ClientTlsSettings) -> Result<TlsAcceptor, StartFault> {
+    let server = tls::client_side(&settings.identity, settings.authority.as_ref())?;
     Ok(TlsAcceptor::from(server))
+}
+
+/// What clients can bind their proofs to: the certificate they are shown.
+fn binding(from: &ClientTls) -> BindingOffer {
+    let leaf = match from {
+        ClientTls::Disable => None,
+        ClientTls::Offer(settings) | ClientTls::Require(settings) => settings.identity.chain.first(),
+    };
+    leaf.and_then(|leaf| EndPoint::of(leaf)).map_or(BindingOffer::None, BindingOffer::EndPoint)
 }
 
 fn logins(config: &Config, secret: auth::ProcessSecret) -> Result<auth::Logins, StartFault> {
@@ -114,17 +129,14 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
 pub fn way(config: &Config, key: &PoolKey, prelude: &Prelude, statements_max: usize) -> Result<Way, StartFault> {
     let group = server_group(config, &key.server)?;
     let role = config.roles.get(&key.role).ok_or_else(|| missing("roles", &key.role))?;
-    let target = ServerTarget {
-        host: group.host.clone(),
-        port: group.port,
-        tls: target_tls(&group.tls)?,
-        connect_timeout: group.connect_timeout,
-    };
+    let mut target =
+        ServerTarget::new(group.hosts.clone(), target_tls(group)?, group.connect_timeout).choosing(group.choice);
+    (target.wanted, target.binding) = (group.session_attributes, group.channel_binding);
     let identity = Identity {
         user: role.user.to_string(),
         database: key.database.to_string(),
         password: role.password.clone(),
-        cleartext_allowed: false,
+        methods: role.methods,
     };
     Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements_max })
 }
@@ -159,13 +171,18 @@ fn missing(kind: &str, name: &str) -> StartFault {
     StartFault::Configuration(format!("no [{kind}.{name}]"))
 }
 
-fn target_tls(from: &ServerTls) -> Result<TargetTls, StartFault> {
-    Ok(match from {
-        ServerTls::Disable => TargetTls::Disable,
-        ServerTls::Prefer => TargetTls::Prefer(tls::server_side(&Verification::Unverified)?),
-        ServerTls::Require => TargetTls::Require(tls::server_side(&Verification::Unverified)?),
-        ServerTls::VerifyCa(roots) => TargetTls::Require(tls::server_side(&Verification::Authority(roots.clone()))?),
-        ServerTls::VerifyFull(roots) => TargetTls::Require(tls::server_side(&Verification::Full(roots.clone()))?),
+fn target_tls(group: &ServerGroup) -> Result<TargetTls, StartFault> {
+    let verification = match &group.tls {
+        ServerTls::Disable => return Ok(TargetTls::Disable),
+        ServerTls::Prefer | ServerTls::Require => Verification::Unverified,
+        ServerTls::VerifyCa(roots) => Verification::Authority(roots.clone()),
+        ServerTls::VerifyFull(roots) => Verification::Full(roots.clone()),
+    };
+    let config = tls::server_side(&verification, group.identity.as_ref())?;
+    Ok(match (&group.tls, group.negotiation) {
+        (ServerTls::Prefer, _) => TargetTls::Prefer(config),
+        (_, TlsNegotiation::Direct) => TargetTls::Direct(config),
+        (_, TlsNegotiation::Postgres) => TargetTls::Require(config),
     })
 }
 

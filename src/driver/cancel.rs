@@ -51,7 +51,7 @@ impl InFlight {
 
 #[derive(Debug, Default)]
 struct State {
-    target: Option<CancelTarget>,
+    target: Option<Arc<CancelTarget>>,
     /// Counted for each lease by itself: a client that never stops cancelling must not keep the servers it
     /// has given back.
     in_flight: Option<Arc<InFlight>>,
@@ -85,7 +85,7 @@ impl CancelSlot {
     }
 
     /// The client leases this server.
-    pub fn set(&self, target: CancelTarget) {
+    pub fn set(&self, target: Arc<CancelTarget>) {
         *self.state.lock() = State { target: Some(target), in_flight: None };
     }
 
@@ -99,7 +99,7 @@ impl CancelSlot {
 
     /// The client's server, which nobody uses after it: what it is doing is to be cancelled.
     #[must_use]
-    pub fn take_target(&self) -> Option<CancelTarget> {
+    pub fn take_target(&self) -> Option<Arc<CancelTarget>> {
         let mut state = self.state.lock();
         state.in_flight = None;
         state.target.take()
@@ -139,13 +139,13 @@ impl CancelSlot {
 #[derive(Debug)]
 pub struct Cancelling {
     in_flight: Arc<InFlight>,
-    target: CancelTarget,
+    target: Arc<CancelTarget>,
 }
 
 impl Cancelling {
     /// Where to.
     #[must_use]
-    pub const fn target(&self) -> &CancelTarget {
+    pub fn target(&self) -> &CancelTarget {
         &self.target
     }
 }

@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::cancel::CancelTarget;
 use super::connect::send_cancel_to;
 use super::gauge::SessionGauge;
 use super::generation::Generation;
@@ -78,8 +77,6 @@ struct Link {
 enum Pending {
     Nothing,
     Lease(Wait),
-    /// A granted server, to be looked at before use.
-    Granted(Box<Granted>),
     /// A granted server that is being checked.
     Check(Pin<Box<dyn Future<Output = Option<Granted>> + Send>>),
     Inspection(oneshot::Receiver<Inspected>),
@@ -103,7 +100,8 @@ pub struct ClientTask {
 }
 
 impl ClientTask {
-    /// A task for a session that has just begun; `unsent` goes in front of what the session says first.
+    /// A task for a session that has just begun; `unsent` goes in front of what the session says first. Boxed: a
+    /// future that holds a task holds the place it was moved from, too, and there is one for each idle client.
     #[must_use]
     pub fn new(
         stream: Stream,
@@ -111,11 +109,11 @@ impl ClientTask {
         around: Surroundings,
         client: Registration,
         unsent: BytesMut,
-    ) -> Self {
+    ) -> Box<Self> {
         let greeting = session.client_out().split();
         session.client_out().extend_from_slice(&unsent);
         session.client_out().extend_from_slice(&greeting);
-        Self {
+        Box::new(Self {
             stream,
             session,
             server: None,
@@ -127,12 +125,12 @@ impl ClientTask {
             closing: None,
             needs_flush: (false, false),
             is_registered: false,
-        }
+        })
     }
 
     /// Serves the client until its session ends; `input` is what it has sent already. If dropped: both
     /// connections are closed, and the pool is not told of its server (only at the runtime's end).
-    pub async fn run(mut self, input: BytesMut) -> CloseReason {
+    pub async fn run(mut self: Box<Self>, input: BytesMut) -> CloseReason {
         if !input.is_empty() {
             self.session.handle(Input::ClientBytes(&input));
         }
@@ -140,7 +138,7 @@ impl ClientTask {
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
         self.around.gauge.on_end(reason, self.session.tally_mut());
-        self.say_farewell().await;
+        Box::pin(self.say_farewell()).await;
         reason
     }
 
@@ -150,9 +148,9 @@ impl ClientTask {
             self.is_registered = true;
             self.client.slot().cancel.set_waker(context.waker().clone());
         }
-        self.look_at_orders();
+        self.look_at_orders(context);
         for _ in 0..TURNS_MAX {
-            self.carry_out();
+            self.carry_out(context);
             if self.closing.is_some() {
                 return Poll::Ready(());
             }
@@ -166,11 +164,12 @@ impl ClientTask {
         Poll::Pending
     }
 
-    /// One turn: whether anything moved.
+    /// One turn: whether the session has more to say. What was written by then needs no further turn: the reads that
+    /// it makes room for come behind it.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> bool {
-        let mut moved = self.poll_write_server(context);
+        let mut moved = self.poll_pending(context);
+        moved |= self.poll_write_server(context);
         moved |= self.poll_write_client(context);
-        moved |= self.poll_pending(context);
         moved |= self.poll_read_server(context);
         if !moved {
             moved = self.poll_read_client(context);
@@ -179,13 +178,19 @@ impl ClientTask {
     }
 
     /// Carries out what the session wants done.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, context: &mut Context<'_>) {
         while let Some(effect) = self.session.poll_effect() {
             match effect {
-                Effect::Lease => self.lease(),
+                Effect::Lease => self.lease(context),
                 Effect::Inspect(sql) => self.inspect(sql),
-                Effect::CheckIn(clean) => self.check_in(clean),
-                Effect::Discard(reason) => self.discard(reason),
+                Effect::CheckIn(clean) => {
+                    self.check_in(clean);
+                    self.look_at_generation(context);
+                }
+                Effect::Discard(reason) => {
+                    self.discard(reason);
+                    self.look_at_generation(context);
+                }
                 Effect::Refused(code) => {
                     self.around.gauge.on_refused(code, self.session.judged());
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
@@ -202,7 +207,6 @@ impl ClientTask {
     fn give_up_pending(&mut self) {
         let pool = Arc::clone(&self.around.pool);
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
-            Pending::Granted(granted) => pool.check_in(*granted),
             Pending::Check(check) => {
                 tokio::spawn(async move {
                     if let Some(granted) = check.await {
@@ -215,31 +219,49 @@ impl ClientTask {
         }
     }
 
-    fn lease(&mut self) {
+    /// Gets a server, or a place in the queue. One that was idle is looked at before use; the pool is asked again
+    /// for each that turns out to be gone.
+    fn lease(&mut self, context: &mut Context<'_>) {
         if !self.is_up_to_date() && !self.renew() {
             return;
         }
         let now = self.around.proxy.clock().now();
         self.client.slot().on_request(now);
         self.around.gauge.on_asked(now);
-        self.pending = match self.around.pool.lease() {
-            Leased::Now(granted, needs_check) => return self.take_granted(granted, needs_check),
-            // Nobody waits in a queue for a client that may be dead.
-            Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
-            Leased::Later(wait) => Pending::Lease(wait),
-            Leased::Refused(fault) => return self.on_refused(fault),
-        };
+        loop {
+            match self.around.pool.lease() {
+                Leased::Now(mut granted, false) => {
+                    if poll_is_silent(&mut granted.server.link.stream, context) {
+                        return self.take_server(granted, context);
+                    }
+                    drop(granted);
+                    self.around.pool.discarded(DiscardReason::ServerGone);
+                }
+                Leased::Now(granted, true) => {
+                    let pool = Arc::clone(&self.around.pool);
+                    self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
+                    return;
+                }
+                // Nobody waits in a queue for a client that may be dead.
+                Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
+                Leased::Later(wait) => {
+                    self.pending = Pending::Lease(wait);
+                    return;
+                }
+                Leased::Refused(fault) => return self.on_refused(fault, context),
+            }
+        }
     }
 
     /// There is no server. A pool that a reload has closed may have a successor.
-    fn on_refused(&mut self, fault: Fault) {
+    fn on_refused(&mut self, fault: Fault, context: &mut Context<'_>) {
         if self.stage == Stage::Serving && self.around.pool.is_closed() {
             let closed = Arc::clone(&self.around.pool);
             if !self.renew() {
                 return;
             }
             if !Arc::ptr_eq(&closed, &self.around.pool) {
-                return self.lease();
+                return self.lease(context);
             }
         }
         self.on_rest();
@@ -256,14 +278,8 @@ impl ClientTask {
         debug_assert!(self.server.is_none(), "a transaction keeps its rules");
         match self.around.proxy.renewed(self.client.slot().facts()) {
             Ok(Renewed { generation, pool, rules }) => {
-                let has_moved = !Arc::ptr_eq(&self.around.pool, &pool);
                 (self.around.generation, self.around.pool) = (generation, pool);
                 self.session.handle(Input::Rules(rules));
-                if has_moved && matches!(self.pending, Pending::Lease(_)) {
-                    // The place in the other pool's queue is given up.
-                    self.pending = Pending::Nothing;
-                    self.lease();
-                }
                 true
             }
             Err(fault) => {
@@ -277,40 +293,27 @@ impl ClientTask {
         self.client.slot().on_rest(self.session.prepared_statements());
     }
 
-    /// A server came: looked at before use if it was idle.
-    fn take_granted(&mut self, granted: Granted, needs_check: bool) {
-        if !needs_check {
-            self.pending = Pending::Granted(Box::new(granted));
-            return;
-        }
-        let pool = Arc::clone(&self.around.pool);
-        self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
-    }
-
     /// A granted server is used, unless a reload came between: the session has to have the newest rules, and
     /// the server the scope statement that these rules bind to.
-    fn take_server(&mut self, granted: Granted) {
+    fn take_server(&mut self, granted: Granted, context: &mut Context<'_>) {
         if !self.is_up_to_date() {
             self.around.pool.check_in(granted);
-            return self.lease();
+            return self.lease(context);
         }
         if !granted.server.link.way.prelude.is_same(&self.around.generation.prelude) {
             drop(granted);
             self.around.pool.discarded(DiscardReason::Retired);
-            return if self.renew() {
-                self.lease()
-            };
+            if self.renew() {
+                self.lease(context);
+            }
+            return;
         }
         let Pooled { server: PooledServer { clean, link }, connected_at } = granted;
         self.around.gauge.on_leased();
         let slot = self.client.slot();
         link.place.slot().on_lease(self.client.process_id(), slot.requested_at());
         slot.on_lease(clean.server().id.0);
-        slot.cancel.set(CancelTarget {
-            key: clean.server().key.clone(),
-            reached: Arc::clone(&link.reached),
-            target: Arc::clone(&link.way.target),
-        });
+        slot.cancel.set(Arc::clone(&link.cancel));
         self.server = Some(Link { link, connected_at });
         self.session.handle(Input::Leased(clean));
     }
@@ -367,21 +370,8 @@ impl ClientTask {
                 self.pending = Pending::Nothing;
                 self.around.gauge.on_waited();
                 match answer {
-                    Ok(granted) => self.take_server(granted),
-                    Err(fault) => self.on_refused(fault),
-                }
-                true
-            }
-            Pending::Granted(_) => {
-                let Pending::Granted(mut granted) = std::mem::replace(&mut self.pending, Pending::Nothing) else {
-                    return false;
-                };
-                if poll_is_silent(&mut granted.server.link.stream, context) {
-                    self.take_server(*granted);
-                } else {
-                    drop(granted);
-                    self.around.pool.discarded(DiscardReason::ServerGone);
-                    self.lease();
+                    Ok(granted) => self.take_server(granted, context),
+                    Err(fault) => self.on_refused(fault, context),
                 }
                 true
             }
@@ -390,8 +380,8 @@ impl ClientTask {
                 self.pending = Pending::Nothing;
                 self.around.gauge.on_waited();
                 match proven {
-                    Some(granted) => self.take_server(granted),
-                    None => self.lease(),
+                    Some(granted) => self.take_server(granted, context),
+                    None => self.lease(context),
                 }
                 true
             }
@@ -452,7 +442,7 @@ impl ClientTask {
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }
-                true
+                self.session.has_output()
             }
             Written::Nothing => false,
             Written::Failed => {
@@ -468,7 +458,7 @@ impl ClientTask {
             Written::Moved => {
                 let sent = before.saturating_sub(self.session.client_out().len());
                 self.session.tally_mut().add(Count::Sent, byte_count(sent));
-                true
+                false
             }
             Written::Nothing => false,
             Written::Failed => {
@@ -478,19 +468,31 @@ impl ClientTask {
         }
     }
 
-    fn look_at_orders(&mut self) {
+    fn look_at_orders(&mut self, context: &mut Context<'_>) {
         let orders = self.client.slot().take_orders();
         if !orders.is_empty() {
             self.obey(orders);
         }
-        let (stage, generation) = self.around.proxy.signal().read();
-        // With a server, or about to get one, the rules are renewed later.
-        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Granted(_) | Pending::Check(_));
-        if generation > self.around.generation.number && may_renew && !self.session.is_closed() {
-            self.renew();
-        }
+        let stage = self.around.proxy.signal().read().0;
         if stage != self.stage {
             self.enter(stage);
+        }
+        self.look_at_generation(context);
+    }
+
+    /// A reload counts as soon as there is no server. With one, or about to get one, it is looked at later: when
+    /// the server is given back, or before it is used.
+    fn look_at_generation(&mut self, context: &mut Context<'_>) {
+        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
+        if !may_renew || self.is_up_to_date() || self.session.is_closed() {
+            return;
+        }
+        let before = Arc::clone(&self.around.pool);
+        let has_moved = self.renew() && !Arc::ptr_eq(&before, &self.around.pool);
+        if has_moved && matches!(self.pending, Pending::Lease(_)) {
+            // The place in the other pool's queue is given up.
+            self.pending = Pending::Nothing;
+            self.lease(context);
         }
     }
 
@@ -612,4 +614,27 @@ fn poll_write(stream: &mut Stream, out: &mut BytesMut, needs_flush: &mut bool, c
         }
     }
     if moved { Written::Moved } else { Written::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::handshake::Arrival;
+    use super::super::listener::Reception as _;
+    use super::super::proxy::Door;
+    use super::*;
+
+    /// The future that a call would give, without a call.
+    const fn future_bytes<A, F>(_: &impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle client is to cost no more than 4 KiB, all told. This is the half of it that grows unnoticed: with a
+    /// field, or with anything that an async function holds across an await. The other half is the socket's
+    /// registration, the cancel key, the tenant's injection and the allocator's own (see docs/benchmarks.md).
+    #[test]
+    fn an_idle_client_stays_small() {
+        let (task, session) = (size_of::<ClientTask>(), size_of::<Session>());
+        let serving = future_bytes(&|(proxy, arrival): (&'static Door, Box<Arrival>)| proxy.receive(arrival));
+        assert!(task + serving <= 2304, "a task has {task} bytes ({session} its session), serving it takes {serving}");
+    }
 }

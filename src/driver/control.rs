@@ -18,7 +18,7 @@ use crate::admin::{
     ServerRow, ShutdownMode, TenantRow, UserRow,
 };
 use crate::config::reload::is_changeable;
-use crate::config::{DatabaseEntry, ServerHost};
+use crate::config::{DatabaseEntry, ServerAddress, ServerHost};
 use crate::fault::{Code, Fault, Severity};
 use crate::pool::{Hold, PoolCounts};
 use crate::tenant::{Frozen, FrozenTenants, REASON_BYTES_MAX, TenantId};
@@ -338,7 +338,7 @@ impl Proxy {
         clients: usize,
     ) -> DatabaseRow {
         let group = generation.config.servers.get(&entry.server);
-        let host = group.map_or_else(|| "".into(), |group| host_words(&group.host));
+        let host = group.map_or_else(|| "".into(), |group| host_words(&group.hosts));
         let user = generation.config.roles.get(&entry.role).map_or_else(|| "".into(), |role| Arc::clone(&role.user));
         let pools = self.pools_of(Some(name)).unwrap_or_default();
         let servers = |counts: PoolCounts| counts.idle + counts.leased + counts.connecting;
@@ -346,7 +346,7 @@ impl Proxy {
         DatabaseRow {
             name: Arc::clone(name),
             host,
-            port: group.map_or(0, |group| group.port),
+            port: group.and_then(|group| group.hosts.first()).map_or(0, |first| first.port),
             server_database: Arc::clone(&entry.name),
             user,
             pool_size: entry.pool.size,
@@ -369,11 +369,13 @@ fn put_on_hold(pool: &Arc<ServerPool>, hold: Hold) {
     }
 }
 
-fn host_words(host: &ServerHost) -> Arc<str> {
-    match host {
-        ServerHost::Name(name) => Arc::clone(name),
-        ServerHost::Address(address) => address.to_string().into(),
-        ServerHost::UnixFolder(folder) => folder.display().to_string().into(),
+/// One host by its name; several as a list of names and ports.
+fn host_words(hosts: &[ServerAddress]) -> Arc<str> {
+    match hosts {
+        [ServerAddress { host: ServerHost::Name(name), .. }] => Arc::clone(name),
+        [ServerAddress { host: ServerHost::Address(address), .. }] => address.to_string().into(),
+        [ServerAddress { host: ServerHost::UnixFolder(folder), .. }] => folder.display().to_string().into(),
+        several => several.iter().map(ToString::to_string).collect::<Vec<_>>().join(",").into(),
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Owns: looking at the clock as seldom as the [`Meter`] needs, and nothing else on the way of a transaction.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -55,7 +54,7 @@ impl Gauge {
     }
 
     /// A client got no session.
-    pub fn turned_away(&self, fault: &HandshakeFault, address: SocketAddr) {
+    pub fn turned_away(&self, fault: &HandshakeFault, address: PeerAddress) {
         let (code, user) = match fault {
             HandshakeFault::Refused(fault) => (fault.reply().and_then(|reply| reply.code), fault.user()),
             HandshakeFault::Timeout(_) => (Some(Code::LoginTimeout), None),
@@ -64,7 +63,7 @@ impl Gauge {
         };
         if let Some(code) = code {
             let login: String = user.unwrap_or_default().chars().take(USER_CHARS_MAX).collect();
-            self.refused(code, Denial::of(&login.into(), None, PeerAddress::Tcp(address)), "login");
+            self.refused(code, Denial::of(&login.into(), None, address), "login");
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::build::{self, PoolKey};
 use super::registry::ClientFacts;
-use crate::auth::{Decision, Facts};
+use crate::auth::{Decision, Facts, PeerAddress};
 use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
 use crate::guard::Policy;
@@ -98,17 +98,20 @@ impl Generation {
         {
             return Some("The login may not act for this tenant any more.");
         }
-        if matches!(self.config.tls, ClientTls::Require(_)) && client.tls.is_none() {
+        let is_bare = client.tls.is_none() && client.address != PeerAddress::Unix;
+        if matches!(self.config.tls, ClientTls::Require(_)) && is_bare {
             return Some("Connections need TLS now.");
         }
         let facts = Facts {
             login: &client.login,
+            user: client.shown.as_ref().map_or(&*client.login, |shown| &shown.user),
             database: &client.database,
             address: client.address,
             tls: client.tls.is_some(),
+            certificate: client.shown.as_ref().map(|shown| &shown.certificate),
         };
         match self.config.rules.decide(&facts) {
-            Decision::Trust => None,
+            Decision::Trust | Decision::Certificate => None,
             Decision::Password if !client.is_trusted => None,
             Decision::Password => Some("The rules ask for a proof of identity now."),
             Decision::Refuse(_) | Decision::PasswordThenRefuse(_) => Some("The rules refuse this connection now."),
@@ -119,7 +122,6 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::PeerAddress;
     use crate::config::{EmptyEnvironment, load};
     use crate::tenant::{TenantId, TenantKind};
     use crate::time::Moment;
@@ -146,6 +148,7 @@ mod tests {
             address: PeerAddress::Tcp(([127, 0, 0, 1], 5).into()),
             local: None,
             tls: None,
+            shown: None,
             is_trusted: false,
             generation,
             application_name: "".into(),

@@ -67,7 +67,7 @@ impl HttpListener {
             socket.bind(address)?;
             socket.listen(u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX))
         };
-        bind().map(|socket| Self { socket }).map_err(|reason| ListenFault { address, reason })
+        bind().map(|socket| Self { socket }).map_err(|reason| ListenFault { address: address.to_string(), reason })
     }
 
     /// Where it listens; where port 0 was asked for, the one the system chose.

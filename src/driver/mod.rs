@@ -27,6 +27,7 @@ pub mod signal;
 pub mod stream;
 pub mod surfaces;
 pub mod tls;
+pub mod unix_socket;
 
 pub use build::check;
 pub use proxy::{Proxy, RunningServer, StartFault, start, start_with};

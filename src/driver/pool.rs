@@ -3,6 +3,7 @@
 //! Owns: idle servers with their sockets, connecting, the check before use. Does not own: the order of who
 //! waits, ages, limits.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::cancel::CancelTarget;
 use super::clock::Clock;
 use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
 use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
@@ -48,13 +50,13 @@ pub struct PooledServer {
     pub link: ServerLink,
 }
 
-/// The socket of a server and where it leads.
+/// The socket of a server and how to cancel what runs there.
 #[derive(Debug)]
 pub struct ServerLink {
     /// The socket.
     pub stream: Stream,
-    /// Where cancel requests go.
-    pub reached: Arc<ReachedServer>,
+    /// Where cancel requests go; made once, since every lease hands it to the client.
+    pub cancel: Arc<CancelTarget>,
     /// How it was reached and what it was sent at its login.
     pub way: Arc<Way>,
     /// Its place among all servers.
@@ -386,15 +388,27 @@ impl ServerPool {
         if base.is_empty() {
             return Some(plain);
         }
+        let mut greetings = self.greetings.lock();
+        if let Some(known) = greetings.get(base) {
+            return Some(Arc::clone(known));
+        }
         match base.iter().next() {
             // Reported as it is; anything else has a canonical spelling that only a server knows.
             Some((name, value)) if base.len() == 1 && &**name == "application_name" && is_plain_name(value) => {
                 let mut told = (*plain).clone();
                 told.insert(name.clone(), value.clone());
-                Some(Arc::new(told))
+                let told = Arc::new(told);
+                greetings.put(Arc::clone(base), Arc::clone(&told));
+                Some(told)
             }
-            _ => self.greetings.lock().get(base).cloned(),
+            _ => None,
         }
+    }
+
+    /// The same startup parameters as others have them: clients of one application share one copy.
+    #[must_use]
+    pub fn shared(&self, base: Settings) -> Settings {
+        self.greetings.lock().get_key_value(&base).map_or(base, |(known, _)| Arc::clone(known))
     }
 
     /// A server that was idle for long: whether nothing has come from it meanwhile, and whether it
@@ -486,6 +500,8 @@ impl ServerPool {
         }
         let id = ServerId(self.next_server.fetch_add(1, Ordering::Relaxed));
         let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
+        let cancel =
+            CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&way.target) };
         let mut server =
             Server::new(id, key, logged_in.version_num(), Arc::new(parameters), way.statements_max, connected_at);
         let mut replies = Replies::default();
@@ -511,9 +527,8 @@ impl ServerPool {
             None => *greeting = Some(Arc::clone(&clean.server().parameters)),
         }
         drop(greeting);
-        let reached = Arc::new(reached);
-        let place = self.register(&clean, &stream, &reached, connected_at);
-        Ok(PooledServer { clean, link: ServerLink { stream, reached, way, place } })
+        let place = self.register(&clean, &stream, &cancel.reached, connected_at);
+        Ok(PooledServer { clean, link: ServerLink { stream, cancel: Arc::new(cancel), way, place } })
     }
 
     fn register(
@@ -574,11 +589,18 @@ fn take_parameter(server: &mut Server, body: &[u8]) -> Result<(), ()> {
     if server.take_parameter(name, value) { Ok(()) } else { Err(()) }
 }
 
-/// Whether an idle server has sent nothing: most often what it sends is that it closes.
+/// Whether an idle server has sent nothing: most often what it sends is that it closes. Nothing is awaited: who leases
+/// it reads from it next.
 pub fn poll_is_silent(stream: &mut Stream, context: &mut Context<'_>) -> bool {
     let mut byte = [0_u8; 1];
-    let mut buffer = ReadBuf::new(&mut byte);
-    Pin::new(stream).poll_read(context, &mut buffer).is_pending()
+    let is_nothing = |read: io::Result<usize>| read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    match stream {
+        Stream::Tcp(tcp) => is_nothing(tcp.try_read(&mut byte)),
+        Stream::Unix(unix) => is_nothing(unix.try_read(&mut byte)),
+        Stream::ClientTls(_) | Stream::ServerTls(_) => {
+            Pin::new(stream).poll_read(context, &mut ReadBuf::new(&mut byte)).is_pending()
+        }
+    }
 }
 
 /// Sees to it that the ledger hears of a server that was asked and did not come back.

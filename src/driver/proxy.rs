@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
 use super::build::{self, PoolKey};
 use super::client::{ClientTask, Surroundings};
@@ -26,20 +26,20 @@ use super::control::Holds;
 use super::freeze::{FreezeFault, Freezer};
 use super::gauge::{Gauge, SessionGauge};
 use super::generation::Generation;
-use super::handshake::{Arrival, HandshakeFault};
+use super::handshake::{Arrival, ClientPermit, HandshakeFault};
 use super::http::HttpListener;
 use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
 use super::pool::{PoolParts, ServerPool};
-use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers};
+use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::Hooks;
 use super::signal::{Signal, Stage};
 use super::stream::Stream;
 use super::surfaces::Surfaces;
 use super::tls::TlsFault;
 use crate::admin::{Denial, ShutdownMode};
-use crate::auth::ProcessSecret;
+use crate::auth::{PeerAddress, ProcessSecret};
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::guard::FactsCache;
@@ -59,6 +59,9 @@ const PARSER_THREADS: usize = 2;
 
 /// How often a client that begins its session is sent on to another pool by reloads before it is refused.
 const GREETING_ATTEMPTS_MAX: usize = 4;
+
+/// The pool itself ends a wait, unless it is on hold: this much later the session is given up.
+const GREETING_MARGIN: Duration = Duration::from_secs(1);
 
 /// What cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +158,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let secret = ProcessSecret::new(&secret);
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
     let handshake = build::handshake(config, Arc::clone(&generation.policy), secret.clone(), generation.number)?;
-    let listener = Listener::bind(&config.listen.addresses)?;
+    let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
     let clock = Clock::start();
@@ -337,6 +340,9 @@ impl Proxy {
             address: client.address(),
             local: stream.local_address(),
             tls: stream.tls_facts(),
+            shown: client
+                .certificate()
+                .map(|shown| Arc::new(Shown { certificate: shown.clone(), user: client.user().into() })),
             is_trusted: !client.is_proven(),
             generation: logged_in_at,
             application_name: name.map_or("", |(_, value)| value).into(),
@@ -359,9 +365,12 @@ impl Proxy {
         let mut fault = Fault::of(Code::ShuttingDown);
         for _ in 0..GREETING_ATTEMPTS_MAX {
             let renewed = self.renewed(client)?;
-            match renewed.pool.greeting(base).await {
-                Ok(greeting) => return Ok((renewed, greeting)),
-                Err(refused) => fault = refused,
+            // A hold has no end of its own, and here nobody would notice a client that is gone.
+            let limit = renewed.pool.limits().wait_timeout + GREETING_MARGIN;
+            match timeout(limit, renewed.pool.greeting(base)).await {
+                Ok(Ok(greeting)) => return Ok((renewed, greeting)),
+                Ok(Err(refused)) => fault = refused,
+                Err(_) => fault = Fault::of(Code::WaitTimeout),
             }
             if !renewed.pool.is_closed() || self.signal.read().0 != Stage::Serving {
                 break;
@@ -383,6 +392,7 @@ impl Proxy {
             return Err(Fault::of(Code::TenantFrozen));
         }
         let Renewed { generation, pool, rules } = renewed;
+        let base = pool.shared(base);
         let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
         let facts = registration.slot().facts();
         let who = Denial::of(&facts.login, facts.tenant(), facts.address);
@@ -390,27 +400,75 @@ impl Proxy {
         Ok(Begun { session, around: Surroundings { proxy: Arc::clone(self), generation, pool, gauge }, registration })
     }
 
-    /// Runs one client's session.
-    async fn serve(self: &Arc<Self>, arrival: Arrival) -> Result<(), (Stream, Fault, BytesMut)> {
-        let Arrival { stream, client, input, unsent, permit, generation, accepted_at } = arrival;
-        let Some(_alive) = self.alive.lock().clone() else {
-            return Err((stream, Fault::of(Code::ShuttingDown), unsent));
+    /// Makes the task that serves a client.
+    async fn open(self: &Arc<Self>, arrival: Box<Arrival>) -> Result<Opened, Box<Unopened>> {
+        let Arrival { stream, client, input, unsent, permit, generation, accepted_at } = *arrival;
+        let Some(alive) = self.alive.lock().clone() else {
+            return Err(Box::new(Unopened { stream, fault: Fault::of(Code::ShuttingDown), unsent }));
         };
         let Begun { session, around, registration } = match self.begin(&stream, &client, generation).await {
             Ok(begun) => begun,
-            Err(fault) => return Err((stream, fault, unsent)),
+            Err(fault) => return Err(Box::new(Unopened { stream, fault, unsent })),
         };
         self.gauge.logged_in(accepted_at);
-        let process_id = registration.process_id();
         tracing::debug!(
-            client = process_id, login = %client.login(), tenant = ?client.tenant(),
+            client = registration.process_id(), login = %client.login(), tenant = ?client.tenant(),
             address = %client.address(), "session begins"
         );
-        drop(client);
-        let reason = ClientTask::new(stream, session, around, registration, unsent).run(input).await;
-        tracing::debug!(client = process_id, reason = reason.words(), "session ends");
-        drop(permit);
-        Ok(())
+        let process_id = registration.process_id();
+        let task = ClientTask::new(stream, session, around, registration, unsent);
+        Ok(Opened { task, input, process_id, _permit: permit, _alive: alive })
+    }
+
+    /// Runs one client's session. What its beginning needs is boxed apart: it is not to be kept, for each client, as
+    /// long as the session lasts.
+    async fn serve(self: &Arc<Self>, arrival: Box<Arrival>) {
+        let who = Box::new(Denial::of(arrival.client.login(), arrival.client.tenant(), arrival.client.address()));
+        match Box::pin(self.open(arrival)).await {
+            Ok(opened) => {
+                drop(who);
+                let reason = opened.task.run(opened.input).await;
+                tracing::debug!(client = opened.process_id, reason = reason.words(), "session ends");
+            }
+            Err(unopened) => {
+                if let Some(code) = unopened.fault.code {
+                    self.gauge.refused(code, *who, "login");
+                }
+                Box::pin(unopened.turn_away()).await;
+            }
+        }
+    }
+}
+
+/// A client's task, and what it holds as long as it runs.
+struct Opened {
+    task: Box<ClientTask>,
+    input: BytesMut,
+    process_id: i32,
+    _permit: ClientPermit,
+    _alive: mpsc::Sender<()>,
+}
+
+/// A client that gets no session.
+struct Unopened {
+    stream: Stream,
+    fault: Fault,
+    unsent: BytesMut,
+}
+
+impl Unopened {
+    /// Says why. If dropped: the connection is closed without.
+    async fn turn_away(self: Box<Self>) {
+        let Self { mut stream, fault, mut unsent } = *self;
+        tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
+        backend::put_error(&mut unsent, &fault);
+        let said = async {
+            stream.write_all(&unsent).await?;
+            stream.shutdown().await
+        };
+        if let Err(error) = said.await {
+            tracing::debug!(%error, "a refused client was gone before it could be told");
+        }
     }
 }
 
@@ -422,32 +480,18 @@ struct Begun {
 }
 
 /// The proxy as the listener sees it.
-struct Door(Arc<Proxy>);
+pub struct Door(Arc<Proxy>);
 
 impl Reception for Door {
     /// If dropped: the client's connection is closed.
-    async fn receive(&self, arrival: Arrival) {
+    async fn receive(&self, arrival: Box<Arrival>) {
         if *arrival.client.purpose() == Purpose::Console {
-            return self.0.serve_console(arrival).await;
+            return Box::pin(self.0.serve_console(*arrival)).await;
         }
-        let who = Denial::of(arrival.client.login(), arrival.client.tenant(), arrival.client.address());
-        if let Err((mut stream, fault, mut unsent)) = self.0.serve(arrival).await {
-            if let Some(code) = fault.code {
-                self.0.gauge.refused(code, who, "login");
-            }
-            tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
-            backend::put_error(&mut unsent, &fault);
-            let said = async {
-                stream.write_all(&unsent).await?;
-                stream.shutdown().await
-            };
-            if let Err(error) = said.await {
-                tracing::debug!(%error, "a refused client was gone before it could be told");
-            }
-        }
+        self.0.serve(arrival).await;
     }
 
-    fn turned_away(&self, fault: &HandshakeFault, address: SocketAddr) {
+    fn turned_away(&self, fault: &HandshakeFault, address: PeerAddress) {
         self.0.gauge.turned_away(fault, address);
     }
 

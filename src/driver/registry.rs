@@ -17,7 +17,7 @@ use super::cancel::{CancelSlot, Cancelling};
 use super::connect::ReachedServer;
 use super::pool::ServerPool;
 use crate::admin::{ClientRow, ClientState, ServerRow, ServerState};
-use crate::auth::PeerAddress;
+use crate::auth::{ClientCertificate, PeerAddress};
 use crate::startup::Purpose;
 use crate::tenant::TenantId;
 use crate::time::Moment;
@@ -39,6 +39,15 @@ impl TlsFacts {
     }
 }
 
+/// A client's certificate.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// It; its chain was verified at login.
+    pub certificate: ClientCertificate,
+    /// The user name the client sent with it.
+    pub user: Box<str>,
+}
+
 /// What a client is admitted for. It does not change while its session lasts.
 #[derive(Clone, Debug)]
 pub struct ClientFacts {
@@ -54,6 +63,8 @@ pub struct ClientFacts {
     pub local: Option<std::net::SocketAddr>,
     /// TLS, if any.
     pub tls: Option<TlsFacts>,
+    /// The certificate it has shown, if any.
+    pub shown: Option<Arc<Shown>>,
     /// Whether the rules let it in without any proof.
     pub is_trusted: bool,
     /// The generation of the configuration under which it logged in.
@@ -505,6 +516,7 @@ mod tests {
             address: PeerAddress::Unix,
             local: None,
             tls: None,
+            shown: None,
             is_trusted: false,
             generation: 1,
             application_name: "".into(),

@@ -201,6 +201,23 @@ codes! {
     Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",
         "Please report this with the proxy's log.";
 
+    // -- connections: TLS, certificates, several hosts
+    /// A rule wants a client certificate and there is none.
+    CertificateRequired = "TG090", b"28000", Fatal, "this connection needs a client certificate",
+        "Connect with TLS and give the client its certificate and key (sslcert, sslkey).";
+    /// The client's certificate is made out to another name.
+    CertificateOfAnother = "TG091", b"28000", Fatal, "the client certificate is made out to another login",
+        "Use the certificate whose common name is the login.";
+    /// The client's proof does not belong to this TLS connection.
+    ChannelBindingFailed = "TG092", b"28000", Fatal, "the login is not bound to this TLS connection",
+        "Something between client and proxy ends the TLS connection: connect without it, or with channel_binding=disable if it is trusted.";
+    /// The server wants the proxy's password in a form that the role does not allow.
+    ServerMethodRefused = "TG093", b"08006", Fatal, "the database server asks for the proxy's password in a way that is not allowed",
+        "Store the role's password with password_encryption = scram-sha-256 on the server, or allow the method in [roles.*] auth_allowed.";
+    /// None of the group's servers is of the wanted kind.
+    NoServerOfKind = "TG094", b"08006", Fatal, "no database server of the wanted kind can be reached",
+        "See target_session_attrs of the server group: a fail-over may be under way; try again.";
+
     // -- console
     /// A text that is no command.
     ConsoleCommandUnknown = "TG100", b"42601", Error, "this is no command of the console",

@@ -56,25 +56,26 @@ impl DiscardReason {
 #[must_use]
 #[derive(Debug)]
 pub struct CleanServer {
-    server: Server,
+    /// Boxed: it moves between pool and session with every transaction.
+    server: Box<Server>,
 }
 
 impl CleanServer {
     /// A server that has just been logged in and has answered its prelude.
     pub fn fresh(server: Server, _proof: Quiet) -> Self {
-        Self { server }
+        Self { server: Box::new(server) }
     }
 
-    pub(super) fn proven(server: Server, _proof: Quiet) -> Self {
+    pub(super) fn proven(server: Box<Server>, _proof: Quiet) -> Self {
         Self { server }
     }
 
     #[cfg(feature = "mutants")]
-    pub(super) fn unproven(server: Server) -> Self {
+    pub(super) fn unproven(server: Box<Server>) -> Self {
         Self { server }
     }
 
-    pub(super) fn into_server(self) -> Server {
+    pub(super) fn into_server(self) -> Box<Server> {
         self.server
     }
 

@@ -97,8 +97,9 @@ impl Injection {
         frontend::put_close(&mut named, Target::Portal, PORTAL);
         let set_local = values.iter().map(|(name, value)| set_local(name, value)).collect::<String>();
         Self {
-            bind_execute: plain.freeze(),
-            bind_execute_close: named.freeze(),
+            // Copied to their lengths: there is one of these for each client.
+            bind_execute: Bytes::copy_from_slice(&plain),
+            bind_execute_close: Bytes::copy_from_slice(&named),
             set_local: set_local.into(),
             set_local_statements: values.len(),
         }

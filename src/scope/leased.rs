@@ -13,7 +13,7 @@ use crate::wire::TransactionStatus;
 #[must_use]
 #[derive(Debug)]
 pub struct LeasedServer<C> {
-    server: Server,
+    server: Box<Server>,
     replies: Replies<C>,
     scope: TransactionScope,
     out: BytesMut,

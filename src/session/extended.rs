@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::cause::{BindNote, Cause, ParseNote};
+use super::configure;
 use super::query::{follow, has_effect};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
@@ -175,9 +176,14 @@ impl Session {
             let fault = release::unknown_statement(names.statement);
             return self.refuse_bind(fault);
         };
+        let values = front.get(names.prefix_bytes..).filter(|_| front.len() == head.body_bytes);
+        let facts = match configure::facts_as_bound(&statement, values) {
+            Ok(facts) => facts,
+            Err(fault) => return self.refuse_bind(*fault),
+        };
         // Facts are of the text; the policy may have changed since the Parse.
-        self.note_judged(&statement.facts);
-        if let Err(fault) = self.rules.policy.judge(&statement.facts) {
+        self.note_judged(&facts);
+        if let Err(fault) = self.rules.policy.judge(&facts) {
             return self.refuse_bind(fault);
         }
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
@@ -186,7 +192,7 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        self.send_bind(head, front, names, &statement);
+        self.send_bind(head, front, names, &ClientStatement { facts, ..statement });
         true
     }
 
@@ -337,6 +343,7 @@ impl Session {
             self.portals.clear();
         }
         self.control_in_flight |= has_effect(control);
+        self.settings.on_sent(control);
         if statement.is_some_and(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }

@@ -16,6 +16,7 @@
 //! waiting for servers, parsing SQL.
 
 mod cause;
+mod configure;
 mod effect;
 mod extended;
 mod query;
@@ -274,6 +275,12 @@ impl Session {
     /// Bytes for the leased server.
     pub fn server_out(&mut self) -> Option<&mut BytesMut> {
         self.lease.as_mut().map(LeasedServer::out_mut)
+    }
+
+    /// Whether there is anything to carry out or to write to the server.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.effects.is_empty() || self.lease.as_ref().is_some_and(|lease| lease.out_bytes() > 0)
     }
 
     /// Whether more of the client's bytes would be of use now: not while whole messages wait already.

@@ -10,7 +10,7 @@ use super::settings::Change;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault};
-use crate::guard::{Control, Statement};
+use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer};
 use crate::upstream::Received;
@@ -216,12 +216,18 @@ impl Session {
     /// An answer without a command tag is complete.
     fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
         match cause {
-            Cause::Client
-            | Cause::Named(_)
-            | Cause::Bind(..)
-            | Cause::BindNamed(_)
-            | Cause::ClosePortal(_)
-            | Cause::Execute { .. } => Ok(Delivery::Forward),
+            Cause::Client | Cause::Named(_) | Cause::Bind(..) | Cause::BindNamed(_) | Cause::ClosePortal(_) => {
+                Ok(Delivery::Forward)
+            }
+            Cause::Execute { facts, .. } => {
+                // PortalSuspended, behind its only row: it has run all the same.
+                if let [Statement { control: Control::Configure(list), .. }] = &*facts.statements
+                    && tag == b's'
+                {
+                    self.record_configured(list);
+                }
+                Ok(Delivery::Forward)
+            }
             Cause::CloseStatement { serial, .. } => {
                 self.statements.end(serial);
                 Ok(Delivery::Forward)
@@ -405,6 +411,9 @@ impl Session {
             Control::Set { name, value, local: false } => {
                 self.settings.record(Change::Set(name.clone(), value.clone()), false);
             }
+            // A portal executed again has nothing more to run: SELECT 0.
+            Control::Configure(list) if tag == b"SELECT 1" => self.record_configured(list),
+            Control::Configure(_) => {}
             Control::SetCharacteristics(list) => {
                 for (name, value) in list {
                     self.settings.record(Change::Set(name.clone(), value.clone()), false);
@@ -440,6 +449,15 @@ impl Session {
         }
     }
 
+    /// `set_config` has run: as good as a SET.
+    fn record_configured(&mut self, list: &[Configuration]) {
+        for configuration in list.iter().filter(|configuration| !configuration.local) {
+            if let ConfiguredValue::Text(value) = &configuration.value {
+                self.settings.record(Change::Set(configuration.name.clone(), value.clone()), false);
+            }
+        }
+    }
+
     fn end_transaction(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
         if !is_committed {
             self.settings.roll_back();
@@ -463,6 +481,9 @@ impl Session {
         self.segment_failed = false;
         if lease.replies().is_empty() {
             self.control_in_flight = false;
+            if status == TransactionStatus::Idle {
+                self.settings.on_settled();
+            }
         }
         self.lease = Some(lease);
         match received {
@@ -759,6 +780,7 @@ fn is_tag_of(control: &Control, tag: &[u8]) -> bool {
         Control::Begin => matches!(tag, b"BEGIN" | b"START TRANSACTION"),
         Control::Set { .. } | Control::SetCharacteristics(_) => tag == b"SET",
         Control::Reset { .. } => matches!(tag, b"SET" | b"RESET"),
+        Control::Configure(_) => matches!(tag, b"SELECT 0" | b"SELECT 1"),
         Control::RollbackTo(_) => tag == b"ROLLBACK",
         Control::Savepoint(_) => tag == b"SAVEPOINT",
         Control::Release(_) => tag == b"RELEASE",

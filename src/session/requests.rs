@@ -329,7 +329,10 @@ impl Session {
         };
         drop(skipped);
         self.lease = Some(lease);
-        self.control_in_flight |= facts.statements.iter().any(|statement| query::has_effect(&statement.control));
+        for statement in &facts.statements {
+            self.control_in_flight |= query::has_effect(&statement.control);
+            self.settings.on_sent(&statement.control);
+        }
         if facts.statements.iter().any(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }
@@ -377,6 +380,7 @@ impl Session {
             | Control::Release(_)
             | Control::RollbackTo(_)
             | Control::Set { .. }
+            | Control::Configure(_)
             | Control::SetCharacteristics(_)
             | Control::Reset { .. }
             | Control::CloseCursor(_)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::PeerAddress;
+use crate::auth::{ClientCertificate, PeerAddress};
 use crate::tenant::TenantId;
 
 /// What a client is here for.
@@ -29,6 +29,7 @@ pub struct AuthenticatedClient {
     pub(super) tls: bool,
     pub(super) is_proven: bool,
     pub(super) address: PeerAddress,
+    pub(super) certificate: Option<Box<ClientCertificate>>,
 }
 
 impl AuthenticatedClient {
@@ -93,5 +94,11 @@ impl AuthenticatedClient {
     #[must_use]
     pub const fn address(&self) -> PeerAddress {
         self.address
+    }
+
+    /// The certificate it has shown, whatever its rule asked for; its chain has been verified.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_deref()
     }
 }

@@ -248,7 +248,7 @@ fn psql_and_psycopg_read_the_console() {
         \x20   print(c.execute('SHOW VERSION').fetchone()[0])\n\
         \x20   print(dict(c.execute('SHOW LISTS', prepare=True).fetchall())['databases'])\n\
         \x20   print([type(v).__name__ for v in c.execute('SHOW STATS', binary=True).fetchall()[0]][:3])\n";
-    let output = Command::new(super::drivers::python()).args(["-c", script, &url]).output().unwrap();
+    let output = Command::new(super::drivers::python("psycopg")).args(["-c", script, &url]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let wanted = format!(
         "TenantGate {} (console as PgBouncer 1.25)\n3\n['str', 'Decimal', 'Decimal']\n",
