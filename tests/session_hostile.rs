@@ -1,5 +1,5 @@
 //! Attacks on one session, input by input, against a server whose answers are written down here.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why it failed by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says why it failed by panicking")]
 
 use bytes::BytesMut;
 use std::sync::Arc;
