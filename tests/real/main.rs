@@ -26,3 +26,4 @@ mod login;
 mod pgbench;
 mod random;
 mod scripts;
+mod soak;

@@ -46,7 +46,7 @@ fn prepare(cluster: &Cluster) {
 }
 
 /// What the command printed; ended if it takes too long.
-fn bounded(mut command: Command, limit: Duration) -> Output {
+pub fn bounded(mut command: Command, limit: Duration) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgbench starts");
     let deadline = Instant::now() + limit;
     while child.try_wait().expect("pgbench can be asked").is_none() {
