@@ -3,17 +3,18 @@
 
 ARGS ?=
 
-.PHONY: help demo test fmt clippy unit real mutants bench setup
+.PHONY: help demo test fmt clippy unit real drivers mutants bench setup
 
 help:
 	@echo "make demo    throw-away PostgreSQL and TenantGate, with a tour (ARGS=\"--once\", \"--hold\", \"--port N\")"
 	@echo "make test    format, lints, all tests on real PostgreSQL, and the demo's tour"
+	@echo "make drivers ordinary drivers hold ordinary sessions (a part of make test)"
 	@echo "make bench   TenantGate beside PostgreSQL and PgBouncer in one run"
 	@echo "make setup   install what these need (each of them does so for itself)"
 	@echo "make fmt clippy unit real mutants   parts of make test"
 
 setup:
-	@.ci/setup build server drivers pg18 bench
+	@.ci/setup build server drivers pg18 bench exporter
 
 demo:
 	@.ci/setup build server
@@ -34,12 +35,18 @@ unit:
 real:
 	cargo test
 
+# psql, psycopg, asyncpg, SQLAlchemy, node-postgres, postgres.js, JDBC, pgx, tokio-postgres: directly and through TenantGate.
+# One of them: make drivers ARGS=jdbc
+drivers:
+	@.ci/setup build server drivers pg18
+	cargo test --test real drivers::$(ARGS)
+
 # Planted defects must be found.
 mutants:
 	cargo test --features mutants --test real mutants
 
 test:
-	@.ci/setup build server drivers pg18
+	@.ci/setup build server drivers pg18 exporter
 	$(MAKE) fmt
 	$(MAKE) clippy
 	$(MAKE) real

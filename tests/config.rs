@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use tenantgate::auth::{AddressPattern, Cidr, Method, Rule, Rules, TlsNeed};
+use tenantgate::auth::{AddressPattern, CertificateNeed, Cidr, Method, Rule, Rules, TlsNeed};
 use tenantgate::config::{
     self, ClientTls, Config, EmptyEnvironment, Environment, LoginSecret, NamedFile, ServerHost, ServerTls,
     TrustedRoots, reference,
 };
+use tenantgate::pool::{Fairness, Party, Quota};
 use tenantgate::tenant::{
     AllowedTenants, Glob, Origin, Separator, TenantClaims, TenantId, TenantKind, TenantPolicy, TenantRefusal,
     TenantSource,
 };
+use tenantgate::upstream::hosts::HostChoice;
+use tenantgate::upstream::login::{AllowedMethods, PasswordAllowed};
 use zeroize::Zeroizing;
 
 #[derive(Default)]
@@ -80,8 +83,8 @@ fn the_base_loads_with_the_defaults_of_the_table() {
     assert_eq!(config.listen.addresses, ["127.0.0.1:6432".parse().unwrap()]);
     assert_eq!(config.listen.login_timeout, Duration::from_secs(15));
     assert!(matches!(config.tls, ClientTls::Disable));
-    assert_eq!(config.servers["main"].port, 5432);
-    assert!(matches!(config.servers["main"].host, ServerHost::Address(_)));
+    assert_eq!(config.servers["main"].hosts[0].port, 5432);
+    assert!(matches!(config.servers["main"].hosts[0].host, ServerHost::Address(_)));
     let demo = &config.databases["demo"];
     assert_eq!((&*demo.server, &*demo.name, &*demo.role), ("main", "demo", "app"));
     assert_eq!((demo.pool.size, demo.pool.waiting_max, demo.prepared_statements_max), (20, 10_000, 200));
@@ -98,6 +101,30 @@ fn a_database_overrides_the_pool_key_by_key() {
     let config = load(&format!("{BASE}[pool]\nsize = 7\nwait_timeout = \"2s\"\n[databases.demo.pool]\nsize = 3\n"));
     let pool = &config.databases["demo"].pool;
     assert_eq!((pool.size, pool.wait_timeout), (3, Duration::from_secs(2)));
+}
+
+#[test]
+fn limits_of_one_tenant_or_login_go_over_the_general_ones_key_by_key() {
+    let acme = "00000000-0000-0000-0000-00000000000a";
+    let config = load(&format!(
+        "{BASE}limits.leases_max = 5\nlimits.waiting_max = 0\n[limits.tenant]\nconnections_max = 7\n\
+         idle_in_transaction_timeout = \"1m\"\n[limits.login]\nwaiting_max = 9\nstatement_timeout = \"2s\"\n\
+         [[limits.tenants]]\ntenant = \"{acme}\"\nconnections_max = 70\n"
+    ));
+    let limits = &config.limits;
+    assert_eq!(limits.fairness, Fairness::Tenants);
+    let acme = Party::Tenant(TenantId::parse(TenantKind::Uuid, acme).unwrap());
+    let globex = Party::Tenant(TenantId::parse(TenantKind::Uuid, "00000000-0000-0000-0000-00000000000b").unwrap());
+    let minute = Some(Duration::from_secs(60));
+    let of_acme = limits.of_party(&acme);
+    assert_eq!((of_acme.connections_max, of_acme.times.idle_in_transaction), (Some(70), minute));
+    let of_globex = limits.of_party(&globex);
+    assert_eq!((of_globex.connections_max, of_globex.leases_max), (Some(7), None));
+    let of_app = limits.of_login("app_user");
+    assert_eq!((of_app.leases_max, of_app.waiting_max), (Some(5), None));
+    assert_eq!((of_app.times.statement, of_app.times.transaction), (Some(Duration::from_secs(2)), None));
+    assert_eq!(limits.of_party(&Party::Login("ops".into())), Quota::default());
+    assert_eq!(load(BASE).limits.of_login("app_user"), Quota::default());
 }
 
 #[test]
@@ -151,8 +178,8 @@ method = "scram"
             "scope.settings.tenant_id (line 23): is no custom setting (prefix.name); use a name like \"app.tenant_id\", in quotes",
             "logins.app_user.password (line 25): expected text, found a whole number",
             "logins.app_user.databases[0] (line 26): no [databases.dmeo]; did you mean \"demo\"?",
-            "rules[0].address (line 30): \"10.0.0.1/8\": the address has bits set behind its prefix; write \"10.0.0.0/8\", \"::1/128\", a single address or \"*\"",
-            "rules[0].method (line 31): \"scram\" is not one of scram-sha-256, trust, reject",
+            "rules[0].address (line 30): \"10.0.0.1/8\": the address has bits set behind its prefix; write \"10.0.0.0/8\", \"::1/128\", a single address, \"local\" or \"*\"",
+            "rules[0].method (line 31): \"scram\" is not one of scram-sha-256, cert, trust, reject",
         ]
     );
 }
@@ -229,6 +256,15 @@ fn impossible_values_are_refused() {
         ("[servers.b]\nhost = \"h\"\ntls.mode = \"require\"\ntls.ca = \"x\"\n", "is not looked at"),
         ("[servers.b]\nhost = \"h\"\ntls.ca = \"x\"\n", "cannot read \"x\""),
         ("[servers]\nb = 3\n", ""),
+        ("[limits]\nfairness = \"of\"\n", "did you mean \"off\"?"),
+        ("[limits.tenant]\nleases_max = -1\n", "from 0 to"),
+        ("[limits.login]\nstatement_timeout = 5\n", "limits.login.statement_timeout (line 14): expected a duration"),
+        ("[[limits.tenants]]\nleases_max = 1\n", "limits.tenants[0].tenant (line 13): is missing"),
+        ("[[limits.tenants]]\ntenant = \"acme\"\n", "limits.tenants[0].tenant (line 14): the tenant is not a UUID"),
+        (
+            "[scope]\ntenant_type = \"text\"\n[[limits.tenants]]\ntenant = \"a\"\n[[limits.tenants]]\ntenant = \"a\"\n",
+            "limits.tenants[1].tenant (line 18): has limits already",
+        ),
         ("[nonsense]\nx = 1\n", "nonsense (line 13): there is no such key"),
         ("[log]\nlevel = \"verbose\"\n", "one of error, warn"),
         ("[runtime]\nthreads = 0\n", "from 1 to 1024"),
@@ -285,7 +321,9 @@ fn tls_files_are_read_and_checked_for_form() {
     let tls = "[tls]\nmode = \"require\"\ncertificate = \"server.crt\"\nkey = \"server.key\"\n";
     let ca = "[servers.b]\nhost = \"db.example.com\"\ntls.ca = \"server.crt\"\n";
     let config = config::load(&format!("{BASE}{tls}{ca}"), &world).unwrap().config;
-    assert!(matches!(&config.tls, ClientTls::Require(identity) if identity.chain.len() == 1));
+    assert!(
+        matches!(&config.tls, ClientTls::Require(made) if made.identity.chain.len() == 1 && made.authority.is_none())
+    );
     assert!(matches!(&config.servers["b"].tls, ServerTls::VerifyFull(TrustedRoots::Given(roots)) if roots.len() == 1));
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let mut mismatched = world.files.clone();
@@ -309,7 +347,7 @@ fn servers_are_verified_unless_the_file_says_otherwise() {
     assert!(matches!(config.servers["b"].tls, ServerTls::VerifyFull(TrustedRoots::System)));
     assert!(matches!(config.servers["c"].tls, ServerTls::VerifyFull(TrustedRoots::System)));
     assert!(matches!(config.servers["d"].tls, ServerTls::Disable));
-    assert_eq!(config.servers["d"].host, ServerHost::UnixFolder("/run".into()));
+    assert_eq!(config.servers["d"].hosts[0].host, ServerHost::UnixFolder("/run".into()));
 }
 
 #[test]
@@ -329,6 +367,7 @@ fn rules_keep_their_order_and_a_trusted_login_needs_no_password() {
         database: Glob::any(),
         address: AddressPattern::Block(Cidr::parse("127.0.0.1/32").unwrap()),
         tls: TlsNeed::Any,
+        certificate: CertificateNeed::None,
         method: Method::Trust,
     };
     let others = Rule { login: Glob::any(), address: AddressPattern::Any, method: Method::Reject, ..local.clone() };
@@ -433,4 +472,109 @@ fn a_bypass_login_needs_a_role_of_its_own_and_a_ledger() {
         let said = problems(&RECORDED.replacen(from, to, 1));
         assert!(said.contains(wanted), "{to}: {said}");
     }
+}
+#[test]
+fn a_unix_socket_takes_the_first_addresses_port() {
+    let unix = |more: &str| load(&format!("{BASE}[listen]\nunix_folder = \"/run/tg\"\n{more}")).listen.unix.unwrap();
+    assert_eq!((unix("").path.to_str(), unix("").mode), (Some("/run/tg/.s.PGSQL.6432"), 0o777));
+    let other = unix("unix_port = 5433\nunix_mode = \"0770\"\naddresses = []\n");
+    assert_eq!((other.path.to_str(), other.mode), (Some("/run/tg/.s.PGSQL.5433"), 0o770));
+    assert!(load(BASE).listen.unix.is_none());
+    let long = "x".repeat(100);
+    for (more, part) in [
+        ("unix_folder = \"run\"\n".to_owned(), "is no absolute path"),
+        ("unix_folder = \"@abstract\"\n".to_owned(), "is no absolute path"),
+        (format!("unix_folder = \"/{long}\"\n"), "the socket's path would have 115 bytes"),
+        ("unix_folder = \"/run\"\naddresses = []\n".to_owned(), "no address has a port to take"),
+        ("unix_folder = \"/run\"\naddresses = [\"127.0.0.1:0\"]\n".to_owned(), "no address has a port to take"),
+        ("unix_folder = \"/run\"\nunix_mode = \"rwx\"\n".to_owned(), "are no permissions"),
+        ("unix_folder = \"/run\"\nunix_mode = \"+777\"\n".to_owned(), "are no permissions"),
+        ("unix_folder = \"/run\"\nunix_mode = \"4777\"\n".to_owned(), "are no permissions"),
+    ] {
+        assert_only_problem(&format!("[listen]\n{more}"), part);
+    }
+    assert!(problems_with("[listen]\naddresses = []\n")[0].contains("at least one address or a unix_folder"));
+}
+
+#[test]
+fn hosts_have_ports_of_their_own_and_are_listed_once() {
+    let group = |text: &str| problems_of(&BASE.replace("host = \"127.0.0.1\"", text));
+    let config = load(&BASE.replace(
+        "host = \"127.0.0.1\"",
+        "port = 5433\nhosts = [\"db1\", \"db2:1\", \"::1\", \"[::1]:2\", \"[::2]\", \"10.0.0.1:3\", \"/run\", \"/run:4\"]\n\
+         target_session_attrs = \"read-write\"\nchoice = \"round-robin\"",
+    ));
+    let main = &config.servers["main"];
+    let shown: Vec<String> = main.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["db1:5433", "db2:1", "[::1]:5433", "[::1]:2", "[::2]:5433", "10.0.0.1:3", "/run:5433", "/run:4"]
+    );
+    assert_eq!((main.session_attributes.word(), main.choice), ("read-write", HostChoice::RoundRobin));
+    for (text, part) in [
+        ("hosts = []", "must list 1 to 16 hosts"),
+        ("hosts = [\"a\"]\nhost = \"b\"", "give either host or hosts"),
+        ("hosts = [\"a\", \"a\"]", "\"a\" is listed twice"),
+        ("hosts = [\"a\", \"a:5432\"]", "a:5432 is listed twice"),
+        ("hosts = [\"a:0\"]", "\"0\" is no port"),
+        ("hosts = [\"a:+1\"]", "\"+1\" is no port"),
+        ("hosts = [\"a:b:c\"]", "\"c\" is no port"),
+        ("hosts = [\"@abstract\"]", "is no host name"),
+    ] {
+        let found = group(text);
+        assert!(found.iter().any(|line| line.contains(part)), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn what_needs_tls_towards_servers_says_so() {
+    for key in ["negotiation = \"direct\"", "channel_binding = \"require\""] {
+        for mode in ["disable", "prefer"] {
+            let text = BASE.replace("tls.mode = \"disable\"", &format!("tls = {{ mode = \"{mode}\", {key} }}"));
+            let found = problems_of(&text);
+            assert!(found.len() == 1 && found[0].contains("needs TLS at every host"), "{mode} {key}: {found:#?}");
+        }
+        load(&BASE.replace("tls.mode = \"disable\"", &format!("tls = {{ mode = \"require\", {key} }}")));
+    }
+    let half = BASE.replace("tls.mode = \"disable\"", "tls = { mode = \"require\", certificate = \"a.crt\" }");
+    assert!(problems_of(&half)[0].contains("one of them is missing"));
+}
+
+#[test]
+fn roles_prove_their_password_as_they_are_allowed_to() {
+    let methods = |list: &str| {
+        load(&BASE.replace("user = \"app_user\"", &format!("user = \"a\"\nauth_allowed = {list}"))).roles["app"].methods
+    };
+    assert_eq!(load(BASE).roles["app"].methods, AllowedMethods::default());
+    let all = methods("[\"md5\", \"password\"]");
+    assert_eq!(all, AllowedMethods { scram: false, md5: true, password: PasswordAllowed::Protected });
+    assert_eq!(methods("[\"password-unencrypted\"]").password, PasswordAllowed::Anywhere);
+    let none = problems_of(&BASE.replace("user = \"app_user\"", "user = \"a\"\nauth_allowed = []"));
+    assert!(none[0].contains("allows nothing"), "{none:?}");
+    for (mode, is_warned) in [("require", true), ("prefer", true), ("verify-full", false), ("disable", false)] {
+        let text = BASE.replace("\"disable\"", &format!("{mode:?}"));
+        let text = text.replace("user = \"app_user\"", "user = \"a\"\nauth_allowed = [\"password\"]");
+        let warnings = lines(&config::load(&text, &EmptyEnvironment).unwrap().warnings);
+        let found = warnings.iter().any(|line| line.contains("a server that nobody has verified"));
+        assert_eq!(found, is_warned, "{mode}: {warnings:?}");
+    }
+}
+
+#[test]
+fn certificates_are_demanded_only_where_clients_are_asked_for_them() {
+    let rule = |more: &str| format!("[[rules]]\nmethod = \"scram-sha-256\"\n{more}");
+    assert_only_problem(&rule("certificate = \"verify-ca\"\n"), "clients are asked for no certificate");
+    assert_only_problem("[[rules]]\nmethod = \"cert\"\n", "clients are asked for no certificate");
+    assert_only_problem("[tls]\nclient_ca = \"x\"\n", "no client can show a certificate without TLS");
+    assert!(problems_with("[tls]\nmode = \"prefer\"\nclient_crl = \"x\"\n").join("\n").contains("without client_ca"));
+    let local = load(&format!("{BASE}[[rules]]\naddress = \"local\"\nmethod = \"trust\"\n"));
+    let expected = Rule {
+        login: Glob::any(),
+        database: Glob::any(),
+        address: AddressPattern::Local,
+        tls: TlsNeed::Any,
+        certificate: CertificateNeed::None,
+        method: Method::Trust,
+    };
+    assert_eq!(local.rules, Rules::new(vec![expected]));
 }

@@ -7,17 +7,20 @@
 mod login_support;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, BytesMut};
-use login_support::Authority;
-use rustls::pki_types::ServerName;
+use login_support::{Authority, Identity};
+use rustls::pki_types::{CertificateRevocationListDer, ServerName};
+use tenantgate::auth::scram::server::BindingOffer;
 use tenantgate::auth::{
-    Access, AddressPattern, DatabaseList, Login, Logins, Method, ProcessSecret, Rule, Rules, TlsNeed,
+    Access, AddressPattern, CertificateNeed, DatabaseList, EndPoint, Login, Logins, Method, ProcessSecret, Rule, Rules,
+    TlsNeed,
 };
-use tenantgate::config::TrustedRoots;
+use tenantgate::config::{ClientAuthority, TrustedRoots, UnixSocketSettings};
 use tenantgate::driver::handshake::{Arrival, HandshakeSettings};
 use tenantgate::driver::listener::{Entrance, Listener, Reception};
 use tenantgate::driver::tls::{Verification, client_side, server_side};
@@ -42,8 +45,8 @@ struct Miniature {
 }
 
 impl Reception for Miniature {
-    async fn receive(&self, arrival: Arrival) {
-        let Arrival { mut stream, client, mut input, unsent: mut out, permit: _permit } = arrival;
+    async fn receive(&self, arrival: Box<Arrival>) {
+        let Arrival { mut stream, client, mut input, unsent: mut out, permit: _permit, .. } = *arrival;
         put_parameter_status(&mut out, b"server_version", b"15.0");
         put_parameter_status(&mut out, b"client_encoding", b"UTF8");
         put_parameter_status(&mut out, b"standard_conforming_strings", b"on");
@@ -99,7 +102,8 @@ struct Entry {
     address: SocketAddr,
     reception: Arc<Miniature>,
     authority: Authority,
-    root_file: tempfile::NamedTempFile,
+    /// Certificates, keys and sockets.
+    folder: tempfile::TempDir,
 }
 
 struct Options {
@@ -108,6 +112,10 @@ struct Options {
     clients: usize,
     logins: usize,
     login_timeout: Duration,
+    /// How the proxy's certificate is signed.
+    algorithm: &'static rcgen::SignatureAlgorithm,
+    /// Who vouches for clients.
+    clients_authority: Option<ClientAuthority>,
 }
 
 impl Default for Options {
@@ -118,6 +126,8 @@ impl Default for Options {
             clients: 100,
             logins: 100,
             login_timeout: Duration::from_secs(20),
+            algorithm: &rcgen::PKCS_ECDSA_P256_SHA256,
+            clients_authority: None,
         }
     }
 }
@@ -131,7 +141,7 @@ fn judge(_login: &str, name: &str, value: &str) -> Result<Judged, Fault> {
     }
 }
 
-fn startup_settings(tls: TlsOffer, rules: Rules) -> StartupSettings {
+fn startup_settings(tls: TlsOffer, binding: BindingOffer, rules: Rules) -> StartupSettings {
     let secret = ProcessSecret::new(&[5; 32]);
     let named = TenantSource::Named { from: vec![Origin::Suffix, Origin::Startup], separator: Separator::default() };
     let login = |name: &str, source: TenantSource| Login {
@@ -144,6 +154,7 @@ fn startup_settings(tls: TlsOffer, rules: Rules) -> StartupSettings {
     let logins = [login("app_user", named), login("acme_app", TenantSource::Fixed(acme))];
     StartupSettings {
         tls,
+        binding,
         rules,
         logins: Logins::new(logins, secret).unwrap(),
         databases: ["demo".into()].into(),
@@ -155,25 +166,59 @@ fn startup_settings(tls: TlsOffer, rules: Rules) -> StartupSettings {
 }
 
 fn entry(options: Options) -> Entry {
-    let authority = Authority::new();
-    let identity = authority.issue(&["localhost", "127.0.0.1"]);
-    let acceptor = TlsAcceptor::from(client_side(identity.chain, identity.key).unwrap());
+    let authority = Authority::with(options.algorithm);
+    let identity = authority.issue(&["localhost", "127.0.0.1"]).tls();
+    let binding = EndPoint::of(&identity.chain[0]).map_or(BindingOffer::None, BindingOffer::EndPoint);
+    let acceptor = TlsAcceptor::from(client_side(&identity, options.clients_authority.as_ref()).unwrap());
     let settings = HandshakeSettings {
-        startup: Arc::new(startup_settings(options.tls, options.rules)),
+        startup: Arc::new(startup_settings(options.tls, binding, options.rules)),
         tls: (options.tls != TlsOffer::Never).then_some(acceptor),
         login_timeout: options.login_timeout,
+        generation: 1,
     };
+    let folder = tempfile::tempdir().unwrap();
+    let unix = UnixSocketSettings { path: folder.path().join(".s.PGSQL.6432"), mode: 0o777 };
     let entrance = Arc::new(Entrance::new(settings, options.clients, options.logins));
-    let listener = Listener::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let listener = Listener::bind(&["127.0.0.1:0".parse().unwrap()], Some(&unix)).unwrap();
     let address = listener.addresses()[0];
     let reception = Arc::new(Miniature::default());
     tokio::spawn(listener.serve(entrance, Arc::clone(&reception)));
-    let root_file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(root_file.path(), authority.pem()).unwrap();
-    Entry { address, reception, authority, root_file }
+    std::fs::write(folder.path().join("root.crt"), authority.pem()).unwrap();
+    Entry { address, reception, authority, folder }
 }
 
 impl Entry {
+    fn root(&self) -> String {
+        self.folder.path().join("root.crt").display().to_string()
+    }
+
+    /// libpq's words for a client's certificate.
+    fn certificate(&self, identity: &Identity) -> String {
+        let place = |name: &str| self.folder.path().join(format!("{:p}.{name}", identity));
+        std::fs::write(place("crt"), &identity.chain_pem).unwrap();
+        std::fs::write(place("key"), &identity.key_pem).unwrap();
+        std::fs::set_permissions(place("key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        format!("sslcert={} sslkey={}", place("crt").display(), place("key").display())
+    }
+
+    /// What libpq 18 is answered at each of these targets, or why not.
+    async fn psycopg(&self, targets: &[String]) -> Vec<String> {
+        const PROGRAM: &str = "
+import sys, psycopg
+for target in sys.argv[1:]:
+    try:
+        with psycopg.connect(target, password='demo', autocommit=True, connect_timeout=10) as connection:
+            print(connection.pgconn.exec_(b'who').get_value(0, 0).decode())
+    except Exception as error:
+        print(repr(str(error)))
+";
+        let mut python = Command::new(login_support::python());
+        python.args(["-c", PROGRAM]).args(targets);
+        let output = tokio::task::spawn_blocking(move || python.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    }
+
     /// psql's answer to one query, or its complaint.
     async fn psql(&self, parameters: &str) -> Result<String, String> {
         let mut psql = Command::new("psql");
@@ -212,7 +257,7 @@ fn user() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_gets_the_encryption_it_asks_for() {
     let entry = entry(Options::default());
-    let root = entry.root_file.path().display();
+    let root = entry.root();
     for (mode, tls) in [("disable", false), ("allow", false), ("prefer", true), ("require", true)] {
         let answer = entry.psql(&format!("{} sslmode={mode}", user())).await;
         assert_eq!(answer, Ok(format!("app_user|demo|{ACME}|{tls}|0")), "{mode}");
@@ -288,43 +333,206 @@ async fn tokio_postgres_logs_in_and_cancels() {
     assert_eq!(error.code().unwrap().code(), "28P01");
 }
 
-/// libpq 18: protocol 3.2, direct TLS. Skipped without psycopg.
+/// libpq 18: protocol 3.2, direct TLS, channel binding.
 #[tokio::test(flavor = "multi_thread")]
-async fn psycopg_speaks_protocol_3_2_and_direct_tls() {
-    const PROGRAM: &str = "
-import sys, psycopg
-for target in sys.argv[1:]:
-    with psycopg.connect(target, password='demo', autocommit=True) as connection:
-        print(connection.pgconn.exec_(b'who').get_value(0, 0).decode())
-";
-    let is_there = ["-c", "import psycopg; assert psycopg.pq.version() >= 180000"];
-    if !Command::new("python3").args(is_there).output().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no psycopg with libpq 18");
-        return;
-    }
+async fn libpq_18_speaks_protocol_3_2_direct_tls_and_channel_binding() {
     let entry = entry(Options::default());
     let base = format!("host=localhost port={} {}", entry.address.port(), user());
-    let root = entry.root_file.path().display();
-    let targets = [
-        format!("{base} sslmode=disable max_protocol_version=3.2"),
-        format!("{base} sslmode=require max_protocol_version=latest"),
-        format!("{base} sslmode=verify-full sslrootcert={root} sslnegotiation=direct channel_binding=disable"),
-        format!("{base} sslmode=require sslnegotiation=direct gssencmode=disable"),
-    ];
-    let mut python = Command::new("python3");
-    python.args(["-c", PROGRAM]).args(&targets);
-    let output = tokio::task::spawn_blocking(move || python.output().unwrap()).await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let endings: Vec<_> = text.lines().filter_map(|line| line.split_once(ACME)).map(|(_, ending)| ending).collect();
-    assert_eq!(endings, ["|false|2", "|true|2", "|true|0", "|true|0"], "{}", String::from_utf8_lossy(&output.stderr));
+    let root = entry.root();
+    let answers = entry
+        .psycopg(&[
+            format!("{base} sslmode=disable max_protocol_version=3.2"),
+            format!("{base} sslmode=require max_protocol_version=latest"),
+            format!("{base} sslmode=verify-full sslrootcert={root} sslnegotiation=direct channel_binding=disable"),
+            format!("{base} sslmode=require sslnegotiation=direct gssencmode=disable"),
+            format!("{base} sslmode=require channel_binding=require"),
+            format!("{base} sslmode=verify-full sslrootcert={root} sslnegotiation=direct channel_binding=require"),
+            format!("{base} sslmode=require channel_binding=require require_auth=scram-sha-256"),
+        ])
+        .await;
+    let ending =
+        |answer: &String| answer.split_once(ACME).map_or_else(|| answer.clone(), |(_, ending)| ending.to_owned());
+    let endings: Vec<_> = answers.iter().map(ending).collect();
+    assert_eq!(endings, ["|false|2", "|true|2", "|true|0", "|true|0", "|true|0", "|true|0", "|true|0"]);
 }
 
-/// `cargo test` must not hide what channel binding would change: a client that insists on it is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_insists_on_channel_binding_gets_no_session() {
-    let entry = entry(Options::default());
+async fn psql_15_binds_its_login_to_the_connection() {
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384] {
+        let entry = entry(Options { algorithm, ..Options::default() });
+        let answer = entry.psql(&format!("{} sslmode=require channel_binding=require", user())).await;
+        assert_eq!(answer, Ok(format!("app_user|demo|{ACME}|true|0")), "{algorithm:?}");
+        let complaint = entry.psql(&format!("{} sslmode=disable channel_binding=require", user())).await.unwrap_err();
+        assert!(complaint.contains("channel binding"), "{complaint}");
+        let wrong = format!("{} sslmode=require channel_binding=require password=wrong", user());
+        assert!(entry.psql(&wrong).await.unwrap_err().contains("TG040"));
+    }
+}
+
+/// RFC 5929 has no hash for Ed25519: libpq would give up if binding were offered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_without_a_hash_of_its_own_offers_no_binding() {
+    let entry = entry(Options { algorithm: &rcgen::PKCS_ED25519, ..Options::default() });
+    let answer = entry.psql(&format!("{} sslmode=require", user())).await;
+    assert_eq!(answer, Ok(format!("app_user|demo|{ACME}|true|0")));
     let complaint = entry.psql(&format!("{} sslmode=require channel_binding=require", user())).await.unwrap_err();
     assert!(complaint.contains("channel binding"), "{complaint}");
+}
+
+/// Somebody who ends the TLS connection with a certificate of his own, and passes everything on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_passed_on_by_somebody_between_is_refused() {
+    let entry = entry(Options::default());
+    let stranger = Authority::new().issue(&["localhost", "127.0.0.1"]).tls();
+    let acceptor = TlsAcceptor::from(client_side(&stranger, None).unwrap());
+    let config = server_side(&Verification::Unverified, None).unwrap();
+    let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = between.local_addr().unwrap().port();
+    let target = entry.address;
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = between.accept().await {
+            let (acceptor, connector) = (acceptor.clone(), TlsConnector::from(Arc::clone(&config)));
+            tokio::spawn(async move {
+                let mut request = [0; 8];
+                client.read_exact(&mut request).await.unwrap();
+                client.write_all(b"S").await.unwrap();
+                let mut client = acceptor.accept(client).await.unwrap();
+                let mut server = TcpStream::connect(target).await.unwrap();
+                server.write_all(&request).await.unwrap();
+                server.read_exact(&mut request[..1]).await.unwrap();
+                let name = ServerName::try_from("localhost").unwrap();
+                let mut server = connector.connect(name, server).await.unwrap();
+                // However it ends: the client says what it was told.
+                drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+            });
+        }
+    });
+    let base = format!("host=127.0.0.1 port={port} {} sslmode=require", user());
+    let answers = entry
+        .psycopg(&[
+            format!("{base} channel_binding=prefer"),
+            format!("{base} channel_binding=require"),
+            format!("{base} channel_binding=disable"),
+        ])
+        .await;
+    assert!(answers[0].contains("TG092") && answers[1].contains("TG092"), "{answers:?}");
+    // Without binding nobody notices: that is what it is for.
+    assert!(answers[2].contains(ACME), "{answers:?}");
+}
+
+fn rule(certificate: CertificateNeed, method: Method) -> Rules {
+    let (login, database) = (Glob::any(), Glob::any());
+    Rules::new(vec![Rule { login, database, address: AddressPattern::Any, tls: TlsNeed::Any, certificate, method }])
+}
+
+fn authority_of(authority: &Authority, revocations: Vec<CertificateRevocationListDer<'static>>) -> ClientAuthority {
+    ClientAuthority { roots: vec![authority.root.clone()], revocations, is_required: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_certificates_are_checked_as_the_rule_says() {
+    let clients = Authority::new();
+    let (good, other) = (clients.issue_to_client("app_user", 1), clients.issue_to_client("acme_app", 2));
+    let strange = Authority::new().issue_to_client("app_user", 1);
+    use CertificateNeed::{None, VerifyCa, VerifyFull};
+    for (need, method, expected) in [
+        //                               app_user's, another's, none, a stranger's
+        (None, Method::ScramSha256, ["", "", "", "SSL"]),
+        (VerifyCa, Method::ScramSha256, ["", "", "TG090", "SSL"]),
+        (VerifyFull, Method::ScramSha256, ["", "TG091", "TG090", "SSL"]),
+        (None, Method::Certificate, ["", "TG091", "TG090", "SSL"]),
+        (VerifyCa, Method::Trust, ["", "", "TG090", "SSL"]),
+    ] {
+        let clients_authority = Some(authority_of(&clients, vec![]));
+        let entry = entry(Options { rules: rule(need, method), clients_authority, ..Options::default() });
+        let shown = [
+            entry.certificate(&good),
+            entry.certificate(&other),
+            "sslcert=/nonexistent".to_owned(),
+            entry.certificate(&strange),
+        ];
+        for (shown, expected) in shown.iter().zip(expected) {
+            let answer = entry.psql(&format!("{} sslmode=require {shown}", user())).await;
+            match expected {
+                "" => assert_eq!(answer, Ok(format!("app_user|demo|{ACME}|true|0")), "{need:?} {method:?} {shown}"),
+                code => {
+                    let complaint = answer.unwrap_err();
+                    assert!(complaint.contains(code), "{need:?} {method:?} {shown}: {complaint}");
+                }
+            }
+        }
+        if (need, method) != (None, Method::ScramSha256) {
+            let complaint = entry.psql(&format!("{} sslmode=disable", user())).await.unwrap_err();
+            assert!(complaint.contains("TG090"), "{complaint}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_certificates_and_expired_lists_are_refused() {
+    let clients = Authority::new();
+    let (good, revoked) = (clients.issue_to_client("app_user", 1), clients.issue_to_client("app_user", 2));
+    let stranger = Authority::new();
+    for (list, good_is_fine) in [
+        (clients.revoke(&[2], 2100), true),
+        (clients.revoke(&[2], 2021), false),
+        // No list of the right authority: nobody can say that the certificate is good.
+        (stranger.revoke(&[], 2100), false),
+    ] {
+        let clients_authority = Some(authority_of(&clients, vec![list]));
+        let rules = rule(CertificateNeed::None, Method::Certificate);
+        let entry = entry(Options { rules, clients_authority, ..Options::default() });
+        let connect =
+            async |identity| entry.psql(&format!("{} sslmode=require {}", user(), entry.certificate(identity))).await;
+        assert_eq!(connect(&good).await.is_ok(), good_is_fine);
+        assert!(connect(&revoked).await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_certificate_is_asked_for_before_any_login() {
+    let clients = Authority::new();
+    let authority = ClientAuthority { is_required: true, ..authority_of(&clients, vec![]) };
+    let entry = entry(Options { clients_authority: Some(authority), ..Options::default() });
+    let shown = entry.certificate(&clients.issue_to_client("whoever", 1));
+    assert!(entry.psql(&format!("{} sslmode=require {shown}", user())).await.is_ok());
+    let complaint = entry.psql(&format!("{} sslmode=require sslcert=/nonexistent", user())).await.unwrap_err();
+    assert!(complaint.contains("SSL") || complaint.contains("certificate"), "{complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_on_this_machine_come_by_unix_socket() {
+    let local = Rule {
+        login: Glob::any(),
+        database: Glob::any(),
+        address: AddressPattern::Local,
+        tls: TlsNeed::Any,
+        certificate: CertificateNeed::None,
+        method: Method::ScramSha256,
+    };
+    let nobody = Rule { method: Method::Reject, address: AddressPattern::Any, ..local.clone() };
+    let rules = Rules::new(vec![local, nobody]);
+    let entry = entry(Options { tls: TlsOffer::Required, rules, ..Options::default() });
+    let folder = entry.folder.path().display();
+    let complaint = entry.psql(&format!("{} sslmode=require", user())).await.unwrap_err();
+    assert!(complaint.contains("TG041"), "{complaint}");
+    for mode in ["disable", "prefer"] {
+        let answer = entry.psql(&format!("{} host={folder} port=6432 sslmode={mode}", user())).await;
+        assert_eq!(answer, Ok(format!("app_user|demo|{ACME}|false|0")), "{mode}");
+    }
+    let complaint = entry.psql(&format!("{} host={folder} port=6432 password=wrong", user())).await.unwrap_err();
+    assert!(complaint.contains("TG040"), "{complaint}");
+    // SSLRequest is answered, and the dialogue goes on.
+    let mut stream = tokio::net::UnixStream::connect(entry.folder.path().join(".s.PGSQL.6432")).await.unwrap();
+    let mut out = BytesMut::new();
+    put_ssl_request(&mut out);
+    stream.write_all(&out).await.unwrap();
+    let mut answer = [0; 1];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"N");
+    // A TLS record instead is no packet at all.
+    stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await.unwrap();
+    assert_eq!(stream.read(&mut answer).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -343,7 +551,7 @@ async fn plaintext_behind_ssl_request_never_reaches_tls() {
 async fn direct_tls_without_the_protocols_name_is_refused() {
     let entry = entry(Options::default());
     let roots = TrustedRoots::Given(vec![entry.authority.root.clone()]);
-    let mut config = (*server_side(&Verification::Full(roots)).unwrap()).clone();
+    let mut config = (*server_side(&Verification::Full(roots), None).unwrap()).clone();
     for (alpn, is_fine) in [(vec![ALPN.to_vec()], true), (vec![], false), (vec![b"http/1.1".to_vec()], false)] {
         config.alpn_protocols = alpn;
         let connector = TlsConnector::from(Arc::new(config.clone()));
@@ -389,6 +597,7 @@ async fn clients_and_logins_are_limited() {
         database: Glob::any(),
         address: AddressPattern::Any,
         tls: TlsNeed::Any,
+        certificate: CertificateNeed::None,
         method: Method::Trust,
     };
     let entry = entry(Options { clients: 1, logins: 2, rules: Rules::new(vec![trust]), ..Options::default() });

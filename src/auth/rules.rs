@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::certificate::ClientCertificate;
 use crate::tenant::Glob;
 
 /// Where a client's connection comes from.
@@ -124,6 +125,8 @@ pub enum AddressPattern {
     Any,
     /// A block of addresses; never a unix socket.
     Block(Cidr),
+    /// Unix sockets only (`local`).
+    Local,
 }
 
 /// Which connections a rule is about.
@@ -135,11 +138,26 @@ pub enum TlsNeed {
     Required,
 }
 
+/// What a rule demands of the client's certificate, beside its method. Unlike address and TLS this does not decide
+/// whether the rule fits: where it fits and the certificate is missing, the client is refused and no later rule is
+/// asked, as in PostgreSQL (`clientcert`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateNeed {
+    /// Nothing.
+    None,
+    /// That there is one; its chain has been verified.
+    VerifyCa,
+    /// That it is made out to the login, too.
+    VerifyFull,
+}
+
 /// How a client proves itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// By its password, which never crosses the wire.
     ScramSha256,
+    /// By a certificate that is made out to it.
+    Certificate,
     /// Not at all.
     Trust,
     /// It may not connect.
@@ -157,6 +175,8 @@ pub struct Rule {
     pub address: AddressPattern,
     /// Connections it is about.
     pub tls: TlsNeed,
+    /// What it demands of the client's certificate.
+    pub certificate: CertificateNeed,
     /// What it says.
     pub method: Method,
 }
@@ -166,12 +186,16 @@ pub struct Rule {
 pub struct Facts<'a> {
     /// The configured login the user name means, or the user name if it means none.
     pub login: &'a str,
+    /// The user name as sent: the login, perhaps with a tenant behind it.
+    pub user: &'a str,
     /// The database asked for.
     pub database: &'a str,
     /// Where it comes from.
     pub address: PeerAddress,
     /// Whether it is encrypted.
     pub tls: bool,
+    /// The certificate it has shown, if any.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// What the rules say.
@@ -179,8 +203,10 @@ pub struct Facts<'a> {
 pub enum Decision {
     /// Ask for a password.
     Password,
-    /// Let in without one.
+    /// Let in without any proof.
     Trust,
+    /// Let in: its certificate has proven it.
+    Certificate,
     /// Refuse.
     Refuse(Refusal),
     /// Ask for a password and refuse even if it is right. The rules differ by login here: refusing at
@@ -197,6 +223,10 @@ pub enum Refusal {
     NoRule,
     /// A rule would match if the connection were encrypted.
     TlsRequired,
+    /// The rule that matches wants a certificate.
+    CertificateMissing,
+    /// It wants one that is made out to the login.
+    CertificateOfAnother,
 }
 
 /// All rules, in order.
@@ -213,6 +243,7 @@ impl Default for Rules {
             database: Glob::any(),
             address: AddressPattern::Any,
             tls: TlsNeed::Any,
+            certificate: CertificateNeed::None,
             method: Method::ScramSha256,
         };
         Self { rules: vec![rule] }
@@ -230,34 +261,48 @@ impl Rules {
     #[must_use]
     pub fn decide(&self, facts: &Facts<'_>) -> Decision {
         let refusal = match self.first_match(facts) {
-            Some(Method::ScramSha256) => return Decision::Password,
-            Some(Method::Trust) => return Decision::Trust,
-            Some(Method::Reject) => Refusal::Rejected,
+            Some(rule) => match rule.judge(facts) {
+                Ok(Admission::Password) => return Decision::Password,
+                Ok(Admission::Trust) => return Decision::Trust,
+                Ok(Admission::Certificate) => return Decision::Certificate,
+                Err(refusal) => refusal,
+            },
             None if !facts.tls && self.would_admit_with_tls(facts) => Refusal::TlsRequired,
             None => Refusal::NoRule,
         };
         if self.asks_some_login(facts) { Decision::PasswordThenRefuse(refusal) } else { Decision::Refuse(refusal) }
     }
 
-    fn first_match(&self, facts: &Facts<'_>) -> Option<Method> {
-        self.rules.iter().find(|rule| rule.matches(facts) && rule.login.matches(facts.login)).map(|rule| rule.method)
+    fn first_match(&self, facts: &Facts<'_>) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.matches(facts) && rule.login.matches(facts.login))
     }
 
     fn would_admit_with_tls(&self, facts: &Facts<'_>) -> bool {
-        matches!(self.first_match(&Facts { tls: true, ..*facts }), Some(Method::ScramSha256 | Method::Trust))
+        let is_local = facts.address == PeerAddress::Unix;
+        !is_local && self.first_match(&Facts { tls: true, ..*facts }).is_some_and(|rule| rule.method != Method::Reject)
     }
 
     /// Whether a client like this one, under another login, would be asked for a password.
     fn asks_some_login(&self, facts: &Facts<'_>) -> bool {
         for rule in self.rules.iter().filter(|rule| rule.matches(facts)) {
-            match rule.method {
-                Method::ScramSha256 => return true,
-                Method::Trust | Method::Reject if rule.login.is_any() => return false,
-                Method::Trust | Method::Reject => {}
+            // A certificate that is there may be another login's.
+            let may_fit = rule.certificate == CertificateNeed::None || facts.certificate.is_some();
+            if rule.method == Method::ScramSha256 && may_fit {
+                return true;
+            }
+            if rule.login.is_any() {
+                return false;
             }
         }
         false
     }
+}
+
+/// How a rule that matches lets a client in.
+enum Admission {
+    Password,
+    Trust,
+    Certificate,
 }
 
 impl Rule {
@@ -267,12 +312,33 @@ impl Rule {
             (AddressPattern::Any, _) => true,
             (AddressPattern::Block(block), Some(ip)) => block.contains(ip),
             (AddressPattern::Block(_), None) => false,
+            (AddressPattern::Local, _) => facts.address == PeerAddress::Unix,
         };
         let tls_fits = match self.tls {
             TlsNeed::Any => true,
             TlsNeed::Required => facts.tls,
         };
         address_fits && tls_fits && self.database.matches(facts.database)
+    }
+
+    /// What it says of a client that it matches.
+    fn judge(&self, facts: &Facts<'_>) -> Result<Admission, Refusal> {
+        let (admission, need) = match self.method {
+            Method::Reject => return Err(Refusal::Rejected),
+            Method::ScramSha256 => (Admission::Password, self.certificate),
+            Method::Trust => (Admission::Trust, self.certificate),
+            // Without a name the certificate would prove any login.
+            Method::Certificate => (Admission::Certificate, CertificateNeed::VerifyFull),
+        };
+        match (need, facts.certificate) {
+            (CertificateNeed::None, _) | (CertificateNeed::VerifyCa, Some(_)) => Ok(admission),
+            (CertificateNeed::VerifyCa | CertificateNeed::VerifyFull, None) => Err(Refusal::CertificateMissing),
+            // One made out to a login with a tenant behind it stands for that tenant alone.
+            (CertificateNeed::VerifyFull, Some(certificate)) => {
+                let fits = certificate.is_made_out_to(facts.login) || certificate.is_made_out_to(facts.user);
+                if fits { Ok(admission) } else { Err(Refusal::CertificateOfAnother) }
+            }
+        }
     }
 }
 
@@ -283,14 +349,24 @@ mod tests {
     fn rule(login: &str, address: &str, tls: TlsNeed, method: Method) -> Rule {
         let address = match address {
             "*" => AddressPattern::Any,
+            "local" => AddressPattern::Local,
             block => AddressPattern::Block(Cidr::parse(block).unwrap()),
         };
-        Rule { login: Glob::parse(login).unwrap(), database: Glob::any(), address, tls, method }
+        let (login, database) = (Glob::parse(login).unwrap(), Glob::any());
+        Rule { login, database, address, tls, certificate: CertificateNeed::None, method }
+    }
+
+    fn certificate(name: &str) -> ClientCertificate {
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        ClientCertificate::read(params.self_signed(&key).unwrap().der()).unwrap()
     }
 
     fn facts(login: &'static str, address: &str, tls: bool) -> Facts<'static> {
         let address = PeerAddress::Tcp(SocketAddr::new(address.parse().unwrap(), 1));
-        Facts { login, database: "demo", address, tls }
+        Facts { login, user: login, database: "demo", address, tls, certificate: None }
     }
 
     #[test]
@@ -350,5 +426,60 @@ mod tests {
         let rules = Rules::new(vec![rule("*", "0.0.0.0/0", TlsNeed::Any, Method::Trust)]);
         let facts = Facts { address: PeerAddress::Unix, ..facts("a", "1.1.1.1", false) };
         assert_eq!(rules.decide(&facts), Decision::Refuse(Refusal::NoRule));
+    }
+
+    #[test]
+    fn local_is_for_unix_sockets_alone() {
+        let rules = Rules::new(vec![
+            rule("*", "local", TlsNeed::Any, Method::Trust),
+            rule("*", "*", TlsNeed::Required, Method::ScramSha256),
+        ]);
+        let unix = Facts { address: PeerAddress::Unix, ..facts("a", "1.1.1.1", false) };
+        assert_eq!(rules.decide(&unix), Decision::Trust);
+        assert_eq!(rules.decide(&facts("a", "127.0.0.1", true)), Decision::Password);
+        // No TLS will ever be there: telling the client to use it would be no help.
+        let tls_only = Rules::new(vec![rule("*", "*", TlsNeed::Required, Method::Trust)]);
+        assert_eq!(tls_only.decide(&unix), Decision::Refuse(Refusal::NoRule));
+    }
+
+    #[test]
+    fn a_rules_certificate_is_demanded_and_does_not_let_the_next_rule_in() {
+        let strict = |need| Rule { certificate: need, ..rule("app", "*", TlsNeed::Any, Method::ScramSha256) };
+        let (mine, other) = (certificate("app"), certificate("other"));
+        for (need, shown, expected) in [
+            (CertificateNeed::None, None, Decision::Password),
+            (CertificateNeed::VerifyCa, Some(&other), Decision::Password),
+            (CertificateNeed::VerifyFull, Some(&mine), Decision::Password),
+            (CertificateNeed::VerifyCa, None, Decision::PasswordThenRefuse(Refusal::CertificateMissing)),
+            (CertificateNeed::VerifyFull, None, Decision::PasswordThenRefuse(Refusal::CertificateMissing)),
+            (CertificateNeed::VerifyFull, Some(&other), Decision::PasswordThenRefuse(Refusal::CertificateOfAnother)),
+        ] {
+            let rules = Rules::new(vec![strict(need), rule("*", "*", TlsNeed::Any, Method::ScramSha256)]);
+            let facts = Facts { certificate: shown, ..facts("app", "1.2.3.4", true) };
+            assert_eq!(rules.decide(&facts), expected, "{need:?} {shown:?}");
+        }
+        // Where no login would be asked for a password, nothing is given away by refusing at once.
+        let rules = Rules::new(vec![Rule { login: Glob::any(), ..strict(CertificateNeed::VerifyCa) }]);
+        let plain = facts("app", "1.2.3.4", false);
+        assert_eq!(rules.decide(&plain), Decision::Refuse(Refusal::CertificateMissing));
+    }
+
+    #[test]
+    fn a_certificate_proves_the_login_it_is_made_out_to_and_no_other() {
+        let rules = Rules::new(vec![rule("*", "*", TlsNeed::Required, Method::Certificate)]);
+        let decide = |login, user, shown: &ClientCertificate| {
+            rules.decide(&Facts { user, certificate: Some(shown), ..facts(login, "1.2.3.4", true) })
+        };
+        let login = certificate("app");
+        assert_eq!(decide("app", "app", &login), Decision::Certificate);
+        assert_eq!(decide("app", "app.acme", &login), Decision::Certificate);
+        assert_eq!(decide("admin", "admin", &login), Decision::Refuse(Refusal::CertificateOfAnother));
+        let tenant = certificate("app.acme");
+        assert_eq!(decide("app", "app.acme", &tenant), Decision::Certificate);
+        for user in ["app", "app.globex", "app.acme2"] {
+            assert_eq!(decide("app", user, &tenant), Decision::Refuse(Refusal::CertificateOfAnother), "{user}");
+        }
+        let without = facts("app", "1.2.3.4", true);
+        assert_eq!(rules.decide(&without), Decision::Refuse(Refusal::CertificateMissing));
     }
 }

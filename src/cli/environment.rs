@@ -48,10 +48,8 @@ impl Environment for ProcessEnvironment {
         read_bounded(&self.folder.join(path))
     }
 
-    fn resolve(&self, path: &str) -> PathBuf {
-        let path = self.folder.join(path);
-        // The working folder is no part of a configuration.
-        std::path::absolute(&path).unwrap_or(path)
+    fn locate(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
     }
 }
 

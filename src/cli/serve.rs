@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::check_config::count;
 use super::environment::{LoadFailure, load_file};
 use super::log::{self, LogTarget};
 use super::{EXIT_UNUSABLE, EXIT_WRONG};
-use crate::config::{Loaded, RuntimeSettings};
-use crate::driver;
+use crate::config::{Gravity, Loaded, Problem, RuntimeSettings};
+use crate::driver::{self, Hooks};
 
 /// Runs until the proxy ends.
 pub fn run(path: &Path) -> ExitCode {
@@ -26,7 +27,7 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(EXIT_WRONG);
         }
     };
-    match serve(loaded) {
+    match serve(path, loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tenantgate: {error:#}");
@@ -35,12 +36,28 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn serve(loaded: Loaded) -> anyhow::Result<()> {
-    log::start(loaded.config.log, LogTarget::StandardError)?;
+fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
+    let switch = log::start(loaded.config.log, LogTarget::StandardError)?;
     for warning in &loaded.warnings {
         tracing::warn!(key = %warning.key_path, "configuration: {warning}");
     }
-    Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config))?)
+    let path = path.to_path_buf();
+    let hooks = Hooks { load: Some(Arc::new(move || load_again(&path))), log: Some(switch) };
+    Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config, hooks))?)
+}
+
+/// As at the start; a file that cannot be read is a problem like others.
+fn load_again(path: &Path) -> Result<Loaded, Vec<Problem>> {
+    load_file(path).map_err(|failure| match failure {
+        LoadFailure::Wrong(problems) => problems,
+        LoadFailure::Unreadable(reason) => vec![Problem {
+            gravity: Gravity::Error,
+            key_path: String::new(),
+            line: None,
+            message: format!("{} cannot be read: {reason}", path.display()),
+            hint: None,
+        }],
+    })
 }
 
 /// The runtime of `[runtime]`.
@@ -51,9 +68,13 @@ pub fn runtime(settings: RuntimeSettings) -> std::io::Result<tokio::runtime::Run
     // A second thread on two cores cost a fifth more CPU per transaction (wake-ups across cores) and gave
     // nothing, since PostgreSQL or the application needs the other core.
     let cpus = || std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(settings.threads.unwrap_or_else(cpus))
-        .thread_name("tenantgate")
-        .enable_all()
-        .build()
+    match settings.threads.unwrap_or_else(cpus) {
+        // Nothing is shared between threads then: tokio's queue and wake-ups need no atomics.
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        threads => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("tenantgate")
+            .enable_all()
+            .build(),
+    }
 }

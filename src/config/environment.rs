@@ -27,8 +27,8 @@ pub trait Environment {
     /// The reason in words: "No such file or directory".
     fn read_file(&self, path: &str) -> Result<NamedFile, String>;
 
-    /// Where a path of the configuration leads.
-    fn resolve(&self, path: &str) -> PathBuf {
+    /// Where a file or folder is that the proxy writes itself; a relative path as in [`Environment::read_file`].
+    fn locate(&self, path: &str) -> PathBuf {
         PathBuf::from(path)
     }
 }

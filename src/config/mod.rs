@@ -11,6 +11,7 @@ mod environment;
 mod problem;
 mod raw;
 pub mod reference;
+pub mod reload;
 mod settings;
 mod units;
 

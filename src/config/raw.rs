@@ -3,6 +3,8 @@
 //! Owns: TOML, unknown keys, types and limits of single keys, defaults; all of it driven by the table in
 //! `reference`. Does not own: what keys mean together (see `build`).
 
+mod shown;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

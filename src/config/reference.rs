@@ -83,7 +83,11 @@ const COUNT_MAX: u64 = 1_000_000;
 /// Parsing time and memory grow with text: 800 KB of `AND`s cost 4 s and 700 MB.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
+/// As many as the counters can hold ([`crate::metrics::TENANTS_SHOWN_MAX`]): each is five series.
+const TENANTS_SHOWN_MAX: u64 = crate::metrics::TENANTS_SHOWN_MAX as u64;
+
 const LONG: Kind = Kind::Duration { min_ms: 1, max_ms: DURATION_MS_MAX };
+const LONG_OR_NONE: Kind = Kind::Duration { min_ms: 0, max_ms: DURATION_MS_MAX };
 const COUNT: Kind = Kind::Number { min: 1, max: COUNT_MAX };
 const COUNT_OR_NONE: Kind = Kind::Number { min: 0, max: COUNT_MAX };
 const POOL_SIZE: Kind = Kind::Number { min: 1, max: 10_000 };
@@ -116,6 +120,61 @@ pool_rows! {
     "prepared_statements_max", Kind::Number { min: 1, max: 100_000 }, "200", "Prepared statements kept on one server connection; the least recently used one goes first.";
 }
 
+/// The same keys in four places: the general limits of tenants and of logins with their defaults, and those of single
+/// ones over them.
+macro_rules! limit_rows {
+    ($( $name:literal, $kind:expr, $default:literal, $meaning:literal; )*) => {
+        /// `[limits.tenant]`
+        const TENANT_LIMITS: &[KeyRow] =
+            &[ $( row(concat!("limits.tenant.", $name), $kind, Shown::Default($default), $meaning), )* ];
+        /// `[limits.login]`
+        const LOGIN_LIMITS: &[KeyRow] =
+            &[ $( row(concat!("limits.login.", $name), $kind, Shown::Default($default), $meaning), )* ];
+        /// `[[limits.tenants]]`
+        const ONE_TENANT_LIMITS: &[KeyRow] =
+            &[ $( row(concat!("limits.tenants.*.", $name), $kind, Shown::Alternative($default), $meaning), )* ];
+        /// `[logins.*.limits]`
+        const ONE_LOGIN_LIMITS: &[KeyRow] =
+            &[ $( row(concat!("logins.*.limits.", $name), $kind, Shown::Alternative($default), $meaning), )* ];
+    };
+}
+
+limit_rows! {
+    "connections_max", COUNT_OR_NONE, "0", "Clients logged in at most (TG080, TG081); 0: no limit.";
+    "leases_max", COUNT_OR_NONE, "0", "Servers in use at once at most, over all pools; more transactions wait (TG084, TG085); 0: no limit.";
+    "waiting_max", COUNT_OR_NONE, "0", "Clients that wait for a server at most, over all pools (TG082, TG083); 0: no limit.";
+    "transaction_timeout", LONG_OR_NONE, "\"0s\"", "A transaction may take so long, then it is rolled back and its session ends (TG086); \"0s\": no limit.";
+    "idle_in_transaction_timeout", LONG_OR_NONE, "\"0s\"", "A client may keep a server without asking anything of it for so long, then its session ends (TG087); \"0s\": no limit.";
+    "statement_timeout", LONG_OR_NONE, "\"0s\"", "A statement may take so long, then it is cancelled (TG088), whatever the client has set; \"0s\": no limit.";
+}
+
+/// `[limits]` and its tables that share their keys.
+const LIMITS: &[KeyRow] = &[
+    row("limits", Kind::Table, Shown::Header, "What tenants and logins may take of the proxy and its pools."),
+    row(
+        "limits.fairness",
+        Kind::Choice(&["tenants", "off"]),
+        Shown::Default("\"tenants\""),
+        "tenants: a free server goes to the tenant that has the fewest, and a tenant beyond its share of a pool (its size divided by the tenants active in the last ten seconds) leaves as many free as the others have just needed; a tenant alone may take all. off: first come, first served.",
+    ),
+];
+
+const ONE_TENANT: &[KeyRow] = &[
+    row(
+        "limits.tenants",
+        Kind::TableList,
+        Shown::Header,
+        "Limits of single tenants, over those of [limits.tenant] key by key.",
+    ),
+    row("limits.tenants.*.tenant", Kind::Text, Shown::Example("\"00000000-0000-0000-0000-00000000000b\""), "Whose."),
+];
+
+const TENANT_HEADER: &[KeyRow] = &[row("limits.tenant", Kind::Table, Shown::Header, "Limits of every tenant.")];
+const LOGIN_HEADER: &[KeyRow] =
+    &[row("limits.login", Kind::Table, Shown::Header, "Limits of every login, all its tenants together.")];
+const ONE_LOGIN_HEADER: &[KeyRow] =
+    &[row("logins.*.limits", Kind::Table, Shown::Header, "Overrides [limits.login] for this login, key by key.")];
+
 /// Up to `[databases.*.pool]`.
 const BEFORE_POOL: &[KeyRow] = &[
     row("listen", Kind::Table, Shown::Header, "Where clients connect, and how many may."),
@@ -124,6 +183,24 @@ const BEFORE_POOL: &[KeyRow] = &[
         Kind::TextList,
         Shown::Default("[\"127.0.0.1:6432\"]"),
         "Address and port of each listener; 0.0.0.0 or [::] for all interfaces.",
+    ),
+    row(
+        "listen.unix_folder",
+        Kind::Text,
+        Shown::Alternative("\"/run/tenantgate\""),
+        "Folder of a unix socket for clients on this machine, named .s.PGSQL.<port>; default: none.",
+    ),
+    row(
+        "listen.unix_port",
+        Kind::Number { min: 1, max: 65_535 },
+        Shown::Alternative("6432"),
+        "The number in its name; default: the port of the first address.",
+    ),
+    row(
+        "listen.unix_mode",
+        Kind::Text,
+        Shown::Default("\"0777\""),
+        "Its permissions, in octal: who may write to it may connect.",
     ),
     row("listen.client_connections_max", COUNT, Shown::Default("1000"), "Logged-in clients at most (TG043)."),
     row(
@@ -152,6 +229,24 @@ const BEFORE_POOL: &[KeyRow] = &[
         "Certificate chain in PEM, leaf first; relative to this file's folder.",
     ),
     row("tls.key", Kind::Text, Shown::Alternative("\"server.key\""), "The certificate's private key in PEM."),
+    row(
+        "tls.client_ca",
+        Kind::Text,
+        Shown::Alternative("\"clients.crt\""),
+        "Roots in PEM that vouch for clients' certificates; without it clients are not asked for one.",
+    ),
+    row(
+        "tls.client_crl",
+        Kind::Text,
+        Shown::Alternative("\"clients.crl\""),
+        "Revocation lists in PEM, one for every authority of a chain; an expired list refuses everyone.",
+    ),
+    row(
+        "tls.client_certificates",
+        Kind::Choice(&["request", "require"]),
+        Shown::Default("\"request\""),
+        "With client_ca. request: the rules say who needs a certificate; require: no TLS without one.",
+    ),
     row("servers", Kind::Named, Shown::Header, "Server groups: PostgreSQL servers by a name of your choice."),
     row("servers.*", Kind::Table, Shown::Header, "One server group."),
     row(
@@ -162,10 +257,28 @@ const BEFORE_POOL: &[KeyRow] = &[
     ),
     row("servers.*.port", Kind::Number { min: 1, max: 65_535 }, Shown::Default("5432"), "Port."),
     row(
+        "servers.*.hosts",
+        Kind::TextList,
+        Shown::Alternative("[\"db1.example.com\", \"db2.example.com:5433\"]"),
+        "Several hosts in place of host, each with its port if it is not the group's.",
+    ),
+    row(
+        "servers.*.target_session_attrs",
+        Kind::Choice(&["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]),
+        Shown::Default("\"any\""),
+        "Which of the hosts will do, as in libpq (TG094).",
+    ),
+    row(
+        "servers.*.choice",
+        Kind::Choice(&["ordered", "round-robin"]),
+        Shown::Default("\"ordered\""),
+        "ordered: always the first host that will do; round-robin: each new connection begins with the next host.",
+    ),
+    row(
         "servers.*.connect_timeout",
         Kind::Duration { min_ms: 1, max_ms: 10 * MINUTE },
         Shown::Default("\"5s\""),
-        "For connecting, TLS and logging in together.",
+        "For connecting, TLS and logging in together, at each address of each host.",
     ),
     row("servers.*.tls", Kind::Table, Shown::Header, "TLS towards these servers."),
     row(
@@ -179,6 +292,25 @@ const BEFORE_POOL: &[KeyRow] = &[
         Kind::Text,
         Shown::Alternative("\"root.crt\""),
         "Trusted roots in PEM for verify-ca and verify-full; default: the system's.",
+    ),
+    row(
+        "servers.*.tls.certificate",
+        Kind::Text,
+        Shown::Alternative("\"proxy.crt\""),
+        "Certificate chain in PEM for servers that ask the proxy for one (clientcert, cert in pg_hba.conf).",
+    ),
+    row("servers.*.tls.key", Kind::Text, Shown::Alternative("\"proxy.key\""), "That certificate's private key in PEM."),
+    row(
+        "servers.*.tls.negotiation",
+        Kind::Choice(&["postgres", "direct"]),
+        Shown::Default("\"postgres\""),
+        "postgres: ask for TLS first; direct: begin with it, as PostgreSQL 17 and later can.",
+    ),
+    row(
+        "servers.*.tls.channel_binding",
+        Kind::Choice(&["disable", "prefer", "require"]),
+        Shown::Default("\"prefer\""),
+        "Whether logins are bound to the TLS connection (SCRAM-SHA-256-PLUS).",
     ),
     row("roles", Kind::Named, Shown::Header, "Server roles: who the proxy is on a server, by a name of your choice."),
     row(
@@ -206,6 +338,12 @@ const BEFORE_POOL: &[KeyRow] = &[
         Shown::Alternative("\"app_user.password\""),
         "File that holds the password; one trailing newline is dropped.",
     ),
+    row(
+        "roles.*.auth_allowed",
+        Kind::ChoiceList(&["scram-sha-256", "md5", "password", "password-unencrypted"]),
+        Shown::Default("[\"scram-sha-256\"]"),
+        "Forms in which the password may be proven (TG093); password: as it is, over TLS or a unix socket.",
+    ),
     row("databases", Kind::Named, Shown::Header, "Databases by the name clients ask for."),
     row("databases.*", Kind::Table, Shown::Header, "One database."),
     row("databases.*.server", Kind::Text, Shown::Example("\"main\""), "Its server group."),
@@ -214,7 +352,7 @@ const BEFORE_POOL: &[KeyRow] = &[
     row("databases.*.pool", Kind::Table, Shown::Header, "Overrides [pool] for this database, key by key."),
 ];
 
-/// From `[scope]` on.
+/// From `[scope]` to `[logins]`.
 const AFTER_POOL: &[KeyRow] = &[
     row("scope", Kind::Table, Shown::Header, "How a tenant is put on a server."),
     row(
@@ -295,6 +433,10 @@ const AFTER_POOL: &[KeyRow] = &[
         Shown::Default("\"any\""),
         "Tenants it may act for (TG003): \"any\", a list, or { pattern = \"acme-*\" }.",
     ),
+];
+
+/// From `[bypass]` on.
+const AFTER_LOGINS: &[KeyRow] = &[
     row("bypass", Kind::Table, Shown::Header, "What logins with preset = \"bypass\" get beside their role."),
     row(
         "bypass.settings",
@@ -327,7 +469,7 @@ const AFTER_POOL: &[KeyRow] = &[
         "rules.*.address",
         Kind::Text,
         Shown::Default("\"*\""),
-        "Client address or network (10.0.0.0/8), or * for all.",
+        "Client address or network (10.0.0.0/8), local for unix sockets, or * for all.",
     ),
     row(
         "rules.*.tls",
@@ -337,9 +479,15 @@ const AFTER_POOL: &[KeyRow] = &[
     ),
     row(
         "rules.*.method",
-        Kind::Choice(&["scram-sha-256", "trust", "reject"]),
+        Kind::Choice(&["scram-sha-256", "cert", "trust", "reject"]),
         Shown::Example("\"scram-sha-256\""),
-        "What happens: password check, in without a password, or refused.",
+        "What happens: password check, a certificate made out to the login in its place, in without a password, or refused.",
+    ),
+    row(
+        "rules.*.certificate",
+        Kind::Choice(&["none", "verify-ca", "verify-full"]),
+        Shown::Default("\"none\""),
+        "Beside the method: verify-ca: a certificate that tls.client_ca vouches for (TG090); verify-full: made out to the login, too (TG091).",
     ),
     row("guard", Kind::Table, Shown::Header, "What SQL is allowed beside the built-in lists."),
     row(
@@ -379,6 +527,32 @@ const AFTER_POOL: &[KeyRow] = &[
         Shown::Default("\"info\""),
         "What is logged; the environment variable RUST_LOG overrides it.",
     ),
+    row(
+        "metrics",
+        Kind::Table,
+        Shown::Header,
+        "Metrics and health over HTTP: /metrics, /healthz, /readyz (docs/metrics.md).",
+    ),
+    row(
+        "metrics.address",
+        Kind::Text,
+        Shown::Alternative("\"127.0.0.1:9127\""),
+        "Where; default: nowhere. There is no password and no TLS, so anything but this machine is warned of.",
+    ),
+    row(
+        "metrics.tenants_max",
+        Kind::Number { min: 0, max: TENANTS_SHOWN_MAX },
+        Shown::Default("100"),
+        "Tenants with series of their own, the busiest; the others share one.",
+    ),
+    row(
+        "console",
+        Kind::Table,
+        Shown::Header,
+        "The console, on the databases tenantgate and pgbouncer (docs/console.md); without a login here there is none.",
+    ),
+    row("console.admins", Kind::TextList, Shown::Default("[]"), "Logins that may give every command."),
+    row("console.stats", Kind::TextList, Shown::Default("[]"), "Logins that may look (SHOW) and nothing else (TG101)."),
     row("runtime", Kind::Table, Shown::Header, "Threads and shutdown."),
     row(
         "runtime.threads",
@@ -387,11 +561,20 @@ const AFTER_POOL: &[KeyRow] = &[
         "Worker threads; default: half the number of CPUs.",
     ),
     row("runtime.shutdown_timeout", LONG, Shown::Default("\"30s\""), "SIGTERM lets transactions finish for so long."),
+    row("state", Kind::Table, Shown::Header, "What has to survive a restart."),
+    row(
+        "state.folder",
+        Kind::Text,
+        Shown::Alternative("\"/var/lib/tenantgate\""),
+        "Folder that the proxy may write to: it keeps which tenants are frozen. Without it FREEZE is refused (TG075).",
+    ),
 ];
 
 /// Every key, tables before their keys, in the order of the reference configuration.
 pub fn rows() -> impl Iterator<Item = &'static KeyRow> {
-    [BEFORE_POOL, DATABASE_POOL, POOL, AFTER_POOL].into_iter().flatten()
+    let limits = [LIMITS, TENANT_HEADER, TENANT_LIMITS, LOGIN_HEADER, LOGIN_LIMITS, ONE_TENANT, ONE_TENANT_LIMITS];
+    let before = [BEFORE_POOL, DATABASE_POOL, POOL, AFTER_POOL, ONE_LOGIN_HEADER, ONE_LOGIN_LIMITS, AFTER_LOGINS];
+    before.into_iter().chain(limits).flatten()
 }
 
 /// The row of a path pattern.

@@ -8,15 +8,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use secrecy::SecretString;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
 use crate::auth::{DatabaseList, Rules};
 use crate::guard::{PolicySettings, Preset};
-use crate::pool::PoolLimits;
+use crate::metrics::MetricsSettings;
+use crate::pool::{Limits, PoolLimits};
 pub use crate::scope::ScopeTemplate;
 use crate::tenant::{TenantKind, TenantPolicy};
+use crate::upstream::hosts::{HostChoice, SessionAttributes};
+use crate::upstream::login::{AllowedMethods, BindingPolicy};
 
 /// A whole configuration. References between its parts hold: every `server`, `role` and database named
 /// anywhere is present in its map.
@@ -44,17 +47,81 @@ pub struct Config {
     pub ledger: Option<LedgerSettings>,
     /// What bypass logins get.
     pub bypass: BypassSettings,
+    /// What tenants and logins may take.
+    pub limits: Limits,
     /// Logging.
     pub log: LogSettings,
+    /// Metrics and health over HTTP.
+    pub metrics: HttpSettings,
+    /// Who may enter the console.
+    pub console: ConsoleSettings,
     /// Threads and shutdown.
     pub runtime: RuntimeSettings,
+    /// Where what has to survive a restart is kept: which tenants are frozen.
+    pub state_folder: Option<PathBuf>,
+    /// The same for people: every key with its value in force.
+    pub shown: Vec<ShownKey>,
+}
+
+/// A key and its value, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownKey {
+    /// Dotted path in the file.
+    pub path: String,
+    /// The reference table's row.
+    pub pattern: &'static str,
+    /// Its value in force; `<masked>` for secrets.
+    pub value: String,
+    /// Its default; empty where it has none.
+    pub default: String,
+}
+
+/// Metrics and health over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Where; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// What is counted by itself.
+    pub counted: MetricsSettings,
+}
+
+/// Who may enter the console: keys of [`Config::logins`], none of them in both sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// Who may give every command.
+    pub admins: BTreeSet<Arc<str>>,
+    /// Who may look.
+    pub stats: BTreeSet<Arc<str>>,
+}
+
+impl ConsoleSettings {
+    /// What a login may do; `None`: not even enter.
+    #[must_use]
+    pub fn right_of(&self, login: &str) -> Option<ConsoleRight> {
+        if self.admins.contains(login) {
+            Some(ConsoleRight::Admin)
+        } else {
+            self.stats.contains(login).then_some(ConsoleRight::Stats)
+        }
+    }
+}
+
+/// What a login may do on the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConsoleRight {
+    /// Look.
+    Stats,
+    /// Everything.
+    Admin,
 }
 
 /// Where clients connect and how many may.
 #[derive(Clone, Debug)]
 pub struct ListenSettings {
-    /// At least one; no two overlap.
+    /// No two overlap. Empty only where there is a unix socket.
     pub addresses: Vec<SocketAddr>,
+    /// A socket for clients on this machine.
+    pub unix: Option<UnixSocketSettings>,
     /// Logged-in clients at most.
     pub client_connections_max: usize,
     /// Connections that have not logged in yet at most.
@@ -63,15 +130,44 @@ pub struct ListenSettings {
     pub login_timeout: Duration,
 }
 
+/// A unix socket for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixSocketSettings {
+    /// The socket file, named as clients look for it: `.s.PGSQL.<port>` in its folder.
+    pub path: PathBuf,
+    /// Its permissions; who may write to it may connect.
+    pub mode: u32,
+}
+
 /// TLS towards clients. The modes that offer TLS have an identity.
 #[derive(Clone, Debug)]
 pub enum ClientTls {
     /// SSLRequest is answered with `N`.
     Disable,
     /// TLS for clients that ask for it. `allow` and `prefer` are the same on the server's side.
-    Offer(TlsIdentity),
-    /// Clients without TLS are refused.
-    Require(TlsIdentity),
+    Offer(ClientTlsSettings),
+    /// Clients without TLS are refused, but for those on a unix socket.
+    Require(ClientTlsSettings),
+}
+
+/// What TLS towards clients is made of.
+#[derive(Clone, Debug)]
+pub struct ClientTlsSettings {
+    /// What clients are shown.
+    pub identity: TlsIdentity,
+    /// Whose certificates clients may show; without it they are not asked for any.
+    pub authority: Option<ClientAuthority>,
+}
+
+/// Who vouches for clients.
+#[derive(Clone, Debug)]
+pub struct ClientAuthority {
+    /// Trusted roots (at least one).
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Lists of certificates that have been revoked; none: nothing is looked up.
+    pub revocations: Vec<CertificateRevocationListDer<'static>>,
+    /// No TLS without a certificate, whatever the rules say.
+    pub is_required: bool,
 }
 
 /// A certificate chain and its private key.
@@ -83,6 +179,14 @@ pub struct TlsIdentity {
     pub key: Arc<PrivateKeyDer<'static>>,
 }
 
+impl PartialEq for TlsIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain == other.chain && self.key.secret_der() == other.key.secret_der()
+    }
+}
+
+impl Eq for TlsIdentity {}
+
 /// Says how long the chain is and nothing of the key.
 impl std::fmt::Debug for TlsIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -91,19 +195,57 @@ impl std::fmt::Debug for TlsIdentity {
 }
 
 /// PostgreSQL servers that are the same to us.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerGroup {
+    /// Where they are (at least one, none twice).
+    pub hosts: Vec<ServerAddress>,
+    /// Which of them will do.
+    pub session_attributes: SessionAttributes,
+    /// Where a search begins.
+    pub choice: HostChoice,
+    /// For TCP, TLS and login together, at each address.
+    pub connect_timeout: Duration,
+    /// TLS towards them.
+    pub tls: ServerTls,
+    /// How TLS begins.
+    pub negotiation: TlsNegotiation,
+    /// Whether logins are bound to TLS.
+    pub channel_binding: BindingPolicy,
+    /// What servers are shown that ask for a certificate.
+    pub identity: Option<TlsIdentity>,
+}
+
+/// One host of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
     /// Where it is.
     pub host: ServerHost,
     /// TCP port, or the number in the unix socket's file name.
     pub port: u16,
-    /// For TCP, TLS and login together.
-    pub connect_timeout: Duration,
-    /// TLS towards it.
-    pub tls: ServerTls,
 }
 
-/// How a server group is reached.
+impl std::fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        match host {
+            ServerHost::Name(name) => write!(f, "{name}:{port}"),
+            ServerHost::Address(address) => SocketAddr::new(*address, *port).fmt(f),
+            ServerHost::UnixFolder(folder) => write!(f, "{}:{port}", folder.display()),
+        }
+    }
+}
+
+/// How TLS with a server begins (`sslnegotiation`, as in libpq).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsNegotiation {
+    /// By asking in the clear.
+    #[default]
+    Postgres,
+    /// At once (PostgreSQL 17 and later).
+    Direct,
+}
+
+/// How a server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerHost {
     /// A name to be resolved at each connection.
@@ -115,7 +257,7 @@ pub enum ServerHost {
 }
 
 /// TLS towards a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerTls {
     /// Never.
     Disable,
@@ -130,7 +272,7 @@ pub enum ServerTls {
 }
 
 /// Which certificate authorities are trusted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustedRoots {
     /// The system's.
     System,
@@ -145,6 +287,8 @@ pub struct ServerRole {
     pub user: Arc<str>,
     /// Its password; `None` where the server trusts us.
     pub password: Option<SecretString>,
+    /// In which forms it may be proven.
+    pub methods: AllowedMethods,
 }
 
 /// What a client may ask for by `database`.
@@ -207,6 +351,28 @@ pub enum LoginSecret {
     Plain(SecretString),
     /// A verifier as PostgreSQL stores it.
     Scram(Verifier),
+}
+
+impl ServerRole {
+    /// Whether both are the same to a server.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let own = self.password.as_ref().map(|password| password.expose_secret());
+        let others = other.password.as_ref().map(|password| password.expose_secret());
+        self.user == other.user && self.methods == other.methods && own == others
+    }
+}
+
+impl LoginSecret {
+    /// Whether both let the same client in. A password and a verifier made of it count as different.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (LoginSecret::Plain(one), LoginSecret::Plain(another)) => one.expose_secret() == another.expose_secret(),
+            (LoginSecret::Scram(one), LoginSecret::Scram(another)) => one.is_same(another),
+            (LoginSecret::Plain(_) | LoginSecret::Scram(_), _) => false,
+        }
+    }
 }
 
 /// What the guard allows beside its built-in lists.

@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use tokio_rustls::TlsAcceptor;
 
-use super::clock::Clock;
 use super::connect::{ServerTarget, TargetTls};
 use super::handshake::HandshakeSettings;
-use super::pool::{PoolParts, ServerPool};
+use super::pool::Way;
 use super::proxy::StartFault;
 use super::tls::{self, Verification};
 use crate::auth;
-use crate::config::{ClientTls, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls, TlsIdentity};
+use crate::auth::EndPoint;
+use crate::auth::scram::server::BindingOffer;
+use crate::config::{
+    ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
+    TlsNegotiation,
+};
 use crate::guard::{Policy, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
@@ -66,16 +69,6 @@ impl Policies {
     }
 }
 
-/// What servers of a role are sent after their login.
-#[must_use]
-pub fn prelude(config: &Config, role: &str) -> Prelude {
-    let is_bypass = |login: &&LoginEntry| login.preset == Preset::Bypass && login.role.as_deref() == Some(role);
-    match config.logins.values().find(is_bypass) {
-        Some(_) => Prelude::new(&config.bypass.template),
-        None => Prelude::new(&config.scope.template),
-    }
-}
-
 /// What of a configuration depends on this machine and so shows only when a proxy is built: certificates, the
 /// system's trusted roots.
 ///
@@ -84,7 +77,7 @@ pub fn prelude(config: &Config, role: &str) -> Prelude {
 pub fn check(config: &Config) -> Result<(), StartFault> {
     offer(&config.tls)?;
     for entry in config.databases.values() {
-        target_tls(&server_group(config, &entry.server)?.tls)?;
+        target_tls(server_group(config, &entry.server)?)?;
     }
     Ok(())
 }
@@ -97,6 +90,7 @@ pub fn handshake(
     config: &Config,
     policies: Policies,
     secret: auth::ProcessSecret,
+    generation: u64,
 ) -> Result<HandshakeSettings, StartFault> {
     let (offer, acceptor) = offer(&config.tls)?;
     let ignored = config.guard.startup_parameters_ignored.clone();
@@ -112,28 +106,39 @@ pub fn handshake(
     };
     let startup = StartupSettings {
         tls: offer,
+        binding: binding(&config.tls),
         rules: config.rules.clone(),
         logins: logins(config, secret)?,
         databases: config.databases.keys().cloned().collect(),
-        console: ConsoleAccess::default(),
+        console: ConsoleAccess { logins: config.console.admins.union(&config.console.stats).cloned().collect() },
         tenant_kind: config.scope.tenant_kind,
         tenant_settings: config.scope.template.tenant_settings().map(Arc::from).collect(),
         judge: Box::new(judge),
     };
-    Ok(HandshakeSettings { startup: Arc::new(startup), tls: acceptor, login_timeout: config.listen.login_timeout })
+    let login_timeout = config.listen.login_timeout;
+    Ok(HandshakeSettings { startup: Arc::new(startup), tls: acceptor, login_timeout, generation })
 }
 
 fn offer(from: &ClientTls) -> Result<(TlsOffer, Option<TlsAcceptor>), StartFault> {
     Ok(match from {
         ClientTls::Disable => (TlsOffer::Never, None),
-        ClientTls::Offer(identity) => (TlsOffer::Offered, Some(acceptor(identity)?)),
-        ClientTls::Require(identity) => (TlsOffer::Required, Some(acceptor(identity)?)),
+        ClientTls::Offer(settings) => (TlsOffer::Offered, Some(acceptor(settings)?)),
+        ClientTls::Require(settings) => (TlsOffer::Required, Some(acceptor(settings)?)),
     })
 }
 
-fn acceptor(identity: &TlsIdentity) -> Result<TlsAcceptor, StartFault> {
-    let server = tls::client_side(identity.chain.clone(), identity.key.clone_key())?;
+fn acceptor(settings: &ClientTlsSettings) -> Result<TlsAcceptor, StartFault> {
+    let server = tls::client_side(&settings.identity, settings.authority.as_ref())?;
     Ok(TlsAcceptor::from(server))
+}
+
+/// What clients can bind their proofs to: the certificate they are shown.
+fn binding(from: &ClientTls) -> BindingOffer {
+    let leaf = match from {
+        ClientTls::Disable => None,
+        ClientTls::Offer(settings) | ClientTls::Require(settings) => settings.identity.chain.first(),
+    };
+    leaf.and_then(|leaf| EndPoint::of(leaf)).map_or(BindingOffer::None, BindingOffer::EndPoint)
 }
 
 fn logins(config: &Config, secret: auth::ProcessSecret) -> Result<auth::Logins, StartFault> {
@@ -153,42 +158,45 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
     auth::Login { name: Arc::clone(name), verifier, databases: entry.databases.clone(), access }
 }
 
-/// A pool with its way to the server.
+/// A way to the servers of a pool.
 ///
 /// # Errors
 /// Certificates that cannot be used, or a key that leads nowhere.
-pub fn pool(
-    config: &Config,
-    key: &PoolKey,
-    entry: &DatabaseEntry,
-    prelude: &Prelude,
-    clock: Clock,
-    next_server: &Arc<AtomicU64>,
-) -> Result<Arc<ServerPool>, StartFault> {
+pub fn way(config: &Config, key: &PoolKey, prelude: &Prelude, statements_max: usize) -> Result<Way, StartFault> {
     let group = server_group(config, &key.server)?;
     let role = config.roles.get(&key.role).ok_or_else(|| missing("roles", &key.role))?;
-    let target = ServerTarget {
-        host: group.host.clone(),
-        port: group.port,
-        tls: target_tls(&group.tls)?,
-        connect_timeout: group.connect_timeout,
-    };
+    let mut target =
+        ServerTarget::new(group.hosts.clone(), target_tls(group)?, group.connect_timeout).choosing(group.choice);
+    (target.wanted, target.binding) = (group.session_attributes, group.channel_binding);
     let identity = Identity {
         user: role.user.to_string(),
         database: key.database.to_string(),
         password: role.password.clone(),
-        cleartext_allowed: false,
+        methods: role.methods,
     };
-    Ok(ServerPool::new(PoolParts {
-        name: format!("{}/{}/{}", key.server, key.database, key.role),
-        limits: entry.pool.clone(),
-        target,
-        identity,
-        prelude: prelude.clone(),
-        statements_max: entry.prepared_statements_max,
-        clock,
-        next_server: Arc::clone(next_server),
-    }))
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements_max })
+}
+
+/// Every pool that a configuration can lead to, with the entry that has its limits.
+#[must_use]
+pub fn pool_keys(config: &Config) -> HashMap<PoolKey, &DatabaseEntry> {
+    let mut keys = HashMap::new();
+    for (database, entry) in &config.databases {
+        let logins = config.logins.values().filter(|login| login.databases.has(database));
+        let roles = logins.filter_map(|login| login.role.clone());
+        for role in std::iter::once(Arc::clone(&entry.role)).chain(roles) {
+            let key = PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role };
+            keys.entry(key).or_insert(entry);
+        }
+    }
+    keys
+}
+
+/// The pool of a login in a database.
+#[must_use]
+pub fn pool_key(entry: &DatabaseEntry, login: &LoginEntry) -> PoolKey {
+    let role = login.role.as_ref().unwrap_or(&entry.role);
+    PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role: Arc::clone(role) }
 }
 
 fn server_group<'c>(config: &'c Config, name: &str) -> Result<&'c ServerGroup, StartFault> {
@@ -199,13 +207,18 @@ fn missing(kind: &str, name: &str) -> StartFault {
     StartFault::Configuration(format!("no [{kind}.{name}]"))
 }
 
-fn target_tls(from: &ServerTls) -> Result<TargetTls, StartFault> {
-    Ok(match from {
-        ServerTls::Disable => TargetTls::Disable,
-        ServerTls::Prefer => TargetTls::Prefer(tls::server_side(&Verification::Unverified)?),
-        ServerTls::Require => TargetTls::Require(tls::server_side(&Verification::Unverified)?),
-        ServerTls::VerifyCa(roots) => TargetTls::Require(tls::server_side(&Verification::Authority(roots.clone()))?),
-        ServerTls::VerifyFull(roots) => TargetTls::Require(tls::server_side(&Verification::Full(roots.clone()))?),
+fn target_tls(group: &ServerGroup) -> Result<TargetTls, StartFault> {
+    let verification = match &group.tls {
+        ServerTls::Disable => return Ok(TargetTls::Disable),
+        ServerTls::Prefer | ServerTls::Require => Verification::Unverified,
+        ServerTls::VerifyCa(roots) => Verification::Authority(roots.clone()),
+        ServerTls::VerifyFull(roots) => Verification::Full(roots.clone()),
+    };
+    let config = tls::server_side(&verification, group.identity.as_ref())?;
+    Ok(match (&group.tls, group.negotiation) {
+        (ServerTls::Prefer, _) => TargetTls::Prefer(config),
+        (_, TlsNegotiation::Direct) => TargetTls::Direct(config),
+        (_, TlsNegotiation::Postgres) => TargetTls::Require(config),
     })
 }
 

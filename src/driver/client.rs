@@ -9,7 +9,6 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,14 +17,20 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::cancel::{CancelRegistration, CancelTarget};
+use super::connect::send_cancel_to;
+use super::deadlines::Deadlines;
+use super::gauge::SessionGauge;
+use super::generation::Generation;
 use super::ledger::{Answer, SessionLedger};
-use super::parser::Parsers;
-use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
+use super::pool::{Granted, Leased, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
+use super::proxy::{Proxy, Renewed};
+use super::registry::{Order, Orders, Registration};
+use super::signal::Stage;
 use super::stream::Stream;
 use crate::audit::Entry;
 use crate::fault::{Code, Fault};
-use crate::guard::{Inspected, Limits};
+use crate::guard::{Inspected, Preset};
+use crate::metrics::Count;
 use crate::pool::Pooled;
 use crate::scope::DiscardReason;
 use crate::session::{CloseReason, Effect, Input, Session};
@@ -53,53 +58,16 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
 }
 
-/// What the proxy as a whole is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Serving.
-    Serving,
-    /// Sessions end when they are between transactions.
-    Draining,
-    /// Sessions end now.
-    Stopping,
-}
-
-/// The stage, shared by all tasks: read at every wake-up, so a plain atomic.
-#[derive(Debug, Default)]
-pub struct SharedStage(AtomicU8);
-
-impl SharedStage {
-    /// The stage now.
-    #[must_use]
-    pub fn read(&self) -> Stage {
-        match self.0.load(Ordering::Acquire) {
-            0 => Stage::Serving,
-            1 => Stage::Draining,
-            _ => Stage::Stopping,
-        }
-    }
-
-    /// Moves on; whoever sleeps has to be woken to see it.
-    pub fn set(&self, stage: Stage) {
-        let number = match stage {
-            Stage::Serving => 0,
-            Stage::Draining => 1,
-            Stage::Stopping => 2,
-        };
-        self.0.store(number, Ordering::Release);
-    }
-}
-
 /// What a session uses of the proxy.
 pub struct Surroundings {
+    /// What all sessions share.
+    pub proxy: Arc<Proxy>,
+    /// The rules that this session has.
+    pub generation: Arc<Generation>,
     /// Where its servers come from.
-    pub pool: Arc<ServerPool>,
-    /// Where texts are parsed.
-    pub parsers: Parsers,
-    /// What a text may cost.
-    pub limits: Limits,
-    /// What the proxy is doing.
-    pub stage: Arc<SharedStage>,
+    pub pool: Arc<Seat>,
+    /// What is counted.
+    pub gauge: SessionGauge,
     /// Where its transactions are recorded, if they are.
     pub ledger: Option<SessionLedger>,
 }
@@ -114,8 +82,6 @@ struct Link {
 enum Pending {
     Nothing,
     Lease(Wait),
-    /// A granted server, to be looked at before use.
-    Granted(Box<Granted>),
     /// A granted server that is being checked.
     Check(Pin<Box<dyn Future<Output = Option<Granted>> + Send>>),
     Inspection(oneshot::Receiver<Inspected>),
@@ -132,53 +98,60 @@ pub struct ClientTask {
     /// A record that is being written.
     record: Option<Answer>,
     around: Surroundings,
-    cancel: CancelRegistration,
+    client: Registration,
     stage: Stage,
     leaving: Option<Pin<Box<Sleep>>>,
+    deadlines: Deadlines,
+    /// A cancel of the session's own that is on its way.
+    cancelling: Option<oneshot::Receiver<()>>,
     closing: Option<CloseReason>,
     needs_flush: (bool, bool),
     is_registered: bool,
 }
 
 impl ClientTask {
-    /// A task for a session that has just begun; `unsent` goes in front of what the session says first.
+    /// A task for a session that has just begun; `unsent` goes in front of what the session says first. Boxed: a
+    /// future that holds a task holds the place it was moved from, too, and there is one for each idle client.
     #[must_use]
     pub fn new(
         stream: Stream,
         mut session: Session,
         around: Surroundings,
-        cancel: CancelRegistration,
+        client: Registration,
         unsent: BytesMut,
-    ) -> Self {
+    ) -> Box<Self> {
         let greeting = session.client_out().split();
         session.client_out().extend_from_slice(&unsent);
         session.client_out().extend_from_slice(&greeting);
-        Self {
+        Box::new(Self {
             stream,
             session,
             server: None,
             pending: Pending::Nothing,
             record: None,
             around,
-            cancel,
+            client,
             stage: Stage::Serving,
             leaving: None,
+            deadlines: Deadlines::default(),
+            cancelling: None,
             closing: None,
             needs_flush: (false, false),
             is_registered: false,
-        }
+        })
     }
 
     /// Serves the client until its session ends; `input` is what it has sent already. If dropped: both
     /// connections are closed, and the pool is not told of its server (only at the runtime's end).
-    pub async fn run(mut self, input: BytesMut) -> CloseReason {
+    pub async fn run(mut self: Box<Self>, input: BytesMut) -> CloseReason {
         if !input.is_empty() {
             self.session.handle(Input::ClientBytes(&input));
         }
         drop(input);
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
-        self.say_farewell().await;
+        self.around.gauge.on_end(reason, self.session.tally_mut());
+        Box::pin(self.say_farewell()).await;
         reason
     }
 
@@ -186,11 +159,11 @@ impl ClientTask {
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.is_registered {
             self.is_registered = true;
-            self.cancel.slot().set_waker(context.waker().clone());
+            self.client.slot().cancel.set_waker(context.waker().clone());
         }
-        self.look_at_stage();
+        self.look_at_orders(context);
         for _ in 0..TURNS_MAX {
-            self.carry_out();
+            self.carry_out(context);
             if self.closing.is_some() {
                 return Poll::Ready(());
             }
@@ -199,35 +172,48 @@ impl ClientTask {
                 return Poll::Pending;
             }
         }
+        // A stream without end has its limits, too.
+        self.poll_deadlines(context);
         // Others are waiting for this thread, too.
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// One turn: whether anything moved.
+    /// One turn: whether the session has more to say. What was written by then needs no further turn: the reads that
+    /// it makes room for come behind it.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> bool {
-        let mut moved = self.poll_write_server(context);
-        moved |= self.poll_write_client(context);
-        moved |= self.poll_pending(context);
+        let mut moved = self.poll_pending(context);
         moved |= self.poll_record(context);
+        moved |= self.poll_write_server(context);
+        moved |= self.poll_write_client(context);
         moved |= self.poll_read_server(context);
         if !moved {
             moved = self.poll_read_client(context);
         }
-        moved | self.poll_leaving(context)
+        moved |= self.poll_leaving(context);
+        moved |= self.poll_cancelling(context);
+        moved || self.poll_deadlines(context)
     }
 
     /// Carries out what the session wants done.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, context: &mut Context<'_>) {
         while let Some(effect) = self.session.poll_effect() {
             match effect {
-                Effect::Lease => self.lease(),
+                Effect::Lease => self.lease(context),
                 Effect::Inspect(sql) => self.inspect(sql),
                 Effect::Record(entry) => self.write_record(entry),
-                Effect::CheckIn(clean) => self.check_in(clean),
-                Effect::Discard(reason) => self.discard(reason),
+                Effect::CheckIn(clean) => {
+                    self.check_in(clean);
+                    self.look_at_generation(context);
+                }
+                Effect::Cancel => self.cancel_server(),
+                Effect::Discard(reason) => {
+                    self.discard(reason);
+                    self.look_at_generation(context);
+                }
                 Effect::Refused(code) => {
-                    tracing::info!(client = self.cancel.process_id(), code = code.row().name, "refused");
+                    self.around.gauge.on_refused(code, self.session.judged());
+                    tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Close(reason) => {
                     self.give_up_pending();
@@ -241,7 +227,6 @@ impl ClientTask {
     fn give_up_pending(&mut self) {
         let pool = Arc::clone(&self.around.pool);
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
-            Pending::Granted(granted) => pool.check_in(*granted),
             Pending::Check(check) => {
                 tokio::spawn(async move {
                     if let Some(granted) = check.await {
@@ -270,49 +255,124 @@ impl ClientTask {
         true
     }
 
-    fn lease(&mut self) {
-        self.pending = match self.around.pool.lease() {
-            Leased::Now(granted, needs_check) => return self.take_granted(granted, needs_check),
-            // Nobody waits in a queue for a client that may be dead.
-            Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
-            Leased::Later(wait) => Pending::Lease(wait),
-            Leased::Refused(fault) => return self.session.handle(Input::LeaseRefused(fault)),
-        };
-    }
-
-    /// A server came: looked at before use if it was idle.
-    fn take_granted(&mut self, granted: Granted, needs_check: bool) {
-        if !needs_check {
-            self.pending = Pending::Granted(Box::new(granted));
+    /// Gets a server, or a place in the queue. One that was idle is looked at before use; the pool is asked again
+    /// for each that turns out to be gone.
+    fn lease(&mut self, context: &mut Context<'_>) {
+        if !self.is_up_to_date() && !self.renew() {
             return;
         }
-        let pool = Arc::clone(&self.around.pool);
-        self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
+        let now = self.around.proxy.clock().now();
+        self.client.slot().on_request(now);
+        self.around.gauge.on_asked(now);
+        loop {
+            match self.around.pool.lease() {
+                Leased::Now(mut granted, false) => {
+                    if poll_is_silent(&mut granted.server.link.stream, context) {
+                        return self.take_server(granted, context);
+                    }
+                    drop(granted);
+                    self.around.pool.discarded(DiscardReason::ServerGone);
+                }
+                Leased::Now(granted, true) => {
+                    let pool = Arc::clone(&self.around.pool);
+                    self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
+                    return;
+                }
+                // Nobody waits in a queue for a client that may be dead.
+                Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
+                Leased::Later(wait) => {
+                    self.pending = Pending::Lease(wait);
+                    return;
+                }
+                Leased::Refused(fault) => return self.on_refused(fault, context),
+            }
+        }
     }
 
-    fn take_server(&mut self, granted: Granted) {
+    /// There is no server. A pool that a reload has closed may have a successor.
+    fn on_refused(&mut self, fault: Fault, context: &mut Context<'_>) {
+        if self.stage == Stage::Serving && self.around.pool.is_closed() {
+            let closed = Arc::clone(&self.around.pool);
+            if !self.renew() {
+                return;
+            }
+            if !Arc::ptr_eq(&closed, &self.around.pool) {
+                return self.lease(context);
+            }
+        }
+        self.on_rest();
+        self.around.gauge.on_gave_up();
+        self.session.handle(Input::LeaseRefused(fault));
+    }
+
+    fn is_up_to_date(&self) -> bool {
+        self.around.generation.number >= self.around.proxy.signal().read().1
+    }
+
+    /// Takes up the newest generation, while no server is leased; whether the session goes on.
+    fn renew(&mut self) -> bool {
+        debug_assert!(self.server.is_none(), "a transaction keeps its rules");
+        match self.around.proxy.renewed(self.client.slot().facts()) {
+            Ok(Renewed { generation, pool, rules }) => {
+                (self.around.generation, self.around.pool) = (generation, self.around.pool.in_pool(&pool));
+                let (proxy, client) = (&self.around.proxy, &self.client);
+                // A record that is on its way is another transaction's.
+                let ledger = proxy.session_ledger(&self.around.generation, client.slot().facts(), client.process_id());
+                self.around.ledger = ledger;
+                self.session.handle(Input::Rules(rules));
+                !self.session.is_closed()
+            }
+            Err(fault) => {
+                self.session.handle(Input::Expel(fault));
+                false
+            }
+        }
+    }
+
+    fn on_rest(&self) {
+        self.client.slot().on_rest(self.session.prepared_statements());
+    }
+
+    /// A granted server is used, unless a reload came between: the session has to have the newest rules, and
+    /// the server the scope statement that these rules bind to.
+    fn take_server(&mut self, granted: Granted, context: &mut Context<'_>) {
+        if !self.is_up_to_date() {
+            self.around.pool.check_in(granted);
+            return self.lease(context);
+        }
+        if !granted.server.link.way.prelude.is_same(self.around.generation.prelude_of(self.client.slot().facts())) {
+            drop(granted);
+            self.around.pool.discarded(DiscardReason::Retired);
+            if self.renew() {
+                self.lease(context);
+            }
+            return;
+        }
         let Pooled { server: PooledServer { clean, link }, connected_at } = granted;
-        let key = clean.server().key.clone();
-        self.cancel.slot().set(CancelTarget {
-            key,
-            reached: Arc::clone(&link.reached),
-            target: Arc::clone(self.around.pool.target()),
-        });
+        self.around.gauge.on_leased();
+        let slot = self.client.slot();
+        link.place.slot().on_lease(self.client.process_id(), slot.requested_at());
+        slot.on_lease(clean.server().id.0);
+        slot.cancel.set(Arc::clone(&link.cancel));
         self.server = Some(Link { link, connected_at });
         self.session.handle(Input::Leased(clean));
     }
 
     fn inspect(&mut self, sql: bytes::Bytes) {
         let (reply, answer) = oneshot::channel();
-        let (parsers, limits) = (self.around.parsers.clone(), self.around.limits);
+        let (parsers, limits) =
+            (self.around.proxy.parsers().clone(), *self.around.generation.policies.of(Preset::Tenant).limits());
         let submission = Box::pin(async move { parsers.submit(sql, limits, reply).await });
         self.pending = Pending::Submission(submission, answer);
     }
 
     /// Gives a server back; not before every cancel for it has been carried out.
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
-        let in_flight = self.cancel.slot().clear();
+        self.around.gauge.on_returned(self.session.tally_mut());
+        let in_flight = self.client.slot().cancel.clear();
         let Some(Link { link, connected_at }) = self.server.take() else { return };
+        link.place.slot().on_rest(clean.server().statements.len());
+        self.on_rest();
         let granted = Pooled { server: PooledServer { clean, link }, connected_at };
         let pool = Arc::clone(&self.around.pool);
         match in_flight {
@@ -326,12 +386,54 @@ impl ClientTask {
         }
     }
 
+    /// A discarded server is used by nobody after this client, so nobody waits for its cancels.
     fn discard(&mut self, reason: DiscardReason) {
-        drop_target(&self.cancel);
-        if let Some(Link { link, .. }) = self.server.take() {
-            close_politely(link.stream);
-            self.around.pool.discarded(reason);
+        let target = self.client.slot().cancel.take_target();
+        self.on_rest();
+        self.around.gauge.on_returned(self.session.tally_mut());
+        let Some(Link { link, .. }) = self.server.take() else { return };
+        match target.filter(|_| reason == DiscardReason::Expelled) {
+            // PostgreSQL reads a good-bye only when its statement is done: and commits it.
+            Some(target) => drop(tokio::spawn(async move {
+                send_cancel_to(&target).await;
+                close_politely(link.stream);
+            })),
+            None => close_politely(link.stream),
         }
+        self.around.pool.discarded(reason);
+    }
+
+    /// Cancels what the server is doing, in a task of its own: the session's may be gone by then.
+    fn cancel_server(&mut self) {
+        let Some(cancelling) = self.client.slot().cancel.begin() else {
+            return self.session.handle(Input::CancelSettled);
+        };
+        let (settled, receiver) = oneshot::channel();
+        self.cancelling = Some(receiver);
+        tokio::spawn(async move {
+            send_cancel_to(cancelling.target()).await;
+            drop(cancelling);
+            if settled.send(()).is_err() {
+                tracing::trace!("nobody waits for this cancel any more");
+            }
+        });
+    }
+
+    fn poll_cancelling(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(settled) = self.cancelling.as_mut() else { return false };
+        if Pin::new(settled).poll(context).is_pending() {
+            return false;
+        }
+        self.cancelling = None;
+        self.session.handle(Input::CancelSettled);
+        true
+    }
+
+    /// Where the session stands is noted before the task sleeps, so that nothing is timed that is over already.
+    fn poll_deadlines(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(overrun) = self.deadlines.poll(self.session.pulse(), &self.around.pool, context) else { return false };
+        self.session.handle(Input::Overrun(overrun));
+        true
     }
 
     fn poll_pending(&mut self, context: &mut Context<'_>) -> bool {
@@ -340,31 +442,20 @@ impl ClientTask {
             Pending::Lease(wait) => {
                 let Poll::Ready(answer) = wait.poll(context) else { return false };
                 self.pending = Pending::Nothing;
+                self.around.gauge.on_waited();
                 match answer {
-                    Ok(granted) => self.take_server(granted),
-                    Err(fault) => self.session.handle(Input::LeaseRefused(fault)),
-                }
-                true
-            }
-            Pending::Granted(_) => {
-                let Pending::Granted(mut granted) = std::mem::replace(&mut self.pending, Pending::Nothing) else {
-                    return false;
-                };
-                if poll_is_silent(&mut granted.server.link.stream, context) {
-                    self.take_server(*granted);
-                } else {
-                    drop(granted);
-                    self.around.pool.discarded(DiscardReason::ServerGone);
-                    self.lease();
+                    Ok(granted) => self.take_server(granted, context),
+                    Err(fault) => self.on_refused(fault, context),
                 }
                 true
             }
             Pending::Check(check) => {
                 let Poll::Ready(proven) = check.as_mut().poll(context) else { return false };
                 self.pending = Pending::Nothing;
+                self.around.gauge.on_waited();
                 match proven {
-                    Some(granted) => self.take_server(granted),
-                    None => self.lease(),
+                    Some(granted) => self.take_server(granted, context),
+                    None => self.lease(context),
                 }
                 true
             }
@@ -392,10 +483,14 @@ impl ClientTask {
         }
         let Some(server) = self.server.as_mut() else { return false };
         let session = &mut self.session;
-        poll_read(&mut server.link.stream, context, |read| match read {
+        let moved = poll_read(&mut server.link.stream, context, |read| match read {
             Some(bytes) => session.handle(Input::ServerBytes(bytes)),
             None => session.handle(Input::ServerGone),
-        })
+        });
+        if moved {
+            self.around.gauge.on_server_read(&mut self.session);
+        }
+        moved
     }
 
     fn poll_read_client(&mut self, context: &mut Context<'_>) -> bool {
@@ -405,7 +500,10 @@ impl ClientTask {
         }
         let session = &mut self.session;
         poll_read(&mut self.stream, context, |read| match read {
-            Some(bytes) => session.handle(Input::ClientBytes(bytes)),
+            Some(bytes) => {
+                session.tally_mut().add(Count::Received, byte_count(bytes.len()));
+                session.handle(Input::ClientBytes(bytes));
+            }
             None => session.handle(Input::ClientDone),
         })
     }
@@ -414,10 +512,11 @@ impl ClientTask {
         let (Some(server), Some(out)) = (self.server.as_mut(), self.session.server_out()) else { return false };
         match poll_write(&mut server.link.stream, out, &mut self.needs_flush.1, context) {
             Written::Moved => {
+                self.around.gauge.on_server_written();
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }
-                true
+                self.session.has_output()
             }
             Written::Nothing => false,
             Written::Failed => {
@@ -428,8 +527,13 @@ impl ClientTask {
     }
 
     fn poll_write_client(&mut self, context: &mut Context<'_>) -> bool {
+        let before = self.session.client_out().len();
         match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush.0, context) {
-            Written::Moved => true,
+            Written::Moved => {
+                let sent = before.saturating_sub(self.session.client_out().len());
+                self.session.tally_mut().add(Count::Sent, byte_count(sent));
+                false
+            }
             Written::Nothing => false,
             Written::Failed => {
                 self.session.handle(Input::ClientGone);
@@ -438,21 +542,54 @@ impl ClientTask {
         }
     }
 
-    fn look_at_stage(&mut self) {
-        // A cancel of a client that waits for a server ends its wait; of one that waits for nothing, nothing.
-        if self.cancel.slot().take_cancel() {
-            if matches!(self.pending, Pending::Lease(_)) {
-                self.pending = Pending::Nothing;
-                let fault = Fault::native(b"57014", "canceling statement due to user request");
-                self.session.handle(Input::LeaseRefused(fault));
-            } else {
-                self.session.handle(Input::Cancelled);
-            }
+    fn look_at_orders(&mut self, context: &mut Context<'_>) {
+        let orders = self.client.slot().take_orders();
+        if !orders.is_empty() {
+            self.obey(orders);
         }
-        let stage = self.around.stage.read();
-        if stage == self.stage {
+        let stage = self.around.proxy.signal().read().0;
+        if stage != self.stage {
+            self.enter(stage);
+        }
+        self.look_at_generation(context);
+    }
+
+    /// A reload counts as soon as there is no server. With one, or about to get one, it is looked at later: when
+    /// the server is given back, or before it is used.
+    fn look_at_generation(&mut self, context: &mut Context<'_>) {
+        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
+        if !may_renew || self.is_up_to_date() || self.session.is_closed() {
             return;
         }
+        let before = Arc::clone(&self.around.pool);
+        let has_moved = self.renew() && !Arc::ptr_eq(&before, &self.around.pool);
+        if has_moved && matches!(self.pending, Pending::Lease(_)) {
+            // The place in the other pool's queue is given up.
+            self.pending = Pending::Nothing;
+            self.lease(context);
+        }
+    }
+
+    fn obey(&mut self, orders: Orders) {
+        if orders.has(Order::Freeze) {
+            return self.session.handle(Input::Expel(Fault::of(Code::TenantFrozen)));
+        }
+        if orders.has(Order::Kill) {
+            return self.session.handle(Input::Expel(Fault::of(Code::Killed)));
+        }
+        // A cancel of a client that waits for a server ends its wait; of one that waits for nothing, nothing.
+        if orders.has(Order::Cancel) && matches!(self.pending, Pending::Lease(_)) {
+            self.pending = Pending::Nothing;
+            self.on_rest();
+            self.around.gauge.on_gave_up();
+            let fault = Fault::native(b"57014", "canceling statement due to user request");
+            self.session.handle(Input::LeaseRefused(fault));
+        } else if orders.has(Order::Cancel) || orders.has(Order::CancelUnsent) {
+            self.session.handle(Input::Cancelled);
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
         self.stage = stage;
         match stage {
             Stage::Serving => {}
@@ -498,11 +635,8 @@ impl ClientTask {
     }
 }
 
-fn drop_target(cancel: &CancelRegistration) {
-    // A discarded server is used by nobody after this client, so nobody waits for its cancels.
-    if cancel.slot().clear().is_some() {
-        tracing::trace!("a cancel is on its way to a discarded server");
-    }
+fn byte_count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// A task that ends in any other way than by its session (a panic, the runtime's end) gives back what it holds, too.
@@ -556,4 +690,27 @@ fn poll_write(stream: &mut Stream, out: &mut BytesMut, needs_flush: &mut bool, c
         }
     }
     if moved { Written::Moved } else { Written::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::handshake::Arrival;
+    use super::super::listener::Reception as _;
+    use super::super::proxy::Door;
+    use super::*;
+
+    /// The future that a call would give, without a call.
+    const fn future_bytes<A, F>(_: &impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle client is to cost no more than 4 KiB, all told. This is the half of it that grows unnoticed: with a
+    /// field, or with anything that an async function holds across an await. The other half is the socket's
+    /// registration, the cancel key, the tenant's injection and the allocator's own (see docs/benchmarks.md).
+    #[test]
+    fn an_idle_client_stays_small() {
+        let (task, session) = (size_of::<ClientTask>(), size_of::<Session>());
+        let serving = future_bytes(&|(proxy, arrival): (&'static Door, Box<Arrival>)| proxy.receive(arrival));
+        assert!(task + serving <= 2304, "a task has {task} bytes ({session} its session), serving it takes {serving}");
+    }
 }

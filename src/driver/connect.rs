@@ -1,6 +1,8 @@
-//! Connecting to a server: address, TLS, login; and cancel requests on a connection of their own.
+//! Connecting to a server: host, address, TLS, login; and cancel requests on a connection of their own.
 //!
-//! Owns: one attempt. Does not own: when to try again, how many servers there may be, what they serve.
+//! Owns: one search among the hosts of a group, each address with its own time limit. Does not own: when to search
+//! again, how many servers there may be, what they serve; nor the order of hosts and what they have to be
+//! ([`crate::upstream::hosts`]).
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,18 +20,28 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::cancel::CancelTarget;
+use super::clock::Clock;
 use super::stream::{Stream, tune};
+use crate::auth::EndPoint;
 use crate::auth::scram::NONCE_BYTES;
-use crate::config::ServerHost;
+use crate::config::{ServerAddress, ServerHost};
 use crate::fault::{Code, Fault};
-use crate::upstream::login::{Identity, LoggedIn, ServerLogin, ServerLoginFault, ServerRefusal};
+use crate::startup::ALPN;
+use crate::upstream::hosts::{HostChoice, HostLedger, ServerKind, SessionAttributes};
+use crate::upstream::login::{
+    BindingPolicy, Channel, Identity, LoggedIn, ServerLogin, ServerLoginFault, ServerRefusal, Way,
+};
 use crate::wire::frontend::{put_cancel_request, put_ssl_request};
 
 /// Bytes of the read buffer during login; grows to one message at most.
 const LOGIN_READ_BYTES: usize = 4 * 1024;
 
-/// Addresses tried per attempt: a name that resolves to more is most likely a mistake.
+/// Addresses tried of one host: a name that resolves to more is most likely a mistake.
 const ADDRESSES_MAX: usize = 16;
+
+/// Addresses tried in one search. Each may take the whole time limit, and clients wait meanwhile.
+const ATTEMPTS_MAX: usize = 32;
 
 /// TLS towards a server. Unix sockets never have any.
 #[derive(Clone, Debug)]
@@ -40,19 +53,42 @@ pub enum TargetTls {
     Prefer(Arc<ClientConfig>),
     /// Always.
     Require(Arc<ClientConfig>),
+    /// Always, and from the first byte on: nothing is asked in the clear (PostgreSQL 17 and later).
+    Direct(Arc<ClientConfig>),
 }
 
 /// Where servers are, and how they are reached.
 #[derive(Clone, Debug)]
 pub struct ServerTarget {
-    /// Where.
-    pub host: ServerHost,
-    /// TCP port, or the number in the unix socket's name.
-    pub port: u16,
+    /// Where; the same to us but for what `wanted` tells apart.
+    pub hosts: Vec<ServerAddress>,
+    /// Which of them will do.
+    pub wanted: SessionAttributes,
     /// Encrypted or not.
     pub tls: TargetTls,
-    /// For everything from name resolution to ReadyForQuery.
+    /// Whether logins are bound to the encryption.
+    pub binding: BindingPolicy,
+    /// For one address: everything from connecting to ReadyForQuery. And for resolving a name.
     pub connect_timeout: Duration,
+    ledger: Arc<Mutex<HostLedger>>,
+    clock: Clock,
+}
+
+impl ServerTarget {
+    /// Any of these hosts, tried in this order.
+    #[must_use]
+    pub fn new(hosts: Vec<ServerAddress>, tls: TargetTls, connect_timeout: Duration) -> Self {
+        let ledger = Arc::new(Mutex::new(HostLedger::new(hosts.len(), HostChoice::Ordered)));
+        let (wanted, binding) = (SessionAttributes::Any, BindingPolicy::Prefer);
+        Self { hosts, wanted, tls, binding, connect_timeout, ledger, clock: Clock::start() }
+    }
+
+    /// The same with another order.
+    #[must_use]
+    pub fn choosing(mut self, choice: HostChoice) -> Self {
+        self.ledger = Arc::new(Mutex::new(HostLedger::new(self.hosts.len(), choice)));
+        self
+    }
 }
 
 /// The one server of a target that was reached: where its cancel requests have to go.
@@ -64,14 +100,26 @@ pub struct ReachedServer {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ReachedAddress {
-    Tcp(SocketAddr),
+    /// The address, and the name its certificate has to be made out to, if the host is one.
+    Tcp(SocketAddr, Option<ServerName<'static>>),
     Unix(PathBuf),
+}
+
+impl ReachedServer {
+    /// Its address, unless it is behind a unix socket.
+    #[must_use]
+    pub const fn socket_address(&self) -> Option<SocketAddr> {
+        match &self.address {
+            ReachedAddress::Tcp(address, _) => Some(*address),
+            ReachedAddress::Unix(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for ReachedServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.address {
-            ReachedAddress::Tcp(address) => write!(f, "{address}"),
+            ReachedAddress::Tcp(address, _) => write!(f, "{address}"),
             ReachedAddress::Unix(path) => write!(f, "{}", path.display()),
         }
     }
@@ -121,6 +169,20 @@ pub enum ConnectFault {
     /// The host is no name a certificate could be made out to.
     #[error("the host is no valid name for TLS")]
     TlsName,
+    /// Direct TLS ended at something that may not be PostgreSQL.
+    #[error("the server did not agree on ALPN \"postgresql\"")]
+    AlpnMissing,
+    /// The server is not of the wanted kind.
+    #[error("the server is not {}: {found:?}", .wanted.word())]
+    Unsuitable {
+        /// What is wanted.
+        wanted: SessionAttributes,
+        /// What it is.
+        found: ServerKind,
+    },
+    /// There is nowhere to go.
+    #[error("the host has no address")]
+    NoHost,
     /// No randomness for a nonce.
     #[error("the system gives no random bytes")]
     Random,
@@ -136,6 +198,13 @@ impl ConnectFault {
     pub fn fault(&self) -> Fault {
         let fault = Fault::of(Code::ServerUnreachable);
         match self {
+            ConnectFault::Unsuitable { wanted, .. } => {
+                Fault::of(Code::NoServerOfKind).with_detail(format!("No server is {}.", wanted.word()))
+            }
+            ConnectFault::Login(ServerLoginFault::MethodRefused(method)) => {
+                Fault::of(Code::ServerMethodRefused).with_detail(format!("The server asks for {method}."))
+            }
+            ConnectFault::NoHost => fault.with_detail("The host has no address."),
             ConnectFault::Timeout(_) => fault.with_detail("The server did not answer in time."),
             ConnectFault::Resolve(_) | ConnectFault::Connect(_) | ConnectFault::Io(_) | ConnectFault::Closed => {
                 fault.with_detail("The connection to the server failed.")
@@ -144,6 +213,7 @@ impl ConnectFault {
             | ConnectFault::TlsAnswer
             | ConnectFault::Tls(_)
             | ConnectFault::TlsName
+            | ConnectFault::AlpnMissing
             | ConnectFault::Random => fault.with_detail("No secure connection to the server could be made."),
             ConnectFault::Login(ServerLoginFault::Refused { refusal, .. }) => {
                 fault.with_detail(refusal_detail(*refusal))
@@ -162,20 +232,106 @@ const fn refusal_detail(refusal: ServerRefusal) -> &'static str {
     }
 }
 
+impl ConnectFault {
+    /// What to report of two failures, the later one given.
+    fn or_rather(self, later: Self) -> Self {
+        match self {
+            ConnectFault::Unsuitable { .. } if !later.ends_the_search() => self,
+            _ => later,
+        }
+    }
+
+    /// Whether the other hosts would say the same, or should not be asked: as in libpq, a refused login ends the search.
+    const fn ends_the_search(&self) -> bool {
+        match self {
+            ConnectFault::Login(ServerLoginFault::Refused { refusal, .. }) => match refusal {
+                ServerRefusal::Authentication | ServerRefusal::DatabaseMissing => true,
+                ServerRefusal::TooManyConnections | ServerRefusal::NotNow | ServerRefusal::Error => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 /// If dropped: the attempt ends, the server sees a closed connection.
 ///
-/// Connects and logs in, within the target's time limit.
+/// Connects to the first host that lets the proxy in and is of the wanted kind.
 ///
 /// # Errors
-/// Says which step failed; nothing is tried twice.
+/// Says which step failed at the last address, or that a server was found that is not of the wanted kind: that tells
+/// more than that another one is down. Nothing is tried twice, but for prefer-standby.
 pub async fn connect(target: &ServerTarget, identity: Identity) -> Result<Connected, ConnectFault> {
-    let attempt = async {
-        let (socket, address) = open(target).await?;
-        let stream = secure(socket, target).await?;
-        let reached = ReachedServer { address, is_tls: stream.is_tls() };
-        log_in(stream, reached, identity).await
-    };
-    within(target.connect_timeout, attempt).await
+    let mut search = target.ledger.lock().search(target.wanted, target.clock.now());
+    let mut attempts_left = ATTEMPTS_MAX;
+    let mut last = ConnectFault::NoHost;
+    while let Some(attempt) = search.next_attempt() {
+        let Some(host) = target.hosts.get(attempt.host) else { break };
+        match connect_host(target, host, attempt.wanted, &identity, &mut attempts_left).await {
+            Ok(connected) => {
+                target.ledger.lock().reached(attempt.host);
+                return Ok(connected);
+            }
+            Err(fault) => {
+                target.ledger.lock().failed(attempt.host, target.clock.now());
+                if !matches!(fault, ConnectFault::Unsuitable { .. }) {
+                    search.leave_out(attempt.host);
+                }
+                if target.hosts.len() > 1 {
+                    tracing::info!(%host, %fault, "not this host");
+                }
+                last = last.or_rather(fault);
+            }
+        }
+        if last.ends_the_search() || attempts_left == 0 {
+            break;
+        }
+    }
+    Err(last)
+}
+
+/// Tries a host's addresses, one after the other.
+async fn connect_host(
+    target: &ServerTarget,
+    host: &ServerAddress,
+    wanted: SessionAttributes,
+    identity: &Identity,
+    attempts_left: &mut usize,
+) -> Result<Connected, ConnectFault> {
+    let mut last = ConnectFault::NoHost;
+    for address in within(target.connect_timeout, addresses(host)).await? {
+        let Some(left) = attempts_left.checked_sub(1) else { break };
+        *attempts_left = left;
+        let attempt = connect_address(target, address, wanted, identity.clone());
+        match within(target.connect_timeout, attempt).await {
+            Ok(connected) => return Ok(connected),
+            Err(fault) => last = last.or_rather(fault),
+        }
+        if last.ends_the_search() {
+            break;
+        }
+    }
+    Err(last)
+}
+
+async fn connect_address(
+    target: &ServerTarget,
+    address: ReachedAddress,
+    wanted: SessionAttributes,
+    identity: Identity,
+) -> Result<Connected, ConnectFault> {
+    let (stream, way) = secure(open(&address).await?, &address, target).await?;
+    let reached = ReachedServer { address, is_tls: stream.is_tls() };
+    let channel = Channel { way, binding: target.binding };
+    let mut connected = log_in(stream, reached, identity, channel).await?;
+    let found = ServerKind::of(|name| connected.logged_in.parameter(name));
+    if wanted.suits(found) {
+        return Ok(connected);
+    }
+    // It may be gone already; nobody waits for it.
+    if let Err(error) = connected.stream.shutdown().await {
+        tracing::debug!(%error, "an unsuitable server was gone first");
+    }
+    Err(ConnectFault::Unsuitable { wanted, found })
 }
 
 /// If dropped: the request may or may not have been sent.
@@ -192,13 +348,11 @@ pub async fn send_cancel(
     secret: &[u8],
 ) -> Result<(), ConnectFault> {
     let attempt = async {
-        let socket = match &reached.address {
-            ReachedAddress::Tcp(address) => open_tcp(&[*address]).await?.0,
-            ReachedAddress::Unix(path) => open_unix(path).await?,
-        };
-        let mut stream = match socket {
-            Socket::Tcp(tcp) if reached.is_tls => require_tls(tcp, target).await?,
-            socket => socket.plain(),
+        let mut stream = match (open(&reached.address).await?, &reached.address) {
+            (Stream::Tcp(tcp), ReachedAddress::Tcp(_, name)) if reached.is_tls => {
+                require_tls(tcp, name, target).await?
+            }
+            (stream, _) => stream,
         };
         let mut request = BytesMut::new();
         put_cancel_request(&mut request, process_id, secret);
@@ -208,6 +362,16 @@ pub async fn send_cancel(
         Ok(())
     };
     within(target.connect_timeout, attempt).await
+}
+
+/// If dropped: the request may or may not have been sent.
+///
+/// Asks for what a client's server is doing to be cancelled; that it could not be asked is logged.
+pub async fn send_cancel_to(target: &CancelTarget) {
+    let sent = send_cancel(&target.target, &target.reached, target.key.process_id, &target.key.secret).await;
+    if let Err(fault) = sent {
+        tracing::warn!(%fault, "a cancel request could not be passed on");
+    }
 }
 
 async fn within<T>(limit: Duration, attempt: impl Future<Output = Result<T, ConnectFault>>) -> Result<T, ConnectFault> {
@@ -222,75 +386,81 @@ async fn wait_for_close(stream: &mut Stream) {
 
 // -- address
 
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    fn plain(self) -> Stream {
-        match self {
-            Socket::Tcp(tcp) => Stream::Tcp(tcp),
-            Socket::Unix(unix) => Stream::Unix(unix),
-        }
-    }
-}
-
-async fn open(target: &ServerTarget) -> Result<(Socket, ReachedAddress), ConnectFault> {
-    match &target.host {
+async fn addresses(host: &ServerAddress) -> Result<Vec<ReachedAddress>, ConnectFault> {
+    match &host.host {
         ServerHost::Name(name) => {
-            let found = lookup_host((&**name, target.port)).await.map_err(ConnectFault::Resolve)?;
-            let addresses: Vec<_> = found.take(ADDRESSES_MAX).collect();
-            open_reached(&addresses).await
+            let certified = ServerName::try_from(name.to_string()).ok();
+            let found = lookup_host((&**name, host.port)).await.map_err(ConnectFault::Resolve)?;
+            let reached = |address| ReachedAddress::Tcp(address, certified.clone());
+            Ok(found.take(ADDRESSES_MAX).map(reached).collect())
         }
-        ServerHost::Address(address) => open_reached(&[SocketAddr::new(*address, target.port)]).await,
+        ServerHost::Address(address) => {
+            let certified = Some(ServerName::from(*address));
+            Ok(vec![ReachedAddress::Tcp(SocketAddr::new(*address, host.port), certified)])
+        }
         ServerHost::UnixFolder(folder) => {
-            let path = folder.join(format!(".s.PGSQL.{}", target.port));
-            Ok((open_unix(&path).await?, ReachedAddress::Unix(path)))
+            Ok(vec![ReachedAddress::Unix(folder.join(format!(".s.PGSQL.{}", host.port)))])
         }
     }
 }
 
-async fn open_reached(addresses: &[SocketAddr]) -> Result<(Socket, ReachedAddress), ConnectFault> {
-    let (socket, address) = open_tcp(addresses).await?;
-    Ok((socket, ReachedAddress::Tcp(address)))
+async fn open(address: &ReachedAddress) -> Result<Stream, ConnectFault> {
+    match address {
+        ReachedAddress::Tcp(address, _) => {
+            let tcp = TcpStream::connect(address).await.map_err(ConnectFault::Connect)?;
+            tune(&tcp).map_err(ConnectFault::Connect)?;
+            Ok(Stream::Tcp(tcp))
+        }
+        ReachedAddress::Unix(path) => open_unix(path).await,
+    }
 }
 
-async fn open_tcp(addresses: &[SocketAddr]) -> Result<(Socket, SocketAddr), ConnectFault> {
-    let tcp = TcpStream::connect(addresses).await.map_err(ConnectFault::Connect)?;
-    tune(&tcp).map_err(ConnectFault::Connect)?;
-    let address = tcp.peer_addr().map_err(ConnectFault::Connect)?;
-    Ok((Socket::Tcp(tcp), address))
-}
-
-async fn open_unix(path: &Path) -> Result<Socket, ConnectFault> {
-    UnixStream::connect(path).await.map(Socket::Unix).map_err(ConnectFault::Connect)
+async fn open_unix(path: &Path) -> Result<Stream, ConnectFault> {
+    UnixStream::connect(path).await.map(Stream::Unix).map_err(ConnectFault::Connect)
 }
 
 // -- TLS
 
-async fn secure(socket: Socket, target: &ServerTarget) -> Result<Stream, ConnectFault> {
-    let tcp = match socket {
-        Socket::Tcp(tcp) => tcp,
-        unix @ Socket::Unix(_) => return Ok(unix.plain()),
+async fn secure(
+    stream: Stream,
+    address: &ReachedAddress,
+    target: &ServerTarget,
+) -> Result<(Stream, Way), ConnectFault> {
+    let (tcp, name) = match (stream, address) {
+        (Stream::Tcp(tcp), ReachedAddress::Tcp(_, name)) => (tcp, name),
+        (stream, _) => return Ok((stream, Way::Local)),
     };
-    match &target.tls {
-        TargetTls::Disable => Ok(Stream::Tcp(tcp)),
+    let stream = match &target.tls {
+        TargetTls::Disable => Stream::Tcp(tcp),
         TargetTls::Prefer(config) => match ask_for_tls(tcp).await? {
-            (tcp, HasTls::Yes) => shake_hands(tcp, target, config).await,
-            (tcp, HasTls::No) => Ok(Stream::Tcp(tcp)),
+            (tcp, HasTls::Yes) => shake_hands(tcp, name, config).await?,
+            (tcp, HasTls::No) => Stream::Tcp(tcp),
         },
-        TargetTls::Require(_) => require_tls(tcp, target).await,
-    }
+        TargetTls::Require(_) | TargetTls::Direct(_) => require_tls(tcp, name, target).await?,
+    };
+    let way = match &stream {
+        Stream::ServerTls(tls) => Way::Tls(tls.get_ref().1.peer_certificates().and_then(end_point)),
+        Stream::Tcp(_) | Stream::Unix(_) | Stream::ClientTls(_) => Way::Clear,
+    };
+    Ok((stream, way))
 }
 
-async fn require_tls(tcp: TcpStream, target: &ServerTarget) -> Result<Stream, ConnectFault> {
+fn end_point(chain: &[rustls::pki_types::CertificateDer<'_>]) -> Option<EndPoint> {
+    EndPoint::of(chain.first()?)
+}
+
+async fn require_tls(
+    tcp: TcpStream,
+    name: &Option<ServerName<'static>>,
+    target: &ServerTarget,
+) -> Result<Stream, ConnectFault> {
     let config = match &target.tls {
         TargetTls::Disable => return Err(ConnectFault::TlsMissing),
         TargetTls::Prefer(config) | TargetTls::Require(config) => config,
+        TargetTls::Direct(config) => return shake_hands_directly(tcp, name, config).await,
     };
     match ask_for_tls(tcp).await? {
-        (tcp, HasTls::Yes) => shake_hands(tcp, target, config).await,
+        (tcp, HasTls::Yes) => shake_hands(tcp, name, config).await,
         (_, HasTls::No) => Err(ConnectFault::TlsMissing),
     }
 }
@@ -318,26 +488,42 @@ async fn ask_for_tls(mut tcp: TcpStream) -> Result<(TcpStream, HasTls), ConnectF
 
 async fn shake_hands(
     tcp: TcpStream,
-    target: &ServerTarget,
+    name: &Option<ServerName<'static>>,
     config: &Arc<ClientConfig>,
 ) -> Result<Stream, ConnectFault> {
-    let name = match &target.host {
-        ServerHost::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| ConnectFault::TlsName)?,
-        ServerHost::Address(address) => ServerName::from(*address),
-        ServerHost::UnixFolder(_) => return Err(ConnectFault::TlsName),
-    };
+    let name = name.clone().ok_or(ConnectFault::TlsName)?;
     let connector = TlsConnector::from(Arc::clone(config));
     let tls = connector.connect(name, tcp).await.map_err(ConnectFault::Tls)?;
     Ok(Stream::ServerTls(Box::new(tls)))
 }
 
+/// Without SSLRequest the protocol's name in ALPN is the only sign that there is a PostgreSQL server.
+async fn shake_hands_directly(
+    tcp: TcpStream,
+    name: &Option<ServerName<'static>>,
+    config: &Arc<ClientConfig>,
+) -> Result<Stream, ConnectFault> {
+    let stream = shake_hands(tcp, name, config).await?;
+    match &stream {
+        Stream::ServerTls(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN) => Ok(stream),
+        Stream::ServerTls(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::ClientTls(_) => {
+            Err(ConnectFault::AlpnMissing)
+        }
+    }
+}
+
 // -- login
 
-async fn log_in(mut stream: Stream, reached: ReachedServer, identity: Identity) -> Result<Connected, ConnectFault> {
+async fn log_in(
+    mut stream: Stream,
+    reached: ReachedServer,
+    identity: Identity,
+    channel: Channel,
+) -> Result<Connected, ConnectFault> {
     let mut nonce = [0_u8; NONCE_BYTES];
     rand::fill(&mut nonce).map_err(|_| ConnectFault::Random)?;
     let (mut input, mut out) = (BytesMut::with_capacity(LOGIN_READ_BYTES), BytesMut::new());
-    let mut login = ServerLogin::start(identity, nonce, &mut out);
+    let mut login = ServerLogin::start(identity, channel, nonce, &mut out);
     loop {
         if !out.is_empty() {
             stream.write_all(&out.split()).await.map_err(ConnectFault::Io)?;

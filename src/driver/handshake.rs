@@ -4,21 +4,20 @@
 //! decision of the dialogue ([`crate::startup`]), nor what happens after it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::quota::Quota;
 use super::stream::Stream;
-use crate::auth::PeerAddress;
 use crate::auth::scram::NONCE_BYTES;
+use crate::auth::{ClientCertificate, PeerAddress};
 use crate::fault::{Code, Fault};
 use crate::startup::{AuthenticatedClient, Startup, StartupFault, StartupSettings, Step};
 use crate::wire::backend::put_error;
@@ -40,6 +39,8 @@ pub struct HandshakeSettings {
     pub tls: Option<TlsAcceptor>,
     /// From accept to the end of the dialogue.
     pub login_timeout: Duration,
+    /// Which generation of the configuration this is.
+    pub generation: u64,
 }
 
 /// A logged-in client counts against `client_connections_max` as long as this lives.
@@ -62,6 +63,10 @@ pub struct Arrival {
     pub unsent: BytesMut,
     /// Its place among the clients.
     pub permit: ClientPermit,
+    /// The generation of the configuration under which it logged in.
+    pub generation: u64,
+    /// When it had connected.
+    pub accepted_at: Instant,
 }
 
 /// How a dialogue ended well.
@@ -113,20 +118,23 @@ pub enum HandshakeFault {
 /// # Errors
 /// The client gets no session.
 pub async fn handshake(
-    tcp: TcpStream,
-    address: SocketAddr,
+    stream: Stream,
+    address: PeerAddress,
     settings: &HandshakeSettings,
-    clients: &Arc<Semaphore>,
+    clients: &Quota,
 ) -> Result<Greeting, HandshakeFault> {
+    let accepted_at = Instant::now();
     let mut nonce = [0_u8; NONCE_BYTES];
     rand::fill(&mut nonce).map_err(|_| HandshakeFault::Random)?;
-    let startup = Startup::new(Arc::clone(&settings.startup), PeerAddress::Tcp(address), nonce);
+    let startup = Startup::new(Arc::clone(&settings.startup), address, nonce);
     let mut dialogue = Dialogue {
         startup,
-        stream: Some(Stream::Tcp(tcp)),
+        stream: Some(stream),
         input: BytesMut::new(),
         out: BytesMut::new(),
         tls: settings.tls.as_ref(),
+        generation: settings.generation,
+        accepted_at,
     };
     let end = match timeout(settings.login_timeout, dialogue.run()).await {
         Ok(end) => end?,
@@ -153,6 +161,14 @@ enum End {
     Close(Box<StartupFault>),
 }
 
+/// What a TLS handshake has shown.
+struct Agreed {
+    /// The protocol agreed on in ALPN.
+    alpn: Option<Vec<u8>>,
+    /// The client's certificate; its chain has been verified.
+    certificate: Option<ClientCertificate>,
+}
+
 struct Dialogue<'a> {
     startup: Startup,
     /// Gone while a TLS handshake has it; for ever, if that fails.
@@ -160,14 +176,16 @@ struct Dialogue<'a> {
     input: BytesMut,
     out: BytesMut,
     tls: Option<&'a TlsAcceptor>,
+    generation: u64,
+    accepted_at: Instant,
 }
 
 impl Dialogue<'_> {
     /// If dropped: the stream is still in `self`, unless a TLS handshake was under way.
     async fn run(&mut self) -> Result<End, HandshakeFault> {
         if self.begins_with_tls().await? {
-            let alpn = self.upgrade().await?;
-            if let Err(fault) = self.startup.on_direct_tls(alpn.as_deref()) {
+            let agreed = self.upgrade().await?;
+            if let Err(fault) = self.startup.on_direct_tls(agreed.alpn.as_deref(), agreed.certificate) {
                 if let Some(reply) = fault.reply() {
                     put_error(&mut self.out, &reply);
                 }
@@ -182,8 +200,8 @@ impl Dialogue<'_> {
                 }
                 Step::UpgradeTls => {
                     self.flush().await?;
-                    self.upgrade().await?;
-                    self.startup.on_tls();
+                    let agreed = self.upgrade().await?;
+                    self.startup.on_tls(agreed.certificate);
                 }
                 Step::Cancel { process_id, secret } => return Ok(End::Cancel { process_id, secret }),
                 Step::Authenticated(client) => return Ok(End::Client(client)),
@@ -209,15 +227,19 @@ impl Dialogue<'_> {
         }
     }
 
-    /// Does the TLS handshake; gives the protocol agreed on in ALPN.
-    async fn upgrade(&mut self) -> Result<Option<Vec<u8>>, HandshakeFault> {
+    /// Does the TLS handshake.
+    async fn upgrade(&mut self) -> Result<Agreed, HandshakeFault> {
         let (Some(Stream::Tcp(tcp)), Some(acceptor)) = (self.stream.take(), self.tls) else {
             return Err(HandshakeFault::Tls(io::Error::other("TLS is not configured")));
         };
         let tls = acceptor.accept(tcp).await.map_err(HandshakeFault::Tls)?;
-        let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        let (_, connection) = tls.get_ref();
+        let alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
+        let shown = connection.peer_certificates().and_then(<[_]>::first);
+        let certificate = shown.map(|leaf| ClientCertificate::read(leaf)).transpose();
+        let certificate = certificate.map_err(|fault| HandshakeFault::Tls(io::Error::other(fault)))?;
         self.stream = Some(Stream::ClientTls(Box::new(tls)));
-        Ok(alpn)
+        Ok(Agreed { alpn, certificate })
     }
 
     async fn read(&mut self) -> Result<(), HandshakeFault> {
@@ -240,18 +262,23 @@ impl Dialogue<'_> {
     }
 
     /// If dropped: the connection is closed.
-    async fn admit(
-        mut self,
-        client: Box<AuthenticatedClient>,
-        clients: &Arc<Semaphore>,
-    ) -> Result<Greeting, HandshakeFault> {
-        let Ok(permit) = Arc::clone(clients).try_acquire_owned() else {
+    async fn admit(mut self, client: Box<AuthenticatedClient>, clients: &Quota) -> Result<Greeting, HandshakeFault> {
+        let Some(permit) = clients.take() else {
             self.bid_farewell(Some(Fault::of(Code::TooManyClients))).await;
             return Err(HandshakeFault::TooManyClients);
         };
         let stream = self.stream.ok_or(HandshakeFault::Left)?;
-        let (input, unsent, permit) = (self.input, self.out, ClientPermit(permit));
-        Ok(Greeting::Client(Box::new(Arrival { stream, client: *client, input, unsent, permit })))
+        let (input, unsent, permit, generation) = (self.input, self.out, ClientPermit(permit), self.generation);
+        let accepted_at = self.accepted_at;
+        Ok(Greeting::Client(Box::new(Arrival {
+            stream,
+            client: *client,
+            input,
+            unsent,
+            permit,
+            generation,
+            accepted_at,
+        })))
     }
 
     /// Sends what is left to say, and a last fault, and closes. Nobody waits for a client that does not

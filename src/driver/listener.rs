@@ -10,12 +10,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::handshake::{Arrival, Greeting, HandshakeFault, HandshakeSettings, handshake};
-use super::stream::tune;
+use super::quota::Quota;
+use super::stream::{Stream, tune};
+use super::unix_socket::UnixSocket;
+use crate::auth::PeerAddress;
+use crate::config::UnixSocketSettings;
 use crate::fault::{Code, Fault};
 use crate::wire::backend::put_error;
 
@@ -26,25 +32,33 @@ const BACKLOG: u32 = 1024;
 /// again at once would burn a CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Closing a canceller's connection takes no longer, whether it listens or not.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Takes over from the listener.
 pub trait Reception: Send + Sync + 'static {
     /// If dropped: the client's connection is closed.
     ///
     /// Runs a client's whole session.
-    fn receive(&self, arrival: Arrival) -> impl Future<Output = ()> + Send;
+    fn receive(&self, arrival: Box<Arrival>) -> impl Future<Output = ()> + Send;
 
     /// If dropped: the request may or may not be carried out.
     ///
     /// Carries out a cancel request. The requester's connection is closed afterwards.
     fn cancel(&self, process_id: i32, secret: Vec<u8>) -> impl Future<Output = ()> + Send;
+
+    /// A client got no session; it has been told what it may know.
+    fn turned_away(&self, _fault: &HandshakeFault, _address: PeerAddress) {}
 }
 
 /// What guards the entrance: settings that a reload replaces, and the counts of who is inside.
 pub struct Entrance {
     /// For every client that connects from now on.
     pub settings: ArcSwap<HandshakeSettings>,
-    clients: Arc<Semaphore>,
-    logins: Arc<Semaphore>,
+    /// Places of clients that are logged in.
+    pub clients: Quota,
+    /// Places of connections that are on the way there.
+    pub logins: Quota,
 }
 
 impl Entrance {
@@ -53,8 +67,8 @@ impl Entrance {
     pub fn new(settings: HandshakeSettings, client_connections_max: usize, login_connections_max: usize) -> Self {
         Self {
             settings: ArcSwap::from_pointee(settings),
-            clients: Arc::new(Semaphore::new(client_connections_max.min(Semaphore::MAX_PERMITS))),
-            logins: Arc::new(Semaphore::new(login_connections_max.min(Semaphore::MAX_PERMITS))),
+            clients: Quota::new(client_connections_max),
+            logins: Quota::new(login_connections_max),
         }
     }
 }
@@ -63,32 +77,51 @@ impl Entrance {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
 pub struct ListenFault {
-    /// The address.
-    pub address: SocketAddr,
+    /// The address, or the path of a unix socket.
+    pub address: String,
     /// What the system says.
     pub reason: io::Error,
 }
 
-/// Listening sockets. Unix sockets would be one more kind of socket here and one more [`super::stream::Stream`].
+/// Listening sockets.
 pub struct Listener {
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Door>,
+}
+
+/// One of them.
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixSocket),
 }
 
 impl Listener {
-    /// Listens on every address. Must be called within a tokio runtime.
+    /// Listens on every address, and on the unix socket if there is to be one. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The first address that cannot be listened on.
-    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, ListenFault> {
-        let bind =
-            |address: &SocketAddr| bind_one(*address).map_err(|reason| ListenFault { address: *address, reason });
-        Ok(Self { sockets: addresses.iter().map(bind).collect::<Result<_, _>>()? })
+    /// The first one that cannot be listened on.
+    pub fn bind(addresses: &[SocketAddr], unix: Option<&UnixSocketSettings>) -> Result<Self, ListenFault> {
+        let fault = |address: String| move |reason| ListenFault { address, reason };
+        let mut sockets = Vec::with_capacity(addresses.len() + 1);
+        for address in addresses {
+            sockets.push(Door::Tcp(bind_one(*address).map_err(fault(address.to_string()))?));
+        }
+        if let Some(settings) = unix {
+            let path = settings.path.display().to_string();
+            let socket = UnixSocket::bind(settings, BACKLOG).map_err(fault(path))?;
+            tracing::info!(path = %socket.path().display(), "listening");
+            sockets.push(Door::Unix(socket));
+        }
+        Ok(Self { sockets })
     }
 
-    /// The addresses listened on; where port 0 was asked for, the one the system chose.
+    /// The TCP addresses listened on; where port 0 was asked for, the one the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        let address = |door: &Door| match door {
+            Door::Tcp(socket) => socket.local_addr().ok(),
+            Door::Unix(_) => None,
+        };
+        self.sockets.iter().filter_map(address).collect()
     }
 
     /// If dropped: nobody is accepted any more and the sockets are closed; who was accepted goes on.
@@ -115,11 +148,24 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+impl Door {
+    /// If dropped: nobody is lost.
+    async fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
+        match self {
+            Door::Tcp(socket) => {
+                let (tcp, address) = socket.accept().await?;
+                Ok((Stream::Tcp(tcp), PeerAddress::Tcp(address)))
+            }
+            Door::Unix(socket) => Ok((Stream::Unix(socket.accept().await?), PeerAddress::Unix)),
+        }
+    }
+}
+
 /// If dropped: the socket is closed; who was accepted goes on.
-async fn accept_loop<R: Reception>(socket: TcpListener, entrance: Arc<Entrance>, reception: Arc<R>) {
+async fn accept_loop<R: Reception>(door: Door, entrance: Arc<Entrance>, reception: Arc<R>) {
     loop {
-        match socket.accept().await {
-            Ok((tcp, address)) => admit(tcp, address, &entrance, &reception),
+        match door.accept().await {
+            Ok((stream, address)) => admit(stream, address, &entrance, &reception),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a client");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -128,49 +174,62 @@ async fn accept_loop<R: Reception>(socket: TcpListener, entrance: Arc<Entrance>,
     }
 }
 
-fn admit<R: Reception>(tcp: TcpStream, address: SocketAddr, entrance: &Arc<Entrance>, reception: &Arc<R>) {
-    match Arc::clone(&entrance.logins).try_acquire_owned() {
-        Ok(permit) => {
+fn admit<R: Reception>(stream: Stream, address: PeerAddress, entrance: &Arc<Entrance>, reception: &Arc<R>) {
+    match entrance.logins.take() {
+        Some(permit) => {
             let (entrance, reception) = (Arc::clone(entrance), Arc::clone(reception));
-            tokio::spawn(async move { greet(tcp, address, permit, &entrance, &*reception).await });
+            tokio::spawn(async move { greet(stream, address, permit, &entrance, &*reception).await });
         }
-        Err(_) => turn_away(&tcp, address),
+        None => turn_away(&stream, address),
     }
 }
 
 /// Says why and closes, without waiting: this is the moment when there is no time for anybody.
-fn turn_away(tcp: &TcpStream, address: SocketAddr) {
+fn turn_away(stream: &Stream, address: PeerAddress) {
     let mut out = BytesMut::new();
     let detail = "Too many connections are logging in at this moment.";
     put_error(&mut out, &Fault::of(Code::TooManyClients).with_detail(detail));
     // A fresh socket's buffer takes this; if not, the client sees a closed connection.
-    let sent = tcp.try_write(&out).unwrap_or(0);
+    let sent = match stream {
+        Stream::Tcp(tcp) => tcp.try_write(&out).unwrap_or(0),
+        Stream::Unix(unix) => unix.try_write(&out).unwrap_or(0),
+        Stream::ClientTls(_) | Stream::ServerTls(_) => 0,
+    };
     tracing::info!(%address, sent, "client turned away: too many logins");
 }
 
 /// If dropped: the client's connection is closed.
 async fn greet<R: Reception>(
-    tcp: TcpStream,
-    address: SocketAddr,
+    stream: Stream,
+    address: PeerAddress,
     permit: OwnedSemaphorePermit,
     entrance: &Entrance,
     reception: &R,
 ) {
-    if let Err(error) = tune(&tcp) {
+    if let Stream::Tcp(tcp) = &stream
+        && let Err(error) = tune(tcp)
+    {
         tracing::debug!(%address, %error, "client gone before its login");
         return;
     }
     let settings = entrance.settings.load_full();
-    let greeting = Box::pin(handshake(tcp, address, &settings, &entrance.clients)).await;
+    let greeting = Box::pin(handshake(stream, address, &settings, &entrance.clients)).await;
     drop(settings);
+    if let Err(fault) = &greeting {
+        reception.turned_away(fault, address);
+    }
     match greeting {
         Ok(Greeting::Client(arrival)) => {
             drop(permit);
-            reception.receive(*arrival).await;
+            reception.receive(arrival).await;
         }
-        Ok(Greeting::Cancel { process_id, secret, stream }) => {
-            reception.cancel(process_id, secret).await;
-            drop(stream);
+        Ok(Greeting::Cancel { process_id, secret, mut stream }) => {
+            // Boxed, as the handshake: the rest of this task lives as long as its client, one for each.
+            Box::pin(reception.cancel(process_id, secret)).await;
+            // Its close is the answer, and over TLS libpq takes one without a goodbye for a failed cancel.
+            if !matches!(timeout(FAREWELL_TIMEOUT, stream.shutdown()).await, Ok(Ok(()))) {
+                tracing::trace!(%address, "a canceller was gone before its connection was closed");
+            }
             drop(permit);
         }
         Err(fault @ (HandshakeFault::Left | HandshakeFault::Io(_))) => {

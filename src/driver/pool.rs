@@ -3,27 +3,34 @@
 //! Owns: idle servers with their sockets, connecting, the check before use. Does not own: the order of who
 //! waits, ages, limits.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Buf, BytesMut};
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::cancel::CancelTarget;
 use super::clock::Clock;
 use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
+use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
-use crate::pool::{Action, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
+use crate::metrics::{Metrics, PoolGauge};
+use crate::pool::{self, Action, Fairness, Hold, Membership, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
 use crate::scope::{
     CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
 };
+use crate::time::Moment;
 use crate::upstream::login::Identity;
 use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings, settings};
 use crate::wire::backend;
@@ -43,13 +50,31 @@ pub struct PooledServer {
     pub link: ServerLink,
 }
 
-/// The socket of a server and where it leads.
+/// The socket of a server and how to cancel what runs there.
 #[derive(Debug)]
 pub struct ServerLink {
     /// The socket.
     pub stream: Stream,
-    /// Where cancel requests go.
-    pub reached: Arc<ReachedServer>,
+    /// Where cancel requests go; made once, since every lease hands it to the client.
+    pub cancel: Arc<CancelTarget>,
+    /// How it was reached and what it was sent at its login.
+    pub way: Arc<Way>,
+    /// Its place among all servers.
+    pub place: ServerRegistration,
+}
+
+/// How the servers of a pool are reached, and what each is sent after its login. A reload may change it:
+/// servers that went another way are closed when they are free.
+#[derive(Debug)]
+pub struct Way {
+    /// Where.
+    pub target: Arc<ServerTarget>,
+    /// Who the proxy is on them.
+    pub identity: Identity,
+    /// What they are sent after their login.
+    pub prelude: Prelude,
+    /// Prepared statements at most on each.
+    pub statements_max: usize,
 }
 
 /// A server on loan.
@@ -58,18 +83,23 @@ pub type Granted = Pooled<PooledServer>;
 /// What someone who waits is sent.
 type Answer = Result<Granted, Fault>;
 
+/// Who waits; it keeps the seat, so that a server granted at the last moment has somebody to come back from.
+type Waiter = (oneshot::Sender<Answer>, Arc<Seat>);
+
 /// A pool: the servers of one (server group, database, server role).
 pub struct ServerPool {
     name: String,
-    ledger: Mutex<Pool<PooledServer, oneshot::Sender<Answer>>>,
-    target: Arc<ServerTarget>,
-    identity: Identity,
-    prelude: Prelude,
-    statements_max: usize,
+    ledger: Mutex<Pool<PooledServer, Waiter>>,
+    way: ArcSwap<Way>,
+    kin: Arc<ServerKin>,
+    servers: Arc<Servers>,
+    /// Told whenever the pool is on hold and its last server has gone.
+    at_rest: Notify,
     clock: Clock,
     next_server: Arc<AtomicU64>,
     greeting: Mutex<Option<Arc<Parameters>>>,
     greetings: Mutex<LruCache<Settings, Arc<Parameters>>>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a pool is made of.
@@ -78,23 +108,33 @@ pub struct PoolParts {
     pub name: String,
     /// Its limits.
     pub limits: PoolLimits,
+    /// How its servers are shared out.
+    pub fairness: Fairness,
     /// How its servers are reached.
-    pub target: ServerTarget,
-    /// Who the proxy is on them.
-    pub identity: Identity,
-    /// What they are sent after their login.
-    pub prelude: Prelude,
-    /// Prepared statements at most on each.
-    pub statements_max: usize,
+    pub way: Way,
+    /// What its servers have in common.
+    pub kin: ServerKin,
+    /// Where its servers are registered.
+    pub servers: Arc<Servers>,
     /// The clock.
     pub clock: Clock,
     /// Numbers for servers, never used twice.
     pub next_server: Arc<AtomicU64>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A client's place in a pool, through which it leases servers; left when dropped. Whoever still has a server
+/// to give back holds on to it.
+pub struct Seat {
+    pool: Arc<ServerPool>,
+    seat: pool::Seat,
+    membership: Arc<Membership>,
 }
 
 /// A place in the queue; giving it up when dropped.
 pub struct Wait {
-    pool: Arc<ServerPool>,
+    seat: Arc<Seat>,
     ticket: Ticket,
     answer: oneshot::Receiver<Answer>,
 }
@@ -109,11 +149,13 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.pool.ledger.lock().give_up(self.ticket);
+        // What comes out is dropped without the lock: with it may go the last hold on a seat.
+        let waiter = self.seat.pool.ledger.lock().give_up(self.ticket);
+        drop(waiter);
         // A server that was granted at the same moment comes back.
         self.answer.close();
         if let Ok(Ok(granted)) = self.answer.try_recv() {
-            self.pool.check_in(granted);
+            self.seat.check_in(granted);
         }
     }
 }
@@ -132,18 +174,19 @@ impl ServerPool {
     /// An empty pool.
     #[must_use]
     pub fn new(parts: PoolParts) -> Arc<Self> {
-        let PoolParts { name, limits, target, identity, prelude, statements_max, clock, next_server } = parts;
+        let PoolParts { name, limits, fairness, way, kin, servers, clock, next_server, metrics } = parts;
         Arc::new(Self {
             name,
-            ledger: Mutex::new(Pool::new(limits)),
-            target: Arc::new(target),
-            identity,
-            prelude,
-            statements_max,
+            ledger: Mutex::new(Pool::new(limits, fairness)),
+            way: ArcSwap::from_pointee(way),
+            kin: Arc::new(kin),
+            servers,
+            at_rest: Notify::new(),
             clock,
             next_server,
             greeting: Mutex::new(None),
             greetings: Mutex::new(LruCache::new(GREETINGS_MAX)),
+            metrics,
         })
     }
 
@@ -153,49 +196,32 @@ impl ServerPool {
         &self.name
     }
 
-    /// How it is reached.
-    #[must_use]
-    pub const fn target(&self) -> &Arc<ServerTarget> {
-        &self.target
-    }
-
     /// Counts.
     #[must_use]
     pub fn counts(&self) -> PoolCounts {
         self.ledger.lock().counts()
     }
 
-    /// Asks for a server.
+    /// Whether it has no server and nobody waits.
     #[must_use]
-    pub fn lease(self: &Arc<Self>) -> Leased {
-        let mut receiver = None;
-        let requested = self.ledger.lock().request(self.clock.now(), || {
-            let (sender, answer) = oneshot::channel();
-            receiver = Some(answer);
-            sender
-        });
-        match (requested, receiver) {
-            (Requested::Granted { pooled, needs_check }, _) => Leased::Now(pooled, needs_check),
-            (Requested::Queued(ticket), Some(answer)) => {
-                self.act();
-                Leased::Later(Wait { pool: Arc::clone(self), ticket, answer })
-            }
-            (Requested::Queued(_), None) => Leased::Refused(Fault::of(Code::Internal)),
-            (Requested::Refused(fault), _) => Leased::Refused(fault),
-        }
+    pub fn is_empty(&self) -> bool {
+        self.counts() == PoolCounts::default()
     }
 
-    /// Takes a clean server back.
-    pub fn check_in(self: &Arc<Self>, granted: Granted) {
-        self.ledger.lock().check_in(granted, self.clock.now());
-        self.act();
+    /// Its state, for whoever watches.
+    #[must_use]
+    pub fn gauge(&self) -> PoolGauge {
+        let ledger = self.ledger.lock();
+        let PoolCounts { idle, leased, connecting, waiting } = ledger.counts();
+        let (size, is_failing) = (ledger.size(), ledger.is_failing());
+        PoolGauge { name: self.name.clone(), idle, leased, connecting, waiting, size, is_failing }
     }
 
-    /// A leased server was closed.
-    pub fn discarded(self: &Arc<Self>, reason: DiscardReason) {
-        tracing::debug!(pool = self.name, reason = reason.words(), "server discarded");
-        self.ledger.lock().discarded(self.clock.now());
-        self.act();
+    /// A client comes, perhaps from another pool.
+    #[must_use]
+    pub fn join(self: &Arc<Self>, membership: Arc<Membership>) -> Arc<Seat> {
+        let seat = self.ledger.lock().join(&membership);
+        Arc::new(Seat { pool: Arc::clone(self), seat, membership })
     }
 
     /// Time has passed.
@@ -210,36 +236,107 @@ impl ServerPool {
         self.act();
     }
 
-    /// What a client with these startup parameters is told of the reported settings: what a server says that
-    /// has them. Asked once for each set of parameters. If dropped: a server that was just asked is closed.
-    ///
-    /// # Errors
-    /// There is no server, or it refuses a value: as PostgreSQL would at login.
-    pub async fn greeting(self: &Arc<Self>, base: &Settings) -> Result<Arc<Parameters>, Fault> {
-        if let Some(known) = self.known_greeting(base) {
-            return Ok(known);
-        }
+    /// Whether it was closed: the configuration has no place for it any more, or the proxy ends.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.ledger.lock().is_closing()
+    }
+
+    /// As [`Pool::pause`].
+    pub fn pause(self: &Arc<Self>) {
+        self.ledger.lock().pause();
+        self.act();
+    }
+
+    /// As [`Pool::kill`]; sessions that have servers of it are not its concern.
+    pub fn kill(self: &Arc<Self>) {
+        self.ledger.lock().kill();
+        self.act();
+    }
+
+    /// As [`Pool::resume`].
+    pub fn resume(self: &Arc<Self>) -> bool {
+        let was_held = self.ledger.lock().resume(self.clock.now());
+        self.at_rest.notify_waiters();
+        self.act();
+        was_held
+    }
+
+    /// As [`Pool::reconnect`]; what servers say at their login may be another thing afterwards.
+    pub fn reconnect(self: &Arc<Self>) {
+        self.forget_greetings();
+        self.ledger.lock().reconnect(self.clock.now());
+        self.act();
+    }
+
+    /// Waits until the pool is on hold and has no server, or is not on hold any more. If dropped: nothing happens.
+    pub async fn at_rest(&self) {
         loop {
-            let granted = match self.lease() {
-                Leased::Now(granted, _) => granted,
-                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
-                Leased::Refused(fault) => return Err(fault),
-            };
-            let returning = Returning { pool: Arc::clone(self), is_done: false };
-            let Pooled { server, connected_at } = granted;
-            let asked = timeout(self.target.connect_timeout, ask_greeting(server, base)).await;
-            match asked.unwrap_or(Asked::Gone) {
-                Asked::Told(server, greeting) => {
-                    returning.done();
-                    self.greetings.lock().put(base.clone(), Arc::clone(&greeting));
-                    self.check_in(Pooled { server, connected_at });
-                    return Ok(greeting);
-                }
-                Asked::Refused(fault) => return Err(fault),
-                // It had been closed while it was idle: the ledger knows now, and gives another.
-                Asked::Gone => {}
+            let notified = self.at_rest.notified();
+            let mut notified = std::pin::pin!(notified);
+            // Whoever tells after this line is heard.
+            notified.as_mut().enable();
+            if self.is_done_pausing() {
+                return;
             }
+            notified.await;
         }
+    }
+
+    fn is_done_pausing(&self) -> bool {
+        let ledger = self.ledger.lock();
+        ledger.is_at_rest() || ledger.hold() == Hold::None
+    }
+
+    /// Whether it lends.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        self.ledger.lock().hold()
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limits(&self) -> PoolLimits {
+        self.ledger.lock().limits().clone()
+    }
+
+    /// Whether a server connected then is closed as soon as it is free.
+    #[must_use]
+    pub fn is_close_needed(&self, connected_at: Moment) -> bool {
+        self.ledger.lock().is_close_needed(connected_at, self.clock.now())
+    }
+
+    /// Whether its servers are what this way would make of them, apart from where and who they are.
+    #[must_use]
+    pub fn serves(&self, way: &Way) -> bool {
+        let own = self.way.load();
+        own.prelude.is_same(&way.prelude) && own.statements_max == way.statements_max
+    }
+
+    /// Other limits, and another way to its servers; `is_other_way`: those that went the old one are replaced.
+    pub fn reconfigure(self: &Arc<Self>, limits: PoolLimits, fairness: Fairness, way: Way, is_other_way: bool) {
+        // First the way: a server that is connected behind the mark has gone the new one.
+        self.way.store(Arc::new(way));
+        let now = self.clock.now();
+        let mut ledger = self.ledger.lock();
+        ledger.set_limits(limits, fairness, now);
+        if is_other_way {
+            ledger.reconnect(now);
+        }
+        drop(ledger);
+        if is_other_way {
+            self.forget_greetings();
+        }
+        self.act();
+    }
+
+    fn forget_greetings(&self) {
+        *self.greeting.lock() = None;
+        self.greetings.lock().clear();
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        self.way.load().target.connect_timeout
     }
 
     fn known_greeting(&self, base: &Settings) -> Option<Arc<Parameters>> {
@@ -247,48 +344,45 @@ impl ServerPool {
         if base.is_empty() {
             return Some(plain);
         }
+        let mut greetings = self.greetings.lock();
+        if let Some(known) = greetings.get(base) {
+            return Some(Arc::clone(known));
+        }
         match base.iter().next() {
             // Reported as it is; anything else has a canonical spelling that only a server knows.
             Some((name, value)) if base.len() == 1 && &**name == "application_name" && is_plain_name(value) => {
                 let mut told = (*plain).clone();
                 told.insert(name.clone(), value.clone());
-                Some(Arc::new(told))
+                let told = Arc::new(told);
+                greetings.put(Arc::clone(base), Arc::clone(&told));
+                Some(told)
             }
-            _ => self.greetings.lock().get(base).cloned(),
+            _ => None,
         }
     }
 
-    /// A server that was idle for long: whether nothing has come from it meanwhile, and whether it
-    /// answers. `None` if it was closed. If dropped: the server is closed, but the pool is not told.
-    pub async fn proven(self: &Arc<Self>, mut granted: Granted) -> Option<Granted> {
-        let stream = &mut granted.server.link.stream;
-        if !std::future::poll_fn(|context| Poll::Ready(poll_is_silent(stream, context))).await {
-            drop(granted);
-            self.discarded(DiscardReason::ServerGone);
-            return None;
-        }
-        let Pooled { server, connected_at } = granted;
-        match timeout(self.target.connect_timeout, sign_of_life(server)).await {
-            Ok(Some(server)) => Some(Pooled { server, connected_at }),
-            Ok(None) | Err(_) => {
-                self.discarded(DiscardReason::CheckFailed);
-                None
-            }
-        }
+    /// The same startup parameters as others have them: clients of one application share one copy.
+    #[must_use]
+    pub fn shared(&self, base: Settings) -> Settings {
+        self.greetings.lock().get_key_value(&base).map_or(base, |(known, _)| Arc::clone(known))
     }
 
     /// Carries out what the ledger has decided; never while its lock is held.
     fn act(self: &Arc<Self>) {
         loop {
-            let action = self.ledger.lock().poll_action();
+            let mut ledger = self.ledger.lock();
+            let action = ledger.poll_action();
+            let has_come_to_rest = action.is_none() && ledger.is_at_rest();
+            drop(ledger);
             match action {
+                None if has_come_to_rest => return self.at_rest.notify_waiters(),
                 None => return,
-                Some(Action::Grant { waiter, pooled, .. }) => {
+                Some(Action::Grant { waiter: (waiter, seat), pooled, .. }) => {
                     if let Err(Ok(refused)) = waiter.send(Ok(pooled)) {
-                        self.ledger.lock().check_in(refused, self.clock.now());
+                        self.ledger.lock().check_in(seat.seat, refused, self.clock.now());
                     }
                 }
-                Some(Action::Refuse { waiter, fault }) => {
+                Some(Action::Refuse { waiter: (waiter, _), fault }) => {
                     if waiter.send(Err(fault)).is_err() {
                         tracing::trace!("nobody waits for this refusal any more");
                     }
@@ -305,16 +399,20 @@ impl ServerPool {
     /// Connects one server and tells the ledger. If dropped: the ledger waits for ever for this server
     /// (only at the runtime's end).
     async fn connect_one(self: Arc<Self>) {
-        let connected = match connect(&self.target, self.identity.clone()).await {
-            Ok(connected) => timeout(self.target.connect_timeout, self.prepare(connected))
+        // A server counts from here: what is changed while it is being connected does not count for it.
+        let connected_at = self.clock.now();
+        let way = self.way.load_full();
+        let limit = way.target.connect_timeout;
+        let connected = match connect(&way.target, way.identity.clone()).await {
+            Ok(connected) => timeout(limit, self.prepare(connected, way, connected_at))
                 .await
-                .unwrap_or(Err(ConnectFault::Timeout(self.target.connect_timeout))),
+                .unwrap_or(Err(ConnectFault::Timeout(limit))),
             Err(fault) => Err(fault),
         };
+        self.metrics.connects.count(if connected.is_ok() { "connected" } else { "failed" });
         match connected {
             Ok(pooled) => {
                 tracing::debug!(pool = self.name, server = pooled.clean.server().id.0, "server connected");
-                let connected_at = pooled.clean.server().connected_at;
                 self.ledger.lock().connected(Pooled { server: pooled, connected_at }, self.clock.now());
             }
             Err(fault) => {
@@ -326,7 +424,12 @@ impl ServerPool {
     }
 
     /// Sends the prelude to a server that is logged in, and checks its answer.
-    async fn prepare(&self, connected: Connected) -> Result<PooledServer, ConnectFault> {
+    async fn prepare(
+        self: &Arc<Self>,
+        connected: Connected,
+        way: Arc<Way>,
+        connected_at: Moment,
+    ) -> Result<PooledServer, ConnectFault> {
         let Connected { mut stream, logged_in, leftover, reached } = connected;
         let mut parameters = Parameters::new();
         for (name, value) in logged_in.parameters() {
@@ -334,13 +437,15 @@ impl ServerPool {
         }
         let id = ServerId(self.next_server.fetch_add(1, Ordering::Relaxed));
         let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
+        let cancel =
+            CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&way.target) };
         let mut server =
-            Server::new(id, key, logged_in.version_num(), Arc::new(parameters), self.statements_max, self.clock.now());
+            Server::new(id, key, logged_in.version_num(), Arc::new(parameters), way.statements_max, connected_at);
         let mut replies = Replies::default();
         let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS);
         let is_skipped = parses.chain([Expect::Sync]).any(|expect| replies.push(expect, ()).is_some());
         debug_assert!(!is_skipped);
-        stream.write_all(&self.prelude.bytes).await.map_err(ConnectFault::Io)?;
+        stream.write_all(&way.prelude.bytes).await.map_err(ConnectFault::Io)?;
         stream.flush().await.map_err(ConnectFault::Io)?;
         let mut input = leftover;
         let quiet = loop {
@@ -359,7 +464,153 @@ impl ServerPool {
             None => *greeting = Some(Arc::clone(&clean.server().parameters)),
         }
         drop(greeting);
-        Ok(PooledServer { clean, link: ServerLink { stream, reached: Arc::new(reached) } })
+        let place = self.register(&clean, &stream, &cancel.reached, connected_at);
+        Ok(PooledServer { clean, link: ServerLink { stream, cancel: Arc::new(cancel), way, place } })
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        clean: &CleanServer,
+        stream: &Stream,
+        reached: &Arc<ReachedServer>,
+        connected_at: Moment,
+    ) -> ServerRegistration {
+        self.servers.register(ServerFacts {
+            id: clean.server().id.0,
+            kin: Arc::clone(&self.kin),
+            reached: Arc::clone(reached),
+            tls: stream.tls_facts(),
+            connected_at,
+            process_id: clean.server().key.process_id,
+            pool: Arc::downgrade(self),
+        })
+    }
+}
+
+impl Seat {
+    /// The pool.
+    #[must_use]
+    pub const fn pool(&self) -> &Arc<ServerPool> {
+        &self.pool
+    }
+
+    /// The same client's place in this pool, which may be the same.
+    #[must_use]
+    pub fn in_pool(self: &Arc<Self>, pool: &Arc<ServerPool>) -> Arc<Self> {
+        match Arc::ptr_eq(&self.pool, pool) {
+            true => Arc::clone(self),
+            false => pool.join(Arc::clone(&self.membership)),
+        }
+    }
+
+    /// As [`ServerPool::is_closed`].
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+
+    /// Whose it is, and what may be taken.
+    #[must_use]
+    pub const fn membership(&self) -> &Arc<Membership> {
+        &self.membership
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.pool.clock.now()
+    }
+
+    /// Asks for a server.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>) -> Leased {
+        let pool = &self.pool;
+        let mut receiver = None;
+        let requested = pool.ledger.lock().request(self.seat, pool.clock.now(), || {
+            let (sender, answer) = oneshot::channel();
+            receiver = Some(answer);
+            (sender, Arc::clone(self))
+        });
+        match (requested, receiver) {
+            (Requested::Granted { pooled, needs_check }, _) => Leased::Now(pooled, needs_check),
+            (Requested::Queued(ticket), Some(answer)) => {
+                pool.act();
+                Leased::Later(Wait { seat: Arc::clone(self), ticket, answer })
+            }
+            (Requested::Queued(_), None) => Leased::Refused(Fault::of(Code::Internal)),
+            (Requested::Refused(fault), _) => Leased::Refused(fault),
+        }
+    }
+
+    /// Takes a clean server back.
+    pub fn check_in(&self, granted: Granted) {
+        self.pool.ledger.lock().check_in(self.seat, granted, self.pool.clock.now());
+        self.pool.act();
+    }
+
+    /// A leased server was closed.
+    pub fn discarded(&self, reason: DiscardReason) {
+        tracing::debug!(pool = self.pool.name, reason = reason.words(), "server discarded");
+        self.pool.metrics.discards.count(reason.words());
+        self.pool.ledger.lock().discarded(self.seat, self.pool.clock.now());
+        self.pool.act();
+    }
+
+    /// What a client with these startup parameters is told of the reported settings: what a server says that
+    /// has them. Asked once for each set of parameters. If dropped: a server that was just asked is closed.
+    ///
+    /// # Errors
+    /// There is no server, or it refuses a value: as PostgreSQL would at login.
+    pub async fn greeting(self: &Arc<Self>, base: &Settings) -> Result<Arc<Parameters>, Fault> {
+        if let Some(known) = self.pool.known_greeting(base) {
+            return Ok(known);
+        }
+        loop {
+            let granted = match self.lease() {
+                Leased::Now(granted, _) => granted,
+                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
+                Leased::Refused(fault) => return Err(fault),
+            };
+            let returning = Returning { seat: Arc::clone(self), is_done: false };
+            let Pooled { server, connected_at } = granted;
+            let asked = timeout(self.pool.connect_timeout(), ask_greeting(server, base)).await;
+            match asked.unwrap_or(Asked::Gone) {
+                Asked::Told(server, greeting) => {
+                    returning.done();
+                    self.pool.greetings.lock().put(base.clone(), Arc::clone(&greeting));
+                    self.check_in(Pooled { server, connected_at });
+                    return Ok(greeting);
+                }
+                Asked::Refused(fault) => return Err(fault),
+                // It had been closed while it was idle: the ledger knows now, and gives another.
+                Asked::Gone => {}
+            }
+        }
+    }
+
+    /// A server that was idle for long: whether nothing has come from it meanwhile, and whether it
+    /// answers. `None` if it was closed. If dropped: the server is closed, but the pool is not told.
+    pub async fn proven(&self, mut granted: Granted) -> Option<Granted> {
+        let stream = &mut granted.server.link.stream;
+        if !std::future::poll_fn(|context| Poll::Ready(poll_is_silent(stream, context))).await {
+            drop(granted);
+            self.discarded(DiscardReason::ServerGone);
+            return None;
+        }
+        let Pooled { server, connected_at } = granted;
+        match timeout(self.pool.connect_timeout(), sign_of_life(server)).await {
+            Ok(Some(server)) => Some(Pooled { server, connected_at }),
+            Ok(None) | Err(_) => {
+                self.discarded(DiscardReason::CheckFailed);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.pool.ledger.lock().leave(self.seat);
     }
 }
 
@@ -402,16 +653,23 @@ fn take_parameter(server: &mut Server, body: &[u8]) -> Result<(), ()> {
     if server.take_parameter(name, value) { Ok(()) } else { Err(()) }
 }
 
-/// Whether an idle server has sent nothing: most often what it sends is that it closes.
+/// Whether an idle server has sent nothing: most often what it sends is that it closes. Nothing is awaited: who leases
+/// it reads from it next.
 pub fn poll_is_silent(stream: &mut Stream, context: &mut Context<'_>) -> bool {
     let mut byte = [0_u8; 1];
-    let mut buffer = ReadBuf::new(&mut byte);
-    Pin::new(stream).poll_read(context, &mut buffer).is_pending()
+    let is_nothing = |read: io::Result<usize>| read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    match stream {
+        Stream::Tcp(tcp) => is_nothing(tcp.try_read(&mut byte)),
+        Stream::Unix(unix) => is_nothing(unix.try_read(&mut byte)),
+        Stream::ClientTls(_) | Stream::ServerTls(_) => {
+            Pin::new(stream).poll_read(context, &mut ReadBuf::new(&mut byte)).is_pending()
+        }
+    }
 }
 
 /// Sees to it that the ledger hears of a server that was asked and did not come back.
 struct Returning {
-    pool: Arc<ServerPool>,
+    seat: Arc<Seat>,
     is_done: bool,
 }
 
@@ -424,7 +682,7 @@ impl Returning {
 impl Drop for Returning {
     fn drop(&mut self) {
         if !self.is_done {
-            self.pool.discarded(DiscardReason::CheckFailed);
+            self.seat.discarded(DiscardReason::CheckFailed);
         }
     }
 }
@@ -446,13 +704,13 @@ fn is_plain_name(name: &str) -> bool {
 
 /// Puts settings on a server and hears what it reports.
 async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
-    let PooledServer { clean, link: ServerLink { mut stream, reached } } = pooled;
+    let PooledServer { clean, mut link } = pooled;
     let mut lease: LeasedServer<()> = LeasedServer::new(clean);
     let steps = settings::steps(&lease.server().settings, base);
     if !steps.is_empty() {
         replay(&mut lease, &steps, &|_| ());
     }
-    let fault = match converse(&mut lease, &mut stream).await {
+    let fault = match converse(&mut lease, &mut link.stream).await {
         Some(fault) => fault,
         None => return Asked::Gone,
     };
@@ -462,7 +720,7 @@ async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
     lease.server_mut().settings = Arc::clone(base);
     let told = Arc::clone(&lease.server().parameters);
     match lease.into_clean() {
-        Ok(clean) => Asked::Told(PooledServer { clean, link: ServerLink { stream, reached } }, told),
+        Ok(clean) => Asked::Told(PooledServer { clean, link }, told),
         Err(_) => Asked::Gone,
     }
 }
@@ -512,13 +770,13 @@ fn server_fault(body: &[u8]) -> Fault {
 
 /// Sends Sync and waits for its answer; `None` if the server is useless.
 async fn sign_of_life(pooled: PooledServer) -> Option<PooledServer> {
-    let PooledServer { clean, link: ServerLink { mut stream, reached } } = pooled;
+    let PooledServer { clean, mut link } = pooled;
     let mut lease: LeasedServer<()> = LeasedServer::new(clean);
-    if converse(&mut lease, &mut stream).await?.is_some() {
+    if converse(&mut lease, &mut link.stream).await?.is_some() {
         return None;
     }
     let clean = lease.into_clean().ok()?;
-    Some(PooledServer { clean, link: ServerLink { stream, reached } })
+    Some(PooledServer { clean, link })
 }
 
 /// Says Terminate and closes, without making anyone wait.

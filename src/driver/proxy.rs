@@ -1,6 +1,7 @@
-//! The proxy as a whole: built from a configuration, started, drained.
+//! The proxy as a whole: built from a configuration, and what all sessions share.
 //!
-//! Owns: what all sessions share, and its life. Does not own: one client (`client`), one pool (`pool`).
+//! Owns: sessions from their admission on, and the parts they share. Does not own: one client (`client`), one
+//! pool (`pool`), what an operator does (`control`, `reload`), the end (`shutdown`).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,36 +9,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, timeout};
 
-use super::build::{self, Policies, PoolKey};
-use super::cancel::CancelRegistry;
-use super::client::{ClientTask, SharedStage, Stage, Surroundings};
+use super::build::{self, PoolKey};
+use super::client::{ClientTask, Surroundings};
 use super::clock::Clock;
-use super::connect::send_cancel;
-use super::handshake::Arrival;
+use super::connect::send_cancel_to;
+use super::control::Holds;
+use super::freeze::{FreezeFault, Freezer};
+use super::gauge::{Gauge, SessionGauge};
+use super::generation::Generation;
+use super::handshake::{Arrival, ClientPermit, HandshakeFault};
+use super::http::HttpListener;
 use super::ledger::{Ledger, SessionLedger};
 use super::listener::{Entrance, ListenFault, Listener, Reception};
+use super::notify;
 use super::parser::Parsers;
-use super::pool::ServerPool;
+use super::pool::{PoolParts, Seat, ServerPool};
+use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
+use super::reload::Hooks;
+use super::signal::{Signal, Stage};
 use super::stream::Stream;
+use super::surfaces::Surfaces;
 use super::tls::TlsFault;
+use crate::admin::{Denial, ShutdownMode};
 use crate::audit::Actor;
-use crate::auth::ProcessSecret;
+use crate::auth::{PeerAddress, ProcessSecret};
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::guard::{FactsCache, Preset, REASON_SETTING};
+use crate::pool::{Admission, Fairness, Membership};
 use crate::scope::Injection;
 use crate::session::{Recording, Session, SessionRules};
 use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
-use crate::upstream::Settings;
+use crate::upstream::{Parameters, Settings};
 use crate::wire::backend;
 use crate::wire::frontend::PROTOCOL_3_2;
 
@@ -47,8 +60,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// Threads that parse SQL: cold texts are rare, and each costs well under a millisecond.
 const PARSER_THREADS: usize = 2;
 
-/// After the drain's time limit: how long sessions get to say good-bye.
-const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a client that begins its session is sent on to another pool by reloads before it is refused.
+const GREETING_ATTEMPTS_MAX: usize = 4;
+
+/// The pool itself ends a wait, unless it is on hold: this much later the session is given up.
+const GREETING_MARGIN: Duration = Duration::from_secs(1);
 
 /// What cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +75,9 @@ pub enum StartFault {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsFault),
+    /// It is not known which tenants are frozen.
+    #[error(transparent)]
+    Freeze(#[from] FreezeFault),
     /// The system gives no threads or random bytes.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),
@@ -69,163 +88,247 @@ pub enum StartFault {
 
 /// What all sessions share.
 pub struct Proxy {
-    config: Config,
-    policies: Policies,
-    ledger: Option<Arc<Ledger>>,
+    pub(super) generation: ArcSwap<Generation>,
+    pub(super) pools: Mutex<HashMap<PoolKey, Arc<ServerPool>>>,
+    /// Pools that the configuration has no place for any more, until their last server is gone.
+    pub(super) closing_pools: Mutex<Vec<Arc<ServerPool>>>,
+    pub(super) holds: Mutex<Holds>,
+    pub(super) entrance: Arc<Entrance>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) servers: Arc<Servers>,
+    pub(super) freezer: Freezer,
+    /// Where transactions of bypass and migration logins are recorded.
+    ledger: Mutex<Option<Arc<Ledger>>>,
+    /// What tenants and logins have taken.
+    pub(super) admission: Arc<Admission>,
+    pub(super) secret: ProcessSecret,
+    pub(super) hooks: Hooks,
+    /// One reload at a time.
+    pub(super) reloading: tokio::sync::Mutex<()>,
+    /// Where orders to end go.
+    pub(super) endings: mpsc::Sender<ShutdownMode>,
     facts: Arc<FactsCache>,
     parsers: Parsers,
-    pools: Mutex<HashMap<PoolKey, Arc<ServerPool>>>,
-    cancels: Arc<CancelRegistry>,
-    stage: Arc<SharedStage>,
+    signal: Signal,
     clock: Clock,
+    pub(super) gauge: Gauge,
     next_server: Arc<AtomicU64>,
     next_process_id: AtomicI32,
-    /// Held by every session, so that the end of the last one is seen.
-    alive: mpsc::Sender<()>,
+    /// Held by every session, so that the end of the last one is seen; taken away when the end begins.
+    pub(super) alive: Mutex<Option<mpsc::Sender<()>>>,
     #[cfg(feature = "mutants")]
     previous_tenant: Mutex<Option<TenantId>>,
 }
 
 /// A proxy that is running.
 pub struct RunningServer {
-    proxy: Arc<Proxy>,
-    addresses: Vec<SocketAddr>,
-    listening: JoinHandle<()>,
-    sweeping: JoinHandle<()>,
-    ended: mpsc::Receiver<()>,
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) listening: JoinHandle<()>,
+    pub(super) sweeping: JoinHandle<()>,
+    pub(super) surfaces: Surfaces,
+    pub(super) ended: mpsc::Receiver<()>,
+    pub(super) endings: mpsc::Receiver<ShutdownMode>,
+}
+
+/// What a session gets of the newest generation.
+pub struct Renewed {
+    /// The generation.
+    pub generation: Arc<Generation>,
+    /// Where its servers come from.
+    pub pool: Arc<ServerPool>,
+    /// Its rules.
+    pub rules: Arc<SessionRules>,
+}
+
+/// Starts a proxy that cannot be reloaded. Must be called within a tokio runtime.
+///
+/// # Errors
+/// As [`start_with`].
+pub fn start(config: Config) -> Result<RunningServer, StartFault> {
+    start_with(config, Hooks::default())
 }
 
 /// Starts a proxy. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// Says what cannot be had; nothing is left running then.
-pub fn start(config: Config) -> Result<RunningServer, StartFault> {
+pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFault> {
+    let generation = Generation::first(config);
+    let config = &generation.config;
     let facts = Arc::new(FactsCache::default());
     let parsers = Parsers::start(PARSER_THREADS, Arc::clone(&facts))?;
-    let policies = Policies::new(&config);
     let no_random_bytes = |_| std::io::Error::other("no random bytes");
-    let mut secret = [0_u8; 32];
+    let (mut secret, mut first) = ([0_u8; 32], [0_u8; 4]);
     rand::fill(&mut secret).map_err(no_random_bytes)?;
-    let handshake = build::handshake(&config, policies.clone(), ProcessSecret::new(&secret))?;
-    let listener = Listener::bind(&config.listen.addresses)?;
-    let entrance =
-        Arc::new(Entrance::new(handshake, config.listen.client_connections_max, config.listen.login_connections_max));
-    let (alive, ended) = mpsc::channel(1);
-    let mut first = [0_u8; 4];
     rand::fill(&mut first).map_err(no_random_bytes)?;
+    let secret = ProcessSecret::new(&secret);
     let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger.path.clone())).transpose()?;
+    let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
+    let handshake = build::handshake(config, generation.policies.clone(), secret.clone(), generation.number)?;
+    let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
+    let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
+    let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
+    let clock = Clock::start();
+    let gauge = Gauge::new(config.metrics.counted, clock);
+    let http = config.metrics.address.map(HttpListener::bind).transpose()?;
+    let (alive, ended) = mpsc::channel(1);
+    let (endings, ending_orders) = mpsc::channel(1);
+    let signal = Signal::default();
+    signal.set_generation(generation.number);
+    let admission = Admission::new(config.limits.clone());
     let proxy = Arc::new(Proxy {
-        policies,
-        ledger,
+        generation: ArcSwap::from_pointee(generation),
+        pools: Mutex::default(),
+        closing_pools: Mutex::default(),
+        holds: Mutex::default(),
+        entrance: Arc::clone(&entrance),
+        clients: Arc::default(),
+        servers: Arc::default(),
+        freezer,
+        ledger: Mutex::new(ledger),
+        admission,
+        secret,
+        hooks,
+        reloading: tokio::sync::Mutex::default(),
+        endings,
         facts,
         parsers,
-        pools: Mutex::default(),
-        cancels: Arc::default(),
-        stage: Arc::default(),
-        clock: Clock::start(),
+        signal,
+        clock,
+        gauge,
         next_server: Arc::new(AtomicU64::new(1)),
         next_process_id: AtomicI32::new(i32::from_ne_bytes(first) & i32::MAX),
-        alive,
-        config,
+        alive: Mutex::new(Some(alive)),
         #[cfg(feature = "mutants")]
         previous_tenant: Mutex::default(),
     });
     proxy.open_pools()?;
     let addresses = listener.addresses();
-    let listening = tokio::spawn(listener.serve(entrance, Arc::clone(&proxy)));
+    let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
-    Ok(RunningServer { proxy, addresses, listening, sweeping, ended })
+    let surfaces = Surfaces::start(&proxy, http);
+    Ok(RunningServer { proxy, addresses, listening, sweeping, surfaces, ended, endings: ending_orders })
 }
 
-impl RunningServer {
-    /// Where it listens.
-    #[must_use]
-    pub fn local_addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-
-    /// Accepts nobody any more, lets transactions end within the configured time, then ends the rest. If
-    /// dropped: everything goes on without a listener.
-    pub async fn shutdown(self) {
-        let Self { proxy, listening, sweeping, mut ended, .. } = self;
-        listening.abort();
-        let limit = proxy.config.runtime.shutdown_timeout;
-        proxy.move_to(Stage::Draining);
-        let pools: Vec<_> = proxy.pools.lock().values().cloned().collect();
-        let ledger = proxy.ledger.clone();
-        let (stage, cancels) = (Arc::clone(&proxy.stage), Arc::clone(&proxy.cancels));
-        // The proxy itself holds one sender: without it, the channel ends with the last session.
-        sweeping.abort();
-        drop(sweeping.await);
-        drop(listening.await);
-        drop(proxy);
-        if timeout(limit, ended.recv()).await.is_err() {
-            tracing::warn!("sessions are still in transactions after {limit:?}: ending them");
-            stage.set(Stage::Stopping);
-            cancels.wake_all();
-            if timeout(STOP_TIMEOUT, ended.recv()).await.is_err() {
-                tracing::warn!("some sessions did not end in time");
-            }
-        }
-        pools.iter().for_each(ServerPool::close);
-        if let Some(ledger) = ledger
-            && timeout(STOP_TIMEOUT, ledger.settle()).await.is_err()
-        {
-            tracing::error!("the ledger did not take the last records in time");
-        }
-    }
-}
-
-/// If dropped: time limits are not kept any more.
+/// If dropped: time limits are not kept any more, and the service manager thinks the proxy dead.
 async fn sweep(proxy: Arc<Proxy>) {
     let mut ticks = interval(SWEEP_INTERVAL);
+    let watchdog = notify::watchdog_interval();
+    let mut told_at = Instant::now();
     loop {
         ticks.tick().await;
-        let pools: Vec<_> = proxy.pools.lock().values().cloned().collect();
-        pools.iter().for_each(ServerPool::sweep);
+        proxy.all_pools().iter().for_each(ServerPool::sweep);
+        proxy.closing_pools.lock().retain(|pool| {
+            pool.sweep();
+            !pool.is_empty()
+        });
+        proxy.entrance.clients.settle();
+        proxy.entrance.logins.settle();
+        if watchdog.is_some_and(|interval| told_at.elapsed() >= interval) {
+            told_at = Instant::now();
+            notify::alive();
+        }
     }
 }
 
 impl Proxy {
-    fn move_to(&self, stage: Stage) {
-        self.stage.set(stage);
-        self.cancels.wake_all();
+    /// Where texts are parsed.
+    #[must_use]
+    pub const fn parsers(&self) -> &Parsers {
+        &self.parsers
+    }
+
+    /// What all sessions have to notice.
+    #[must_use]
+    pub const fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
+    /// The clock.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Every pool that is in use.
+    #[must_use]
+    pub fn all_pools(&self) -> Vec<Arc<ServerPool>> {
+        self.pools.lock().values().cloned().collect()
+    }
+
+    pub(super) fn move_to(&self, stage: Stage) {
+        self.signal.advance(stage);
+        self.clients.wake_all();
     }
 
     /// Every pool that the configuration can lead to.
     fn open_pools(&self) -> Result<(), StartFault> {
-        for (database, entry) in &self.config.databases {
-            let logins = self.config.logins.values().filter(|login| login.databases.has(database));
-            let roles = logins.filter_map(|login| login.role.clone());
-            for role in std::iter::once(Arc::clone(&entry.role)).chain(roles) {
-                let key = PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role };
-                if !self.pools.lock().contains_key(&key) {
-                    let prelude = build::prelude(&self.config, &key.role);
-                    let pool = build::pool(&self.config, &key, entry, &prelude, self.clock, &self.next_server)?;
-                    self.pools.lock().insert(key, pool);
-                }
-            }
+        let generation = self.generation.load_full();
+        for (key, entry) in build::pool_keys(&generation.config) {
+            let way = build::way(
+                &generation.config,
+                &key,
+                generation.prelude_of_role(&key.role),
+                entry.prepared_statements_max,
+            )?;
+            let pool = self.new_pool(&key, entry.pool.clone(), generation.config.limits.fairness, way);
+            self.pools.lock().insert(key, pool);
         }
         Ok(())
     }
 
-    fn pool_of(&self, client: &AuthenticatedClient) -> Option<Arc<ServerPool>> {
-        let entry = self.config.databases.get(client.database())?;
-        let login = self.config.logins.get(client.login())?;
-        let role = login.role.clone().unwrap_or_else(|| Arc::clone(&entry.role));
-        let key = PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role };
-        self.pools.lock().get(&key).cloned()
+    pub(super) fn new_pool(
+        &self,
+        key: &PoolKey,
+        limits: crate::pool::PoolLimits,
+        fairness: Fairness,
+        way: super::pool::Way,
+    ) -> Arc<ServerPool> {
+        let kin = ServerKin {
+            group: Arc::clone(&key.server),
+            user: way.identity.user.as_str().into(),
+            database: Arc::clone(&key.database),
+        };
+        ServerPool::new(PoolParts {
+            name: format!("{}/{}/{}", key.server, key.database, key.role),
+            limits,
+            fairness,
+            way,
+            kin,
+            servers: Arc::clone(&self.servers),
+            clock: self.clock,
+            next_server: Arc::clone(&self.next_server),
+            metrics: Arc::clone(&self.gauge.metrics),
+        })
+    }
+
+    /// What a client's session works with under the newest generation.
+    ///
+    /// # Errors
+    /// It may not go on under it.
+    pub fn renewed(&self, client: &ClientFacts) -> Result<Renewed, Fault> {
+        let generation = self.generation.load_full();
+        generation.check(client)?;
+        let key = generation.pool_key(client);
+        let pool = key.and_then(|key| self.pools.lock().get(&key).cloned());
+        let (Some(pool), Some(rules)) = (pool, self.rules(&generation, client)) else {
+            return Err(Fault::of(Code::DatabaseUnknown));
+        };
+        Ok(Renewed { generation, pool, rules: Arc::new(rules) })
     }
 
     /// `None` for a client that is here for something else than a session.
-    fn rules(&self, client: &AuthenticatedClient) -> Option<SessionRules> {
-        let preset = self.preset_of(client);
-        let injection = match client.purpose() {
-            Purpose::Tenant(tenant) => Injection::new(&self.config.scope.template, &self.tenant_to_inject(tenant)),
-            Purpose::Bypass => Injection::fixed(&self.config.bypass.template),
+    fn rules(&self, generation: &Generation, client: &ClientFacts) -> Option<SessionRules> {
+        let preset = generation.preset_of(client);
+        let injection = match &client.purpose {
+            Purpose::Tenant(tenant) => {
+                Injection::new(&generation.config.scope.template, &self.tenant_to_inject(tenant))
+            }
+            Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
             Purpose::Console => return None,
         };
-        let policy = Arc::clone(self.policies.of(preset));
+        let policy = Arc::clone(generation.policies.of(preset));
         Some(SessionRules {
             injection,
             text_bytes_max: policy.limits().text_bytes_max,
@@ -237,25 +340,43 @@ impl Proxy {
         })
     }
 
-    fn preset_of(&self, client: &AuthenticatedClient) -> Preset {
-        self.config.logins.get(client.login()).map(|login| login.preset).unwrap_or_default()
-    }
-
-    /// Where the session's transactions are recorded, if they are.
-    fn session_ledger(&self, client: &AuthenticatedClient, process_id: i32) -> Option<SessionLedger> {
-        let preset = self.preset_of(client);
-        let ledger = self.ledger.as_ref().filter(|_| preset.is_recorded())?;
-        let role = self.config.logins.get(client.login())?.role.as_ref()?;
+    /// Where a session's transactions are recorded, if they are.
+    pub(super) fn session_ledger(
+        &self,
+        generation: &Generation,
+        client: &ClientFacts,
+        process_id: i32,
+    ) -> Option<SessionLedger> {
+        let preset = generation.preset_of(client);
+        let ledger = self.ledger().filter(|_| preset.is_recorded())?;
+        let role = generation.config.logins.get(&client.login)?.role.as_ref()?;
         let actor = Actor {
-            login: Arc::clone(client.login()),
-            address: client.address().to_string().into(),
-            database: client.database().into(),
-            role: Arc::clone(&self.config.roles.get(role)?.user),
+            login: Arc::clone(&client.login),
+            address: client.address.to_string().into(),
+            database: Arc::clone(&client.database),
+            role: Arc::clone(&generation.config.roles.get(role)?.user),
             preset: preset.name(),
             tenant: client.tenant().map(|tenant| tenant.as_str().into()),
             client: process_id,
         };
-        Some(SessionLedger::new(Arc::clone(ledger), actor))
+        Some(SessionLedger::new(ledger, actor))
+    }
+
+    /// The ledger, if there is one.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Arc<Ledger>> {
+        self.ledger.lock().clone()
+    }
+
+    /// Starts the ledger that a reload has brought; without it what needs it is refused.
+    pub(super) fn start_ledger(&self, config: &Config) {
+        let mut ledger = self.ledger.lock();
+        if let (None, Some(settings)) = (&*ledger, &config.ledger) {
+            match Ledger::start(settings.path.clone()) {
+                Ok(started) => *ledger = Some(started),
+                Err(error) => tracing::error!(%error, "the ledger cannot be started"),
+            }
+        }
     }
 
     #[cfg(not(feature = "mutants"))]
@@ -272,99 +393,196 @@ impl Proxy {
         }
     }
 
-    /// Runs one client's session.
-    async fn serve(&self, arrival: Arrival) -> Result<(), (Stream, Fault, BytesMut)> {
-        let Arrival { stream, client, input, unsent, permit } = arrival;
-        let _alive = self.alive.clone();
-        let (Some(pool), Some(rules)) = (self.pool_of(&client), self.rules(&client)) else {
-            return Err((stream, Fault::of(Code::DatabaseUnknown), unsent));
-        };
-        let parameters =
-            || client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-        let base: Settings = Arc::new(parameters().collect());
-        // No server reports the reason, and each is another.
-        let reported: Settings =
-            Arc::new(parameters().filter(|(name, _): &(Box<str>, _)| **name != *REASON_SETTING).collect());
-        let greeting = match pool.greeting(&reported).await {
-            Ok(greeting) => greeting,
-            Err(fault) => return Err((stream, fault.fatal(), unsent)),
-        };
+    /// What the session rests on, as far as it does not change with a reload.
+    pub(super) fn facts_of(&self, stream: &Stream, client: &AuthenticatedClient, logged_in_at: u64) -> ClientFacts {
+        let generation = self.generation.load();
+        let (login, database) = (client.login(), client.database());
+        let known = generation.config.databases.get_key_value(database);
+        let name = client.parameters().iter().find(|(name, _)| name == "application_name");
+        ClientFacts {
+            login: Arc::clone(login),
+            database: known.map_or_else(|| database.into(), |(name, _)| Arc::clone(name)),
+            purpose: client.purpose().clone(),
+            address: client.address(),
+            local: stream.local_address(),
+            tls: stream.tls_facts(),
+            shown: client
+                .certificate()
+                .map(|shown| Arc::new(Shown { certificate: shown.clone(), user: client.user().into() })),
+            is_trusted: !client.is_proven(),
+            generation: logged_in_at,
+            application_name: name.map_or("", |(_, value)| value).into(),
+            connected_at: self.clock.now(),
+        }
+    }
+
+    /// Registers a client under a new cancel key.
+    pub(super) fn register(&self, protocol: i32, facts: ClientFacts) -> Result<Registration, Fault> {
         let wish = self.next_process_id.fetch_add(1, Ordering::Relaxed);
         let mut secret = [0_u8; 32];
         // Protocol 3.0 has four bytes of secret, 3.2 as many as we like.
-        let secret = if client.protocol() >= PROTOCOL_3_2 { &mut secret[..] } else { &mut secret[..4] };
-        if rand::fill(secret).is_err() {
-            return Err((stream, Fault::of(Code::Internal), unsent));
+        let secret = if protocol >= PROTOCOL_3_2 { &mut secret[..] } else { &mut secret[..4] };
+        rand::fill(secret).map_err(|_| Fault::of(Code::Internal))?;
+        Ok(self.clients.register(wish, secret, facts))
+    }
+
+    /// A seat in the pool, and the pool's greeting; where a reload closes the pool meanwhile, its successor's.
+    async fn greeting(
+        &self,
+        client: &ClientFacts,
+        membership: &Arc<Membership>,
+        base: &Settings,
+    ) -> Result<(Renewed, Arc<Seat>, Arc<Parameters>), Fault> {
+        let mut fault = Fault::of(Code::ShuttingDown);
+        for _ in 0..GREETING_ATTEMPTS_MAX {
+            let renewed = self.renewed(client)?;
+            let seat = renewed.pool.join(Arc::clone(membership));
+            // A hold has no end of its own, and here nobody would notice a client that is gone.
+            let limit = renewed.pool.limits().wait_timeout + GREETING_MARGIN;
+            match timeout(limit, seat.greeting(base)).await {
+                Ok(Ok(greeting)) => return Ok((renewed, seat, greeting)),
+                Ok(Err(refused)) => fault = refused,
+                Err(_) => fault = Fault::of(Code::WaitTimeout),
+            }
+            if !renewed.pool.is_closed() || self.signal.read().0 != Stage::Serving {
+                break;
+            }
         }
-        let cancel = self.cancels.register(wish, secret);
-        let session = Session::new(Arc::new(rules), base, &greeting, cancel.process_id(), cancel.secret());
+        Err(fault.fatal())
+    }
+
+    /// Begins one client's session.
+    async fn begin(self: &Arc<Self>, stream: &Stream, client: &AuthenticatedClient, at: u64) -> Result<Begun, Fault> {
+        let facts = self.facts_of(stream, client, at);
+        let base: Settings = Arc::new(
+            client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
+        );
+        let membership = Arc::new(self.admission.admit(facts.tenant(), &facts.login)?);
+        // No server reports the reason, and each is another.
+        let reported = match base.contains_key(REASON_SETTING) {
+            true => Arc::new(base.iter().filter(|(name, _)| ***name != *REASON_SETTING).map(cloned).collect()),
+            false => Arc::clone(&base),
+        };
+        let (renewed, seat, greeting) = self.greeting(&facts, &membership, &reported).await?;
+        let registration = self.register(client.protocol(), facts)?;
+        // First into the registry, then this look: a freeze that comes between finds the client there.
+        if registration.slot().facts().tenant().is_some_and(|tenant| self.freezer.has(tenant)) {
+            return Err(Fault::of(Code::TenantFrozen));
+        }
+        let Renewed { generation, pool, rules } = renewed;
+        let base = if base.len() == reported.len() { pool.shared(base) } else { base };
+        let ledger = self.session_ledger(&generation, registration.slot().facts(), registration.process_id());
+        let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
+        let facts = registration.slot().facts();
+        let who = Denial::of(&facts.login, facts.tenant(), facts.address);
+        let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database);
+        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge, ledger };
+        Ok(Begun { session, around, registration })
+    }
+
+    /// Makes the task that serves a client.
+    async fn open(self: &Arc<Self>, arrival: Box<Arrival>) -> Result<Opened, Box<Unopened>> {
+        let Arrival { stream, client, input, unsent, permit, generation, accepted_at } = *arrival;
+        let Some(alive) = self.alive.lock().clone() else {
+            return Err(Box::new(Unopened { stream, fault: Fault::of(Code::ShuttingDown), unsent }));
+        };
+        let Begun { session, around, registration } = match self.begin(&stream, &client, generation).await {
+            Ok(begun) => begun,
+            Err(fault) => return Err(Box::new(Unopened { stream, fault, unsent })),
+        };
+        self.gauge.logged_in(accepted_at);
         tracing::debug!(
-            client = cancel.process_id(), login = %client.login(), tenant = client.tenant().map_or("", TenantId::as_str),
+            client = registration.process_id(), login = %client.login(), tenant = ?client.tenant(),
             address = %client.address(), "session begins"
         );
-        let around = Surroundings {
-            pool,
-            parsers: self.parsers.clone(),
-            limits: *self.policies.of(Preset::Tenant).limits(),
-            ledger: self.session_ledger(&client, cancel.process_id()),
-            stage: Arc::clone(&self.stage),
-        };
-        let process_id = cancel.process_id();
-        let reason = ClientTask::new(stream, session, around, cancel, unsent).run(input).await;
-        tracing::debug!(client = process_id, reason = reason.words(), "session ends");
-        drop(permit);
-        Ok(())
+        let process_id = registration.process_id();
+        let task = ClientTask::new(stream, session, around, registration, unsent);
+        Ok(Opened { task, input, process_id, _permit: permit, _alive: alive })
+    }
+
+    /// Runs one client's session. What its beginning needs is boxed apart: it is not to be kept, for each client, as
+    /// long as the session lasts.
+    async fn serve(self: &Arc<Self>, arrival: Box<Arrival>) {
+        let who = Box::new(Denial::of(arrival.client.login(), arrival.client.tenant(), arrival.client.address()));
+        match Box::pin(self.open(arrival)).await {
+            Ok(opened) => {
+                drop(who);
+                let reason = opened.task.run(opened.input).await;
+                tracing::debug!(client = opened.process_id, reason = reason.words(), "session ends");
+            }
+            Err(unopened) => {
+                if let Some(code) = unopened.fault.code {
+                    self.gauge.refused(code, *who, "login");
+                }
+                Box::pin(unopened.turn_away()).await;
+            }
+        }
     }
 }
 
-impl Reception for Proxy {
-    /// If dropped: the client's connection is closed.
-    async fn receive(&self, arrival: Arrival) {
-        if let Err((mut stream, fault, mut unsent)) = self.serve(arrival).await {
-            tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
-            backend::put_error(&mut unsent, &fault);
-            let said = async {
-                stream.write_all(&unsent).await?;
-                stream.shutdown().await
-            };
-            if let Err(error) = said.await {
-                tracing::debug!(%error, "a refused client was gone before it could be told");
-            }
+fn cloned((name, value): (&Box<str>, &Box<str>)) -> (Box<str>, Box<str>) {
+    (name.clone(), value.clone())
+}
+
+/// A client's task, and what it holds as long as it runs.
+struct Opened {
+    task: Box<ClientTask>,
+    input: BytesMut,
+    process_id: i32,
+    _permit: ClientPermit,
+    _alive: mpsc::Sender<()>,
+}
+
+/// A client that gets no session.
+struct Unopened {
+    stream: Stream,
+    fault: Fault,
+    unsent: BytesMut,
+}
+
+impl Unopened {
+    /// Says why. If dropped: the connection is closed without.
+    async fn turn_away(self: Box<Self>) {
+        let Self { mut stream, fault, mut unsent } = *self;
+        tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
+        backend::put_error(&mut unsent, &fault);
+        let said = async {
+            stream.write_all(&unsent).await?;
+            stream.shutdown().await
+        };
+        if let Err(error) = said.await {
+            tracing::debug!(%error, "a refused client was gone before it could be told");
         }
+    }
+}
+
+/// A session that has begun, and what its task needs.
+struct Begun {
+    session: Session,
+    around: Surroundings,
+    registration: Registration,
+}
+
+/// The proxy as the listener sees it.
+pub struct Door(Arc<Proxy>);
+
+impl Reception for Door {
+    /// If dropped: the client's connection is closed.
+    async fn receive(&self, arrival: Box<Arrival>) {
+        if *arrival.client.purpose() == Purpose::Console {
+            return Box::pin(self.0.serve_console(*arrival)).await;
+        }
+        self.0.serve(arrival).await;
+    }
+
+    fn turned_away(&self, fault: &HandshakeFault, address: PeerAddress) {
+        self.0.gauge.turned_away(fault, address);
     }
 
     /// If dropped: the request may or may not be carried out.
     async fn cancel(&self, process_id: i32, secret: Vec<u8>) {
-        let Some(cancelling) = self.cancels.begin(process_id, &secret) else { return };
-        let target = cancelling.target();
-        let sent = send_cancel(&target.target, &target.reached, target.key.process_id, &target.key.secret).await;
-        if let Err(fault) = sent {
-            tracing::warn!(%fault, "a cancel request could not be passed on");
+        if let Some(cancelling) = self.0.clients.begin_cancel(process_id, &secret) {
+            send_cancel_to(cancelling.target()).await;
         }
     }
-}
-
-/// Runs a proxy until SIGTERM or SIGINT, then drains it; a second signal ends the drain. If dropped:
-/// everything ends at once.
-///
-/// # Errors
-/// As [`start`].
-pub async fn serve(config: Config) -> Result<(), StartFault> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let running = start(config)?;
-    for address in running.local_addresses() {
-        tracing::info!(%address, "listening");
-    }
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
-    }
-    tokio::select! {
-        () = running.shutdown() => tracing::info!("all sessions have ended"),
-        _ = terminate.recv() => tracing::warn!("second SIGTERM: not waiting"),
-        _ = interrupt.recv() => tracing::warn!("second SIGINT: not waiting"),
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 //! An enum rather than a trait object: the common case, plain TCP, costs one predictable branch a call.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,6 +12,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
+
+use super::registry::TlsFacts;
 
 /// A peer that has said nothing for so long is asked whether it is still there …
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
@@ -40,6 +43,34 @@ impl Stream {
         match self {
             Stream::Tcp(_) | Stream::Unix(_) => false,
             Stream::ClientTls(_) | Stream::ServerTls(_) => true,
+        }
+    }
+
+    /// Version and cipher of TLS, if there is any.
+    #[must_use]
+    pub fn tls_facts(&self) -> Option<TlsFacts> {
+        let (version, suite) = match self {
+            Stream::Tcp(_) | Stream::Unix(_) => return None,
+            Stream::ClientTls(tls) => {
+                let connection = tls.get_ref().1;
+                (connection.protocol_version()?, connection.negotiated_cipher_suite()?)
+            }
+            Stream::ServerTls(tls) => {
+                let connection = tls.get_ref().1;
+                (connection.protocol_version()?, connection.negotiated_cipher_suite()?)
+            }
+        };
+        Some(TlsFacts { version, suite: suite.suite() })
+    }
+
+    /// Our own address on this connection; `None` over a unix socket, or where it is gone already.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(tcp) => tcp.local_addr().ok(),
+            Stream::Unix(_) => None,
+            Stream::ClientTls(tls) => tls.get_ref().0.local_addr().ok(),
+            Stream::ServerTls(tls) => tls.get_ref().0.local_addr().ok(),
         }
     }
 }

@@ -10,11 +10,12 @@ use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_an
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
-use crate::config::TrustedRoots;
+use crate::config::{ClientAuthority, TlsIdentity, TrustedRoots};
 use crate::startup::ALPN;
 
 /// Why certificates cannot be used.
@@ -32,27 +33,44 @@ pub enum TlsFault {
         reason: rustls::Error,
     },
     /// No root certificate at all.
-    #[error("there are no root certificates to verify the server with{0}")]
+    #[error("there are no root certificates to verify the other side with{0}")]
     NoRoots(String),
     /// The verifier cannot be built.
-    #[error("the server's certificate could not be verified with these roots: {0}")]
+    #[error("certificates could not be verified with these roots and revocation lists: {0}")]
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-/// TLS towards clients.
+/// TLS towards clients. With `authority`, they are asked for a certificate.
+///
+/// Sessions are not resumed, as in PostgreSQL: a resumed one would bring along a certificate that was checked some
+/// time ago, and tickets cost every short connection two writes.
 ///
 /// # Errors
-/// Certificate and key do not go together.
-pub fn client_side(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<Arc<ServerConfig>, TlsFault> {
+/// Certificate and key do not go together, or nothing can be verified by that authority.
+pub fn client_side(identity: &TlsIdentity, authority: Option<&ClientAuthority>) -> Result<Arc<ServerConfig>, TlsFault> {
+    let verifier = authority.map(client_verifier).transpose()?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_client_cert_verifier(verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// A certificate that is shown has to be good, whether or not one is needed. With revocation lists, as PostgreSQL
+/// reads them: the whole chain is looked up, and a list that is missing or has expired is as bad as an entry in it.
+fn client_verifier(authority: &ClientAuthority) -> Result<Arc<dyn ClientCertVerifier>, TlsFault> {
+    let roots = Arc::new(root_store(&TrustedRoots::Given(authority.roots.clone()))?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    if !authority.revocations.is_empty() {
+        builder = builder.with_crls(authority.revocations.clone()).enforce_revocation_expiration();
+    }
+    if !authority.is_required {
+        builder = builder.allow_unauthenticated();
+    }
+    Ok(builder.build()?)
 }
 
 /// How a server's certificate is checked; libpq's words for it in brackets.
@@ -66,11 +84,11 @@ pub enum Verification {
     Full(TrustedRoots),
 }
 
-/// TLS towards servers.
+/// TLS towards servers. `identity` is shown to servers that ask for a certificate.
 ///
 /// # Errors
-/// There are no usable root certificates.
-pub fn server_side(verification: &Verification) -> Result<Arc<ClientConfig>, TlsFault> {
+/// There are no usable root certificates, or the identity cannot be used.
+pub fn server_side(verification: &Verification, identity: Option<&TlsIdentity>) -> Result<Arc<ClientConfig>, TlsFault> {
     let provider = provider();
     let verifier: Arc<dyn ServerCertVerifier> = match verification {
         Verification::Unverified => Arc::new(Unverified { algorithms: provider.signature_verification_algorithms }),
@@ -83,11 +101,14 @@ pub fn server_side(verification: &Verification) -> Result<Arc<ClientConfig>, Tls
             WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?
         }
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?,
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }

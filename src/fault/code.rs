@@ -5,7 +5,7 @@ use super::Severity;
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeRow {
-    /// `TG0xx`, never reused for anything else.
+    /// `TG` and three digits, never reused for anything else.
     pub name: &'static str,
     /// SQLSTATE a client sees.
     pub sqlstate: &'static [u8; 5],
@@ -192,9 +192,94 @@ codes! {
     /// Changes who may see what.
     NeedsBypass = "TG065", b"42501", Error, "this changes who may see what and needs a bypass login",
         "Run it over a login with preset = \"bypass\", with a reason.";
+
+    // -- the operator
+    /// A reload took away what the session rests on.
+    NoLongerAdmitted = "TG070", b"57P01", Fatal, "the configuration has changed and this session may not go on",
+        "Connect again; if that is refused, its message says why.";
+    /// KILL or KILL_CLIENT.
+    Killed = "TG071", b"57P01", Fatal, "the connection was ended by an administrator",
+        "Connect again.";
+    /// FREEZE TENANT.
+    TenantFrozen = "TG072", b"28000", Fatal, "this tenant is frozen",
+        "Ask the operator: nobody works for this tenant until it is thawed.";
+    /// RELOAD.
+    ReloadFailed = "TG073", b"F0000", Error, "the configuration was not reloaded; the old one stays in force",
+        "Mend the file, check it with tenantgate check-config, and reload again.";
+    /// FREEZE or THAW whose record cannot be written.
+    StateUnwritten = "TG074", b"58030", Error, "the change could not be recorded, so nothing was changed",
+        "Look at the folder of [state] and at the proxy's log.";
+    /// FREEZE or THAW without a place for its record.
+    StateMissing = "TG075", b"55000", Error, "there is no state folder: the change would not survive a restart",
+        "Set [state] folder and restart the proxy.";
+    /// A command that does not fit the state of things.
+    CommandRefused = "TG076", b"55000", Error, "the command cannot be carried out now",
+        "See SHOW DATABASES, SHOW CLIENTS and SHOW TENANTS.";
+
+    // -- limits per tenant and login
+    /// The tenant has as many clients as it may.
+    TenantConnections = "TG080", b"53300", Fatal, "this tenant has too many client connections",
+        "Close connections, share them in the application's own pool, or raise the tenant's connections_max.";
+    /// The login has as many clients as it may.
+    LoginConnections = "TG081", b"53300", Fatal, "this login has too many client connections",
+        "Close connections, share them in the application's own pool, or raise the login's connections_max.";
+    /// As many of the tenant's clients wait as may.
+    TenantWaiting = "TG082", b"53300", Error, "too many clients of this tenant wait for a server",
+        "Send fewer transactions at once, or raise the tenant's waiting_max.";
+    /// As many of the login's clients wait as may.
+    LoginWaiting = "TG083", b"53300", Error, "too many clients of this login wait for a server",
+        "Send fewer transactions at once, or raise the login's waiting_max.";
+    /// Waited in vain because the tenant has as many servers as it may.
+    TenantLeases = "TG084", b"53400", Error, "this tenant has had all the servers it may have for too long",
+        "Shorten the tenant's transactions, or raise its leases_max.";
+    /// Waited in vain because the login has as many servers as it may.
+    LoginLeases = "TG085", b"53400", Error, "this login has had all the servers it may have for too long",
+        "Shorten the login's transactions, or raise its leases_max.";
+    /// The transaction lasted too long.
+    TransactionTimeLimit = "TG086", b"53400", Fatal, "the transaction took longer than allowed and was rolled back",
+        "Split the work into shorter transactions, or raise transaction_timeout of the tenant or login.";
+    /// The client had a server and asked nothing of it for too long.
+    IdleTimeLimit = "TG087", b"25P03", Fatal, "the session was idle in a transaction for longer than allowed",
+        "Commit before doing something else, or raise idle_in_transaction_timeout of the tenant or login.";
+    /// The statement took too long.
+    StatementTimeLimit = "TG088", b"57014", Error, "the statement took longer than allowed and was cancelled",
+        "Make the statement cheaper, or raise statement_timeout of the tenant or login.";
+
+    // -- what must not happen
     /// A defect of the proxy; it failed closed.
     Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",
         "Please report this with the proxy's log.";
+
+    // -- connections: TLS, certificates, several hosts
+    /// A rule wants a client certificate and there is none.
+    CertificateRequired = "TG090", b"28000", Fatal, "this connection needs a client certificate",
+        "Connect with TLS and give the client its certificate and key (sslcert, sslkey).";
+    /// The client's certificate is made out to another name.
+    CertificateOfAnother = "TG091", b"28000", Fatal, "the client certificate is made out to another login",
+        "Use the certificate whose common name is the login.";
+    /// The client's proof does not belong to this TLS connection.
+    ChannelBindingFailed = "TG092", b"28000", Fatal, "the login is not bound to this TLS connection",
+        "Something between client and proxy ends the TLS connection: connect without it, or with channel_binding=disable if it is trusted.";
+    /// The server wants the proxy's password in a form that the role does not allow.
+    ServerMethodRefused = "TG093", b"08006", Fatal, "the database server asks for the proxy's password in a way that is not allowed",
+        "Store the role's password with password_encryption = scram-sha-256 on the server, or allow the method in [roles.*] auth_allowed.";
+    /// None of the group's servers is of the wanted kind.
+    NoServerOfKind = "TG094", b"08006", Fatal, "no database server of the wanted kind can be reached",
+        "See target_session_attrs of the server group: a fail-over may be under way; try again.";
+
+    // -- console
+    /// A text that is no command.
+    ConsoleCommandUnknown = "TG100", b"42601", Error, "this is no command of the console",
+        "SHOW HELP lists the commands; drivers that open transactions need autocommit.";
+    /// A command for admins, from a login that may only look.
+    ConsoleRightMissing = "TG101", b"42501", Error, "this command needs an admin of the console",
+        "See [console] admins in the proxy's configuration.";
+    /// A command whose arguments are wrong.
+    ConsoleArgumentWrong = "TG102", b"22023", Error, "the command's arguments are wrong",
+        "SHOW HELP lists the commands with their forms.";
+    /// A feature of the protocol that the console has not.
+    ConsoleUnsupported = "TG103", b"0A000", Error, "the console does not support this",
+        "Send one command at a time, without parameters.";
 }
 
 #[cfg(test)]
@@ -206,7 +291,8 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for code in Code::ALL {
             let row = code.row();
-            assert!(row.name.len() == 5 && row.name.starts_with("TG0"), "{}", row.name);
+            let digits = row.name.strip_prefix("TG").unwrap_or_default();
+            assert!(digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{}", row.name);
             assert!(seen.insert(row.name), "{} twice", row.name);
             assert!(!row.message.is_empty() && !row.hint.is_empty());
         }

@@ -48,6 +48,31 @@ pub struct Statement {
 }
 
 impl Facts {
+    /// Whether a bound value will be a setting's, so that Bind must be read.
+    #[must_use]
+    pub fn configures_by_parameter(&self) -> bool {
+        let is_bound = |configuration: &Configuration| matches!(configuration.value, ConfiguredValue::Parameter(_));
+        let configures = |control: &Control| matches!(control, Control::Configure(list) if list.iter().any(is_bound));
+        self.statements.iter().any(|statement| configures(&statement.control))
+    }
+
+    /// These facts with the values of `set_config` that were bound.
+    ///
+    /// # Errors
+    /// Those of `value_of`, which is given the parameters' numbers (from 1).
+    pub fn with_values<E>(&self, value_of: impl Fn(u16) -> Result<SettingValue, E>) -> Result<Facts, E> {
+        let mut bound = self.clone();
+        for statement in &mut bound.statements {
+            let Control::Configure(list) = &mut statement.control else { continue };
+            for configuration in list {
+                if let ConfiguredValue::Parameter(number) = configuration.value {
+                    configuration.value = ConfiguredValue::Text(value_of(number)?);
+                }
+            }
+        }
+        Ok(bound)
+    }
+
     /// These facts for every text of the same shape as their own of `text_bytes` bytes, if they
     /// are such that literals have no say in them: one plain statement that needs no look at names. Positions are left out.
     pub(super) fn for_the_shape(&self, text_bytes: usize) -> Option<Facts> {
@@ -236,6 +261,8 @@ pub enum Control {
         /// `SET LOCAL`.
         local: bool,
     },
+    /// `SELECT set_config('name', 'value', false)` and several of them, in the plain form that drivers send.
+    Configure(Box<[Configuration]>),
     /// `SET SESSION CHARACTERISTICS AS TRANSACTION …` as (`default_transaction_…`, value).
     SetCharacteristics(Box<[(Box<str>, SettingValue)]>),
     /// `RESET name` or `SET name TO DEFAULT`.
@@ -271,6 +298,26 @@ pub enum Control {
     AdvisoryUnlockAll,
     /// `SHOW name` (lower case), `SHOW ALL` as `all`.
     Show(Box<str>),
+}
+
+/// One setting that a SELECT changes by `set_config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// The setting's name, lower case.
+    pub name: Box<str>,
+    /// Its new value.
+    pub value: ConfiguredValue,
+    /// `is_local`: until the end of the transaction, as `SET LOCAL`.
+    pub local: bool,
+}
+
+/// A value given to `set_config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfiguredValue {
+    /// In the text.
+    Text(SettingValue),
+    /// `$n` (from 1), known when the client binds it.
+    Parameter(u16),
 }
 
 /// A setting's value, as `set_config` takes it.

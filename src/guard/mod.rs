@@ -16,6 +16,7 @@
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod configure;
 mod definition;
 mod explain;
 mod facts;
@@ -34,7 +35,8 @@ mod walk;
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
 pub use explain::{Explained, explain};
 pub use facts::{
-    Access, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue, Statement, StatementClass,
+    Access, Configuration, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue,
+    Statement, StatementClass,
 };
 pub use functions::FunctionClass;
 pub use policy::{AllowedSetting, Policy, PolicySettings, Preset};

@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::facts::{Access, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass};
+use super::facts::{
+    Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
+};
 use super::functions::FunctionClass;
 use super::relations::RelationClass;
 use super::settings;
@@ -205,6 +207,11 @@ impl Policy {
         match control {
             Control::Set { name, value, local: _ } => self.setting_verdict(name, value).map(drop),
             Control::Reset { name, local: _ } => self.judge_setting_name(name),
+            Control::Configure(list) => list.iter().try_for_each(|configuration| match &configuration.value {
+                ConfiguredValue::Text(value) => self.setting_verdict(&configuration.name, value).map(drop),
+                // The value is judged when it is bound.
+                ConfiguredValue::Parameter(_) => self.judge_setting_name(&configuration.name),
+            }),
             Control::SetCharacteristics(options) => {
                 options.iter().try_for_each(|(name, value)| self.setting_verdict(name, value).map(drop))
             }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::configure;
 use super::definition;
 use super::facts::{Access, Control, DemandKind, End, Facts, FunctionUse, RelationUse, Statement, StatementClass};
 use super::functions::FunctionClass;
@@ -149,6 +150,10 @@ impl<'t> Draft<'t> {
             self.class = StatementClass::AdvisoryUnlockAll;
             self.control = Control::AdvisoryUnlockAll;
             self.needs_scope = false;
+        } else if let Some(configurations) = configure::configurations(select) {
+            // It may read the tenant besides, so it still needs scope.
+            self.class = StatementClass::Setting;
+            self.control = Control::Configure(configurations);
         } else {
             self.walk.kind(kind);
         }
@@ -392,6 +397,8 @@ mod tests {
             ("SET DateStyle = 'SQL', DMY", "datestyle", "SQL, dmy"),
             ("SET TIME ZONE -7", "timezone", "-7"),
             ("SET TIME ZONE 5.5", "timezone", "5.5"),
+            ("SET TIME ZONE INTERVAL '+02:00' HOUR TO MINUTE", "timezone", "INTERVAL '02:00:00'"),
+            ("SET TIME ZONE INTERVAL '-5:30'", "timezone", "INTERVAL '-05:30:00'"),
             ("SET NAMES 'utf8'", "client_encoding", "utf8"),
             ("SET statement_timeout = 5000", "statement_timeout", "5000"),
             ("SET jit = TRUE", "jit", "true"),

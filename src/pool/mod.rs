@@ -10,10 +10,25 @@
 //!
 //! Owns: counts, the order of those who wait, ages and time limits, the pause after failed connects. Does
 //! not own: sockets and tasks: servers and waiters are opaque here, and what has to be done comes out as
-//! [`Action`]s. The tenant is no part of it: sharing servers between tenants is what the proxy is for.
+//! [`Action`]s. The tenant is no part of a pool's identity, sharing servers between tenants is what the proxy is
+//! for; it decides who is next ([`queue`]) and how much one may take ([`share`], [`Admission`]).
+
+mod admission;
+mod control;
+mod queue;
+mod quota;
+mod share;
+mod table;
 
 use std::collections::VecDeque;
 use std::time::Duration;
+
+pub use admission::{Account, AccountCounts, Admission, Membership};
+pub use control::Hold;
+pub use queue::Seat;
+pub use quota::{Fairness, Limits, Party, Quota, TimeLimits};
+
+use queue::Queue;
 
 use crate::fault::{Code, Fault};
 use crate::time::Moment;
@@ -54,13 +69,6 @@ pub struct Pooled<S> {
 #[derive(Debug)]
 struct Idle<S> {
     pooled: Pooled<S>,
-    since: Moment,
-}
-
-#[derive(Debug)]
-struct Waiting<W> {
-    ticket: Ticket,
-    waiter: W,
     since: Moment,
 }
 
@@ -128,31 +136,38 @@ pub struct Pool<S, W> {
     limits: PoolLimits,
     /// Most recently used last: it is used first, so that surplus servers grow old.
     idle: Vec<Idle<S>>,
-    waiting: VecDeque<Waiting<W>>,
+    queue: Queue<W>,
     leased: usize,
     connecting: usize,
-    next_ticket: u64,
     failures: u32,
     /// Not before this moment is another connection attempted.
     retry_at: Option<Moment>,
     is_closing: bool,
+    /// Nothing is lent.
+    hold: Hold,
+    /// Time before this does not count as waiting: the pool was on hold.
+    resumed_at: Moment,
+    /// Servers connected by then are closed instead of being used again.
+    renewed_at: Option<Moment>,
     actions: VecDeque<Action<S, W>>,
 }
 
 impl<S, W> Pool<S, W> {
     /// An empty pool.
     #[must_use]
-    pub fn new(limits: PoolLimits) -> Self {
+    pub fn new(limits: PoolLimits, fairness: Fairness) -> Self {
         Self {
+            queue: Queue::new(limits.size, fairness),
             limits,
             idle: Vec::new(),
-            waiting: VecDeque::new(),
             leased: 0,
             connecting: 0,
-            next_ticket: 0,
             failures: 0,
             retry_at: None,
             is_closing: false,
+            hold: Hold::default(),
+            resumed_at: Moment::START,
+            renewed_at: None,
             actions: VecDeque::new(),
         }
     }
@@ -169,13 +184,36 @@ impl<S, W> Pool<S, W> {
             idle: self.idle.len(),
             leased: self.leased,
             connecting: self.connecting,
-            waiting: self.waiting.len(),
+            waiting: self.queue.len(),
         }
     }
 
+    /// Servers at most.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.limits.size
+    }
+
+    /// Whether the last attempt to connect failed.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// A client comes. Its seat is valid until it leaves.
+    pub fn join(&mut self, membership: &Membership) -> Seat {
+        self.queue.join(membership)
+    }
+
+    /// A client leaves, after it has given up its waits and given back its servers.
+    pub fn leave(&mut self, seat: Seat) {
+        self.queue.leave(seat);
+    }
+
     /// Asks for a server. `waiter` is made only if it has to wait.
-    pub fn request(&mut self, now: Moment, waiter: impl FnOnce() -> W) -> Requested<S> {
-        if self.waiting.is_empty()
+    pub fn request(&mut self, seat: Seat, now: Moment, waiter: impl FnOnce() -> W) -> Requested<S> {
+        if !self.idle.is_empty()
+            && self.queue.try_take(seat, self.free(), now)
             && let Some(idle) = self.idle.pop()
         {
             self.leased += 1;
@@ -185,31 +223,35 @@ impl<S, W> Pool<S, W> {
         if self.is_closing {
             return Requested::Refused(Fault::of(Code::ShuttingDown));
         }
-        if self.waiting.len() >= self.limits.waiting_max {
+        if self.queue.len() >= self.limits.waiting_max {
             return Requested::Refused(Fault::of(Code::QueueFull));
         }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket = self.next_ticket.wrapping_add(1);
-        self.waiting.push_back(Waiting { ticket, waiter: waiter(), since: now });
-        self.connect_if_wanted(now);
-        Requested::Queued(ticket)
+        match self.queue.push(seat, waiter, now) {
+            Ok(ticket) => {
+                self.dispatch(now);
+                Requested::Queued(ticket)
+            }
+            Err(fault) => Requested::Refused(fault),
+        }
     }
 
     /// A waiter gave up.
-    pub fn give_up(&mut self, ticket: Ticket) {
-        self.waiting.retain(|waiting| waiting.ticket != ticket);
+    pub fn give_up(&mut self, ticket: Ticket) -> Option<W> {
+        self.queue.remove(ticket)
     }
 
     /// A leased server comes back, clean.
-    pub fn check_in(&mut self, pooled: Pooled<S>, now: Moment) {
+    pub fn check_in(&mut self, seat: Seat, pooled: Pooled<S>, now: Moment) {
         self.leased = self.leased.saturating_sub(1);
+        self.queue.release(seat);
         self.take_in(pooled, now);
     }
 
     /// A leased server was closed.
-    pub fn discarded(&mut self, now: Moment) {
+    pub fn discarded(&mut self, seat: Seat, now: Moment) {
         self.leased = self.leased.saturating_sub(1);
-        self.connect_if_wanted(now);
+        self.queue.release(seat);
+        self.dispatch(now);
     }
 
     /// A server was connected.
@@ -218,7 +260,6 @@ impl<S, W> Pool<S, W> {
         self.failures = 0;
         self.retry_at = None;
         self.take_in(pooled, now);
-        self.connect_if_wanted(now);
     }
 
     /// A server could not be connected. Where the pool has no server at all, those who wait are told.
@@ -227,33 +268,32 @@ impl<S, W> Pool<S, W> {
         let pause = BACKOFF_FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1).min(16);
         self.retry_at = Some(now.after(pause.min(self.limits.connect_backoff_max)));
-        if self.idle.is_empty() && self.leased == 0 && self.connecting == 0 {
-            for waiting in self.waiting.drain(..) {
-                self.actions.push_back(Action::Refuse { waiter: waiting.waiter, fault: fault.clone() });
-            }
+        if self.total() == 0 && !self.is_held() {
+            self.refuse_all(fault);
         }
     }
 
     /// Time has passed: waits that took too long, servers too old or idle for too long, attempts that are due.
     pub fn sweep(&mut self, now: Moment) {
-        while let Some(front) = self.waiting.front() {
-            if now.since(front.since) < self.limits.wait_timeout {
-                break;
-            }
-            let Some(late) = self.waiting.pop_front() else { break };
-            self.actions.push_back(Action::Refuse { waiter: late.waiter, fault: self.wait_fault() });
+        self.queue.sweep(now);
+        while !self.is_held()
+            && let Some((waiter, held_back)) = self.queue.pop_late(now, self.limits.wait_timeout, self.resumed_at)
+        {
+            let fault = held_back.unwrap_or_else(|| self.wait_fault());
+            self.actions.push_back(Action::Refuse { waiter, fault });
         }
         self.retire_idle(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
-        self.connect_if_wanted(now);
+        self.dispatch(now);
     }
 
     /// When [`Pool::sweep`] is needed at the latest for those who wait.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
-        self.waiting.front().map(|front| front.since.after(self.limits.wait_timeout))
+        let since = self.queue.first_since().filter(|_| !self.is_held())?;
+        Some(since.max(self.resumed_at).after(self.limits.wait_timeout))
     }
 
     /// No more servers are lent to newcomers, and none is kept.
@@ -262,9 +302,31 @@ impl<S, W> Pool<S, W> {
         for idle in self.idle.drain(..) {
             self.actions.push_back(Action::Close(idle.pooled.server));
         }
-        for waiting in self.waiting.drain(..) {
-            self.actions.push_back(Action::Refuse { waiter: waiting.waiter, fault: Fault::of(Code::ShuttingDown) });
+        self.refuse_all(&Fault::of(Code::ShuttingDown));
+    }
+
+    fn refuse_all(&mut self, fault: &Fault) {
+        while let Some(waiter) = self.queue.pop_any() {
+            self.actions.push_back(Action::Refuse { waiter, fault: fault.clone() });
         }
+    }
+
+    /// Servers that may be lent, those included that would have to be connected first.
+    fn free(&self) -> usize {
+        self.limits.size.saturating_sub(self.leased)
+    }
+
+    /// Gives idle servers to those who are next, and connects more where that does not do.
+    fn dispatch(&mut self, now: Moment) {
+        while !self.idle.is_empty()
+            && let Some(waiter) = self.queue.pop_next(self.free())
+            && let Some(idle) = self.idle.pop()
+        {
+            self.leased += 1;
+            let needs_check = self.needs_check(&idle, now);
+            self.actions.push_back(Action::Grant { waiter, pooled: idle.pooled, needs_check });
+        }
+        self.connect_if_wanted(now);
     }
 
     fn wait_fault(&self) -> Fault {
@@ -278,23 +340,22 @@ impl<S, W> Pool<S, W> {
     }
 
     fn take_in(&mut self, pooled: Pooled<S>, now: Moment) {
-        let is_old = now.since(pooled.connected_at) > self.limits.server_lifetime;
-        if self.is_closing || is_old || self.total() >= self.limits.size {
+        let is_old = self.is_old(pooled.connected_at, now);
+        if self.is_closing || self.is_held() || is_old || self.total() >= self.limits.size {
             self.actions.push_back(Action::Close(pooled.server));
-            self.connect_if_wanted(now);
-            return;
+        } else {
+            self.idle.push(Idle { pooled, since: now });
         }
-        match self.waiting.pop_front() {
-            Some(first) => {
-                self.leased += 1;
-                self.actions.push_back(Action::Grant { waiter: first.waiter, pooled, needs_check: false });
-            }
-            None => self.idle.push(Idle { pooled, since: now }),
-        }
+        self.dispatch(now);
     }
 
     fn total(&self) -> usize {
         self.idle.len() + self.leased + self.connecting
+    }
+
+    /// Whether a server is not used again: by its age, or because all are being replaced.
+    fn is_old(&self, connected_at: Moment, now: Moment) -> bool {
+        is_older(connected_at, self.renewed_at, self.limits.server_lifetime, now)
     }
 
     fn needs_check(&self, idle: &Idle<S>, now: Moment) -> bool {
@@ -304,7 +365,7 @@ impl<S, W> Pool<S, W> {
     /// As many attempts as somebody waits for (or the minimum wants) and the size allows; after a failure
     /// one at a time, when the pause is over.
     fn connect_if_wanted(&mut self, now: Moment) {
-        if self.is_closing || self.retry_at.is_some_and(|at| at > now) {
+        if self.is_closing || self.is_held() || self.retry_at.is_some_and(|at| at > now) {
             return;
         }
         let attempts_max = if self.failures > 0 { 1 } else { self.limits.size };
@@ -315,15 +376,18 @@ impl<S, W> Pool<S, W> {
     }
 
     fn wants_more(&self) -> bool {
-        self.waiting.len() > self.connecting || self.total() < self.limits.size_min
+        let has_none_idle = self.idle.is_empty() && self.queue.ready_count() > self.connecting;
+        has_none_idle || self.total() < self.limits.size_min
     }
 
     fn retire_idle(&mut self, now: Moment) {
         let mut kept = Vec::with_capacity(self.idle.len());
         let mut left = self.total();
+        let (renewed_at, lifetime) = (self.renewed_at, self.limits.server_lifetime);
         for idle in self.idle.drain(..) {
-            let is_old = now.since(idle.pooled.connected_at) > self.limits.server_lifetime;
-            let is_surplus = now.since(idle.since) > self.limits.server_idle_timeout && left > self.limits.size_min;
+            let is_old = is_older(idle.pooled.connected_at, renewed_at, lifetime, now);
+            let is_surplus = left > self.limits.size
+                || now.since(idle.since) > self.limits.server_idle_timeout && left > self.limits.size_min;
             if is_old || is_surplus {
                 left = left.saturating_sub(1);
                 self.actions.push_back(Action::Close(idle.pooled.server));
@@ -334,6 +398,13 @@ impl<S, W> Pool<S, W> {
         self.idle = kept;
     }
 }
+
+fn is_older(connected_at: Moment, renewed_at: Option<Moment>, lifetime: Duration, now: Moment) -> bool {
+    renewed_at.is_some_and(|at| connected_at <= at) || now.since(connected_at) > lifetime
+}
+
+#[cfg(test)]
+mod fairness_tests;
 
 #[cfg(test)]
 mod tests {
@@ -360,6 +431,11 @@ mod tests {
         Pooled { server, connected_at: at(seconds) }
     }
 
+    pub(super) fn seat(pool: &mut Pool<u32, &'static str>) -> Seat {
+        let membership = Admission::new(Limits::default()).admit(None, &"app".into()).unwrap();
+        pool.join(&membership)
+    }
+
     fn words(pool: &mut Pool<u32, &'static str>) -> Vec<String> {
         std::iter::from_fn(|| pool.poll_action())
             .map(|action| match action {
@@ -373,30 +449,32 @@ mod tests {
 
     #[test]
     fn servers_are_connected_as_wanted_and_served_in_order() {
-        let mut pool = Pool::new(limits());
+        let mut pool = Pool::new(limits(), Fairness::Tenants);
+        let seat = seat(&mut pool);
         for name in ["a", "b", "c"] {
-            assert!(matches!(pool.request(at(0), || name), Requested::Queued(_)));
+            assert!(matches!(pool.request(seat, at(0), || name), Requested::Queued(_)));
         }
-        assert!(matches!(pool.request(at(0), || "d"), Requested::Refused(_)));
+        assert!(matches!(pool.request(seat, at(0), || "d"), Requested::Refused(_)));
         assert_eq!(words(&mut pool), ["connect", "connect"]);
         pool.connected(pooled(1, 0), at(0));
         pool.connected(pooled(2, 0), at(0));
         assert_eq!(words(&mut pool), ["grant 1 to a", "grant 2 to b"]);
-        pool.check_in(pooled(2, 0), at(1));
+        pool.check_in(seat, pooled(2, 0), at(1));
         assert_eq!(words(&mut pool), ["grant 2 to c"]);
-        pool.check_in(pooled(1, 0), at(1));
-        assert!(matches!(pool.request(at(2), || "e"), Requested::Granted { needs_check: false, .. }));
-        pool.check_in(pooled(1, 0), at(2));
-        assert!(matches!(pool.request(at(40), || "e"), Requested::Granted { needs_check: true, .. }));
+        pool.check_in(seat, pooled(1, 0), at(1));
+        assert!(matches!(pool.request(seat, at(2), || "e"), Requested::Granted { needs_check: false, .. }));
+        pool.check_in(seat, pooled(1, 0), at(2));
+        assert!(matches!(pool.request(seat, at(40), || "e"), Requested::Granted { needs_check: true, .. }));
     }
 
     #[test]
     fn a_wait_ends_in_time_and_a_waiter_may_give_up() {
-        let mut pool: Pool<u32, &str> = Pool::new(limits());
-        let Requested::Queued(ticket) = pool.request(at(0), || "a") else { panic!("no ticket") };
-        assert!(matches!(pool.request(at(1), || "b"), Requested::Queued(_)));
+        let mut pool: Pool<u32, &str> = Pool::new(limits(), Fairness::Tenants);
+        let seat = seat(&mut pool);
+        let Requested::Queued(ticket) = pool.request(seat, at(0), || "a") else { panic!("no ticket") };
+        assert!(matches!(pool.request(seat, at(1), || "b"), Requested::Queued(_)));
         words(&mut pool);
-        pool.give_up(ticket);
+        assert_eq!(pool.give_up(ticket), Some("a"));
         assert_eq!(pool.next_timeout(), Some(at(6)));
         pool.sweep(at(5));
         assert_eq!(words(&mut pool), Vec::<String>::new());
@@ -406,12 +484,13 @@ mod tests {
 
     #[test]
     fn failed_connects_are_told_and_retried_after_a_pause() {
-        let mut pool: Pool<u32, &str> = Pool::new(limits());
-        assert!(matches!(pool.request(at(0), || "a"), Requested::Queued(_)));
+        let mut pool: Pool<u32, &str> = Pool::new(limits(), Fairness::Tenants);
+        let seat = seat(&mut pool);
+        assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
         assert_eq!(words(&mut pool), ["connect"]);
         pool.connect_failed(&Fault::of(Code::ServerUnreachable), at(0));
         assert_eq!(words(&mut pool), ["refuse a 08006"]);
-        assert!(matches!(pool.request(at(0), || "b"), Requested::Queued(_)));
+        assert!(matches!(pool.request(seat, at(0), || "b"), Requested::Queued(_)));
         assert_eq!(words(&mut pool), Vec::<String>::new());
         pool.sweep(at(1));
         assert_eq!(words(&mut pool), ["connect"]);
@@ -419,16 +498,17 @@ mod tests {
 
     #[test]
     fn old_and_idle_servers_are_retired_down_to_the_minimum() {
-        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size_min: 1, ..limits() });
+        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size_min: 1, ..limits() }, Fairness::Tenants);
+        let seat = seat(&mut pool);
         pool.sweep(at(0));
         assert_eq!(words(&mut pool), ["connect"]);
         pool.connected(pooled(1, 0), at(0));
-        assert!(matches!(pool.request(at(0), || "a"), Requested::Granted { .. }));
-        assert!(matches!(pool.request(at(0), || "b"), Requested::Queued(_)));
+        assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Granted { .. }));
+        assert!(matches!(pool.request(seat, at(0), || "b"), Requested::Queued(_)));
         pool.connected(pooled(2, 0), at(0));
         words(&mut pool);
-        pool.check_in(pooled(1, 0), at(1));
-        pool.check_in(pooled(2, 0), at(1));
+        pool.check_in(seat, pooled(1, 0), at(1));
+        pool.check_in(seat, pooled(2, 0), at(1));
         pool.sweep(at(100));
         assert_eq!(words(&mut pool), ["close 1"]);
         pool.sweep(at(3700));
@@ -437,12 +517,13 @@ mod tests {
 
     #[test]
     fn a_discarded_server_makes_room_for_one_who_waits() {
-        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size: 1, ..limits() });
-        assert!(matches!(pool.request(at(0), || "a"), Requested::Queued(_)));
+        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size: 1, ..limits() }, Fairness::Tenants);
+        let seat = seat(&mut pool);
+        assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
         pool.connected(pooled(1, 0), at(0));
-        assert!(matches!(pool.request(at(0), || "b"), Requested::Queued(_)));
+        assert!(matches!(pool.request(seat, at(0), || "b"), Requested::Queued(_)));
         words(&mut pool);
-        pool.discarded(at(1));
+        pool.discarded(seat, at(1));
         assert_eq!(words(&mut pool), ["connect"]);
     }
 }

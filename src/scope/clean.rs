@@ -25,8 +25,12 @@ pub enum DiscardReason {
     Retired,
     /// The check before use failed.
     CheckFailed,
+    /// A time limit was reached and the server could not be brought to rest.
+    TimeLimit,
     /// The proxy is shutting down, or the configuration has no place for it any more.
     Shutdown,
+    /// An administrator or a reload ended its session: what it is doing is cancelled.
+    Expelled,
 }
 
 impl DiscardReason {
@@ -44,7 +48,9 @@ impl DiscardReason {
             DiscardReason::ServerGone => "server closed the connection",
             DiscardReason::Retired => "lifetime, idle time or pool size",
             DiscardReason::CheckFailed => "server check failed",
+            DiscardReason::TimeLimit => "time limit",
             DiscardReason::Shutdown => "shutdown",
+            DiscardReason::Expelled => "session ended by the operator",
         }
     }
 }
@@ -53,25 +59,26 @@ impl DiscardReason {
 #[must_use]
 #[derive(Debug)]
 pub struct CleanServer {
-    server: Server,
+    /// Boxed: it moves between pool and session with every transaction.
+    server: Box<Server>,
 }
 
 impl CleanServer {
     /// A server that has just been logged in and has answered its prelude.
     pub fn fresh(server: Server, _proof: Quiet) -> Self {
-        Self { server }
+        Self { server: Box::new(server) }
     }
 
-    pub(super) fn proven(server: Server, _proof: Quiet) -> Self {
+    pub(super) fn proven(server: Box<Server>, _proof: Quiet) -> Self {
         Self { server }
     }
 
     #[cfg(feature = "mutants")]
-    pub(super) fn unproven(server: Server) -> Self {
+    pub(super) fn unproven(server: Box<Server>) -> Self {
         Self { server }
     }
 
-    pub(super) fn into_server(self) -> Server {
+    pub(super) fn into_server(self) -> Box<Server> {
         self.server
     }
 

@@ -57,6 +57,13 @@ impl Prelude {
         frontend::put_sync(&mut out);
         Self { bytes: out.freeze() }
     }
+
+    /// Whether a server that was sent this one serves injections made for the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_shared = self.bytes.as_ptr() == other.bytes.as_ptr() && self.bytes.len() == other.bytes.len();
+        is_shared || self.bytes == other.bytes
+    }
 }
 
 /// Schema-qualified, since a search_path may put another `set_config` first. Each call gives text that is
@@ -106,8 +113,9 @@ impl Injection {
         frontend::put_close(&mut named, Target::Portal, PORTAL);
         let set_local = values.iter().map(|(name, value)| set_local(name, value)).collect::<String>();
         Self {
-            bind_execute: plain.freeze(),
-            bind_execute_close: named.freeze(),
+            // Copied to their lengths: there is one of these for each client.
+            bind_execute: Bytes::copy_from_slice(&plain),
+            bind_execute_close: Bytes::copy_from_slice(&named),
             set_local: set_local.into(),
             set_local_statements: values.len(),
         }

@@ -1,7 +1,11 @@
 //! What goes into a session and what it wants done.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::SessionRules;
+use super::stopwatch::Overrun;
 use crate::audit::Entry;
 use crate::fault::{Code, Fault};
 use crate::guard::Inspected;
@@ -32,10 +36,18 @@ pub enum Input<'a> {
     Recorded(Result<(), Fault>),
     /// The client asked for a cancel; the leased server, if there is one, is told as well.
     Cancelled,
+    /// Something has lasted too long.
+    Overrun(Overrun),
+    /// The cancel that was asked for has reached the server, or never will.
+    CancelSettled,
     /// The proxy shuts down: end at the next moment without a transaction.
     Drain,
     /// End now.
     Abort(Fault),
+    /// End now, by an administrator's order or because a reload took away what the session rests on.
+    Expel(Fault),
+    /// Other rules count from now on. Only while no server is leased: a transaction keeps its rules.
+    Rules(Arc<SessionRules>),
 }
 
 /// Something the driver has to do.
@@ -49,6 +61,8 @@ pub enum Effect {
     Record(Entry),
     /// Give the server back.
     CheckIn(CleanServer),
+    /// Cancel what the server is doing; answer with [`Input::CancelSettled`].
+    Cancel,
     /// Close the server's connection.
     Discard(DiscardReason),
     /// Count and log a refusal.
@@ -74,6 +88,8 @@ pub enum CloseReason {
     NoServer,
     /// The proxy shuts down.
     Shutdown,
+    /// An administrator or a reload ended it.
+    Expelled,
     /// A limit was reached.
     Limit,
 }
@@ -90,6 +106,7 @@ impl CloseReason {
             CloseReason::ServerFailed => "server failed",
             CloseReason::NoServer => "no server",
             CloseReason::Shutdown => "shutdown",
+            CloseReason::Expelled => "ended by the operator",
             CloseReason::Limit => "limit",
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::cause::{BindNote, Cause, ParseNote};
+use super::configure;
 use super::query::{follow, has_effect};
 use super::recording::{Readiness, changes_reason};
 use super::release::{self, Substitute};
@@ -16,6 +17,7 @@ use super::statements::{ClientStatement, ClientStatements, Portal};
 use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
+use crate::metrics::Count;
 use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame};
 use crate::upstream::{Expect, StatementKey, StatementNumber};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -37,6 +39,9 @@ impl Session {
             return Some(false);
         }
         let Some(inspected) = self.inspect(parse.sql) else { return Some(false) };
+        if let Ok(facts) = &inspected {
+            self.note_judged(facts);
+        }
         let judged = match &inspected {
             Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
             Err(fault) => Err((**fault).clone()),
@@ -70,6 +75,7 @@ impl Session {
         self.statements.end(serial);
         let name = parse.name.into();
         self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, tag: None });
+        self.tally.add(Count::ClientParses, 1);
         backend::put_parse_complete(&mut self.client_out);
         true
     }
@@ -105,6 +111,7 @@ impl Session {
         } else {
             send_named_parse(lease, &statement);
         }
+        self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
         true
     }
@@ -170,8 +177,14 @@ impl Session {
             let fault = release::unknown_statement(names.statement);
             return self.refuse_bind(fault);
         };
+        let values = front.get(names.prefix_bytes..).filter(|_| front.len() == head.body_bytes);
+        let facts = match configure::facts_as_bound(&statement, values) {
+            Ok(facts) => facts,
+            Err(fault) => return self.refuse_bind(*fault),
+        };
         // Facts are of the text; the policy may have changed since the Parse.
-        if let Err(fault) = self.rules.policy.judge(&statement.facts) {
+        self.note_judged(&facts);
+        if let Err(fault) = self.rules.policy.judge(&facts) {
             return self.refuse_bind(fault);
         }
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
@@ -180,6 +193,7 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        let statement = ClientStatement { facts, ..statement };
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
             Readiness::Held => return false,
@@ -231,6 +245,7 @@ impl Session {
             Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
         };
         drop(lease.send(frame, cause));
+        self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }
 
@@ -337,6 +352,7 @@ impl Session {
             self.portals.clear();
         }
         self.control_in_flight |= is_followed;
+        self.settings.on_sent(control);
         if statement.is_some_and(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }

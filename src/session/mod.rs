@@ -16,8 +16,10 @@
 //! waiting for servers, parsing SQL.
 
 mod cause;
+mod configure;
 mod effect;
 mod extended;
+mod overrun;
 mod query;
 mod recording;
 mod release;
@@ -25,6 +27,7 @@ mod replies;
 mod requests;
 mod settings;
 mod statements;
+mod stopwatch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,7 +35,8 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fault::{Code, Fault};
-use crate::guard::{FactsCache, Inspected, Policy};
+use crate::guard::{Facts, FactsCache, Inspected, Policy};
+use crate::metrics::Tally;
 use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, replay};
 use crate::upstream::settings::{converge, steps};
 use crate::upstream::{Expect, Parameters, Settings};
@@ -42,7 +46,9 @@ pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
 pub use recording::Recording;
 pub use settings::ClientSettings;
+pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
+use overrun::OwnCancel;
 use query::chars;
 use recording::Recorder;
 use statements::{ClientStatements, Portals};
@@ -177,6 +183,14 @@ pub struct Session {
     serial_salt: u64,
     /// Present where transactions are recorded.
     recorder: Option<Box<Recorder>>,
+    tally: Tally,
+    /// Class of the statement that was judged last.
+    judged: &'static str,
+    /// Counts transactions of servers.
+    transactions: u64,
+    /// Counts answers of servers: what an overdue statement is recognised by.
+    steps: u64,
+    own_cancel: Option<OwnCancel>,
 }
 
 impl Session {
@@ -231,6 +245,11 @@ impl Session {
             segment: 0,
             effects: VecDeque::new(),
             serial_salt: 0,
+            tally: Tally::default(),
+            judged: "session",
+            transactions: 0,
+            steps: 0,
+            own_cancel: None,
         }
     }
 
@@ -254,8 +273,12 @@ impl Session {
             Input::ClientDone => self.on_client_done(),
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
+            Input::Overrun(overrun) => self.on_overrun(overrun),
+            Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
+            Input::Expel(fault) => self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled),
+            Input::Rules(rules) => self.take_rules(rules),
         }
         if self.recorder.is_some() {
             // What was dropped may be the last that a server at rest waited for.
@@ -280,6 +303,12 @@ impl Session {
     /// Bytes for the leased server.
     pub fn server_out(&mut self) -> Option<&mut BytesMut> {
         self.lease.as_mut().map(LeasedServer::out_mut)
+    }
+
+    /// Whether there is anything to carry out or to write to the server.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.effects.is_empty() || self.lease.as_ref().is_some_and(|lease| lease.out_bytes() > 0)
     }
 
     /// Whether more of the client's bytes would be of use now: not while whole messages wait already.
@@ -310,6 +339,29 @@ impl Session {
     #[must_use]
     pub const fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving(_))
+    }
+
+    /// How many prepared statements the client holds by name.
+    #[must_use]
+    pub fn prepared_statements(&self) -> usize {
+        self.statements.named_count()
+    }
+
+    /// What has been counted since it was last taken.
+    pub const fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// Whether the leased server owes answers.
+    #[must_use]
+    pub fn owes_replies(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| !lease.replies().is_empty())
+    }
+
+    /// The class of the statement that was judged last: what a refusal is about.
+    #[must_use]
+    pub const fn judged(&self) -> &'static str {
+        self.judged
     }
 
     /// Whether a server is leased.
@@ -380,6 +432,7 @@ impl Session {
     fn is_held(&self) -> bool {
         self.waiting != Waiting::Nothing
             || self.waits_for_record()
+            || self.is_cancelling()
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
             || self
                 .lease
@@ -389,6 +442,7 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
+        self.transactions = self.transactions.wrapping_add(1);
         let mut lease = LeasedServer::new(clean);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),
@@ -456,6 +510,21 @@ impl Session {
         }
     }
 
+    /// Facts about texts stay true and verdicts are never kept: a message that waits is judged again when it is
+    /// taken, a prepared statement at its Bind. Portals end with the lease.
+    fn take_rules(&mut self, rules: Arc<SessionRules>) {
+        debug_assert!(self.lease.is_none(), "a transaction keeps its rules");
+        if self.lease.is_none() {
+            let needs_reason = rules.recording.map(|recording| recording.needs_reason);
+            if !self.takes_recording(needs_reason) {
+                let fault = Fault::of(Code::NoLongerAdmitted).with_detail("The login's preset has changed.");
+                return self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled);
+            }
+            self.prefix_chars = chars(rules.injection.set_local());
+            self.rules = rules;
+        }
+    }
+
     /// Ends the session with one error to the client; a leased server is discarded.
     fn end_with(&mut self, fault: Fault, discard: DiscardReason, close: CloseReason) {
         if matches!(self.phase, Phase::Closed) {
@@ -465,7 +534,9 @@ impl Session {
         if let Some(code) = fault.code {
             self.effects.push_back(Effect::Refused(code));
         }
-        if !self.is_leaving() {
+        // In the middle of a server's message the client would take the error for the rest of it: of a row, say.
+        let is_at_boundary = !matches!(self.server_passing, Passing::Forward(_));
+        if !self.is_leaving() && is_at_boundary {
             backend::put_error(&mut self.client_out, &fault);
         }
         self.close(discard, close);
@@ -550,6 +621,11 @@ impl Session {
             return;
         }
         self.end_if_draining();
+    }
+
+    /// Notes what a refusal would be about.
+    fn note_judged(&mut self, facts: &Facts) {
+        self.judged = facts.statements.first().map_or("empty", |statement| statement.class.name());
     }
 
     /// Whether the client knows what the server reports.

@@ -243,6 +243,7 @@ pub fn follow(scope: &mut TransactionScope, control: &Control) {
         | Control::Savepoint(_)
         | Control::Release(_)
         | Control::Set { .. }
+        | Control::Configure(_)
         | Control::SetCharacteristics(_)
         | Control::Reset { .. }
         | Control::ResetAll
@@ -279,6 +280,7 @@ pub fn has_effect(control: &Control) -> bool {
         | Control::Release(_)
         | Control::RollbackTo(_)
         | Control::Set { local: false, .. }
+        | Control::Configure(_)
         | Control::SetCharacteristics(_)
         | Control::Reset { local: false, .. }
         | Control::ResetAll

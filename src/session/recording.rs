@@ -168,6 +168,11 @@ impl Recorder {
 }
 
 impl Session {
+    /// Whether the session can go on under such rules: one that is recorded stays so, and the other way round.
+    pub(super) fn takes_recording(&mut self, needs_reason: Option<bool>) -> bool {
+        self.recorder.as_ref().map(|recorder| recorder.needs_reason) == needs_reason
+    }
+
     /// Whether the ledger's answer is awaited.
     pub(super) fn waits_for_record(&self) -> bool {
         self.recorder.as_ref().is_some_and(|recorder| recorder.is_waiting())
@@ -406,6 +411,7 @@ impl Session {
             recorder.query_failed = false;
             // A COMMIT goes with its part: the pre-commit record has its place in front of this.
             for statement in statements {
+                self.settings.on_sent(&statement.control);
                 recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default());
             }
         }

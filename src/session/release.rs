@@ -60,6 +60,7 @@ pub fn substitute(control: &Control, text: &str, settings: &ClientSettings) -> O
         | Control::Release(_)
         | Control::RollbackTo(_)
         | Control::Set { .. }
+        | Control::Configure(_)
         | Control::SetCharacteristics(_)
         | Control::CloseCursor(_)
         | Control::Show(_) => None,
@@ -100,6 +101,7 @@ pub fn is_release(facts: &Facts) -> bool {
             | Control::Release(_)
             | Control::RollbackTo(_)
             | Control::Set { .. }
+            | Control::Configure(_)
             | Control::SetCharacteristics(_)
             | Control::Reset { .. }
             | Control::CloseCursor(_)

@@ -10,7 +10,8 @@ use super::settings::Change;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault};
-use crate::guard::{Control, Statement};
+use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
+use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer};
 use crate::upstream::Received;
 use crate::wire::TransactionStatus;
@@ -34,6 +35,7 @@ impl Session {
         if self.lease.is_none() {
             return;
         }
+        let said = self.client_out.len();
         if self.server_in.is_empty() {
             let used = self.take_replies(bytes);
             if self.lease.is_some() {
@@ -53,8 +55,17 @@ impl Session {
             self.after_replies();
         }
         if let Phase::Leaving(reason) = self.phase {
-            if reason == CloseReason::ClientGone {
-                self.client_out = BytesMut::new();
+            match reason {
+                CloseReason::ClientGone => self.client_out = BytesMut::new(),
+                // It has had its last words.
+                CloseReason::Limit => self.client_out.truncate(said),
+                CloseReason::Terminated
+                | CloseReason::ClientDone
+                | CloseReason::ClientViolation
+                | CloseReason::ServerFailed
+                | CloseReason::NoServer
+                | CloseReason::Shutdown
+                | CloseReason::Expelled => {}
             }
             self.bring_to_rest();
         }
@@ -140,6 +151,9 @@ impl Session {
             b'C' => self.on_complete(body),
             _ => self.on_small(head.tag),
         }?;
+        if delivery == Delivery::Forward && matches!(head.tag, b'C' | b'E' | b'I' | b's') {
+            self.tally.add(Count::Statements, 1);
+        }
         Ok(Some((head.frame_bytes(), delivery)))
     }
 
@@ -196,7 +210,11 @@ impl Session {
     /// Messages without a body that matters.
     fn on_small(&mut self, tag: u8) -> Result<Delivery, Ended> {
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
-        match lease.receive(tag) {
+        let received = lease.receive(tag);
+        if !matches!(received, Ok(Received::Partial)) {
+            self.steps = self.steps.wrapping_add(1);
+        }
+        match received {
             Ok(Received::Partial) => {
                 if tag == b'G' {
                     self.copy = CopyIn::Active;
@@ -215,18 +233,25 @@ impl Session {
     /// An answer without a command tag is complete.
     fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
         match cause {
-            Cause::Client
-            | Cause::Named(_)
-            | Cause::Bind(..)
-            | Cause::BindNamed(_)
-            | Cause::ClosePortal(_)
-            | Cause::Execute { .. } => Ok(Delivery::Forward),
+            Cause::Client | Cause::Named(_) | Cause::Bind(..) | Cause::BindNamed(_) | Cause::ClosePortal(_) => {
+                Ok(Delivery::Forward)
+            }
+            Cause::Execute { facts, .. } => {
+                // PortalSuspended, behind its only row: it has run all the same.
+                if let [Statement { control: Control::Configure(list), .. }] = &*facts.statements
+                    && tag == b's'
+                {
+                    self.record_configured(list);
+                }
+                Ok(Delivery::Forward)
+            }
             Cause::CloseStatement { serial, .. } => {
                 self.statements.end(serial);
                 Ok(Delivery::Forward)
             }
             Cause::Parse(note) => {
                 self.statements.end(note.serial);
+                self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Forward)
             }
             Cause::ParseKnown(note) => {
@@ -234,13 +259,13 @@ impl Session {
                 backend::put_parse_complete(&mut self.client_out);
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_)
-            | Cause::Reprepare(..)
-            | Cause::ReprepareUnnamed
-            | Cause::Evict(_)
-            | Cause::Replay(_)
-            | Cause::OwnBegin
-            | Cause::Recovery => Ok(Delivery::Swallow),
+            Cause::Reprepare(..) | Cause::ReprepareUnnamed => {
+                self.tally.add(Count::ServerParses, 1);
+                Ok(Delivery::Swallow)
+            }
+            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::OwnBegin | Cause::Recovery => {
+                Ok(Delivery::Swallow)
+            }
             Cause::OwnEnd(_) | Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
                 Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
             }
@@ -255,6 +280,7 @@ impl Session {
         if self.recorder.is_some() {
             self.note_tag(tag);
         }
+        self.steps = self.steps.wrapping_add(1);
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         match lease.receive(b'C') {
             Ok(Received::Partial) => self.on_query_step(tag),
@@ -275,6 +301,7 @@ impl Session {
                 *scopes -= 1;
                 if *scopes == 0 {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 out = Ok(Delivery::Swallow);
             }
@@ -312,6 +339,7 @@ impl Session {
             PlanStep::Own(confirms) => {
                 if confirms {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 self.lease = Some(lease);
                 return Ok(Delivery::Swallow);
@@ -339,6 +367,7 @@ impl Session {
         match tag {
             None => Delivery::Forward,
             Some(tag) => {
+                self.tally.add(Count::Statements, 1);
                 backend::put_command_complete(&mut self.client_out, tag.as_bytes());
                 Delivery::Swallow
             }
@@ -371,6 +400,7 @@ impl Session {
             Cause::Scope(confirms) => {
                 if confirms {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 Ok(Delivery::Swallow)
             }
@@ -424,6 +454,7 @@ impl Session {
                     return self.end_transaction(lease, tag == b"COMMIT");
                 }
                 lease.scope_mut().on_ended();
+                self.transactions = self.transactions.wrapping_add(1);
                 self.end_transaction(lease, tag == b"COMMIT");
             }
             Control::Savepoint(name) => self.settings.savepoint(name),
@@ -432,6 +463,9 @@ impl Session {
             Control::Set { name, value, local: false } => {
                 self.settings.record(Change::Set(name.clone(), value.clone()), false);
             }
+            // A portal executed again has nothing more to run: SELECT 0.
+            Control::Configure(list) if tag == b"SELECT 1" => self.record_configured(list),
+            Control::Configure(_) => {}
             Control::SetCharacteristics(list) => {
                 for (name, value) in list {
                     self.settings.record(Change::Set(name.clone(), value.clone()), false);
@@ -467,6 +501,15 @@ impl Session {
         }
     }
 
+    /// `set_config` has run: as good as a SET.
+    fn record_configured(&mut self, list: &[Configuration]) {
+        for configuration in list.iter().filter(|configuration| !configuration.local) {
+            if let ConfiguredValue::Text(value) = &configuration.value {
+                self.settings.record(Change::Set(configuration.name.clone(), value.clone()), false);
+            }
+        }
+    }
+
     fn end_transaction(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
         if !is_committed {
             self.settings.roll_back();
@@ -482,15 +525,22 @@ impl Session {
         };
         let Some(mut lease) = self.lease.take() else { return Err(Ended) };
         let received = lease.receive_ready(status);
+        self.steps = self.steps.wrapping_add(1);
         if status == TransactionStatus::Idle {
+            self.transactions = self.transactions.wrapping_add(1);
             let is_committed = !self.segment_failed;
+            self.tally.add(Count::Transactions, 1);
             self.end_transaction(&mut lease, is_committed);
         }
         self.segment_failed = false;
         if lease.replies().is_empty() {
             self.control_in_flight = false;
+            if status == TransactionStatus::Idle {
+                self.settings.on_settled();
+            }
         }
         self.lease = Some(lease);
+        self.forget_cancel();
         match received {
             Ok(Received::Ready(Cause::Recovery)) => {
                 self.conclude_rolled_back();
@@ -544,8 +594,19 @@ impl Session {
         if front.is_some_and(Cause::is_own) { Delivery::Swallow } else { Delivery::Forward }
     }
 
-    /// ErrorResponse: attributed by its cause.
+    /// ErrorResponse. One that the session's own cancel has made says so.
     fn on_error(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
+        self.steps = self.steps.wrapping_add(1);
+        let Some(own) = self.own_words(Fields::new(body)) else { return self.attribute(body) };
+        let delivery = self.attribute(&own)?;
+        if delivery == Delivery::Forward {
+            put_with_position(&mut self.client_out, &own, |_| None);
+        }
+        Ok(Delivery::Swallow)
+    }
+
+    /// An ErrorResponse, attributed by its cause.
+    fn attribute(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
         self.segment_failed = true;
         let fields = Fields::new(body);
         self.note_failure(fields.sqlstate());
@@ -808,6 +869,7 @@ fn is_tag_of(control: &Control, tag: &[u8]) -> bool {
         Control::Begin => matches!(tag, b"BEGIN" | b"START TRANSACTION"),
         Control::Set { .. } | Control::SetCharacteristics(_) => tag == b"SET",
         Control::Reset { .. } => matches!(tag, b"SET" | b"RESET"),
+        Control::Configure(_) => matches!(tag, b"SELECT 0" | b"SELECT 1"),
         Control::RollbackTo(_) => tag == b"ROLLBACK",
         Control::Savepoint(_) => tag == b"SAVEPOINT",
         Control::Release(_) => tag == b"RELEASE",

@@ -264,6 +264,9 @@ impl Session {
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         let Some(inspected) = self.inspect(sql) else { return Some(false) };
+        if let Ok(facts) = &inspected {
+            self.note_judged(facts);
+        }
         let judged = match &inspected {
             Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
             Err(fault) => Err((**fault).clone()),
@@ -337,7 +340,10 @@ impl Session {
         };
         drop(skipped);
         self.lease = Some(lease);
-        self.control_in_flight |= facts.statements.iter().any(|statement| query::has_effect(&statement.control));
+        for statement in &facts.statements {
+            self.control_in_flight |= query::has_effect(&statement.control);
+            self.settings.on_sent(&statement.control);
+        }
         if facts.statements.iter().any(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }
@@ -385,6 +391,7 @@ impl Session {
             | Control::Release(_)
             | Control::RollbackTo(_)
             | Control::Set { .. }
+            | Control::Configure(_)
             | Control::SetCharacteristics(_)
             | Control::Reset { .. }
             | Control::CloseCursor(_)

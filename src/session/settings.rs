@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::guard::Control;
 use crate::upstream::Settings;
 use crate::upstream::settings::{is_parse_time, parse_context};
 
@@ -38,6 +39,9 @@ pub struct ClientSettings {
     /// Savepoint names with the journal's length when they were set.
     savepoints: Vec<(Box<str>, usize)>,
     context: Arc<str>,
+    /// A statement was sent that changes a parse-time setting, for good or for its transaction: how it and the
+    /// transaction end is not known yet.
+    is_parsing_unsettled: bool,
 }
 
 impl ClientSettings {
@@ -45,7 +49,8 @@ impl ClientSettings {
     #[must_use]
     pub fn new(base: Settings) -> Self {
         let context = parse_context(&base);
-        Self { committed: Arc::clone(&base), base, journal: Vec::new(), savepoints: Vec::new(), context }
+        let (journal, savepoints) = (Vec::new(), Vec::new());
+        Self { committed: Arc::clone(&base), base, journal, savepoints, context, is_parsing_unsettled: false }
     }
 
     /// What a server must have before this client's next transaction.
@@ -81,15 +86,22 @@ impl ClientSettings {
     }
 
     /// Under which a statement parsed now is the same as others'; `None` while this transaction has
-    /// changed a setting that counts at parse time.
+    /// changed, or may have changed, a setting that counts at parse time (SET LOCAL, too).
     #[must_use]
     pub fn parse_context(&self) -> Option<&Arc<str>> {
-        let is_changed = self.journal.iter().any(|entry| match &entry.change {
-            Change::Set(name, _) | Change::Reset(name) => is_parse_time(name),
-            Change::ResetAll => true,
-            Change::Local(..) => false,
-        });
-        (!is_changed).then_some(&self.context)
+        (!self.is_parsing_unsettled).then_some(&self.context)
+    }
+
+    /// A statement is sent. From here on statements may be parsed under another setting, whether the answer has come
+    /// or not.
+    pub fn on_sent(&mut self, control: &Control) {
+        self.is_parsing_unsettled |= changes_parsing(control);
+    }
+
+    /// Everything sent is answered, and no transaction is open: what was set for a transaction is gone, and the
+    /// rest is committed here as there.
+    pub const fn on_settled(&mut self) {
+        self.is_parsing_unsettled = false;
     }
 
     /// The statements that make a server go back to the startup parameters in the current transaction.
@@ -165,6 +177,35 @@ impl ClientSettings {
     }
 }
 
+/// Whether statements parsed behind this one may differ from those in front of it.
+fn changes_parsing(control: &Control) -> bool {
+    match control {
+        Control::Set { name, .. } | Control::Reset { name, .. } => is_parse_time(name),
+        Control::Configure(list) => list.iter().any(|configuration| is_parse_time(&configuration.name)),
+        Control::ResetAll | Control::DiscardAll => true,
+        Control::None
+        | Control::Begin
+        | Control::SetTransaction
+        | Control::Commit { .. }
+        | Control::Rollback { .. }
+        | Control::Savepoint(_)
+        | Control::Release(_)
+        | Control::RollbackTo(_)
+        | Control::SetCharacteristics(_)
+        | Control::DiscardPlans
+        | Control::DiscardSequences
+        | Control::DiscardTemp
+        | Control::UnlistenAll
+        | Control::Unlisten(_)
+        | Control::CloseAll
+        | Control::CloseCursor(_)
+        | Control::DeallocateAll
+        | Control::Deallocate(_)
+        | Control::AdvisoryUnlockAll
+        | Control::Show(_) => false,
+    }
+}
+
 fn apply(settings: &mut BTreeMap<Box<str>, Box<str>>, base: &Settings, change: &Change) {
     match change {
         Change::Set(name, value) => {
@@ -228,8 +269,13 @@ mod tests {
     fn a_parse_time_setting_changed_in_this_transaction_divides_statements() {
         let mut settings = ClientSettings::new(Settings::default());
         assert!(settings.parse_context().is_some());
+        for local in [false, true] {
+            let control = Control::Set { name: "timezone".into(), value: "CET".into(), local };
+            settings.on_sent(&control);
+            assert!(settings.parse_context().is_none());
+            settings.on_settled();
+        }
         settings.record(set("timezone", "CET"), false);
-        assert!(settings.parse_context().is_none());
         settings.commit(&Settings::default());
         assert!(settings.parse_context().unwrap().contains("CET"));
     }

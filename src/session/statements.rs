@@ -80,6 +80,12 @@ impl ClientStatements {
         self.unanswered.iter().any(|unanswered| unanswered.segment != segment && *unanswered.name == *name)
     }
 
+    /// How many have a name.
+    #[must_use]
+    pub fn named_count(&self) -> usize {
+        self.named.len()
+    }
+
     /// Whether one more statement of that many bytes fits.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {

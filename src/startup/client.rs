@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::PeerAddress;
+use crate::auth::{ClientCertificate, PeerAddress};
 use crate::tenant::TenantId;
 
 /// What a client is here for.
@@ -27,7 +27,9 @@ pub struct AuthenticatedClient {
     pub(super) parameters: Vec<(String, String)>,
     pub(super) protocol: i32,
     pub(super) tls: bool,
+    pub(super) is_proven: bool,
     pub(super) address: PeerAddress,
+    pub(super) certificate: Option<Box<ClientCertificate>>,
 }
 
 impl AuthenticatedClient {
@@ -76,6 +78,12 @@ impl AuthenticatedClient {
         self.protocol
     }
 
+    /// Whether it has proven who it is; else the rules let it in without.
+    #[must_use]
+    pub const fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
     /// Whether the connection is encrypted.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
@@ -86,5 +94,11 @@ impl AuthenticatedClient {
     #[must_use]
     pub const fn address(&self) -> PeerAddress {
         self.address
+    }
+
+    /// The certificate it has shown, whatever its rule asked for; its chain has been verified.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_deref()
     }
 }

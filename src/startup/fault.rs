@@ -49,9 +49,6 @@ pub enum StartupFault {
     /// A password message that does not hold what it promises.
     #[error("malformed SASL message: {0}")]
     Sasl(&'static str),
-    /// A mechanism that was not offered.
-    #[error("the client selected an invalid SASL mechanism")]
-    Mechanism,
     /// A deviation in the exchange itself.
     #[error("{0}")]
     Scram(#[from] ScramFault),
@@ -90,6 +87,34 @@ pub enum StartupFault {
 }
 
 impl StartupFault {
+    /// The user name as sent, where the fault is about it.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            StartupFault::Rules { user, .. } | StartupFault::PasswordWrong(user) | StartupFault::LoginUnknown(user) => {
+                Some(user)
+            }
+            StartupFault::Packet(_)
+            | StartupFault::PlaintextAfter(_)
+            | StartupFault::UnexpectedRequest(_)
+            | StartupFault::AlpnMissing
+            | StartupFault::NoUser
+            | StartupFault::Replication
+            | StartupFault::TlsRequired
+            | StartupFault::MessageType(_)
+            | StartupFault::MessageLength(_)
+            | StartupFault::Sasl(_)
+            | StartupFault::Scram(_)
+            | StartupFault::DatabaseUnknown(_)
+            | StartupFault::Tenant(_)
+            | StartupFault::BypassNamesTenant
+            | StartupFault::Options(_)
+            | StartupFault::Setting { .. }
+            | StartupFault::TooManySettings(_)
+            | StartupFault::Ended => None,
+        }
+    }
+
     /// What the client is told; `None` = nothing, as PostgreSQL does with peers that do not speak its
     /// protocol at all.
     #[must_use]
@@ -125,15 +150,35 @@ impl StartupFault {
             | StartupFault::UnexpectedRequest(_)
             | StartupFault::AlpnMissing
             | StartupFault::MessageType(_)
-            | StartupFault::Sasl(_)
-            | StartupFault::Mechanism
-            | StartupFault::Scram(_) => Some(violation(self)),
+            | StartupFault::Sasl(_) => Some(violation(self)),
+            StartupFault::Scram(fault) => Some(scram_reply(*fault)),
         }
     }
 }
 
 fn violation(fault: &impl ToString) -> Fault {
     Fault::of(Code::ProtocolViolation).with_detail(fault.to_string())
+}
+
+/// A proof that belongs to another connection, or an offer that did not arrive: more than a clumsy client.
+fn scram_reply(fault: ScramFault) -> Fault {
+    match fault {
+        ScramFault::BindingMismatch | ScramFault::BindingDowngraded => {
+            Fault::of(Code::ChannelBindingFailed).with_detail(fault.to_string())
+        }
+        ScramFault::Mechanism
+        | ScramFault::NotUtf8
+        | ScramFault::Flag
+        | ScramFault::BindingNotOffered
+        | ScramFault::BindingMissing
+        | ScramFault::BindingType
+        | ScramFault::AuthorizationIdentity
+        | ScramFault::Extension
+        | ScramFault::Nonce
+        | ScramFault::NonceMismatch
+        | ScramFault::Form
+        | ScramFault::Proof => violation(&fault),
+    }
 }
 
 fn packet_reply(fault: &PacketFault) -> Option<Fault> {
@@ -149,6 +194,8 @@ fn packet_reply(fault: &PacketFault) -> Option<Fault> {
 fn rules_reply(refusal: Refusal) -> Fault {
     match refusal {
         Refusal::TlsRequired => Fault::of(Code::TlsRequired),
+        Refusal::CertificateMissing => Fault::of(Code::CertificateRequired),
+        Refusal::CertificateOfAnother => Fault::of(Code::CertificateOfAnother),
         // One reply for both: which rule it was is in the log.
         Refusal::Rejected | Refusal::NoRule => Fault::of(Code::NoRule),
     }

@@ -30,9 +30,9 @@ pub use options::OptionsFault;
 pub use packet::{Packet, PacketFault, StartupPacket, cut as cut_packet};
 pub use parameters::{Judged, SettingJudge};
 
-use crate::auth::scram::server::{BindingOffer, Challenged, Outcome, ServerExchange};
-use crate::auth::scram::{MECHANISM, NONCE_BYTES};
-use crate::auth::{Decision, Facts, IsReal, Login, Logins, PeerAddress, Rules};
+use crate::auth::scram::NONCE_BYTES;
+use crate::auth::scram::server::{BindingOffer, Challenged, Outcome, Selected, ServerExchange};
+use crate::auth::{ClientCertificate, Decision, Facts, IsReal, Login, Logins, PeerAddress, Rules};
 use crate::tenant::TenantKind;
 use crate::wire::backend::{put_error, put_negotiate};
 use crate::wire::frame::{Head, cut};
@@ -60,6 +60,8 @@ pub enum TlsOffer {
 pub struct StartupSettings {
     /// Whether clients are offered TLS.
     pub tls: TlsOffer,
+    /// What proofs over TLS can be bound to: the certificate that clients are shown.
+    pub binding: BindingOffer,
     /// Who may come from where, and how they prove themselves.
     pub rules: Rules,
     /// The configured identities.
@@ -115,12 +117,18 @@ pub enum Step {
 /// One client's dialogue.
 pub struct Startup {
     settings: Arc<StartupSettings>,
-    address: PeerAddress,
+    connection: Connection,
     nonce: [u8; NONCE_BYTES],
-    tls: bool,
     ssl_answered: bool,
     gssenc_answered: bool,
     state: State,
+}
+
+/// What the connection itself shows of a client.
+struct Connection {
+    address: PeerAddress,
+    tls: bool,
+    certificate: Option<Box<ClientCertificate>>,
 }
 
 enum State {
@@ -131,7 +139,7 @@ enum State {
     /// Waits for SASLInitialResponse.
     Mechanism(Box<Asked>, ServerExchange, IsReal),
     /// Waits for client-first-message: the initial response had none.
-    First(Box<Asked>, ServerExchange, IsReal),
+    First(Box<Asked>, Selected, IsReal),
     /// Waits for client-final-message.
     Final(Box<Asked>, Challenged, IsReal),
     /// Is over.
@@ -142,34 +150,45 @@ impl Startup {
     /// A dialogue with a client that has just connected. `nonce` must be random and fresh.
     #[must_use]
     pub const fn new(settings: Arc<StartupSettings>, address: PeerAddress, nonce: [u8; NONCE_BYTES]) -> Self {
-        let (tls, ssl_answered, gssenc_answered) = (false, false, false);
-        Self { settings, address, nonce, tls, ssl_answered, gssenc_answered, state: State::Packet }
+        let connection = Connection { address, tls: false, certificate: None };
+        Self { settings, connection, nonce, ssl_answered: false, gssenc_answered: false, state: State::Packet }
     }
 
     /// Whether the client may begin with a TLS handshake instead of SSLRequest.
     #[must_use]
     pub fn may_start_with_tls(&self) -> bool {
-        self.settings.tls != TlsOffer::Never
+        self.has_tls()
             && matches!(self.state, State::Packet)
-            && !(self.tls || self.ssl_answered || self.gssenc_answered)
+            && !(self.connection.tls || self.ssl_answered || self.gssenc_answered)
     }
 
-    /// The handshake asked for by [`Step::UpgradeTls`] is done.
-    pub fn on_tls(&mut self) {
+    /// On a unix socket there is no TLS, as in PostgreSQL: the kernel keeps others out.
+    fn has_tls(&self) -> bool {
+        self.settings.tls != TlsOffer::Never && self.connection.address != PeerAddress::Unix
+    }
+
+    /// The handshake asked for by [`Step::UpgradeTls`] is done; `certificate` is what the client has shown in it.
+    pub fn on_tls(&mut self, certificate: Option<ClientCertificate>) {
         self.state = match std::mem::replace(&mut self.state, State::Ended) {
             State::Tls => State::Packet,
             State::Packet | State::Mechanism(..) | State::First(..) | State::Final(..) | State::Ended => State::Ended,
         };
-        self.tls = true;
+        self.connection.tls = true;
+        self.connection.certificate = certificate.map(Box::new);
     }
 
     /// The client began with a TLS handshake, which is done and agreed on `alpn`.
     ///
     /// # Errors
     /// Not on PostgreSQL: without that another protocol's bytes could be taken for ours (ALPACA).
-    pub fn on_direct_tls(&mut self, alpn: Option<&[u8]>) -> Result<(), StartupFault> {
+    pub fn on_direct_tls(
+        &mut self,
+        alpn: Option<&[u8]>,
+        certificate: Option<ClientCertificate>,
+    ) -> Result<(), StartupFault> {
         if alpn == Some(ALPN) && self.may_start_with_tls() {
-            self.tls = true;
+            self.connection.tls = true;
+            self.connection.certificate = certificate.map(Box::new);
             return Ok(());
         }
         self.state = State::Ended;
@@ -228,13 +247,13 @@ impl Startup {
     }
 
     fn on_ssl_request(&mut self, input: &BytesMut, out: &mut BytesMut) -> Result<Progress, StartupFault> {
-        if self.tls || std::mem::replace(&mut self.ssl_answered, true) {
+        if self.connection.tls || std::mem::replace(&mut self.ssl_answered, true) {
             return Err(StartupFault::UnexpectedRequest("SSLRequest"));
         }
         if !input.is_empty() {
             return Err(StartupFault::PlaintextAfter("SSLRequest"));
         }
-        if self.settings.tls == TlsOffer::Never {
+        if !self.has_tls() {
             out.extend_from_slice(b"N");
             self.state = State::Packet;
             return Ok(Progress::Handled);
@@ -245,7 +264,7 @@ impl Startup {
     }
 
     fn on_gssenc_request(&mut self, input: &BytesMut, out: &mut BytesMut) -> Result<Progress, StartupFault> {
-        if self.tls || std::mem::replace(&mut self.gssenc_answered, true) {
+        if self.connection.tls || std::mem::replace(&mut self.gssenc_answered, true) {
             return Err(StartupFault::UnexpectedRequest("GSSENCRequest"));
         }
         if !input.is_empty() {
@@ -261,7 +280,7 @@ impl Startup {
         if packet.protocol > PROTOCOL_3_2 || !packet.protocol_options.is_empty() {
             put_negotiate(out, protocol, &packet.protocol_options);
         }
-        if self.settings.tls == TlsOffer::Required && !self.tls {
+        if self.settings.tls == TlsOffer::Required && self.has_tls() && !self.connection.tls {
             return Err(StartupFault::TlsRequired);
         }
         if packet.wants_replication() {
@@ -276,13 +295,16 @@ impl Startup {
         let login = settings.logins.find(&asked.user).map(|found| found.login);
         let facts = Facts {
             login: login.map_or(&*asked.user, |login| &login.name),
+            user: &asked.user,
             database: &asked.database,
-            address: self.address,
-            tls: self.tls,
+            address: self.connection.address,
+            tls: self.connection.tls,
+            certificate: self.connection.certificate.as_deref(),
         };
         match settings.rules.decide(&facts) {
             Decision::Refuse(refusal) => Err(StartupFault::Rules { refusal, user: asked.user }),
-            Decision::Trust => self.on_proven(*asked, out),
+            Decision::Trust => self.on_admitted(*asked, false, out),
+            Decision::Certificate => self.on_admitted(*asked, true, out),
             Decision::Password => Ok(self.ask_for_password(asked, login, out)),
             Decision::PasswordThenRefuse(refusal) => {
                 asked.refusal = Some(refusal);
@@ -295,22 +317,26 @@ impl Startup {
 
     fn ask_for_password(&mut self, asked: Box<Asked>, login: Option<&Login>, out: &mut BytesMut) -> Progress {
         let (verifier, is_real) = self.settings.logins.verifier(&asked.user, login);
-        put_authentication(out, 10, &[MECHANISM.as_bytes(), b"\0\0"]);
-        self.state = State::Mechanism(asked, ServerExchange::new(verifier, self.nonce, BindingOffer::None), is_real);
+        let offer = if self.connection.tls { self.settings.binding.clone() } else { BindingOffer::None };
+        let offered: Vec<u8> = offer.mechanisms().iter().flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect();
+        put_authentication(out, 10, &[&offered, b"\0"]);
+        self.state = State::Mechanism(asked, ServerExchange::new(verifier, self.nonce, offer), is_real);
         Progress::Handled
     }
 
     fn handle_sasl(&mut self, state: State, message: &[u8], out: &mut BytesMut) -> Result<Progress, StartupFault> {
         match state {
-            State::Mechanism(asked, exchange, is_real) => match read_initial_response(message)? {
-                Some(first) => self.on_client_first(asked, exchange, is_real, first, out),
-                None => {
-                    put_authentication(out, 11, &[]);
-                    self.state = State::First(asked, exchange, is_real);
-                    Ok(Progress::Handled)
+            State::Mechanism(asked, exchange, is_real) => {
+                let (mechanism, first) = read_initial_response(message)?;
+                let selected = exchange.select(mechanism)?;
+                if let Some(first) = first {
+                    return self.on_client_first(asked, selected, is_real, first, out);
                 }
-            },
-            State::First(asked, exchange, is_real) => self.on_client_first(asked, exchange, is_real, message, out),
+                put_authentication(out, 11, &[]);
+                self.state = State::First(asked, selected, is_real);
+                Ok(Progress::Handled)
+            }
+            State::First(asked, selected, is_real) => self.on_client_first(asked, selected, is_real, message, out),
             State::Final(asked, challenged, is_real) => self.on_client_final(*asked, challenged, is_real, message, out),
             State::Packet | State::Tls | State::Ended => Err(StartupFault::Ended),
         }
@@ -319,12 +345,12 @@ impl Startup {
     fn on_client_first(
         &mut self,
         asked: Box<Asked>,
-        exchange: ServerExchange,
+        selected: Selected,
         is_real: IsReal,
         message: &[u8],
         out: &mut BytesMut,
     ) -> Result<Progress, StartupFault> {
-        let (challenged, server_first) = exchange.handle_client_first(message)?;
+        let (challenged, server_first) = selected.handle_client_first(message)?;
         put_authentication(out, 11, &[server_first.as_bytes()]);
         self.state = State::Final(asked, challenged, is_real);
         Ok(Progress::Handled)
@@ -341,17 +367,19 @@ impl Startup {
         match (challenged.handle_client_final(message)?, is_real) {
             (Outcome::Proven(proven), IsReal(true)) => {
                 put_authentication(out, 12, &[proven.server_final.as_bytes()]);
-                self.on_proven(asked, out)
+                self.on_admitted(asked, true, out)
             }
             (Outcome::Refused, IsReal(true)) => Err(StartupFault::PasswordWrong(asked.user)),
             (Outcome::Proven(_) | Outcome::Refused, IsReal(false)) => Err(StartupFault::LoginUnknown(asked.user)),
         }
     }
 
-    /// The client is who it says: only now is it told what it may not have.
-    fn on_proven(&mut self, asked: Asked, out: &mut BytesMut) -> Result<Progress, StartupFault> {
+    /// The client is who it says, or is trusted to be: only now is it told what it may not have.
+    fn on_admitted(&mut self, asked: Asked, is_proven: bool, out: &mut BytesMut) -> Result<Progress, StartupFault> {
         let settings = Arc::clone(&self.settings);
-        let client = asked.admit(&settings, self.address, self.tls)?;
+        let connection = Connection { certificate: self.connection.certificate.take(), ..self.connection };
+        let mut client = asked.admit(&settings, connection)?;
+        client.is_proven = is_proven;
         put_authentication(out, 0, &[]);
         Ok(Progress::Step(Step::Authenticated(Box::new(client))))
     }
@@ -399,20 +427,17 @@ fn take_password_message(input: &mut BytesMut) -> Result<Option<BytesMut>, Start
 }
 
 /// SASLInitialResponse: the mechanism, and client-first-message if it comes along.
-fn read_initial_response(body: &[u8]) -> Result<Option<&[u8]>, StartupFault> {
+fn read_initial_response(body: &[u8]) -> Result<(&[u8], Option<&[u8]>), StartupFault> {
     let mut reader = Reader::new(body);
     let malformed = |fault: crate::wire::Malformed| StartupFault::Sasl(fault.0);
     let mechanism = reader.cstr("the mechanism").map_err(malformed)?;
     let length = reader.i32("the length of the response").map_err(malformed)?;
-    if mechanism != MECHANISM.as_bytes() {
-        return Err(StartupFault::Mechanism);
-    }
     let response = match usize::try_from(length) {
         Ok(length) => Some(reader.bytes(length, "the response").map_err(malformed)?),
         Err(_) if length == -1 => None,
         Err(_) => return Err(StartupFault::Sasl("a length that can be one")),
     };
-    if reader.is_empty() { Ok(response) } else { Err(StartupFault::Sasl("the next message")) }
+    if reader.is_empty() { Ok((mechanism, response)) } else { Err(StartupFault::Sasl("the next message")) }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What a client asks for in its StartupMessage, and what becomes of it once it has proven itself.
 
+use super::Connection;
 use super::client::{AuthenticatedClient, Purpose};
 use super::fault::StartupFault;
 use super::packet::StartupPacket;
 use super::{StartupSettings, options};
-use crate::auth::{Access, Logins, Match, PeerAddress, Refusal};
+use crate::auth::{Access, Logins, Match, Refusal};
 use crate::fault::Fault;
 use crate::tenant::{TenantClaims, TenantId, TenantPolicy};
 
@@ -69,8 +70,7 @@ impl Asked {
     pub(super) fn admit(
         self,
         settings: &StartupSettings,
-        address: PeerAddress,
-        tls: bool,
+        connection: Connection,
     ) -> Result<AuthenticatedClient, StartupFault> {
         let Some(found) = settings.logins.find(&self.user) else {
             return Err(StartupFault::LoginUnknown(self.user));
@@ -82,7 +82,19 @@ impl Asked {
         let parameters = self.parameters(settings, &found.login.name)?;
         let login = found.login.name.clone();
         let Self { user, database, protocol, .. } = self;
-        Ok(AuthenticatedClient { login, user, database, purpose, parameters, protocol, tls, address })
+        let Connection { address, tls, certificate } = connection;
+        Ok(AuthenticatedClient {
+            login,
+            user,
+            database,
+            purpose,
+            parameters,
+            protocol,
+            tls,
+            is_proven: false,
+            address,
+            certificate,
+        })
     }
 
     fn purpose(&self, settings: &StartupSettings, found: &Match<'_, '_>) -> Result<Purpose, StartupFault> {

@@ -1,8 +1,9 @@
 //! Transcripts of the dialogue, whole and byte by byte, and garbage.
 
 use super::*;
-use crate::auth::scram::client::ClientExchange;
-use crate::auth::{Access, AddressPattern, DatabaseList, Method, ProcessSecret, Rule, TlsNeed};
+use crate::auth::scram::MECHANISM;
+use crate::auth::scram::client::{ClientBinding, ClientExchange};
+use crate::auth::{Access, AddressPattern, CertificateNeed, DatabaseList, Method, ProcessSecret, Rule, TlsNeed};
 use crate::fault::{Code, Fault};
 use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantPolicy, TenantSource};
 use crate::wire::backend::Fields;
@@ -51,6 +52,7 @@ fn judge(_login: &str, name: &str, value: &str) -> Result<Judged, Fault> {
 fn settings() -> StartupSettings {
     StartupSettings {
         tls: TlsOffer::Never,
+        binding: BindingOffer::None,
         rules: Rules::default(),
         logins: logins(),
         databases: ["demo".into(), "app_user".into(), "other".into()].into(),
@@ -62,7 +64,8 @@ fn settings() -> StartupSettings {
 }
 
 fn rule(login: &str, tls: TlsNeed, method: Method) -> Rule {
-    Rule { login: Glob::parse(login).unwrap(), database: Glob::any(), address: AddressPattern::Any, tls, method }
+    let (login, database) = (Glob::parse(login).unwrap(), Glob::any());
+    Rule { login, database, address: AddressPattern::Any, tls, certificate: CertificateNeed::None, method }
 }
 
 /// A peer: sends bytes, collects replies.
@@ -132,7 +135,7 @@ impl Peer {
 
     fn password(&mut self, password: &str) -> Step {
         assert_eq!(self.authentication(), (10, BytesMut::from(&b"SCRAM-SHA-256\0\0"[..])));
-        let exchange = ClientExchange::new([1; NONCE_BYTES]);
+        let exchange = ClientExchange::new([1; NONCE_BYTES], ClientBinding::NotPossible);
         let step = self.send(&initial(exchange.client_first().as_bytes()));
         assert!(matches!(step, Step::Read), "{step:?}");
         let (code, server_first) = self.authentication();
@@ -352,7 +355,7 @@ fn an_ssl_request_is_answered_by_the_mode() {
     assert!(peer.startup.may_start_with_tls());
     assert!(matches!(peer.send(&request), Step::UpgradeTls));
     assert_eq!(&peer.out.split()[..], b"S");
-    peer.startup.on_tls();
+    peer.startup.on_tls(None);
     assert!(peer.log_in(&[("user", &acme_user())]).is_tls());
 }
 
@@ -383,7 +386,7 @@ fn encryption_requests_come_once_each_and_not_inside_tls() {
         let mut peer = Peer::with(StartupSettings { tls: TlsOffer::Offered, ..settings() });
         peer.send(ssl);
         peer.out.clear();
-        peer.startup.on_tls();
+        peer.startup.on_tls(None);
         assert!(matches!(peer.send(request), Step::Close(_)));
     }
 }
@@ -392,11 +395,11 @@ fn encryption_requests_come_once_each_and_not_inside_tls() {
 fn direct_tls_needs_the_protocols_name() {
     for (alpn, is_fine) in [(Some(ALPN), true), (None, false), (Some(&b"http/1.1"[..]), false)] {
         let mut peer = Peer::with(StartupSettings { tls: TlsOffer::Offered, ..settings() });
-        assert_eq!(peer.startup.on_direct_tls(alpn).is_ok(), is_fine);
+        assert_eq!(peer.startup.on_direct_tls(alpn, None).is_ok(), is_fine);
         let step = peer.start(PROTOCOL_3_0, &[("user", "u")]);
         assert_eq!(matches!(step, Step::Read), is_fine);
     }
-    assert!(Peer::new().startup.on_direct_tls(Some(ALPN)).is_err());
+    assert!(Peer::new().startup.on_direct_tls(Some(ALPN), None).is_err());
 }
 
 #[test]
@@ -510,7 +513,7 @@ fn the_first_sasl_message_may_be_empty() {
     put_message(&mut message, b'p', |out| out.extend_from_slice(b"SCRAM-SHA-256\0\xff\xff\xff\xff"));
     assert!(matches!(peer.send(&message), Step::Read));
     assert_eq!(peer.authentication(), (11, BytesMut::new()));
-    let exchange = ClientExchange::new([1; NONCE_BYTES]);
+    let exchange = ClientExchange::new([1; NONCE_BYTES], ClientBinding::NotPossible);
     peer.send(&password_message(exchange.client_first().as_bytes()));
     let (_, server_first) = peer.authentication();
     let (_, client_final) = exchange.handle_server_first(&server_first, "demo").unwrap();
@@ -593,7 +596,7 @@ fn garbage_gets_no_session() {
             rest = behind;
             match peer.send(piece) {
                 Step::Read => {}
-                Step::UpgradeTls => peer.startup.on_tls(),
+                Step::UpgradeTls => peer.startup.on_tls(None),
                 Step::Cancel { .. } | Step::Close(_) => break,
                 Step::Authenticated(client) => panic!("seed {seed}: {client:?}"),
             }
@@ -615,4 +618,87 @@ fn put_all(good: &mut Vec<Vec<u8>>) {
     let proof = b"c=biws,r=abcCAgICAgICAgICAgICAgICAgICAgI,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     out.extend_from_slice(&password_message(proof));
     good.push(out.split().to_vec());
+}
+
+/// A certificate made out to this name.
+fn certificate(name: &str) -> ClientCertificate {
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let key = rcgen::KeyPair::generate().unwrap();
+    ClientCertificate::read(params.self_signed(&key).unwrap().der()).unwrap()
+}
+
+fn end_point() -> crate::auth::EndPoint {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    crate::auth::EndPoint::of(params.self_signed(&key).unwrap().der()).unwrap()
+}
+
+#[test]
+fn channel_binding_is_offered_over_tls_only() {
+    let settings = Arc::new(StartupSettings {
+        tls: TlsOffer::Offered,
+        binding: BindingOffer::EndPoint(end_point()),
+        ..settings()
+    });
+    for tls in [false, true] {
+        let mut peer = Peer::of(&settings);
+        if tls {
+            peer.startup.on_direct_tls(Some(ALPN), None).unwrap();
+        }
+        peer.start(PROTOCOL_3_0, &[("user", &acme_user()), ("database", "demo")]);
+        let expected: &[u8] = if tls { b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0" } else { b"SCRAM-SHA-256\0\0" };
+        assert_eq!(peer.authentication(), (10, BytesMut::from(expected)));
+        // A client that believes that binding is not offered, though it was, has met somebody on its way.
+        let step = peer.send(&initial(b"y,,n=,r=abc"));
+        assert_eq!(matches!(step, Step::Close(_)), tls, "{step:?}");
+        if tls {
+            let (sqlstate, message, _) = peer.fault();
+            assert!(sqlstate == "28000" && message.starts_with("TG092"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_alone_lets_its_login_in_where_the_rule_says_so() {
+    let rule = Rule { method: Method::Certificate, ..rule("*", TlsNeed::Any, Method::Reject) };
+    let settings = Arc::new(StartupSettings { tls: TlsOffer::Offered, rules: Rules::new(vec![rule]), ..settings() });
+    let start = |shown: Option<ClientCertificate>, user: &str| {
+        let mut peer = Peer::of(&settings);
+        peer.startup.on_direct_tls(Some(ALPN), shown).unwrap();
+        let step = peer.start(PROTOCOL_3_0, &[("user", user), ("database", "demo")]);
+        (peer, step)
+    };
+    let (_, step) = start(Some(certificate("app_user")), &acme_user());
+    let Step::Authenticated(client) = step else { panic!("{step:?}") };
+    assert_eq!(client.certificate().unwrap().subject(), "CN=app_user");
+    for (shown, user, code) in [
+        (None, acme_user(), "TG090"),
+        (Some(certificate("picky")), acme_user(), "TG091"),
+        (Some(certificate("APP_USER")), acme_user(), "TG091"),
+        (Some(certificate("nobody")), "nobody".to_owned(), "TG040"),
+    ] {
+        let (mut peer, step) = start(shown, &user);
+        assert!(matches!(step, Step::Close(_)), "{step:?}");
+        assert!(peer.fault().1.starts_with(code), "{user}");
+    }
+    // In the clear nothing is shown, and the rule lets nobody pass to the next one.
+    let mut plain = Peer::of(&settings);
+    plain.start(PROTOCOL_3_0, &[("user", &acme_user()), ("database", "demo")]);
+    assert!(plain.fault().1.starts_with("TG090"));
+}
+
+#[test]
+fn a_unix_socket_has_no_tls_and_needs_none() {
+    let settings = Arc::new(StartupSettings { tls: TlsOffer::Required, ..settings() });
+    let mut peer = Peer::of(&settings);
+    peer.startup = Startup::new(Arc::clone(&settings), PeerAddress::Unix, [8; NONCE_BYTES]);
+    assert!(!peer.startup.may_start_with_tls());
+    let mut request = BytesMut::new();
+    put_ssl_request(&mut request);
+    assert!(matches!(peer.send(&request), Step::Read));
+    assert_eq!(&peer.out.split()[..], b"N");
+    let client = peer.log_in(&[("user", &acme_user()), ("database", "demo")]);
+    assert_eq!((client.address(), client.is_tls()), (PeerAddress::Unix, false));
 }

@@ -1,8 +1,10 @@
-//! Who a tenant is: a validated identity, and how a login's facts become one.
+//! Who a tenant is: a validated identity, how a login's facts become one, and which are frozen.
 
+mod freeze;
 mod id;
 mod source;
 
+pub use freeze::{FROZEN_MAX, FreezeFileFault, Frozen, FrozenTenants, REASON_BYTES_MAX};
 pub use id::{TenantFault, TenantId, TenantKind};
 pub use source::{
     AllowedTenants, Glob, GlobFault, Origin, Separator, SeparatorFault, TenantClaims, TenantPolicy, TenantRefusal,

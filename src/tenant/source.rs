@@ -244,6 +244,18 @@ impl TenantPolicy {
         }
     }
 
+    /// Whether a session that acts for this tenant may go on, under what may be another policy than the one it
+    /// was admitted by.
+    #[must_use]
+    pub fn still_admits(&self, kind: TenantKind, tenant: &TenantId) -> bool {
+        let is_of_kind = TenantId::parse(kind, tenant.as_str()).is_ok_and(|same| same == *tenant);
+        is_of_kind
+            && match &self.source {
+                TenantSource::Fixed(fixed) => fixed == tenant,
+                TenantSource::Named { .. } => self.allowed.allow(tenant),
+            }
+    }
+
     /// The tenant an authenticated client acts for.
     ///
     /// Everything the client said has to agree, also what this login would not take its tenant from: a

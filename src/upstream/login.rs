@@ -5,11 +5,15 @@
 //! reach it. Does not own: sockets, TLS, time. The server is not trusted: every message has a bound, and
 //! one that does not belong ends the login.
 
+mod method;
+
 use bytes::{Buf as _, BytesMut};
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use method::{AllowedMethods, BindingPolicy, Channel, PasswordAllowed, Way};
+
 use crate::auth::scram::client::{ClientExchange, Proving, ServerScramFault};
-use crate::auth::scram::{MECHANISM, NONCE_BYTES};
+use crate::auth::scram::{MECHANISM, MECHANISM_PLUS, NONCE_BYTES};
 use crate::fault::SqlState;
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{Fields, read_backend_key, read_parameter_status, read_ready};
@@ -38,9 +42,8 @@ pub struct Identity {
     pub database: String,
     /// Its password, unless the server trusts us.
     pub password: Option<SecretString>,
-    /// Whether the password may be sent as it is, if the server asks for it: only sensible over TLS
-    /// that verifies the server.
-    pub cleartext_allowed: bool,
+    /// The forms in which the password may be proven.
+    pub methods: AllowedMethods,
 }
 
 /// A server that has let us in. What it will do is known: see [`LoggedIn::parameters`].
@@ -150,6 +153,9 @@ pub enum ServerLoginFault {
     /// It wants the password in a form that gives it away.
     #[error("the server asks for the password by {0}, which is not allowed")]
     MethodRefused(&'static str),
+    /// Channel binding is required, and the server does not offer it or lets us in without.
+    #[error("channel binding is required, and the server does without it")]
+    BindingMissing,
     /// It wants something else than a password.
     #[error("the server asks for an unsupported authentication method ({0})")]
     MethodUnsupported(i32),
@@ -201,7 +207,11 @@ pub enum ServerLoginFault {
 /// One login, from the first byte to the last.
 pub struct ServerLogin {
     identity: Identity,
-    exchange: Option<ClientExchange>,
+    channel: Channel,
+    /// Used once.
+    nonce: Option<[u8; NONCE_BYTES]>,
+    /// A proof bound to the channel was exchanged.
+    is_bound: bool,
     state: State,
     protocol: i32,
     messages: usize,
@@ -224,7 +234,7 @@ enum State {
 
 impl ServerLogin {
     /// Begins: StartupMessage goes to `out`. `nonce` must be random and fresh.
-    pub fn start(identity: Identity, nonce: [u8; NONCE_BYTES], out: &mut BytesMut) -> Self {
+    pub fn start(identity: Identity, channel: Channel, nonce: [u8; NONCE_BYTES], out: &mut BytesMut) -> Self {
         let parameters = [
             ("user", identity.user.as_str()),
             ("database", identity.database.as_str()),
@@ -235,7 +245,9 @@ impl ServerLogin {
         put_startup(out, PROTOCOL_3_2, &parameters);
         Self {
             identity,
-            exchange: Some(ClientExchange::new(nonce)),
+            channel,
+            nonce: Some(nonce),
+            is_bound: false,
             state: State::Started,
             protocol: PROTOCOL_3_2,
             messages: 0,
@@ -304,16 +316,16 @@ impl ServerLogin {
         let code = reader.i32("the code of Authentication")?;
         let state = std::mem::replace(&mut self.state, State::Answered);
         self.state = match (code, state) {
-            (0, State::Started | State::Answered) if reader.is_empty() => State::Parameters,
+            (0, State::Started | State::Answered) if reader.is_empty() => self.on_admitted()?,
             (3, State::Started) if reader.is_empty() => self.answer_cleartext(out)?,
-            (5, State::Started) => return Err(ServerLoginFault::MethodRefused("MD5")),
+            (5, State::Started) => self.answer_md5(reader, out)?,
             (10, State::Started) => self.answer_sasl(reader, out)?,
             (11, State::Challenge(exchange)) => self.answer_challenge(exchange, reader.rest(), out)?,
             (12, State::Proof(proving)) => {
                 proving.handle_server_final(reader.rest())?;
                 State::Answered
             }
-            (0 | 3 | 10 | 11 | 12, _) => return Err(ServerLoginFault::OutOfOrder("Authentication")),
+            (0 | 3 | 5 | 10 | 11 | 12, _) => return Err(ServerLoginFault::OutOfOrder("Authentication")),
             (code, _) => return Err(ServerLoginFault::MethodUnsupported(code)),
         };
         Ok(())
@@ -323,37 +335,39 @@ impl ServerLogin {
         self.identity.password.as_ref().ok_or(ServerLoginFault::NoPassword)
     }
 
+    /// A server that lets us in has proven nothing by it, unless our proof was bound to this very connection.
+    fn on_admitted(&self) -> Result<State, ServerLoginFault> {
+        let is_fine = self.is_bound || self.channel.binding != BindingPolicy::Require;
+        if is_fine { Ok(State::Parameters) } else { Err(ServerLoginFault::BindingMissing) }
+    }
+
     fn answer_cleartext(&self, out: &mut BytesMut) -> Result<State, ServerLoginFault> {
-        if !self.identity.cleartext_allowed {
-            return Err(ServerLoginFault::MethodRefused("clear text"));
-        }
-        let password = self.password()?.expose_secret();
-        put_message(out, b'p', |out| {
-            out.extend_from_slice(password.as_bytes());
-            out.extend_from_slice(b"\0");
-        });
+        self.identity.methods.check_password(&self.channel)?;
+        put_password(out, self.password()?.expose_secret());
         Ok(State::Answered)
     }
 
-    fn answer_sasl(&mut self, mut reader: Reader<'_>, out: &mut BytesMut) -> Result<State, ServerLoginFault> {
-        let mut is_offered = false;
-        loop {
-            match reader.cstr("a SASL mechanism")? {
-                b"" => break,
-                mechanism => is_offered |= mechanism == MECHANISM.as_bytes(),
-            }
-        }
-        if !reader.is_empty() {
-            return Err(Malformed("the next message: AuthenticationSASL is too long").into());
-        }
-        if !is_offered {
+    fn answer_md5(&self, reader: Reader<'_>, out: &mut BytesMut) -> Result<State, ServerLoginFault> {
+        self.identity.methods.check_md5(&self.channel)?;
+        let salt = reader.rest().try_into().map_err(|_| Malformed("four bytes of salt"))?;
+        put_password(out, &method::md5_answer(&self.identity.user, self.password()?, salt));
+        Ok(State::Answered)
+    }
+
+    fn answer_sasl(&mut self, reader: Reader<'_>, out: &mut BytesMut) -> Result<State, ServerLoginFault> {
+        let offered = read_mechanisms(reader)?;
+        self.identity.methods.check_scram()?;
+        let binding = self.channel.binding(offered.plus)?;
+        let nonce = self.nonce.take().ok_or(ServerLoginFault::OutOfOrder("AuthenticationSASL"))?;
+        let exchange = ClientExchange::new(nonce, binding);
+        self.is_bound = exchange.mechanism() == MECHANISM_PLUS;
+        if !self.is_bound && !offered.plain {
             return Err(ServerLoginFault::Mechanism);
         }
         self.password()?;
-        let exchange = self.exchange.take().ok_or(ServerLoginFault::OutOfOrder("AuthenticationSASL"))?;
         let first = exchange.client_first();
         put_message(out, b'p', |out| {
-            out.extend_from_slice(MECHANISM.as_bytes());
+            out.extend_from_slice(exchange.mechanism().as_bytes());
             out.extend_from_slice(b"\0");
             out.extend_from_slice(&u32::try_from(first.len()).unwrap_or(0).to_be_bytes());
             out.extend_from_slice(first.as_bytes());
@@ -406,6 +420,36 @@ impl ServerLogin {
         let parameters = std::mem::take(&mut self.parameters);
         Ok(LoggedIn { parameters, process_id, secret, protocol: self.protocol, version_num })
     }
+}
+
+/// Which of our mechanisms a server offers.
+struct Offered {
+    plain: bool,
+    plus: bool,
+}
+
+fn read_mechanisms(mut reader: Reader<'_>) -> Result<Offered, ServerLoginFault> {
+    let mut offered = Offered { plain: false, plus: false };
+    loop {
+        match reader.cstr("a SASL mechanism")? {
+            b"" => break,
+            mechanism => {
+                offered.plain |= mechanism == MECHANISM.as_bytes();
+                offered.plus |= mechanism == MECHANISM_PLUS.as_bytes();
+            }
+        }
+    }
+    if reader.is_empty() {
+        return Ok(offered);
+    }
+    Err(Malformed("the next message: AuthenticationSASL is too long").into())
+}
+
+fn put_password(out: &mut BytesMut, text: &str) {
+    put_message(out, b'p', |out| {
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(b"\0");
+    });
 }
 
 fn take_message(input: &mut BytesMut) -> Result<Option<(u8, BytesMut)>, ServerLoginFault> {

@@ -2,6 +2,7 @@
 //!
 //! Does not own: sockets (the driver's), tenants (`scope`'s), or to whom replies go (the session's).
 
+pub mod hosts;
 pub mod login;
 pub mod replies;
 pub mod server;

@@ -77,6 +77,50 @@ impl<'a> BindNames<'a> {
     }
 }
 
+/// The declared type of parameter `number` (from 1) in [`Parse::types`]; 0 where none is declared.
+///
+/// # Errors
+/// The bytes are no list of types.
+pub fn parameter_type(types: &[u8], number: u16) -> Result<u32, Malformed> {
+    let mut reader = Reader::new(types);
+    if reader.is_empty() {
+        return Ok(0);
+    }
+    let count = reader.i16("the parameter count of Parse")?;
+    if i32::from(number) > i32::from(count) || number == 0 {
+        return Ok(0);
+    }
+    reader.bytes(usize::from(number - 1).saturating_mul(4), "the parameter types of Parse")?;
+    Ok(reader.i32("a parameter type of Parse")?.cast_unsigned())
+}
+
+/// The value of parameter `number` (from 1) in a Bind's body behind its names; `None` is NULL.
+///
+/// # Errors
+/// The body is malformed, or has fewer parameters.
+pub fn bound_value(values: &[u8], number: u16) -> Result<Option<&[u8]>, Malformed> {
+    let mut reader = Reader::new(values);
+    let formats = reader.i16("the format count of Bind")?;
+    let formats = usize::try_from(formats).map_err(|_| Malformed("a sane format count of Bind"))?;
+    reader.bytes(formats.saturating_mul(2), "the formats of Bind")?;
+    let count = reader.i16("the parameter count of Bind")?;
+    // PostgreSQL reads it as unsigned.
+    if number == 0 || number > count.cast_unsigned() {
+        return Err(Malformed("the value of that parameter"));
+    }
+    let mut value = None;
+    for _ in 0..number {
+        value = match reader.i32("the length of a value of Bind")? {
+            -1 => None,
+            length => {
+                let length = usize::try_from(length).map_err(|_| Malformed("a sane length of a value of Bind"))?;
+                Some(reader.bytes(length, "a value of Bind")?)
+            }
+        };
+    }
+    Ok(value)
+}
+
 /// Reads the body of Describe or Close: what, and its name.
 ///
 /// # Errors
@@ -253,6 +297,26 @@ mod tests {
         assert_eq!((names.portal, names.statement, names.prefix_bytes), (&b""[..], &b"s"[..], 3));
         let (_, body) = cut(&rest[head.frame_bytes()..]).unwrap().unwrap();
         assert_eq!(read_target(body), Ok((Target::Statement, &b"s"[..])));
+    }
+
+    #[test]
+    fn bound_values_and_their_types_are_found_by_number() {
+        let types = [0, 2, 0, 0, 0, 23, 0, 0, 0, 25];
+        assert_eq!(parameter_type(&types, 1), Ok(23));
+        assert_eq!(parameter_type(&types, 2), Ok(25));
+        assert_eq!(parameter_type(&types, 3), Ok(0));
+        assert_eq!(parameter_type(&[], 1), Ok(0));
+        assert!(parameter_type(&types[..8], 2).is_err());
+        let values = [0, 1, 0, 0, 0, 3, 0, 0, 0, 1, b'a', 255, 255, 255, 255, 0, 0, 0, 0, 0, 0];
+        assert_eq!(bound_value(&values, 1), Ok(Some(&b"a"[..])));
+        assert_eq!(bound_value(&values, 2), Ok(None));
+        assert_eq!(bound_value(&values, 3), Ok(Some(&b""[..])));
+        assert!(bound_value(&values, 4).is_err());
+        assert!(bound_value(&values, 0).is_err());
+        for end in 0..11 {
+            assert!(bound_value(&values[..end], 1).is_err(), "{end}");
+        }
+        assert!(bound_value(&[0, 0, 0, 1, 255, 255, 255, 254], 1).is_err());
     }
 
     #[test]

@@ -54,8 +54,142 @@ BEGIN; SET LOCAL app.tenant_id = 'x'; COMMIT
 -- deny TG011
 SELECT set_config('app.tenant_id', 'x', false)
 
--- deny TG011
+-- allow setting
 SELECT set_config('timezone', 'UTC', false)
+
+-- allow setting
+SELECT
+    current_setting('jit') AS cur,
+    set_config('jit', 'off', false) AS new
+
+-- allow setting
+SELECT set_config('jit', $1, false)
+
+-- allow setting
+SELECT pg_catalog.set_config('search_path', '', false)
+
+-- allow setting
+SELECT set_config('statement_timeout', '5s', true), set_config('lock_timeout', '1s', true), 1, current_setting('x', true)
+
+-- deny TG014 temporary
+SELECT set_config('search_path', 'pg_temp', false)
+
+-- deny TG014 UTF8
+SELECT set_config('client_encoding', 'SJIS', true)
+
+-- deny TG014 standard_conforming_strings
+SELECT set_config('STANDARD_conforming_strings', 'off', true)
+
+-- deny TG013 work_mem
+SELECT set_config('work_mem', '1GB', false)
+
+-- deny TG013 work_mem
+SELECT set_config('work_mem', $1, false)
+
+-- deny TG012 role
+SELECT set_config('role', 'postgres', false)
+
+-- deny TG012 row_security
+SELECT set_config('timezone', 'UTC', true), set_config('row_security', 'off', true)
+
+-- deny TG013 session_preload
+SELECT set_config('session_preload_libraries', 'x', true)
+
+-- deny TG011 app.tenant_id
+SELECT set_config('timezone', 'UTC', true), set_config('App.Tenant_Id', 'x', true)
+
+-- deny TG011 app.tenant_id
+SELECT set_config('app.tenant_id', $1, true)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', NULL, true)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', $1)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', 'false')
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'U' || 'TC', false)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', $1::text, false)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false) FROM t
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false) WHERE true
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false) LIMIT 0
+
+-- deny TG011 set_config
+SELECT DISTINCT set_config('timezone', 'UTC', false)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false) UNION SELECT 'x'
+
+-- deny TG011 set_config
+VALUES (set_config('timezone', 'UTC', false))
+
+-- deny TG011 set_config
+WITH a AS (SELECT 1) SELECT set_config('timezone', 'UTC', false)
+
+-- deny TG011 set_config
+SELECT upper(set_config('timezone', 'UTC', false))
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false), generate_series(1, 2)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false), f()
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false), $1
+
+-- deny TG011 set_config
+SELECT public.set_config('timezone', 'UTC', false)
+
+-- deny TG011 set_config
+SELECT db.pg_catalog.set_config('timezone', 'UTC', false)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false) FILTER (WHERE true)
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false) OVER ()
+
+-- deny TG011 set_config
+SELECT set_config(setting_name => 'timezone', new_value => 'UTC', is_local => false)
+
+-- deny TG011 set_config
+SELECT set_config('time zone', 'UTC', false)
+
+-- deny TG011 set_config
+SELECT (set_config('timezone', 'UTC', false))[1]
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false) INTO t
+
+-- deny TG011 set_config
+SELECT set_config('timezone', 'UTC', false) FOR UPDATE
+
+-- deny TG011 set_config
+COPY (SELECT set_config('timezone', 'UTC', false)) TO STDOUT
+
+-- deny TG011 set_config
+DECLARE c CURSOR FOR SELECT set_config('timezone', 'UTC', false)
+
+-- deny TG011 set_config
+EXPLAIN ANALYZE SELECT set_config('timezone', 'UTC', false)
+
+-- deny TG011 set_config
+PREPARE p AS SELECT set_config('timezone', 'UTC', false)
+
+-- deny TG011 set_config
+INSERT INTO t SELECT set_config('timezone', 'UTC', false)
 
 -- deny TG011
 SELECT set_config($1, $2, $3)
@@ -306,8 +440,26 @@ SET LOCAL search_path TO evil, "pg_catalog"
 -- deny TG014
 SET SCHEMA 'pg_temp'
 
--- deny TG014
+-- allow setting
 SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE
+
+-- allow setting
+SET TIME ZONE INTERVAL '+00:00' HOUR TO MINUTE
+
+-- allow setting
+SET TIME ZONE INTERVAL '5:30'
+
+-- deny TG014
+SET TIME ZONE INTERVAL '5' HOUR
+
+-- deny TG014
+SET TIME ZONE INTERVAL '1 day'
+
+-- deny TG014
+SET TIME ZONE INTERVAL '00:00''; DROP TABLE t' HOUR TO MINUTE
+
+-- deny TG014
+SET TIME ZONE INTERVAL(3) '05:00'
 
 -- deny TG014
 SET timezone FROM CURRENT

@@ -10,8 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, SignatureAlgorithm, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tenantgate::config::TlsIdentity;
 
 /// The user that PostgreSQL runs as, since it refuses root.
 const UNPRIVILEGED: u32 = 65_534;
@@ -25,10 +29,13 @@ password_encryption = 'scram-sha-256'
 
 const HBA: &str = "
 local all trusted trust
+local all clear_user password
+local all md5_user md5
 local all all scram-sha-256
 hostssl all tls_only all scram-sha-256
 hostnossl all tls_only all reject
 host all clear_user all password
+hostssl all cert_user all cert
 host all md5_user all md5
 host all trusted all trust
 host all all all scram-sha-256
@@ -37,6 +44,8 @@ host all all all scram-sha-256
 const ROLES: &str = "
 CREATE ROLE app LOGIN PASSWORD 'sekrit';
 CREATE ROLE tls_only LOGIN PASSWORD 'sekrit';
+CREATE ROLE cert_user LOGIN;
+CREATE ROLE read_only LOGIN PASSWORD 'sekrit';
 CREATE ROLE clear_user LOGIN PASSWORD 'sekrit';
 CREATE ROLE odd LOGIN PASSWORD E'I\\u00ADX\\u2168 p\\u00e4ss';
 CREATE ROLE full LOGIN PASSWORD 'sekrit' CONNECTION LIMIT 0;
@@ -63,11 +72,16 @@ pub struct Identity {
 
 impl Authority {
     pub fn new() -> Self {
+        Self::with(&rcgen::PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// One that signs in this way.
+    pub fn with(algorithm: &'static SignatureAlgorithm) -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         // OpenSSL takes a certificate whose subject is its issuer for self-signed.
         params.distinguished_name.push(DnType::CommonName, "login tests' authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate_for(algorithm).unwrap();
         let root = params.self_signed(&key).unwrap().der().clone();
         Self { root, issuer: Issuer::new(params, key) }
     }
@@ -79,9 +93,40 @@ impl Authority {
 
     /// A certificate made out to these names or addresses.
     pub fn issue(&self, names: &[&str]) -> Identity {
-        let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        self.sign(CertificateParams::new(names).unwrap(), KeyPair::generate().unwrap())
+    }
+
+    /// A client's certificate with this common name; the number is for revoking it.
+    pub fn issue_to_client(&self, common_name: &str, number: u64) -> Identity {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.serial_number = Some(SerialNumber::from(number));
+        self.sign(params, KeyPair::generate().unwrap())
+    }
+
+    /// The list of these numbers, good until that year.
+    pub fn revoke(&self, numbers: &[u64], until: i32) -> CertificateRevocationListDer<'static> {
+        let revoked = |number: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*number),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: numbers.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().into()
+    }
+
+    fn sign(&self, params: CertificateParams, key: KeyPair) -> Identity {
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
             chain: vec![certificate.der().clone()],
             chain_pem: certificate.pem(),
@@ -89,6 +134,24 @@ impl Authority {
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         }
     }
+}
+
+impl Identity {
+    /// As the configuration has it.
+    pub fn tls(&self) -> TlsIdentity {
+        TlsIdentity { chain: self.chain.clone(), key: Arc::new(self.key.clone_key()) }
+    }
+}
+
+/// A Python that has psycopg with libpq 18, from `make setup` or the system.
+pub fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/venv/bin/python");
+    let has_psycopg = |python: &Path| {
+        let check = ["-c", "import psycopg; assert psycopg.pq.version() >= 180000"];
+        Command::new(python).args(check).output().is_ok_and(|output| output.status.success())
+    };
+    let found = [own, PathBuf::from("python3")].into_iter().find(|python| has_psycopg(python));
+    found.ok_or("no Python with psycopg and libpq 18: run `make setup`").unwrap()
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {
@@ -106,6 +169,8 @@ pub struct Cluster {
     pub folder: PathBuf,
     /// Present where the server speaks TLS; its certificate is for `localhost`.
     pub authority: Option<Arc<Authority>>,
+    /// Vouches for clients of a server that speaks TLS.
+    pub clients: Arc<Authority>,
     shell: Child,
 }
 
@@ -148,18 +213,19 @@ fn start(version: u32, variable: &str, places: &[&str], tls: bool) -> Option<Clu
         .unwrap();
     assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let authority = tls.then(|| Arc::new(Authority::new()));
+    let (authority, clients) = (tls.then(|| Arc::new(Authority::new())), Arc::new(Authority::new()));
     let mut settings = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", folder.display());
     if let Some(authority) = &authority {
         let identity = authority.issue(&["localhost"]);
         write(&data.join("server.crt"), &identity.chain_pem);
         write(&data.join("server.key"), &identity.key_pem);
-        settings.push_str("ssl = on\n");
+        write(&data.join("clients.crt"), &clients.pem());
+        settings.push_str("ssl = on\nssl_ca_file = 'clients.crt'\n");
     }
     write(&data.join("postgresql.auto.conf"), &settings);
     write(&data.join("pg_hba.conf"), HBA);
     let shell = run(&programs, &folder);
-    let cluster = Cluster { version, port, folder, authority, shell };
+    let cluster = Cluster { version, port, folder, authority, clients, shell };
     cluster.wait_and_create_roles();
     Some(cluster)
 }

@@ -6,9 +6,10 @@
 use base64::Engine as _;
 
 use super::{
-    BASE64, Key, Keys, NONCE_BYTES, attribute, hash, is_nonce, nonce_text, parse_iterations, parse_key, parse_salt,
-    sign,
+    BASE64, BOUND_HEADER, Key, Keys, MECHANISM, MECHANISM_PLUS, NONCE_BYTES, attribute, hash, is_nonce, nonce_text,
+    parse_iterations, parse_key, parse_salt, sign,
 };
+use crate::auth::EndPoint;
 
 /// How a server's message deviates from the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,23 +34,62 @@ pub enum ServerScramFault {
     Refused,
 }
 
+/// What we say about channel binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientBinding {
+    /// We do not have it: no TLS, it is not wanted, or nothing can be bound to the server's certificate.
+    NotPossible,
+    /// We have it and the server does not seem to: if it does, it refuses, for somebody has taken its offer out of
+    /// the list.
+    NotOffered,
+    /// The exchange is bound to the certificate that the server has shown us.
+    Bound(EndPoint),
+}
+
+impl ClientBinding {
+    fn header(&self) -> &'static str {
+        match self {
+            ClientBinding::NotPossible => "n,,",
+            ClientBinding::NotOffered => "y,,",
+            ClientBinding::Bound(_) => BOUND_HEADER,
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        match self {
+            ClientBinding::NotPossible | ClientBinding::NotOffered => b"",
+            ClientBinding::Bound(end_point) => end_point.as_bytes(),
+        }
+    }
+}
+
 /// Has sent, or is about to send, the first message.
 #[derive(Debug)]
 pub struct ClientExchange {
     nonce: String,
+    binding: ClientBinding,
 }
 
 impl ClientExchange {
     /// With a fresh random nonce.
     #[must_use]
-    pub fn new(nonce: [u8; NONCE_BYTES]) -> Self {
-        Self { nonce: nonce_text(&nonce) }
+    pub fn new(nonce: [u8; NONCE_BYTES], binding: ClientBinding) -> Self {
+        Self { nonce: nonce_text(&nonce), binding }
+    }
+
+    /// The mechanism to be selected.
+    #[must_use]
+    pub const fn mechanism(&self) -> &'static str {
+        match self.binding {
+            ClientBinding::NotPossible | ClientBinding::NotOffered => MECHANISM,
+            ClientBinding::Bound(_) => MECHANISM_PLUS,
+        }
     }
 
     /// client-first-message. The name is empty, as libpq's: the startup packet's counts.
     #[must_use]
     pub fn client_first(&self) -> String {
-        format!("n,,{}", self.bare())
+        format!("{}{}", self.binding.header(), self.bare())
     }
 
     fn bare(&self) -> String {
@@ -73,12 +113,19 @@ impl ClientExchange {
         let salt = parse_salt(salt).ok_or(ServerScramFault::Salt)?;
         let iterations = parse_iterations(iterations).ok_or(ServerScramFault::Iterations)?;
         let keys = Keys::derive(password, &salt, iterations);
-        Ok(prove(&keys, &self.bare(), message, nonce))
+        Ok(prove(&keys, &self.binding, &self.bare(), message, nonce))
     }
 }
 
-fn prove(keys: &Keys, client_first_bare: &str, server_first: &str, nonce: &str) -> (Proving, String) {
-    let without_proof = format!("c=biws,r={nonce}");
+fn prove(
+    keys: &Keys,
+    binding: &ClientBinding,
+    client_first_bare: &str,
+    server_first: &str,
+    nonce: &str,
+) -> (Proving, String) {
+    let bound_to = BASE64.encode([binding.header().as_bytes(), binding.data()].concat());
+    let without_proof = format!("c={bound_to},r={nonce}");
     let auth_message = format!("{client_first_bare},{server_first},{without_proof}");
     let signature = sign(hash(&keys.client_key).as_bytes(), auth_message.as_bytes());
     let proof = keys.client_key.xor(&signature);
@@ -116,7 +163,7 @@ mod tests {
     const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     fn step(message: &str) -> Result<(Proving, String), ServerScramFault> {
-        let exchange = ClientExchange { nonce: "rOprNGfwEbeRWgbNEkqO".into() };
+        let exchange = ClientExchange { nonce: "rOprNGfwEbeRWgbNEkqO".into(), binding: ClientBinding::NotPossible };
         exchange.handle_server_first(message.as_bytes(), "pencil")
     }
 
@@ -126,7 +173,8 @@ mod tests {
         let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
         let keys = Keys::derive("pencil", &salt, crate::auth::scram::ITERATIONS_DEFAULT);
         let nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
-        let (proving, client_final) = prove(&keys, "n=user,r=rOprNGfwEbeRWgbNEkqO", SERVER_FIRST, nonce);
+        let (proving, client_final) =
+            prove(&keys, &ClientBinding::NotPossible, "n=user,r=rOprNGfwEbeRWgbNEkqO", SERVER_FIRST, nonce);
         assert_eq!(client_final, format!("c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="));
         proving.handle_server_final(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
     }

@@ -4,8 +4,8 @@
 //! Owns: verifiers, the messages of the exchange, every comparison of a secret. Does not own: nonces
 //! (arguments), the protocol messages around the exchange, whether a user exists.
 //!
-//! Channel binding is not offered yet: [`server::ServerExchange`] keeps the client's flag, so that
-//! `SCRAM-SHA-256-PLUS` is one more value of it.
+//! Channel binding is `tls-server-end-point` alone, as in PostgreSQL. Every way of leaving it out where both sides
+//! could have it is noticed by one of them: the flag a client sends is part of what its proof signs.
 
 pub mod client;
 pub mod server;
@@ -18,8 +18,14 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, Zeroizing};
 
-/// The only mechanism offered and accepted.
+/// The mechanism without channel binding.
 pub const MECHANISM: &str = "SCRAM-SHA-256";
+
+/// The mechanism with channel binding; offered over TLS only.
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+
+/// The GS2 header of an exchange with the only kind of channel binding there is.
+pub(crate) const BOUND_HEADER: &str = "p=tls-server-end-point,,";
 
 /// Bytes of every key and proof.
 pub const KEY_BYTES: usize = 32;
@@ -120,6 +126,14 @@ impl Verifier {
             stored_key: parse_key(stored_key).ok_or(VerifierFault::Key)?,
             server_key: parse_key(server_key).ok_or(VerifierFault::Key)?,
         })
+    }
+
+    /// Whether both are the same in every part.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.iterations, &self.salt) == (other.iterations, &other.salt)
+            && self.stored_key.equals(&other.stored_key)
+            && self.server_key.equals(&other.server_key)
     }
 
     /// From a plain password. Slow by design: once per configured login, never per client.

@@ -1,15 +1,22 @@
 //! The server side of the exchange: what we ask of our clients.
 //!
 //! Each state is its own type and the step consumes it, so a proof is checked exactly once and only
-//! after a challenge: [`ServerExchange`] → [`Challenged`] → [`Proven`].
+//! after a challenge: [`ServerExchange`] → [`Selected`] → [`Challenged`] → [`Proven`].
 
 use base64::Engine as _;
 
-use super::{BASE64, Key, NONCE_BYTES, Verifier, attribute, hash, is_nonce, nonce_text, parse_key, sign};
+use super::{
+    BASE64, BOUND_HEADER, Key, MECHANISM, MECHANISM_PLUS, NONCE_BYTES, Verifier, attribute, hash, is_nonce, nonce_text,
+    parse_key, sign,
+};
+use crate::auth::EndPoint;
 
 /// How a client's message deviates from the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScramFault {
+    /// A mechanism that was not offered.
+    #[error("the client selected an invalid SASL mechanism")]
+    Mechanism,
     /// Not UTF-8.
     #[error("the SCRAM message is not UTF-8")]
     NotUtf8,
@@ -21,6 +28,12 @@ pub enum ScramFault {
         "the client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data"
     )]
     BindingNotOffered,
+    /// The mechanism with channel binding, and no binding data.
+    #[error("the client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel binding data")]
+    BindingMissing,
+    /// Another kind of binding than `tls-server-end-point`.
+    #[error("unsupported SCRAM channel binding type")]
+    BindingType,
     /// `y`: the client supports channel binding and believes that we do not, though we offered it.
     #[error("the client believes that channel binding is not offered, but it is")]
     BindingDowngraded,
@@ -56,23 +69,46 @@ enum BindingFlag {
     BelievedNotOffered,
 }
 
-impl BindingFlag {
-    const fn header(self) -> &'static str {
+/// What the second message has to repeat, before base64.
+#[derive(Debug)]
+enum Binding {
+    /// The header alone.
+    Unbound(BindingFlag),
+    /// The header and the connection's own end point.
+    Bound(EndPoint),
+}
+
+impl Binding {
+    fn bytes(&self) -> Vec<u8> {
         match self {
-            BindingFlag::NotSupported => "n,,",
-            BindingFlag::BelievedNotOffered => "y,,",
+            Binding::Unbound(BindingFlag::NotSupported) => b"n,,".to_vec(),
+            Binding::Unbound(BindingFlag::BelievedNotOffered) => b"y,,".to_vec(),
+            Binding::Bound(end_point) => [BOUND_HEADER.as_bytes(), end_point.as_bytes()].concat(),
         }
     }
 }
 
-/// Whether `SCRAM-SHA-256-PLUS` was among the mechanisms offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether `SCRAM-SHA-256-PLUS` is among the mechanisms offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindingOffer {
-    /// It was not.
+    /// It is not: no TLS, or a certificate that nothing can be bound to.
     None,
+    /// It is, and this is what the exchange has to be bound to.
+    EndPoint(EndPoint),
 }
 
-/// Waits for the client's first message.
+impl BindingOffer {
+    /// The mechanisms offered, the best one first.
+    #[must_use]
+    pub const fn mechanisms(&self) -> &'static [&'static str] {
+        match self {
+            BindingOffer::None => &[MECHANISM],
+            BindingOffer::EndPoint(_) => &[MECHANISM_PLUS, MECHANISM],
+        }
+    }
+}
+
+/// Has made its offer and waits for the client's choice.
 #[derive(Debug)]
 pub struct ServerExchange {
     verifier: Verifier,
@@ -87,6 +123,39 @@ impl ServerExchange {
         Self { verifier, nonce, offer }
     }
 
+    /// The client has selected a mechanism.
+    ///
+    /// # Errors
+    /// It was not offered.
+    pub fn select(self, mechanism: &[u8]) -> Result<Selected, ScramFault> {
+        let Self { verifier, nonce, offer } = self;
+        let choice = match offer {
+            BindingOffer::None if mechanism == MECHANISM.as_bytes() => Choice::NotOffered,
+            BindingOffer::EndPoint(_) if mechanism == MECHANISM.as_bytes() => Choice::Declined,
+            BindingOffer::EndPoint(end_point) if mechanism == MECHANISM_PLUS.as_bytes() => Choice::Bound(end_point),
+            BindingOffer::None | BindingOffer::EndPoint(_) => return Err(ScramFault::Mechanism),
+        };
+        Ok(Selected { verifier, nonce, choice })
+    }
+}
+
+/// What offer and choice together say about channel binding.
+#[derive(Debug)]
+enum Choice {
+    NotOffered,
+    Declined,
+    Bound(EndPoint),
+}
+
+/// Waits for the client's first message.
+#[derive(Debug)]
+pub struct Selected {
+    verifier: Verifier,
+    nonce: [u8; NONCE_BYTES],
+    choice: Choice,
+}
+
+impl Selected {
     /// Takes client-first-message; gives server-first-message.
     ///
     /// The user name in it is ignored, as in PostgreSQL: the startup packet's counts.
@@ -95,30 +164,36 @@ impl ServerExchange {
     /// The message is not one.
     pub fn handle_client_first(self, message: &[u8]) -> Result<(Challenged, String), ScramFault> {
         let message = std::str::from_utf8(message).map_err(|_| ScramFault::NotUtf8)?;
-        let (flag, bare) = read_gs2_header(message, self.offer)?;
+        let (binding, bare) = read_gs2_header(message, self.choice)?;
         let client_nonce = read_client_first_bare(bare)?;
         let nonce = format!("{client_nonce}{}", nonce_text(&self.nonce));
         let salt = BASE64.encode(self.verifier.salt());
         let server_first = format!("r={nonce},s={salt},i={}", self.verifier.iterations());
         let auth_message_front = format!("{bare},{server_first},");
-        Ok((Challenged { verifier: self.verifier, flag, nonce, auth_message_front }, server_first))
+        Ok((Challenged { verifier: self.verifier, binding, nonce, auth_message_front }, server_first))
     }
 }
 
 /// Splits `<flag>,<authzid>,<client-first-message-bare>`.
-fn read_gs2_header(message: &str, offer: BindingOffer) -> Result<(BindingFlag, &str), ScramFault> {
+///
+/// `y` where binding was offered means that somebody took the offer out of the list on its way to the client.
+fn read_gs2_header(message: &str, choice: Choice) -> Result<(Binding, &str), ScramFault> {
     let (flag, rest) = message.split_once(',').ok_or(ScramFault::Flag)?;
-    let flag = match (flag, offer) {
-        ("n", _) => BindingFlag::NotSupported,
-        ("y", BindingOffer::None) => BindingFlag::BelievedNotOffered,
-        (flag, BindingOffer::None) if flag.starts_with("p=") => return Err(ScramFault::BindingNotOffered),
+    let binding = match (flag, choice) {
+        ("n", Choice::NotOffered | Choice::Declined) => Binding::Unbound(BindingFlag::NotSupported),
+        ("y", Choice::NotOffered) => Binding::Unbound(BindingFlag::BelievedNotOffered),
+        ("y", Choice::Declined) => return Err(ScramFault::BindingDowngraded),
+        ("n" | "y", Choice::Bound(_)) => return Err(ScramFault::BindingMissing),
+        ("p=tls-server-end-point", Choice::Bound(end_point)) => Binding::Bound(end_point),
+        (flag, Choice::Bound(_)) if flag.starts_with("p=") => return Err(ScramFault::BindingType),
+        (flag, _) if flag.starts_with("p=") => return Err(ScramFault::BindingNotOffered),
         _ => return Err(ScramFault::Flag),
     };
     let (authorization_identity, bare) = rest.split_once(',').ok_or(ScramFault::Form)?;
     if !authorization_identity.is_empty() {
         return Err(ScramFault::AuthorizationIdentity);
     }
-    Ok((flag, bare))
+    Ok((binding, bare))
 }
 
 /// `n=<user>,r=<nonce>[,<extensions>]`; optional extensions are ignored, mandatory ones (`m=`) refused.
@@ -144,7 +219,7 @@ fn is_extension(part: &str) -> bool {
 #[derive(Debug)]
 pub struct Challenged {
     verifier: Verifier,
-    flag: BindingFlag,
+    binding: Binding,
     nonce: String,
     auth_message_front: String,
 }
@@ -192,7 +267,7 @@ impl Challenged {
     fn check_without_proof(&self, text: &str) -> Result<(), ScramFault> {
         let mut parts = text.split(',');
         let binding = attribute(parts.next(), 'c').ok_or(ScramFault::Form)?;
-        if binding != BASE64.encode(self.flag.header()) {
+        if binding != BASE64.encode(self.binding.bytes()) {
             return Err(ScramFault::BindingMismatch);
         }
         if attribute(parts.next(), 'r').ok_or(ScramFault::Form)? != self.nonce {
@@ -206,14 +281,27 @@ impl Challenged {
 mod tests {
     use super::*;
     use crate::auth::scram::ITERATIONS_DEFAULT;
-    use crate::auth::scram::client::ClientExchange;
+    use crate::auth::scram::client::{ClientBinding, ClientExchange};
 
     fn verifier() -> Verifier {
         Verifier::derive("pencil", b"0123456789abcdef", ITERATIONS_DEFAULT)
     }
 
-    fn exchange() -> ServerExchange {
-        ServerExchange::new(verifier(), [7; NONCE_BYTES], BindingOffer::None)
+    fn exchange() -> Selected {
+        ServerExchange::new(verifier(), [7; NONCE_BYTES], BindingOffer::None).select(MECHANISM.as_bytes()).unwrap()
+    }
+
+    /// An end point of some certificate; each number another one.
+    fn end_point(serial: u64) -> EndPoint {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.serial_number = Some(serial.into());
+        let key = rcgen::KeyPair::generate().unwrap();
+        EndPoint::of(params.self_signed(&key).unwrap().der()).unwrap()
+    }
+
+    fn offered(end_point: &EndPoint, mechanism: &str) -> Selected {
+        let offer = BindingOffer::EndPoint(end_point.clone());
+        ServerExchange::new(verifier(), [7; NONCE_BYTES], offer).select(mechanism.as_bytes()).unwrap()
     }
 
     /// RFC 7677, section 3, with its nonces put in place.
@@ -225,7 +313,7 @@ mod tests {
         let server_first = format!("r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
         let challenged = Challenged {
             verifier,
-            flag: BindingFlag::NotSupported,
+            binding: Binding::Unbound(BindingFlag::NotSupported),
             nonce: nonce.to_owned(),
             auth_message_front: format!("n=user,r=rOprNGfwEbeRWgbNEkqO,{server_first},"),
         };
@@ -238,7 +326,7 @@ mod tests {
 
     #[test]
     fn our_own_client_is_accepted_and_accepts() {
-        let client = ClientExchange::new([9; NONCE_BYTES]);
+        let client = ClientExchange::new([9; NONCE_BYTES], ClientBinding::NotPossible);
         let (challenged, server_first) = exchange().handle_client_first(client.client_first().as_bytes()).unwrap();
         let (waiting, client_final) = client.handle_server_first(server_first.as_bytes(), "pencil").unwrap();
         let Outcome::Proven(proven) = challenged.handle_client_final(client_final.as_bytes()).unwrap() else {
@@ -251,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_wrong_password_is_refused() {
-        let client = ClientExchange::new([9; NONCE_BYTES]);
+        let client = ClientExchange::new([9; NONCE_BYTES], ClientBinding::NotPossible);
         let (challenged, server_first) = exchange().handle_client_first(client.client_first().as_bytes()).unwrap();
         let (_, client_final) = client.handle_server_first(server_first.as_bytes(), "pencils").unwrap();
         assert!(matches!(challenged.handle_client_final(client_final.as_bytes()), Ok(Outcome::Refused)));
@@ -296,5 +384,57 @@ mod tests {
         assert_eq!(step(&|n| format!("r={n},c=biws,p={proof}")), Some(ScramFault::Form));
         assert_eq!(step(&|n| format!("c=biws,r={n},p=AAAA")), Some(ScramFault::Proof));
         assert_eq!(step(&|n| format!("c=biws,r={n},p=!")), Some(ScramFault::Proof));
+    }
+    #[test]
+    fn only_what_was_offered_can_be_selected() {
+        assert_eq!(BindingOffer::None.mechanisms(), ["SCRAM-SHA-256"]);
+        let exchange = |offer| ServerExchange::new(verifier(), [7; NONCE_BYTES], offer);
+        for (offer, mechanism, is_fine) in [
+            (BindingOffer::None, MECHANISM, true),
+            (BindingOffer::None, MECHANISM_PLUS, false),
+            (BindingOffer::EndPoint(end_point(1)), MECHANISM, true),
+            (BindingOffer::EndPoint(end_point(1)), MECHANISM_PLUS, true),
+            (BindingOffer::EndPoint(end_point(1)), "scram-sha-256", false),
+            (BindingOffer::EndPoint(end_point(1)), "", false),
+        ] {
+            assert_eq!(exchange(offer.clone()).select(mechanism.as_bytes()).is_ok(), is_fine, "{offer:?} {mechanism}");
+        }
+    }
+
+    #[test]
+    fn no_flag_slips_past_the_offer() {
+        let bound = end_point(1);
+        for (mechanism, flag, fault) in [
+            (MECHANISM, "n", None),
+            (MECHANISM, "y", Some(ScramFault::BindingDowngraded)),
+            (MECHANISM, "p=tls-server-end-point", Some(ScramFault::BindingNotOffered)),
+            (MECHANISM_PLUS, "p=tls-server-end-point", None),
+            (MECHANISM_PLUS, "p=tls-unique", Some(ScramFault::BindingType)),
+            (MECHANISM_PLUS, "p=", Some(ScramFault::BindingType)),
+            (MECHANISM_PLUS, "n", Some(ScramFault::BindingMissing)),
+            (MECHANISM_PLUS, "y", Some(ScramFault::BindingMissing)),
+            (MECHANISM_PLUS, "x", Some(ScramFault::Flag)),
+        ] {
+            let message = format!("{flag},,n=,r=abc");
+            let found = offered(&bound, mechanism).handle_client_first(message.as_bytes()).err();
+            assert_eq!(found, fault, "{mechanism} {flag}");
+        }
+    }
+
+    #[test]
+    fn a_proof_is_good_for_its_own_connection_only() {
+        let (ours, theirs) = (end_point(1), end_point(2));
+        let run = |seen_by_client: &EndPoint| {
+            let binding = ClientBinding::Bound(seen_by_client.clone());
+            let client = ClientExchange::new([9; NONCE_BYTES], binding);
+            let first = client.client_first();
+            let (challenged, server_first) =
+                offered(&ours, MECHANISM_PLUS).handle_client_first(first.as_bytes()).unwrap();
+            let (waiting, last) = client.handle_server_first(server_first.as_bytes(), "pencil").unwrap();
+            challenged.handle_client_final(last.as_bytes()).map(|outcome| (waiting, outcome))
+        };
+        let (waiting, Outcome::Proven(proven)) = run(&ours).unwrap() else { panic!("refused") };
+        waiting.handle_server_final(proven.server_final.as_bytes()).unwrap();
+        assert_eq!(run(&theirs).err(), Some(ScramFault::BindingMismatch));
     }
 }

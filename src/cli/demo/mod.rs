@@ -62,7 +62,8 @@ impl Ending {
 
 /// Runs the demo.
 pub fn run(arguments: &DemoArguments) -> ExitCode {
-    let settings = RuntimeSettings { threads: None, shutdown_timeout: std::time::Duration::from_secs(5) };
+    // A thread beside the proxy's: the demo starts and stops PostgreSQL and waits for it.
+    let settings = RuntimeSettings { threads: Some(2), shutdown_timeout: std::time::Duration::from_secs(5) };
     let ended =
         serve::runtime(settings).map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(demo(arguments)));
     match ended {

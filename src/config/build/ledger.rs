@@ -15,7 +15,7 @@ impl Builder<'_> {
     /// `[ledger]`
     pub fn ledger(&mut self, section: &Section) -> Option<LedgerSettings> {
         let path = section.text("path")?;
-        Some(LedgerSettings { path: self.environment.resolve(&path) })
+        Some(LedgerSettings { path: self.environment.locate(&path) })
     }
 
     /// `[bypass]`

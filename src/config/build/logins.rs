@@ -68,9 +68,8 @@ impl Builder<'_> {
     /// Only a login that a rule lets in without a password may have none.
     fn required_secret(&mut self, root: &Section, name: &str, section: &Section) -> Option<LoginSecret> {
         let has_any = ["password", "password_env", "password_file", "scram"].iter().any(|form| section.has(form));
-        if !has_any && !is_trusted_somewhere(root, name) {
-            let hint =
-                "give password, password_env, password_file or scram, or let it in by a rule with method = \"trust\"";
+        if !has_any && !needs_no_password_somewhere(root, name) {
+            let hint = "give password, password_env, password_file or scram, or let it in by a rule with method = \"cert\" or \"trust\"";
             self.problems.error_with_hint(&section.place, "has no password", hint);
         }
         self.login_secret(section)
@@ -165,7 +164,8 @@ impl Builder<'_> {
         parsed.map_err(|fault| self.problems.error(&text.place, fault.to_string())).ok()
     }
 
-    fn tenant(&mut self, place: &Place, text: &str, kind: TenantKind) -> Option<TenantId> {
+    /// One tenant of the configured type.
+    pub fn tenant(&mut self, place: &Place, text: &str, kind: TenantKind) -> Option<TenantId> {
         match TenantId::parse(kind, text) {
             Ok(tenant) => Some(tenant),
             Err(fault) => {
@@ -189,9 +189,9 @@ impl Builder<'_> {
     }
 }
 
-fn is_trusted_somewhere(root: &Section, login: &str) -> bool {
+fn needs_no_password_somewhere(root: &Section, login: &str) -> bool {
     root.table("rules").elements().iter().any(|rule| {
-        rule.text("method").is_some_and(|method| method == "trust")
+        rule.text("method").is_some_and(|method| method == "trust" || method == "cert")
             && rule.text("login").is_some_and(|name| name == "*" || name == login)
     })
 }

@@ -7,8 +7,10 @@
 //! reason has been reported.
 
 mod clients;
+mod console;
 mod guard;
 mod ledger;
+mod limits;
 mod logins;
 mod names;
 mod pem;
@@ -46,8 +48,12 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let ledger = if ledger_section.is_present { Some(builder.ledger(&ledger_section)) } else { None };
     let bypass = builder.bypass(&root.table("bypass"));
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
+    let limits = builder.limits(root, scope.as_ref());
     let log = log(&root.table("log"));
+    let metrics = builder.metrics(root);
+    let console = builder.console(root);
     let runtime = runtime(&root.table("runtime"));
+    let state_folder = root.table("state").text("folder").map(|folder| builder.environment.locate(&folder));
     let config = Config {
         listen: listen?,
         tls: tls?,
@@ -63,13 +69,19 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
             None => None,
         },
         bypass: bypass?,
+        limits: limits?,
         log: log?,
+        metrics: metrics?,
+        console: console?,
         runtime: runtime?,
+        state_folder,
+        shown: root.shown(),
     };
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);
         builder.check_listeners_are_private(root, &config);
         builder.check_recorded_logins(root, &config);
+        builder.check_passwords_reach_their_server(root, &config);
     }
     Some(config)
 }

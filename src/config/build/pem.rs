@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::Builder;
@@ -45,6 +45,23 @@ impl Builder<'_> {
             }
         }
         are_good.then_some(certificates)
+    }
+
+    /// The revocation lists of a PEM file; at least one.
+    pub fn revocation_lists(
+        &mut self,
+        place: &Place,
+        path: &str,
+    ) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+        let file = self.file(place, path)?;
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&file.bytes).collect();
+        match lists {
+            Ok(lists) if !lists.is_empty() => Some(lists),
+            Ok(_) | Err(_) => {
+                self.problems.error(place, format!("{path:?} holds no revocation list in PEM form"));
+                None
+            }
+        }
     }
 
     /// A chain and a key that belong together.

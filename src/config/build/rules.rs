@@ -1,7 +1,7 @@
 //! `[[rules]]`: who may log in how.
 
 use super::{Builder, pick};
-use crate::auth::{AddressPattern, Cidr, Method, Rule, Rules, TlsNeed};
+use crate::auth::{AddressPattern, CertificateNeed, Cidr, Method, Rule, Rules, TlsNeed};
 use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section};
 use crate::tenant::Glob;
@@ -28,9 +28,44 @@ impl Builder<'_> {
         if tls == Some(TlsNeed::Required) && !has_tls {
             self.problems.error(&section.place_of("tls"), "no client can have TLS while tls.mode is \"disable\"");
         }
-        let methods = [("scram-sha-256", Method::ScramSha256), ("trust", Method::Trust), ("reject", Method::Reject)];
+        let methods = [
+            ("scram-sha-256", Method::ScramSha256),
+            ("cert", Method::Certificate),
+            ("trust", Method::Trust),
+            ("reject", Method::Reject),
+        ];
         let method = pick(section, "method", &methods);
-        Some(Rule { login: login?, database: database?, address: address?, tls: tls?, method: method? })
+        let certificate = self.certificate_need(root, section, method);
+        let (login, database, address) = (login?, database?, address?);
+        Some(Rule { login, database, address, tls: tls?, certificate: certificate?, method: method? })
+    }
+
+    /// A rule that wants certificates nobody is asked for would refuse everyone it fits.
+    fn certificate_need(
+        &mut self,
+        root: &Section,
+        section: &Section,
+        method: Option<Method>,
+    ) -> Option<CertificateNeed> {
+        let needs = [
+            ("none", CertificateNeed::None),
+            ("verify-ca", CertificateNeed::VerifyCa),
+            ("verify-full", CertificateNeed::VerifyFull),
+        ];
+        let need = pick(section, "certificate", &needs)?;
+        let wanting = match (method, need) {
+            (Some(Method::Certificate), _) => "method",
+            (_, CertificateNeed::VerifyCa | CertificateNeed::VerifyFull) => "certificate",
+            (_, CertificateNeed::None) => return Some(need),
+        };
+        if !root.table("tls").has("client_ca") {
+            let message = "clients are asked for no certificate";
+            self.problems.error_with_hint(&section.place_of(wanting), message, "set [tls] client_ca");
+        }
+        if section.text("address").is_some_and(|address| address == "local") {
+            self.problems.error(&section.place_of(wanting), "there are no certificates on unix sockets");
+        }
+        Some(need)
     }
 
     fn name_pattern(&mut self, root: &Section, section: &Section, key: &str, kind: &str) -> Option<Glob> {
@@ -43,13 +78,15 @@ impl Builder<'_> {
     }
 
     fn address(&mut self, place: &Place, text: &str) -> Option<AddressPattern> {
-        if text == "*" {
-            return Some(AddressPattern::Any);
+        match text {
+            "*" => return Some(AddressPattern::Any),
+            "local" => return Some(AddressPattern::Local),
+            _ => {}
         }
         match Cidr::parse(text) {
             Ok(block) => Some(AddressPattern::Block(block)),
             Err(fault) => {
-                let hint = "write \"10.0.0.0/8\", \"::1/128\", a single address or \"*\"";
+                let hint = "write \"10.0.0.0/8\", \"::1/128\", a single address, \"local\" or \"*\"";
                 self.problems.error_with_hint(place, format!("{text:?}: {fault}"), hint);
                 None
             }

@@ -1,6 +1,7 @@
 //! Transcripts of server logins, whole and byte by byte, and garbage.
 
 use super::*;
+use crate::auth::EndPoint;
 use crate::auth::scram::server::{BindingOffer, Outcome, ServerExchange};
 use crate::auth::scram::{ITERATIONS_DEFAULT, Verifier};
 use crate::fault::Fault;
@@ -8,7 +9,26 @@ use crate::wire::backend::{put_backend_key, put_error, put_negotiate, put_parame
 use crate::wire::frame::cut;
 
 fn identity() -> Identity {
-    Identity { user: "app".into(), database: "demo".into(), password: Some("pencil".into()), cleartext_allowed: false }
+    Identity {
+        user: "app".into(),
+        database: "demo".into(),
+        password: Some("pencil".into()),
+        methods: AllowedMethods::default(),
+    }
+}
+
+fn channel(way: Way, binding: BindingPolicy) -> Channel {
+    Channel { way, binding }
+}
+
+fn clear() -> Channel {
+    channel(Way::Clear, BindingPolicy::Prefer)
+}
+
+fn end_point() -> EndPoint {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    EndPoint::of(params.self_signed(&key).unwrap().der()).unwrap()
 }
 
 struct Login {
@@ -20,8 +40,12 @@ struct Login {
 
 impl Login {
     fn with(identity: Identity) -> Self {
+        Self::over(clear(), identity)
+    }
+
+    fn over(channel: Channel, identity: Identity) -> Self {
         let mut out = BytesMut::new();
-        let login = ServerLogin::start(identity, [1; NONCE_BYTES], &mut out);
+        let login = ServerLogin::start(identity, channel, [1; NONCE_BYTES], &mut out);
         assert_eq!(&out[4..8], PROTOCOL_3_2.to_be_bytes());
         out.clear();
         Self { login, input: BytesMut::new(), out, bytewise: false }
@@ -55,6 +79,7 @@ impl Login {
         self.send(&authentication(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"))?;
         let verifier = Verifier::derive(stored, b"0123456789abcdef", ITERATIONS_DEFAULT);
         let exchange = ServerExchange::new(verifier, [2; NONCE_BYTES], BindingOffer::None);
+        let exchange = exchange.select(MECHANISM.as_bytes()).unwrap();
         let initial = self.reply();
         let first = initial.strip_prefix(b"SCRAM-SHA-256\0\0\0\0\x20").expect("32 bytes of client-first-message");
         let (challenged, server_first) = exchange.handle_client_first(first).unwrap();
@@ -161,11 +186,12 @@ fn passwords_are_not_given_away() {
         let fault = fault_of(&mut Login::new(), &authentication(code, b""));
         assert_eq!(fault, ServerLoginFault::MethodUnsupported(code));
     }
-    let mut login = Login::with(Identity { cleartext_allowed: true, ..identity() });
+    let all = AllowedMethods { scram: true, md5: true, password: PasswordAllowed::Anywhere };
+    let mut login = Login::with(Identity { methods: all, ..identity() });
     assert_eq!(login.send(&cleartext), Ok(None));
     assert_eq!(&login.reply()[..], b"pencil\0");
     for password in [authentication(10, b"SCRAM-SHA-256\0\0"), cleartext] {
-        let identity = Identity { password: None, cleartext_allowed: true, ..identity() };
+        let identity = Identity { password: None, methods: all, ..identity() };
         assert_eq!(fault_of(&mut Login::with(identity), &password), ServerLoginFault::NoPassword);
     }
     let other = authentication(10, b"OAUTHBEARER\0\0");
@@ -295,5 +321,78 @@ fn garbage_is_survived() {
             }
         }
         assert!(login.out.len() < 1024);
+    }
+}
+
+#[test]
+fn methods_are_used_only_where_they_are_allowed() {
+    let protected = AllowedMethods { scram: false, md5: true, password: PasswordAllowed::Protected };
+    let over = |way, binding| Login::over(channel(way, binding), Identity { methods: protected, ..identity() });
+    let cleartext = authentication(3, b"");
+    let md5 = authentication(5, &[0x93, 0x2e, 0x01, 0x5a]);
+    let fault = fault_of(&mut over(Way::Clear, BindingPolicy::Prefer), &cleartext);
+    assert_eq!(fault, ServerLoginFault::MethodRefused("clear text"));
+    for way in [Way::Local, Way::Tls(None), Way::Tls(Some(end_point()))] {
+        assert_eq!(over(way.clone(), BindingPolicy::Prefer).send(&cleartext), Ok(None), "{way:?}");
+        for message in [&cleartext, &md5] {
+            let fault = fault_of(&mut over(way.clone(), BindingPolicy::Require), message);
+            assert!(matches!(fault, ServerLoginFault::MethodRefused(_)), "{way:?} {fault}");
+        }
+    }
+    // Computed with another program's MD5, by the formula in PostgreSQL's documentation.
+    let mut login = over(Way::Clear, BindingPolicy::Prefer);
+    assert_eq!(login.send(&md5), Ok(None));
+    assert_eq!(&login.reply()[..], b"md58072a318addf6a9d97ddf1d9813ad89e\0");
+    for salt in [&b""[..], b"123", b"12345"] {
+        let fault = fault_of(&mut over(Way::Clear, BindingPolicy::Prefer), &authentication(5, salt));
+        assert!(matches!(fault, ServerLoginFault::Malformed(_)), "{fault}");
+    }
+    let fault = fault_of(&mut over(Way::Clear, BindingPolicy::Prefer), &authentication(10, b"SCRAM-SHA-256\0\0"));
+    assert_eq!(fault, ServerLoginFault::MethodRefused("SCRAM-SHA-256"));
+}
+
+#[test]
+fn what_is_said_about_channel_binding_follows_channel_offer_and_policy() {
+    const BOTH: &[u8] = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+    const PLAIN: &[u8] = b"SCRAM-SHA-256\0\0";
+    const PLUS: &[u8] = b"SCRAM-SHA-256-PLUS\0\0";
+    use BindingPolicy::{Disable, Prefer, Require};
+    let tls = || Way::Tls(Some(end_point()));
+    let bare: fn() -> Way = || Way::Tls(None);
+    for (way, policy, offer, expected) in [
+        (tls(), Prefer, BOTH, Ok("SCRAM-SHA-256-PLUS p=tls-server-end-point,,")),
+        (tls(), Prefer, PLUS, Ok("SCRAM-SHA-256-PLUS p=tls-server-end-point,,")),
+        (tls(), Require, BOTH, Ok("SCRAM-SHA-256-PLUS p=tls-server-end-point,,")),
+        // Somebody may have taken the offer away: the server, if it made one, will refuse `y`.
+        (tls(), Prefer, PLAIN, Ok("SCRAM-SHA-256 y,,")),
+        (tls(), Require, PLAIN, Err(ServerLoginFault::BindingMissing)),
+        (tls(), Disable, BOTH, Ok("SCRAM-SHA-256 n,,")),
+        (tls(), Disable, PLUS, Err(ServerLoginFault::Mechanism)),
+        (bare(), Prefer, BOTH, Ok("SCRAM-SHA-256 n,,")),
+        (bare(), Require, BOTH, Err(ServerLoginFault::BindingMissing)),
+        (Way::Clear, Prefer, BOTH, Ok("SCRAM-SHA-256 n,,")),
+        (Way::Local, Require, BOTH, Err(ServerLoginFault::BindingMissing)),
+    ] {
+        let case = format!("{way:?} {policy:?} {}", String::from_utf8_lossy(offer));
+        let mut login = Login::over(channel(way, policy), identity());
+        match (login.send(&authentication(10, offer)), expected) {
+            (Ok(None), Ok(start)) => {
+                let reply = login.reply();
+                let (mechanism, flag) = start.split_once(' ').unwrap();
+                let (found, rest) = reply.split_at(mechanism.len());
+                assert_eq!(found, mechanism.as_bytes(), "{case}");
+                assert_eq!(&rest[..1], b"\0", "{case}");
+                assert!(rest[5..].starts_with(flag.as_bytes()), "{case}: {reply:?}");
+            }
+            (found, expected) => assert_eq!(found.err(), expected.err(), "{case}"),
+        }
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_no_proof_is_not_bound() {
+    for way in [Way::Clear, Way::Tls(Some(end_point()))] {
+        let mut login = Login::over(channel(way, BindingPolicy::Require), identity());
+        assert_eq!(fault_of(&mut login, &authentication(0, b"")), ServerLoginFault::BindingMissing);
     }
 }

@@ -1,10 +1,20 @@
 """A session of psycopg 3. Prints what it sees; run directly and through TenantGate it must print the same."""
 
+import datetime
+import decimal
+import ipaddress
+import os
 import threading
 import time
+import uuid
 
 import psycopg
+import psycopg.types.composite
+import psycopg.types.enum
+import psycopg.types.range
 from psycopg import sql
+from psycopg.types.json import Json, Jsonb
+from psycopg_pool import ConnectionPool
 
 
 def show(title, value):
@@ -177,15 +187,87 @@ def rest(conn):
     show("encoding", (conn.info.encoding, conn.info.parameter_status("standard_conforming_strings")))
 
 
-with psycopg.connect("") as conn:
-    statements(conn)
-    transactions(conn)
-    for threshold in (5, 0, None):
-        prepared(conn, threshold)
-    many_statements(conn)
-    copies(conn)
-    cancels(conn)
-    pipelines(conn)
-    cursors(conn)
-    rest(conn)
-show("closed", conn.closed)
+def types(conn):
+    info = psycopg.types.enum.EnumInfo.fetch(conn, "mood")
+    show("enum", (info.name, info.labels))
+    place = psycopg.types.composite.CompositeInfo.fetch(conn, "place")
+    psycopg.types.composite.register_composite(place, conn)
+    show("composite", conn.execute("SELECT ROW('Main', 7)::place").fetchone())
+    show("range", psycopg.types.TypeInfo.fetch(conn, "int4range").name)
+    number = uuid.UUID("11111111-1111-1111-1111-111111111111")
+    conn.execute(
+        "INSERT INTO kinds (id, doc, docb, ints, texts, moment, day, price, raw, span, address, feeling, numbers, count, flag, big)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (number, Json({"a": 1}), Jsonb({"b": [1, None]}), [1, None, 3], ["x", 'y"z'],
+         datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.timezone.utc), datetime.date(2026, 2, 3), decimal.Decimal("12.345"),
+         b"\x00\xff", datetime.timedelta(days=1, seconds=2), ipaddress.ip_interface("10.0.0.1/8"), "happy",
+         psycopg.types.range.Range(1, 5), 3, True, 2**40),
+    )
+    for binary in (False, True):
+        show("kinds", conn.cursor(binary=binary).execute("SELECT * FROM kinds").fetchone())
+    conn.rollback()
+
+
+def pool():
+    """Three tenants share what is behind; every row must be the tenant's own."""
+    tenants = [f"00000000-0000-0000-0000-00000000000{letter}" for letter in "abc"]
+    user = os.environ["PGUSER"].split(".")[0]
+    pools = [
+        ConnectionPool(kwargs={"user": user, "options": f"-c app.tenant_id={tenant}"}, min_size=1, max_size=4, open=True)
+        for tenant in tenants
+    ]
+    wrong = []
+
+    def work(number):
+        tenant = tenants[number % 3]
+        for _ in range(12):
+            with pools[number % 3].connection() as conn:
+                owners = {row[0] for row in conn.execute("SELECT tenant_id::text FROM items WHERE id > %s", (0,))}
+                if owners != {tenant}:
+                    wrong.append((tenant, owners))
+                conn.execute("INSERT INTO plain (note) VALUES (%s)", (tenant,))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    show("wrong", wrong)
+    with pools[0].connection() as conn:
+        show("written as", conn.execute("SELECT count(*) FROM plain WHERE writer = note").fetchone())
+    for one in pools:
+        one.close()
+
+
+def main():
+    with psycopg.connect("") as conn:
+        statements(conn)
+        transactions(conn)
+        for threshold in (5, 0, None):
+            prepared(conn, threshold)
+        many_statements(conn)
+        copies(conn)
+        cancels(conn)
+        pipelines(conn)
+        cursors(conn)
+        types(conn)
+        rest(conn)
+    show("closed", conn.closed)
+    pool()
+
+
+def refusals():
+    with psycopg.connect("", autocommit=True) as conn:
+        show("tls", conn.pgconn.ssl_in_use)
+        for text in ("LISTEN channel", "SET app.tenant_id = 'x'", "SELECT currval('tickets')", "SET TIME ZONE INTERVAL '1 day'"):
+            show(text, error_of(lambda: conn.execute(text)))
+        show("composed", error_of(lambda: conn.execute("SELECT set_config('app.tenant_id', %s, true)", ("x",))))
+    with psycopg.connect("") as conn:
+        show("two-phase", error_of(lambda: conn.execute("PREPARE TRANSACTION 'x'")))
+        conn.rollback()
+        show("hold", error_of(lambda: conn.cursor(name="held", withhold=True).execute("SELECT 1")))
+        conn.rollback()
+        show("alive", conn.execute("SELECT count(*) FROM items").fetchone())
+
+
+refusals() if os.environ.get("REFUSALS") else main()

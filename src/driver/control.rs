@@ -1,0 +1,401 @@
+//! What an operator sees and does: the console's [`Operations`] on a running proxy.
+//!
+//! Owns: holds on databases, orders to sessions, freezes, the console's tables. Does not own: who may do it
+//! (`admin`), the reload (`reload`), the end (`shutdown`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::build::{self, PoolKey};
+use super::clock::time_of_day;
+use super::generation::Generation;
+use super::pool::ServerPool;
+use super::proxy::Proxy;
+use super::registry::Order;
+use super::signal::Stage;
+use crate::admin::{
+    Actor, BypassRow, ClientRow, ClientState, Command, ConfigRow, DatabaseRow, FrozenRow, Operations, PoolRow,
+    ServerRow, ShutdownMode, TenantRow, UserRow,
+};
+use crate::config::reload::is_changeable;
+use crate::config::{DatabaseEntry, ServerAddress, ServerHost};
+use crate::fault::{Code, Fault, Severity};
+use crate::pool::{Hold, PoolCounts};
+use crate::tenant::{Frozen, FrozenTenants, REASON_BYTES_MAX, TenantId};
+use crate::time::Moment;
+
+/// Which databases are on hold, by the name clients use. A reload that opens a pool finds it here.
+#[derive(Debug, Default)]
+pub struct Holds {
+    databases: BTreeMap<Arc<str>, Hold>,
+}
+
+/// Clients of one kind, counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    active: usize,
+    waiting: usize,
+    idle: usize,
+    cancels: usize,
+    waiting_since: Option<Moment>,
+}
+
+impl Count {
+    fn add(&mut self, state: ClientState, waiting_since: Option<Moment>, cancels: usize) {
+        match state {
+            ClientState::Active => self.active += 1,
+            ClientState::Waiting => self.waiting += 1,
+            ClientState::Idle => self.idle += 1,
+        }
+        self.cancels += cancels;
+        self.waiting_since = match (self.waiting_since, waiting_since) {
+            (Some(one), Some(another)) => Some(one.min(another)),
+            (one, another) => one.or(another),
+        };
+    }
+
+    const fn clients(&self) -> usize {
+        self.active + self.waiting + self.idle
+    }
+}
+
+impl Operations for Proxy {
+    fn clients(&self) -> Vec<ClientRow> {
+        self.clients.rows()
+    }
+
+    fn servers(&self) -> Vec<ServerRow> {
+        self.servers.rows()
+    }
+
+    fn pools(&self) -> Vec<PoolRow> {
+        let generation = self.generation.load_full();
+        let mut counts: HashMap<(Arc<str>, Arc<str>), Count> = HashMap::new();
+        self.clients.for_each(|slot| {
+            let facts = slot.facts();
+            let count = counts.entry((Arc::clone(&facts.database), Arc::clone(&facts.login))).or_default();
+            count.add(slot.state(), slot.waiting_since(), slot.cancel.in_flight());
+        });
+        let mut rows = Vec::new();
+        for (database, entry) in &generation.config.databases {
+            for (login, settings) in &generation.config.logins {
+                if !settings.databases.has(database) {
+                    continue;
+                }
+                let pool = self.pools.lock().get(&build::pool_key(entry, settings)).cloned();
+                let count = counts.remove(&(Arc::clone(database), Arc::clone(login))).unwrap_or_default();
+                rows.push(self.pool_row(database, login, pool.as_deref(), count));
+            }
+        }
+        rows
+    }
+
+    fn databases(&self) -> Vec<DatabaseRow> {
+        let generation = self.generation.load_full();
+        let mut clients: HashMap<Arc<str>, usize> = HashMap::new();
+        self.clients.for_each(|slot| *clients.entry(Arc::clone(&slot.facts().database)).or_default() += 1);
+        let databases = generation.config.databases.iter();
+        let row = |(name, entry)| {
+            let count = clients.get::<Arc<str>>(name).copied().unwrap_or(0);
+            self.database_row(&generation, name, entry, count)
+        };
+        databases.map(row).collect()
+    }
+
+    fn users(&self) -> Vec<UserRow> {
+        let generation = self.generation.load_full();
+        let mut clients: HashMap<Arc<str>, usize> = HashMap::new();
+        self.clients.for_each(|slot| *clients.entry(Arc::clone(&slot.facts().login)).or_default() += 1);
+        let row = |name: &Arc<str>| UserRow {
+            name: Arc::clone(name),
+            clients: clients.get(name).copied().unwrap_or(0),
+            clients_max: generation.config.limits.of_login(name).connections_max.unwrap_or(0),
+            leases_max: generation.config.limits.of_login(name).leases_max.unwrap_or(0),
+            preset: generation.config.logins.get(name).map(|login| login.preset).unwrap_or_default().name(),
+        };
+        generation.config.logins.keys().map(row).collect()
+    }
+
+    fn tenants(&self) -> Vec<TenantRow> {
+        let mut counts: BTreeMap<TenantId, Count> = BTreeMap::new();
+        self.clients.for_each(|slot| {
+            if let Some(tenant) = slot.facts().tenant() {
+                counts.entry(tenant.clone()).or_default().add(slot.state(), None, 0);
+            }
+        });
+        let frozen = self.freezer.now();
+        let row = |(tenant, count): (TenantId, Count)| TenantRow {
+            is_frozen: frozen.has(&tenant),
+            clients: count.clients(),
+            active: count.active,
+            waiting: count.waiting,
+            tenant,
+        };
+        counts.into_iter().map(row).collect()
+    }
+
+    fn frozen(&self) -> Vec<FrozenRow> {
+        let row = |(tenant, frozen): (&TenantId, &Frozen)| FrozenRow {
+            tenant: tenant.clone(),
+            reason: Arc::clone(&frozen.reason),
+            by: Arc::clone(&frozen.by),
+            at: Arc::clone(&frozen.at),
+        };
+        self.freezer.now().iter().map(row).collect()
+    }
+
+    fn bypasses(&self) -> Vec<BypassRow> {
+        // The ledger's latest records stand here as soon as there is a ledger.
+        Vec::new()
+    }
+
+    fn config(&self) -> Vec<ConfigRow> {
+        let generation = self.generation.load_full();
+        let keys = generation.config.shown.iter();
+        let row = |key: &crate::config::ShownKey| ConfigRow {
+            key: key.path.as_str().into(),
+            value: key.value.as_str().into(),
+            default: key.default.as_str().into(),
+            is_changeable: is_changeable(key.pattern),
+        };
+        keys.map(row).collect()
+    }
+
+    fn state(&self) -> &'static str {
+        let is_ending = self.alive.lock().is_none();
+        let pools = self.all_pools();
+        match self.signal().read().0 {
+            Stage::Serving if is_ending => "draining",
+            Stage::Serving if pools.iter().all(|pool| pool.hold() != Hold::None) && !pools.is_empty() => "paused",
+            Stage::Serving => "active",
+            Stage::Draining | Stage::Stopping => "draining",
+        }
+    }
+
+    /// If dropped: the command may or may not have been carried out; a pause that is waited for goes on.
+    async fn perform(&self, command: Command, actor: Actor) -> Result<(), Fault> {
+        tracing::info!(login = %actor.login, address = %actor.address, ?command, "console command");
+        match command {
+            Command::Pause(database) => self.pause(database.as_deref()).await,
+            Command::Resume(database) => self.resume(database.as_deref()),
+            Command::Reconnect(database) => {
+                self.pools_of(database.as_deref())?.iter().for_each(ServerPool::reconnect);
+                Ok(())
+            }
+            Command::Kill(database) => self.kill(database.as_deref()),
+            Command::KillClient(process_id) if self.clients.order_one(process_id, Order::Kill) => Ok(()),
+            Command::KillClient(process_id) => {
+                Err(Fault::of(Code::CommandRefused).with_detail(format!("There is no client {process_id}.")))
+            }
+            Command::Reload => self.reload(&actor).await,
+            Command::Shutdown(mode) => self.order_end(mode),
+            Command::Freeze { tenant, reason } => self.freeze(&tenant, &reason, &actor).await,
+            Command::Thaw { tenant, reason } => self.thaw(&tenant, &reason, &actor).await,
+        }
+    }
+}
+
+impl Proxy {
+    async fn pause(&self, database: Option<&str>) -> Result<(), Fault> {
+        let pools = self.hold(database, Hold::Paused)?;
+        for pool in &pools {
+            pool.at_rest().await;
+        }
+        // A RESUME meanwhile: whoever relies on the pause must not be told that it holds.
+        if pools.iter().any(|pool| pool.hold() == Hold::None && !pool.is_closed()) {
+            return Err(Fault::of(Code::CommandRefused).with_detail("The pause was ended before it was complete."));
+        }
+        Ok(())
+    }
+
+    fn kill(&self, database: Option<&str>) -> Result<(), Fault> {
+        let generation = self.generation.load_full();
+        self.hold(database, Hold::Killed)?;
+        // Everybody whose servers come from these pools, whatever the name of the database.
+        let pools = self.keys_of(&generation, database)?;
+        let is_meant =
+            |facts: &super::registry::ClientFacts| generation.pool_key(facts).is_some_and(|key| pools.contains(&key));
+        let count = self.clients.order_all(Order::Kill, is_meant);
+        tracing::warn!(count, "clients killed");
+        Ok(())
+    }
+
+    fn resume(&self, database: Option<&str>) -> Result<(), Fault> {
+        let pools = self.pools_of(database)?;
+        let names = self.names_of(database);
+        self.holds.lock().databases.retain(|name, _| !names.contains(name));
+        let resumed = pools.iter().filter(|pool| pool.resume()).count();
+        match resumed {
+            0 => Err(Fault::of(Code::CommandRefused).with_detail("Nothing is paused or killed.")),
+            _ => Ok(()),
+        }
+    }
+
+    fn hold(&self, database: Option<&str>, hold: Hold) -> Result<Vec<Arc<ServerPool>>, Fault> {
+        let pools = self.pools_of(database)?;
+        for name in self.names_of(database) {
+            self.holds.lock().databases.insert(name, hold);
+        }
+        pools.iter().for_each(|pool| put_on_hold(pool, hold));
+        Ok(pools)
+    }
+
+    /// Pools that a reload has opened for a database on hold are on hold, too.
+    pub(super) fn hold_again(&self) {
+        let holds: Vec<(Arc<str>, Hold)> =
+            self.holds.lock().databases.iter().map(|(name, hold)| (Arc::clone(name), *hold)).collect();
+        for (name, hold) in holds {
+            for pool in self.pools_of(Some(&name)).unwrap_or_default() {
+                if pool.hold() == Hold::None {
+                    put_on_hold(&pool, hold);
+                }
+            }
+        }
+    }
+
+    /// The names of databases that a command means.
+    fn names_of(&self, database: Option<&str>) -> Vec<Arc<str>> {
+        let generation = self.generation.load_full();
+        let names = generation.config.databases.keys();
+        names.filter(|name| database.is_none_or(|database| ***name == *database)).cloned().collect()
+    }
+
+    fn keys_of(&self, generation: &Generation, database: Option<&str>) -> Result<Vec<PoolKey>, Fault> {
+        let Some(database) = database else {
+            return Ok(self.pools.lock().keys().cloned().collect());
+        };
+        let entry = generation.config.databases.get(database).ok_or_else(|| unknown(database))?;
+        let logins = generation.config.logins.values().filter(|login| login.databases.has(database));
+        let own = PoolKey {
+            server: Arc::clone(&entry.server),
+            database: Arc::clone(&entry.name),
+            role: Arc::clone(&entry.role),
+        };
+        Ok(logins.map(|login| build::pool_key(entry, login)).chain([own]).collect())
+    }
+
+    /// The pools that a command means, each once.
+    fn pools_of(&self, database: Option<&str>) -> Result<Vec<Arc<ServerPool>>, Fault> {
+        let keys = self.keys_of(&self.generation.load_full(), database)?;
+        let pools = self.pools.lock();
+        let mut found: Vec<Arc<ServerPool>> = Vec::new();
+        for pool in keys.iter().filter_map(|key| pools.get(key)) {
+            if !found.iter().any(|known| Arc::ptr_eq(known, pool)) {
+                found.push(Arc::clone(pool));
+            }
+        }
+        Ok(found)
+    }
+
+    fn order_end(&self, mode: ShutdownMode) -> Result<(), Fault> {
+        self.endings
+            .try_send(mode)
+            .map_err(|_| Fault::of(Code::CommandRefused).with_detail("The proxy is shutting down already."))
+    }
+
+    async fn freeze(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
+        check_reason(reason)?;
+        let frozen =
+            Frozen { reason: Arc::clone(reason), by: Arc::clone(&actor.login), at: time_of_day().as_str().into() };
+        let with = |set: &FrozenTenants| set.with(tenant, frozen).ok_or_else(too_many_frozen);
+        self.freezer.change(with).await?;
+        // First the set, then those who are there: whoever comes between finds itself in the set.
+        let count = self.clients.order_all(Order::Freeze, |facts| facts.tenant() == Some(tenant));
+        tracing::warn!(
+            %tenant, reason = %reason, login = %actor.login, address = %actor.address, clients = count, "tenant frozen"
+        );
+        Ok(())
+    }
+
+    async fn thaw(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
+        check_reason(reason)?;
+        let not_frozen = || Fault::of(Code::CommandRefused).with_detail("The tenant is not frozen.");
+        self.freezer.change(|set| set.without(tenant).ok_or_else(not_frozen)).await?;
+        tracing::warn!(%tenant, reason = %reason, login = %actor.login, address = %actor.address, "tenant thawed");
+        Ok(())
+    }
+
+    fn pool_row(&self, database: &Arc<str>, login: &Arc<str>, pool: Option<&ServerPool>, count: Count) -> PoolRow {
+        let wait = count.waiting_since.map(|since| self.clock().now().since(since)).unwrap_or_default();
+        PoolRow {
+            database: Arc::clone(database),
+            login: Arc::clone(login),
+            clients_active: count.active,
+            clients_waiting: count.waiting,
+            clients_idle: count.idle,
+            cancels: count.cancels,
+            servers: pool.map(ServerPool::counts).unwrap_or_default(),
+            wait_longest_micros: u64::try_from(wait.as_micros()).unwrap_or(u64::MAX),
+            is_paused: pool.is_some_and(|pool| pool.hold() != Hold::None),
+        }
+    }
+
+    fn database_row(
+        &self,
+        generation: &Generation,
+        name: &Arc<str>,
+        entry: &DatabaseEntry,
+        clients: usize,
+    ) -> DatabaseRow {
+        let group = generation.config.servers.get(&entry.server);
+        let host = group.map_or_else(|| "".into(), |group| host_words(&group.hosts));
+        let user = generation.config.roles.get(&entry.role).map_or_else(|| "".into(), |role| Arc::clone(&role.user));
+        let pools = self.pools_of(Some(name)).unwrap_or_default();
+        let servers = |counts: PoolCounts| counts.idle + counts.leased + counts.connecting;
+        let has = |hold: Hold| !pools.is_empty() && pools.iter().all(|pool| pool.hold() == hold);
+        DatabaseRow {
+            name: Arc::clone(name),
+            host,
+            port: group.and_then(|group| group.hosts.first()).map_or(0, |first| first.port),
+            server_database: Arc::clone(&entry.name),
+            user,
+            pool_size: entry.pool.size,
+            pool_size_min: entry.pool.size_min,
+            servers: pools.iter().map(|pool| servers(pool.counts())).sum(),
+            clients,
+            clients_max: 0,
+            is_paused: has(Hold::Paused) || has(Hold::Killed),
+            is_disabled: has(Hold::Killed),
+            server_lifetime_seconds: entry.pool.server_lifetime.as_secs(),
+        }
+    }
+}
+
+fn put_on_hold(pool: &Arc<ServerPool>, hold: Hold) {
+    match hold {
+        Hold::None => {}
+        Hold::Paused => pool.pause(),
+        Hold::Killed => pool.kill(),
+    }
+}
+
+/// One host by its name; several as a list of names and ports.
+fn host_words(hosts: &[ServerAddress]) -> Arc<str> {
+    match hosts {
+        [ServerAddress { host: ServerHost::Name(name), .. }] => Arc::clone(name),
+        [ServerAddress { host: ServerHost::Address(address), .. }] => address.to_string().into(),
+        [ServerAddress { host: ServerHost::UnixFolder(folder), .. }] => folder.display().to_string().into(),
+        several => several.iter().map(ToString::to_string).collect::<Vec<_>>().join(",").into(),
+    }
+}
+
+fn unknown(database: &str) -> Fault {
+    let message = format!("there is no database \"{database}\"");
+    Fault { severity: Severity::Error, ..Fault::saying(Code::DatabaseUnknown, message) }
+}
+
+/// It goes into a log line and a file.
+fn check_reason(reason: &str) -> Result<(), Fault> {
+    let fault = |detail| Err(Fault::of(Code::CommandRefused).with_detail(detail).with_hint("Give a reason in words."));
+    if reason.trim().is_empty() {
+        return fault("A reason is needed.");
+    }
+    if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
+        return fault("The reason is too long, or holds control characters.");
+    }
+    Ok(())
+}
+
+fn too_many_frozen() -> Fault {
+    Fault::of(Code::CommandRefused).with_detail("As many tenants are frozen as there may be.")
+}

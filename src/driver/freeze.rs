@@ -1,0 +1,199 @@
+//! The frozen tenants, in memory for every login and in a file for the next start.
+//!
+//! The file is `frozen-tenants.json` in the folder of `[state]`. It is written before a freeze counts, so what
+//! was confirmed survives any end: a temporary file, fsync, rename, fsync of the folder. A file that cannot be
+//! understood keeps the proxy from starting: guessing "nobody" would let frozen tenants work. Each proxy
+//! needs a folder of its own.
+//!
+//! Owns: the file and who reads the set. Does not own: its form (`tenant`), ending sessions (`control`).
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::fault::{Code, Fault};
+use crate::tenant::{FreezeFileFault, FrozenTenants, TenantId, TenantKind};
+
+/// The file's name.
+pub const FILE_NAME: &str = "frozen-tenants.json";
+
+/// Longer than any file the proxy writes: 10,000 entries with the longest reasons.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Why the set cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FreezeFault {
+    /// The file or its folder cannot be used.
+    #[error("the frozen tenants cannot be kept in {path}: {reason}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        reason: io::Error,
+    },
+    /// The file is not what the proxy writes.
+    #[error("{path} does not say which tenants are frozen: {fault}")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: FreezeFileFault,
+    },
+}
+
+/// The frozen tenants.
+#[derive(Debug)]
+pub struct Freezer {
+    set: ArcSwap<FrozenTenants>,
+    folder: Option<PathBuf>,
+    /// Changes go one after the other.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Freezer {
+    /// Reads the file, and writes it back: a folder that cannot be written has to show now, not in an emergency.
+    ///
+    /// # Errors
+    /// Whoever goes on without the set lets frozen tenants in.
+    pub fn open(folder: Option<&Path>, kind: TenantKind) -> Result<Self, FreezeFault> {
+        let mut set = FrozenTenants::default();
+        if let Some(folder) = folder {
+            set = read(&folder.join(FILE_NAME), kind)?;
+            write(folder, &set)?;
+        }
+        Ok(Self {
+            set: ArcSwap::from_pointee(set),
+            folder: folder.map(Path::to_path_buf),
+            changing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The set as it is now.
+    #[must_use]
+    pub fn now(&self) -> Arc<FrozenTenants> {
+        self.set.load_full()
+    }
+
+    /// Whether nobody may work for the tenant.
+    #[must_use]
+    pub fn has(&self, tenant: &TenantId) -> bool {
+        self.set.load().has(tenant)
+    }
+
+    /// Whether the set can be read again when tenants are of this kind.
+    #[must_use]
+    pub fn fits(&self, kind: TenantKind) -> bool {
+        self.set
+            .load()
+            .iter()
+            .all(|(tenant, _)| TenantId::parse(kind, tenant.as_str()).is_ok_and(|same| same == *tenant))
+    }
+
+    /// If dropped: the change may still be written, and counts then from the next start on.
+    ///
+    /// Changes the set: first the file, then what logins see.
+    ///
+    /// # Errors
+    /// What `change` says, or that the file cannot be written; nothing is changed then.
+    pub async fn change(
+        &self,
+        change: impl FnOnce(&FrozenTenants) -> Result<FrozenTenants, Fault>,
+    ) -> Result<(), Fault> {
+        let folder = self.folder.clone().ok_or_else(|| Fault::of(Code::StateMissing))?;
+        let _turn = self.changing.lock().await;
+        let next = Arc::new(change(&self.set.load())?);
+        let to_write = Arc::clone(&next);
+        let written = tokio::task::spawn_blocking(move || write(&folder, &to_write)).await;
+        match written {
+            Ok(Ok(())) => self.set.store(next),
+            Ok(Err(fault)) => return Err(Fault::of(Code::StateUnwritten).with_detail(fault.to_string())),
+            Err(_) => return Err(Fault::of(Code::StateUnwritten).with_detail("The proxy is ending.")),
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path, kind: TenantKind) -> Result<FrozenTenants, FreezeFault> {
+    let unusable = |reason| FreezeFault::Io { path: path.to_path_buf(), reason };
+    let length = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FrozenTenants::default()),
+        found => found.map_err(unusable)?.len(),
+    };
+    if length > FILE_BYTES_MAX {
+        return Err(unusable(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes"))));
+    }
+    let text = fs::read_to_string(path).map_err(unusable)?;
+    FrozenTenants::parse(&text, kind).map_err(|fault| FreezeFault::Broken { path: path.to_path_buf(), fault })
+}
+
+/// All of it or nothing, and on the disk when it returns.
+fn write(folder: &Path, set: &FrozenTenants) -> Result<(), FreezeFault> {
+    let path = folder.join(FILE_NAME);
+    let text = set.to_text().map_err(|fault| FreezeFault::Broken { path: path.clone(), fault })?;
+    let replace = || {
+        let temporary = folder.join(format!("{FILE_NAME}.new"));
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(folder)?.sync_all()
+    };
+    replace().map_err(|reason| FreezeFault::Io { path: path.clone(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::Frozen;
+
+    fn tenant() -> TenantId {
+        TenantId::parse(TenantKind::Text, "acme").unwrap()
+    }
+
+    fn frozen() -> Frozen {
+        Frozen { reason: "a leak".into(), by: "ops".into(), at: "2026-11-23T09:00:00Z".into() }
+    }
+
+    async fn freeze(freezer: &Freezer) -> Result<(), Fault> {
+        freezer.change(|set| set.with(&tenant(), frozen()).ok_or_else(|| Fault::of(Code::CommandRefused))).await
+    }
+
+    #[tokio::test]
+    async fn a_freeze_is_there_after_a_new_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let freezer = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap();
+        freeze(&freezer).await.unwrap();
+        assert!(freezer.has(&tenant()) && freezer.fits(TenantKind::Text) && !freezer.fits(TenantKind::Uuid));
+        let again = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap();
+        assert_eq!(again.now(), freezer.now());
+        let thaw = |set: &FrozenTenants| set.without(&tenant()).ok_or_else(|| Fault::of(Code::CommandRefused));
+        again.change(thaw).await.unwrap();
+        assert_eq!(again.change(thaw).await.unwrap_err().code, Some(Code::CommandRefused));
+        assert!(Freezer::open(Some(folder.path()), TenantKind::Text).unwrap().now().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_kept_is_not_done() {
+        let freezer = Freezer::open(None, TenantKind::Text).unwrap();
+        assert_eq!(freeze(&freezer).await.unwrap_err().code, Some(Code::StateMissing));
+        let folder = tempfile::tempdir().unwrap();
+        let freezer = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap();
+        drop(folder);
+        assert_eq!(freeze(&freezer).await.unwrap_err().code, Some(Code::StateUnwritten));
+        assert!(!freezer.has(&tenant()));
+    }
+
+    #[test]
+    fn a_broken_file_or_folder_is_no_empty_set() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FILE_NAME), "{\"version\":1,\"fro").unwrap();
+        let broken = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap_err();
+        assert!(broken.to_string().contains("does not say which tenants are frozen"), "{broken}");
+        let missing = Freezer::open(Some(&folder.path().join("none")), TenantKind::Text).unwrap_err();
+        assert!(matches!(missing, FreezeFault::Io { .. }), "{missing}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Another configuration for a proxy that runs.
+//!
+//! Everything that can fail comes first: the file and all it names are read and checked, certificates and the
+//! ways to servers are made. Then the new generation counts for every new client, pools take their new limits,
+//! and each session takes the new rules up when it has no server. If anything is wrong, nothing is changed.
+//!
+//! ```text
+//!  load ─▶ keep what needs a restart ─▶ build ─▶ store ─▶ pools ─▶ raise the number, wake everybody
+//!    │ problems                           │ fault
+//!    ▼                                    ▼
+//!  all of them in the log and to the console; the old generation stays
+//! ```
+//!
+//! Owns: that order. Does not own: what a session does with a new generation (`client`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::build::{self, PoolKey};
+use super::generation::Generation;
+use super::handshake::HandshakeSettings;
+use super::notify;
+use super::pool::{ServerPool, Way};
+use super::proxy::{Proxy, StartFault};
+use crate::admin::Actor;
+use crate::auth::ProcessSecret;
+use crate::config::reload::keep_fixed;
+use crate::config::{Config, Loaded, LogSettings, Problem};
+use crate::fault::{Code, Fault};
+use crate::pool::PoolLimits;
+
+/// Longest list of problems in one reply to the console; the log has all of them.
+const DETAIL_PROBLEMS_MAX: usize = 20;
+
+/// Reads the configuration again.
+pub type Loader = dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync;
+
+/// Changes what is logged from now on.
+pub type LogSwitch = dyn Fn(LogSettings) -> Result<(), String> + Send + Sync;
+
+/// What a reload needs of the process around the proxy.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Where a configuration comes from; without one there is no reload.
+    pub load: Option<Arc<Loader>>,
+    /// How the log's level is changed; without one it stays.
+    pub log: Option<Arc<LogSwitch>>,
+}
+
+/// A generation with everything that could have failed.
+struct Prepared {
+    generation: Generation,
+    handshake: HandshakeSettings,
+    pools: HashMap<PoolKey, (PoolLimits, Way)>,
+    /// What somebody should know.
+    warnings: Vec<String>,
+}
+
+impl Proxy {
+    /// Reads the configuration again and puts it in force as a whole. If dropped: it may or may not be in force.
+    ///
+    /// # Errors
+    /// All problems; nothing has changed then.
+    pub async fn reload(&self, actor: &Actor) -> Result<(), Fault> {
+        let _turn = self.reloading.lock().await;
+        tracing::info!(login = %actor.login, address = %actor.address, "reload");
+        notify::reloading();
+        let (load, in_force, secret) = (self.hooks.load.clone(), self.generation.load_full(), self.secret.clone());
+        // Reading files and deriving keys from passwords takes a while: not on a thread that serves clients.
+        let prepared = tokio::task::spawn_blocking(move || prepare(load.as_deref(), &in_force, secret)).await;
+        let prepared = prepared.unwrap_or_else(|_| Err(vec!["the proxy is ending".to_owned()]));
+        let outcome = match prepared.and_then(|prepared| self.check_frozen(prepared)) {
+            Ok(prepared) => {
+                self.put_in_force(prepared);
+                Ok(())
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!("configuration not reloaded: {problem}");
+                }
+                Err(Fault::of(Code::ReloadFailed).with_detail(detail(&problems)))
+            }
+        };
+        notify::ready();
+        outcome
+    }
+
+    /// The frozen tenants have to be understood at the next start, too.
+    fn check_frozen(&self, prepared: Prepared) -> Result<Prepared, Vec<String>> {
+        match self.freezer.fits(prepared.generation.config.scope.tenant_kind) {
+            true => Ok(prepared),
+            false => Err(vec!["scope.tenant_type: tenants are frozen that are not of this type; thaw them".to_owned()]),
+        }
+    }
+
+    /// The order matters. Sessions read the number first and the generation after it, so a number is raised when
+    /// its generation is there; and a session that meets a server of the new way looks for the new generation
+    /// (`ClientTask::take_server`).
+    fn put_in_force(&self, prepared: Prepared) {
+        let Prepared { generation, handshake, pools, warnings } = prepared;
+        for warning in &warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        let number = generation.number;
+        self.switch_log(generation.config.log);
+        let listen = &generation.config.listen;
+        self.entrance.clients.resize(listen.client_connections_max);
+        self.entrance.logins.resize(listen.login_connections_max);
+        self.entrance.settings.store(Arc::new(handshake));
+        self.admission.set_limits(generation.config.limits.clone());
+        self.start_ledger(&generation.config);
+        let before = self.generation.swap(Arc::new(generation));
+        self.change_pools(&before.config, pools);
+        self.signal().set_generation(number);
+        self.clients.wake_all();
+        tracing::info!(generation = number, "the new configuration is in force");
+    }
+
+    fn switch_log(&self, settings: LogSettings) {
+        let switched = self.hooks.log.as_ref().map_or(Ok(()), |switch| switch(settings));
+        if let Err(reason) = switched {
+            tracing::warn!("log.level: {reason}");
+        }
+    }
+
+    fn change_pools(&self, before: &Config, wanted: HashMap<PoolKey, (PoolLimits, Way)>) {
+        let now = self.generation.load_full();
+        let fairness = now.config.limits.fairness;
+        let mut gone = std::mem::take(&mut *self.pools.lock());
+        for (key, (limits, way)) in wanted {
+            let pool = match gone.remove(&key) {
+                Some(pool) => {
+                    let is_other_way = !is_same_way(before, &now.config, &key) || !pool.serves(&way);
+                    pool.reconfigure(limits, fairness, way, is_other_way);
+                    pool
+                }
+                None => self.new_pool(&key, limits, fairness, way),
+            };
+            self.pools.lock().insert(key, pool);
+        }
+        self.hold_again();
+        for pool in gone.into_values() {
+            ServerPool::close(&pool);
+            self.closing_pools.lock().push(pool);
+        }
+    }
+}
+
+/// Whatever may fail, and nothing that changes anything.
+fn prepare(load: Option<&Loader>, in_force: &Generation, secret: ProcessSecret) -> Result<Prepared, Vec<String>> {
+    let load = load.ok_or_else(|| vec!["there is no configuration file to read again".to_owned()])?;
+    let Loaded { mut config, warnings } =
+        load().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for key in keep_fixed(&in_force.config, &mut config) {
+        warnings.push(format!("{key}: the new value needs a restart; the old one stays in force"));
+    }
+    let generation = in_force.next(config);
+    let policies = generation.policies.clone();
+    let handshake = build::handshake(&generation.config, policies, secret, generation.number);
+    match (handshake, pools(&generation)) {
+        (Ok(handshake), Ok(pools)) => Ok(Prepared { generation, handshake, pools, warnings }),
+        (handshake, pools) => {
+            let faults = [handshake.err(), pools.err()];
+            Err(faults.into_iter().flatten().map(|fault| fault.to_string()).collect())
+        }
+    }
+}
+
+/// Limits and ways of every pool of a generation.
+fn pools(generation: &Generation) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
+    let mut pools = HashMap::new();
+    for (key, entry) in build::pool_keys(&generation.config) {
+        let way =
+            build::way(&generation.config, &key, generation.prelude_of_role(&key.role), entry.prepared_statements_max)?;
+        pools.insert(key, (entry.pool.clone(), way));
+    }
+    Ok(pools)
+}
+
+/// Whether servers that were connected under one configuration are what the other one wants.
+fn is_same_way(before: &Config, now: &Config, key: &PoolKey) -> bool {
+    let is_same_role = match (before.roles.get(&key.role), now.roles.get(&key.role)) {
+        (Some(one), Some(another)) => one.is_same(another),
+        (_, _) => false,
+    };
+    is_same_role && before.servers.get(&key.server) == now.servers.get(&key.server)
+}
+
+fn detail(problems: &[String]) -> String {
+    let mut lines: Vec<&str> = problems.iter().take(DETAIL_PROBLEMS_MAX).map(String::as_str).collect();
+    if problems.len() > DETAIL_PROBLEMS_MAX {
+        lines.push("… and more: see the proxy's log");
+    }
+    lines.join("\n")
+}
