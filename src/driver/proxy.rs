@@ -458,11 +458,7 @@ impl Proxy {
             client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         );
         let membership = Arc::new(self.admission.admit(facts.tenant(), &facts.login)?);
-        // No server reports the reason, and each is another.
-        let reported = match base.contains_key(REASON_SETTING) {
-            true => Arc::new(base.iter().filter(|(name, _)| ***name != *REASON_SETTING).map(cloned).collect()),
-            false => Arc::clone(&base),
-        };
+        let reported = reported(&base);
         let (renewed, seat, greeting) = self.greeting(&facts, &membership, &reported).await?;
         let registration = self.register(client.protocol(), facts)?;
         // First into the registry, then this look: a freeze that comes between finds the client there.
@@ -520,8 +516,13 @@ impl Proxy {
     }
 }
 
-fn cloned((name, value): (&Box<str>, &Box<str>)) -> (Box<str>, Box<str>) {
-    (name.clone(), value.clone())
+/// The settings that servers may report. The reason is none of them, and each is another.
+fn reported(base: &Settings) -> Settings {
+    if !base.contains_key(REASON_SETTING) {
+        return Arc::clone(base);
+    }
+    let others = base.iter().filter(|(name, _)| ***name != *REASON_SETTING);
+    Arc::new(others.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// A client's task, and what it holds as long as it runs.

@@ -157,6 +157,12 @@ impl Policy {
             // Behind a record; what it locks is every tenant's.
             return self.preset.is_recorded();
         }
+        if let Control::Configure(list) = &statement.control
+            && list.iter().all(|configuration| *configuration.name == *settings::REASON_SETTING)
+        {
+            // A reason comes before what it is for.
+            return false;
+        }
         // Names have no say in any other: the statement's own kind decided.
         statement.needs_scope
     }

@@ -29,7 +29,7 @@ use super::statements::ClientStatement;
 use super::{CopyIn, Effect, Passing, Phase, Session};
 use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{Control, Facts, REASON_SETTING, Statement};
+use crate::guard::{ConfiguredValue, Control, Facts, REASON_SETTING, Statement};
 use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
 use crate::upstream::Expect;
 use crate::wire::frame::Head;
@@ -603,7 +603,8 @@ impl Session {
         if self.recorder.is_none() {
             return;
         }
-        if let Some(change) = reason_change(control).filter(|_| is_local(control)) {
+        let is_done = !matches!(control, Control::Configure(_)) || tag == b"SELECT 1";
+        if let Some(change) = reason_change(control).filter(|_| is_local(control) && is_done) {
             let value = match change {
                 ReasonChange::To(value) => Some(value),
                 ReasonChange::Back => self.settings.base(REASON_SETTING),
@@ -765,13 +766,24 @@ fn reason_change(control: &Control) -> Option<ReasonChange<'_>> {
         Control::Set { name, value, .. } if **name == *REASON_SETTING => Some(ReasonChange::To(value)),
         Control::Reset { name, .. } if **name == *REASON_SETTING => Some(ReasonChange::Back),
         Control::ResetAll => Some(ReasonChange::Back),
+        Control::Configure(list) => list.iter().rev().find_map(|one| match &one.value {
+            ConfiguredValue::Text(value) if *one.name == *REASON_SETTING => Some(ReasonChange::To(value)),
+            ConfiguredValue::Text(_) | ConfiguredValue::Parameter(_) => None,
+        }),
         _ => None,
     }
 }
 
 /// Whether a statement changes the reason for its transaction only, which no other client setting's journal follows.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these have a local form")]
 fn is_local(control: &Control) -> bool {
-    matches!(control, Control::Set { local: true, .. } | Control::Reset { local: true, .. })
+    match control {
+        Control::Set { local, .. } | Control::Reset { local, .. } => *local,
+        Control::Configure(list) => {
+            list.iter().rev().find(|one| *one.name == *REASON_SETTING).is_some_and(|one| one.local)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a statement's success changes the reason.

@@ -222,8 +222,14 @@ RESET app.tenant_id
 -- deny TG011
 SELECT set_config('app.tenant_id', 'x', true)
 
--- deny TG011
+-- allow setting
 SELECT set_config('tenantgate.reason', 'x', true)
+
+-- deny TG061
+SELECT set_config('tenantgate.reason', ' ', true)
+
+-- deny TG011
+SELECT set_config('tenantgate.reason', a, true) FROM t
 
 -- deny TG011
 UPDATE pg_settings SET setting = 'x'

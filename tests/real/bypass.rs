@@ -183,10 +183,23 @@ fn a_bypass_without_a_reason_is_refused_and_leaves_no_record() {
         assert_eq!(client.value("SELECT count(*) FROM orders"), "10");
         client.run("RESET tenantgate.reason");
         assert!(error(&client.query("SELECT count(*) FROM orders")).contains("TG060"));
+        client.run("BEGIN");
+        client.run("SELECT set_config('tenantgate.reason', 'four', true)");
+        client.run("SELECT count(*) FROM orders");
+        client.run("COMMIT");
+        assert!(error(&client.query("SELECT count(*) FROM orders")).contains("TG060"));
+        let bound = [
+            Message::parse("", "SELECT set_config('tenantgate.reason', $1, false)"),
+            Message::bind("", &["five"]),
+            Message::execute(),
+            Message::Sync,
+        ];
+        assert_eq!(shape(&exchange(&mut client, &bound)), "12DCZI");
+        client.run("SELECT count(*) FROM orders");
         let records = place.records();
         let reasons: Vec<_> = records.iter().filter_map(|record| record["reason"].as_str()).collect();
-        assert_eq!(reasons, ["one", "three"]);
-        assert_eq!(results(&place.outcomes()), ["committed", "committed"]);
+        assert_eq!(reasons, ["one", "three", "four", "five"]);
+        assert_eq!(results(&place.outcomes()), ["committed"; 4]);
     }
 }
 
