@@ -281,6 +281,7 @@ impl Session {
             Input::Rules(rules) => self.take_rules(rules),
         }
         if self.recorder.is_some() {
+            self.send_due_end();
             // What was dropped may be the last that a server at rest waited for.
             self.give_back_if_quiet();
         }

@@ -93,6 +93,9 @@ pub(super) struct Recorder {
     /// An error came since the last part of a Query was sent.
     query_failed: bool,
     flush_asked: bool,
+    /// The proxy's block is to be ended thus, once the client's message that is half sent (COPY data behind a failure) is
+    /// there as a whole.
+    end_due: Option<bool>,
     /// The client asked for a cancel while its transaction was not with the server yet.
     is_cancelled: bool,
 }
@@ -127,6 +130,7 @@ impl Recorder {
             rest: None,
             query_failed: false,
             flush_asked: false,
+            end_due: None,
             is_cancelled: false,
         }
     }
@@ -221,6 +225,11 @@ impl Session {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.is_cancelled |= matches!(recorder.stage, Stage::Intending | Stage::Intended | Stage::Opening);
         }
+    }
+
+    /// Why the message in front cannot go on, asked once.
+    pub(super) fn take_refusal(&mut self) -> Option<Fault> {
+        self.recorder.as_mut().and_then(|recorder| recorder.refusal.take())
     }
 
     // -- before a transaction
@@ -701,9 +710,28 @@ impl Session {
         });
     }
 
+    /// Whether the proxy's block is over and its end not sent yet.
+    pub(super) fn owes_end(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.end_due.is_some())
+    }
+
+    /// Sends an end that had to wait.
+    pub(super) fn send_due_end(&mut self) {
+        if matches!(self.client_passing, Passing::Forward(_)) {
+            return;
+        }
+        if let Some(is_commit) = self.recorder.as_mut().and_then(|recorder| recorder.end_due.take()) {
+            self.end_own_block(is_commit);
+        }
+    }
+
     /// Ends the proxy's block. The pre-commit record has its place in front of this COMMIT.
     fn end_own_block(&mut self, is_commit: bool) {
         if let Some(recorder) = self.recorder.as_mut() {
+            if matches!(self.client_passing, Passing::Forward(_)) {
+                recorder.end_due = Some(is_commit);
+                return;
+            }
             recorder.stage = Stage::Ending;
             recorder.commit_sent = is_commit;
         }

@@ -219,6 +219,9 @@ impl Session {
                 if tag == b'G' {
                     self.copy = CopyIn::Active;
                 }
+                if matches!(lease.replies().front(), Some(Cause::OwnEnd(_))) {
+                    return Err(self.distrust(format!("message {:?} for a COMMIT", char::from(tag))));
+                }
                 let is_own = lease.replies().front().is_some_and(Cause::is_own);
                 Ok(if is_own { Delivery::Swallow } else { Delivery::Forward })
             }

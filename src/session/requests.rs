@@ -148,8 +148,9 @@ impl Session {
         let is_copy = is_copy || self.copy == CopyIn::Active;
         let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
         // Where transactions are recorded, one segment at a time is with the server.
-        let is_in_lockstep =
-            self.recorder.is_some() && !is_copy && (self.has_parts() || (replies.owes_ready() && !replies.is_open()));
+        let is_in_lockstep = self.recorder.is_some()
+            && (!is_copy || self.owes_end())
+            && (self.has_parts() || self.owes_end() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
         is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving
@@ -288,6 +289,9 @@ impl Session {
         if self.lease.is_none() && release::is_release(facts) {
             self.answer_release(facts);
             return true;
+        }
+        if let Some(fault) = self.take_refusal() {
+            return self.refuse_query(fault);
         }
         if !self.ensure_lease() {
             return false;

@@ -1,8 +1,8 @@
 //! Bypass and migration logins: refused without a reason or a ledger, every transaction recorded, nothing else changed.
 
-use super::support::cluster::{Cluster, every};
+use super::support::cluster::{self, Cluster, every};
 use super::support::message::Message;
-use super::support::proxy::{Proxy, Wish};
+use super::support::proxy::{self, Proxy, Wish};
 use super::support::raw::{Client, Target};
 use super::support::reply::Reply;
 use serde_json::Value;
@@ -528,4 +528,31 @@ fn migrations_define_data_under_their_tenant_and_in_the_ledger() {
         assert_eq!(place.records()[0]["reason"], Value::Null);
         assert!(!std::fs::read_to_string(&place.ledger).unwrap().contains("geheim"));
     }
+}
+
+#[test]
+fn the_ledger_is_listed_as_a_table_and_as_lines() {
+    let place = place(cluster::fifteen(), "list");
+    let mut client = place.ops("ticket 4711");
+    client.run("SELECT * FROM orders WHERE note = 'geheim'");
+    client.query("SELECT 1 / 0");
+    let list = |more: &[&str]| {
+        let mut command = std::process::Command::new(proxy::binary());
+        command.args(["ledger", "list", "--ledger"]).arg(&place.ledger).args(more);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = list(&[]);
+    for wanted in ["ticket 4711", "committed", "failed (22012)", "orders", "ops"] {
+        assert!(table.contains(wanted), "{wanted} in\n{table}");
+    }
+    assert!(!table.contains("geheim"));
+    assert_eq!(list(&["--json"]).lines().count(), 2);
+    assert_eq!(list(&["--json", "--login", "nobody"]).trim(), "");
+    assert_eq!(list(&["--json", "--since", "2999-01-01T00:00:00Z"]).trim(), "");
+    // Whose proxy died has none.
+    let text = std::fs::read_to_string(&place.ledger).unwrap();
+    std::fs::write(&place.ledger, text.lines().next().unwrap()).unwrap();
+    assert!(list(&[]).contains("no outcome"));
 }
