@@ -19,7 +19,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::audit::{Actor, Entry, Line, Record, TransactionId};
+use crate::admin::BypassRow;
+use crate::audit::{Actor, Entry, Line, Outcome, Reason, Record, TransactionId};
 use crate::fault::{Code, Fault};
 
 /// Most records written by one `fdatasync`.
@@ -97,6 +98,26 @@ impl Ledger {
         self.shared.recent.lock().iter().cloned().collect()
     }
 
+    /// The last records joined to transactions, the latest first.
+    #[must_use]
+    pub fn transactions(&self) -> Vec<BypassRow> {
+        let mut rows: Vec<(TransactionId, Timestamp, BypassRow)> = Vec::new();
+        for Recent { at, record } in self.shared.recent.lock().iter() {
+            let known = rows.iter().rposition(|(id, ..)| *id == record.transaction);
+            let place = known.unwrap_or_else(|| {
+                rows.push((record.transaction, *at, row_of(record, *at)));
+                rows.len() - 1
+            });
+            if let Some((_, begun, row)) = rows.get_mut(place) {
+                match &record.entry {
+                    Entry::Intent(intent) => row.reason = intent.reason.as_ref().map_or("", Reason::as_str).into(),
+                    Entry::Outcome(outcome) => put_outcome(row, outcome, at.duration_since(*begun)),
+                }
+            }
+        }
+        rows.into_iter().rev().map(|(.., row)| row).collect()
+    }
+
     /// Waits until everything asked for before is written or has failed. If dropped: nothing is lost.
     pub async fn settle(&self) {
         let (sender, settled) = oneshot::channel();
@@ -118,6 +139,29 @@ impl Ledger {
         }
         answer
     }
+}
+
+fn row_of(record: &Record, at: Timestamp) -> BypassRow {
+    let actor = &record.actor;
+    BypassRow {
+        id: record.transaction.to_string().into(),
+        at: format!("{at:.6}").into(),
+        login: Arc::clone(&actor.login),
+        address: actor.address.as_ref().into(),
+        database: Arc::clone(&actor.database),
+        role: Arc::clone(&actor.role),
+        preset: actor.preset.into(),
+        outcome: "open".into(),
+        ..BypassRow::default()
+    }
+}
+
+fn put_outcome(row: &mut BypassRow, outcome: &Outcome, took: jiff::SignedDuration) {
+    row.outcome = outcome.conclusion.word().into();
+    row.statements = usize::try_from(outcome.statements_total).unwrap_or(usize::MAX);
+    row.rows = outcome.rows_delivered.saturating_add(outcome.rows_affected);
+    row.tables = outcome.tables.join(", ").into();
+    row.duration_micros = u64::try_from(took.as_micros()).unwrap_or(0);
 }
 
 /// One session's place in the ledger.
@@ -350,7 +394,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Account, Conclusion, Intent, Reason, review};
+    use crate::audit::{Account, Conclusion, Intent, review};
 
     fn actor() -> Actor {
         Actor {
@@ -394,6 +438,8 @@ mod tests {
         assert_eq!((rows.len(), broken, rows[0].result.as_deref()), (1, 0, Some("committed")));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(ledger.recent().len(), 2);
+        let shown = ledger.transactions();
+        assert_eq!((shown.len(), &*shown[0].reason, &*shown[0].outcome), (1, "a test", "committed"));
     }
 
     #[test]
