@@ -46,6 +46,8 @@ pub struct Use {
 pub struct Share {
     size: usize,
     active: usize,
+    /// The share of each tenant: the quotient of the two.
+    each: usize,
     /// What tenants need now, each within its share.
     wanted: usize,
     /// What tenants have now, each within its share.
@@ -58,13 +60,21 @@ impl Share {
     /// Of a pool of so many servers.
     #[must_use]
     pub const fn new(size: usize) -> Self {
-        Self { size, active: 0, wanted: 0, held: 0, promised_parts: 0, forgotten_at: Moment::START }
+        Self {
+            size,
+            active: 0,
+            each: share_of(size, 0),
+            wanted: 0,
+            held: 0,
+            promised_parts: 0,
+            forgotten_at: Moment::START,
+        }
     }
 
     /// The share of each tenant.
     #[must_use]
-    pub fn each(&self) -> usize {
-        self.size.checked_div(self.active).unwrap_or(self.size).max(1)
+    pub const fn each(&self) -> usize {
+        self.each
     }
 
     /// Whether a tenant beyond its share may take one of so many that are free.
@@ -75,7 +85,7 @@ impl Share {
 
     /// One tenant's use has changed.
     pub fn on_change(&mut self, before: Use, after: Use) {
-        let each = self.each();
+        let each = self.each;
         self.wanted = self.wanted.saturating_sub(wanted(before, each)).saturating_add(wanted(after, each));
         self.held = self.held.saturating_sub(held(before, each)).saturating_add(held(after, each));
         self.raise();
@@ -85,8 +95,8 @@ impl Share {
     /// promise stays as far above what is wanted as it was.
     pub fn restate(&mut self, size: usize, active: usize, uses: impl Iterator<Item = Use>) {
         let above = self.promised_parts.saturating_sub(parts(self.wanted.min(self.size)));
-        (self.size, self.active, self.wanted, self.held) = (size, active, 0, 0);
-        let each = self.each();
+        let each = share_of(size, active);
+        (self.size, self.active, self.each, self.wanted, self.held) = (size, active, each, 0, 0);
         for one in uses {
             self.wanted = self.wanted.saturating_add(wanted(one, each));
             self.held = self.held.saturating_add(held(one, each));
@@ -97,7 +107,7 @@ impl Share {
 
     /// So many tenants share now; the share of each is the same as before.
     pub fn set_active(&mut self, active: usize) {
-        debug_assert_eq!(self.size.checked_div(active).unwrap_or(self.size).max(1), self.each());
+        debug_assert_eq!(share_of(self.size, active), self.each);
         self.active = active;
     }
 
@@ -120,6 +130,13 @@ impl Share {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self, uses: &[Use]) {
+        assert_eq!(self.wanted, uses.iter().map(|one| wanted(*one, self.each)).sum::<usize>());
+        assert_eq!(self.held, uses.iter().map(|one| held(*one, self.each)).sum::<usize>());
+        assert!(self.promised_parts <= parts(self.size) && self.each == share_of(self.size, self.active));
+    }
+
     /// Servers promised to tenants within their shares, those they have included.
     fn promised(&self) -> usize {
         usize::try_from(self.promised_parts.div_ceil(PARTS)).unwrap_or(self.size)
@@ -127,6 +144,16 @@ impl Share {
 
     fn raise(&mut self) {
         self.promised_parts = self.promised_parts.max(parts(self.wanted.min(self.size)));
+    }
+}
+
+/// The share of each of so many tenants: at least one server.
+pub const fn share_of(size: usize, active: usize) -> usize {
+    let size = if size == 0 { 1 } else { size };
+    match size.checked_div(active) {
+        Some(0) => 1,
+        Some(each) => each,
+        None => size,
     }
 }
 
