@@ -276,7 +276,7 @@ impl ClientTask {
             }
         }
         self.on_rest();
-        self.around.gauge.on_gave_up(self.session.tally_mut());
+        self.around.gauge.on_gave_up();
         self.session.handle(Input::LeaseRefused(fault));
     }
 
@@ -551,7 +551,7 @@ impl ClientTask {
         if orders.has(Order::Cancel) && matches!(self.pending, Pending::Lease(_)) {
             self.pending = Pending::Nothing;
             self.on_rest();
-            self.around.gauge.on_gave_up(self.session.tally_mut());
+            self.around.gauge.on_gave_up();
             let fault = Fault::native(b"57014", "canceling statement due to user request");
             self.session.handle(Input::LeaseRefused(fault));
         }

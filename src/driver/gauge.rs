@@ -3,6 +3,7 @@
 //! Owns: looking at the clock as seldom as the [`Meter`] needs, and nothing else on the way of a transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::clock::Clock;
@@ -10,9 +11,21 @@ use super::handshake::HandshakeFault;
 use crate::admin::{Denial, DenialRow, Denials};
 use crate::auth::PeerAddress;
 use crate::fault::Code;
-use crate::metrics::{Meter, Metrics, MetricsSettings, Tally};
+use crate::metrics::{Meter, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::session::{CloseReason, Session};
 use crate::time::Moment;
+
+/// Numbers given to threads.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Never given twice, so a thread is alone in its shard.
+    static SHARD: ShardNumber = ShardNumber::of_thread(THREADS.fetch_add(1, Ordering::Relaxed));
+}
+
+fn shard() -> ShardNumber {
+    SHARD.with(|shard| *shard)
+}
 
 /// Of a user name that nobody has proven, so much is remembered: PostgreSQL's own limit.
 const USER_CHARS_MAX: usize = 63;
@@ -70,12 +83,12 @@ pub struct SessionGauge {
 }
 
 impl SessionGauge {
-    /// For a session whose number spreads it over the counters' shards.
+    /// For a session on this database.
     #[must_use]
-    pub fn new(shared: Gauge, who: Denial, database: &Arc<str>, number: i32) -> Self {
+    pub fn new(shared: Gauge, who: Denial, database: &Arc<str>) -> Self {
         let traffic = shared.metrics.database(database);
         let tenant = who.tenant.as_ref().map(|tenant| shared.metrics.tenants().join(tenant));
-        let meter = Meter::new(traffic, tenant, usize::try_from(number).unwrap_or_default());
+        let meter = Meter::new(traffic, tenant);
         Self { shared, who, meter }
     }
 
@@ -99,8 +112,8 @@ impl SessionGauge {
     }
 
     /// None is wanted any more.
-    pub fn on_gave_up(&mut self, tally: &mut Tally) {
-        self.meter.gave_up(self.now(), tally);
+    pub const fn on_gave_up(&mut self) {
+        self.meter.gave_up();
     }
 
     /// Something was written to the server.
@@ -121,7 +134,7 @@ impl SessionGauge {
     /// The server goes back or is closed.
     pub fn on_returned(&mut self, tally: &mut Tally) {
         let clock = self.shared.clock;
-        self.meter.returned(|| clock.now(), tally);
+        self.meter.returned(|| clock.now(), tally, shard());
     }
 
     /// Something was refused.
@@ -132,8 +145,7 @@ impl SessionGauge {
 
     /// The session is over.
     pub fn on_end(&mut self, reason: CloseReason, tally: &mut Tally) {
-        self.meter.gave_up(self.now(), tally);
-        self.meter.flush(tally);
+        self.meter.flush(tally, shard());
         self.shared.metrics.endings.count(reason.words());
     }
 }

@@ -410,7 +410,7 @@ impl Proxy {
         let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
         let facts = registration.slot().facts();
         let who = Denial::of(&facts.login, facts.tenant(), facts.address);
-        let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database, registration.process_id());
+        let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database);
         let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge };
         Ok(Begun { session, around, registration })
     }

@@ -259,11 +259,10 @@ impl Table {
 }
 
 impl TenantShare {
-    /// Adds a session's counts.
-    pub fn add(&self, tally: &Tally) {
-        let counts = [Count::Transactions, Count::Statements, Count::LeaseMicros, Count::WaitMicros];
-        for (into, count) in self.live.counts.iter().zip(counts) {
-            let amount = tally.read(count);
+    /// Adds a session's counts, and the times of a lease.
+    pub fn add(&self, tally: &Tally, lease_micros: u64, wait_micros: u64) {
+        let amounts = [tally.read(Count::Transactions), tally.read(Count::Statements), lease_micros, wait_micros];
+        for (into, amount) in self.live.counts.iter().zip(amounts) {
             if amount > 0 {
                 into.fetch_add(amount, Ordering::Relaxed);
             }
@@ -295,7 +294,7 @@ mod tests {
     fn work(share: &TenantShare, transactions: u64) {
         let mut tally = Tally::default();
         tally.add(Count::Transactions, transactions);
-        share.add(&tally);
+        share.add(&tally, 0, 0);
     }
 
     fn shown(tenants: &Tenants) -> Vec<(String, u64)> {

@@ -511,7 +511,9 @@ impl Session {
         if let Some(code) = fault.code {
             self.effects.push_back(Effect::Refused(code));
         }
-        if !self.is_leaving() {
+        // In the middle of a server's message the client would take the error for the rest of it: of a row, say.
+        let is_at_boundary = !matches!(self.server_passing, Passing::Forward(_));
+        if !self.is_leaving() && is_at_boundary {
             backend::put_error(&mut self.client_out, &fault);
         }
         self.close(discard, close);

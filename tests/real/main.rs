@@ -30,5 +30,6 @@ mod pgbench;
 mod random;
 mod reload;
 mod scripts;
+mod soak;
 mod transport;
 mod upheaval;
