@@ -14,7 +14,7 @@ help:
 	@echo "make fmt clippy unit real mutants   parts of make test"
 
 setup:
-	@.ci/setup build server drivers pg18 bench
+	@.ci/setup build server drivers pg18 bench exporter
 
 demo:
 	@.ci/setup build server
@@ -46,7 +46,7 @@ mutants:
 	cargo test --features mutants --test real mutants
 
 test:
-	@.ci/setup build server drivers pg18
+	@.ci/setup build server drivers pg18 exporter
 	$(MAKE) fmt
 	$(MAKE) clippy
 	$(MAKE) real

@@ -11,6 +11,7 @@ use tenantgate::config::{
     self, ClientTls, Config, EmptyEnvironment, Environment, LoginSecret, NamedFile, ServerHost, ServerTls,
     TrustedRoots, reference,
 };
+use tenantgate::pool::{Fairness, Party, Quota};
 use tenantgate::tenant::{
     AllowedTenants, Glob, Origin, Separator, TenantClaims, TenantId, TenantKind, TenantPolicy, TenantRefusal,
     TenantSource,
@@ -100,6 +101,30 @@ fn a_database_overrides_the_pool_key_by_key() {
     let config = load(&format!("{BASE}[pool]\nsize = 7\nwait_timeout = \"2s\"\n[databases.demo.pool]\nsize = 3\n"));
     let pool = &config.databases["demo"].pool;
     assert_eq!((pool.size, pool.wait_timeout), (3, Duration::from_secs(2)));
+}
+
+#[test]
+fn limits_of_one_tenant_or_login_go_over_the_general_ones_key_by_key() {
+    let acme = "00000000-0000-0000-0000-00000000000a";
+    let config = load(&format!(
+        "{BASE}limits.leases_max = 5\nlimits.waiting_max = 0\n[limits.tenant]\nconnections_max = 7\n\
+         idle_in_transaction_timeout = \"1m\"\n[limits.login]\nwaiting_max = 9\nstatement_timeout = \"2s\"\n\
+         [[limits.tenants]]\ntenant = \"{acme}\"\nconnections_max = 70\n"
+    ));
+    let limits = &config.limits;
+    assert_eq!(limits.fairness, Fairness::Tenants);
+    let acme = Party::Tenant(TenantId::parse(TenantKind::Uuid, acme).unwrap());
+    let globex = Party::Tenant(TenantId::parse(TenantKind::Uuid, "00000000-0000-0000-0000-00000000000b").unwrap());
+    let minute = Some(Duration::from_secs(60));
+    let of_acme = limits.of_party(&acme);
+    assert_eq!((of_acme.connections_max, of_acme.times.idle_in_transaction), (Some(70), minute));
+    let of_globex = limits.of_party(&globex);
+    assert_eq!((of_globex.connections_max, of_globex.leases_max), (Some(7), None));
+    let of_app = limits.of_login("app_user");
+    assert_eq!((of_app.leases_max, of_app.waiting_max), (Some(5), None));
+    assert_eq!((of_app.times.statement, of_app.times.transaction), (Some(Duration::from_secs(2)), None));
+    assert_eq!(limits.of_party(&Party::Login("ops".into())), Quota::default());
+    assert_eq!(load(BASE).limits.of_login("app_user"), Quota::default());
 }
 
 #[test]
@@ -231,6 +256,15 @@ fn impossible_values_are_refused() {
         ("[servers.b]\nhost = \"h\"\ntls.mode = \"require\"\ntls.ca = \"x\"\n", "is not looked at"),
         ("[servers.b]\nhost = \"h\"\ntls.ca = \"x\"\n", "cannot read \"x\""),
         ("[servers]\nb = 3\n", ""),
+        ("[limits]\nfairness = \"of\"\n", "did you mean \"off\"?"),
+        ("[limits.tenant]\nleases_max = -1\n", "from 0 to"),
+        ("[limits.login]\nstatement_timeout = 5\n", "limits.login.statement_timeout (line 14): expected a duration"),
+        ("[[limits.tenants]]\nleases_max = 1\n", "limits.tenants[0].tenant (line 13): is missing"),
+        ("[[limits.tenants]]\ntenant = \"acme\"\n", "limits.tenants[0].tenant (line 14): the tenant is not a UUID"),
+        (
+            "[scope]\ntenant_type = \"text\"\n[[limits.tenants]]\ntenant = \"a\"\n[[limits.tenants]]\ntenant = \"a\"\n",
+            "limits.tenants[1].tenant (line 18): has limits already",
+        ),
         ("[nonsense]\nx = 1\n", "nonsense (line 13): there is no such key"),
         ("[log]\nlevel = \"verbose\"\n", "one of error, warn"),
         ("[runtime]\nthreads = 0\n", "from 1 to 1024"),
@@ -469,6 +503,13 @@ fn roles_prove_their_password_as_they_are_allowed_to() {
     assert_eq!(methods("[\"password-unencrypted\"]").password, PasswordAllowed::Anywhere);
     let none = problems_of(&BASE.replace("user = \"app_user\"", "user = \"a\"\nauth_allowed = []"));
     assert!(none[0].contains("allows nothing"), "{none:?}");
+    for (mode, is_warned) in [("require", true), ("prefer", true), ("verify-full", false), ("disable", false)] {
+        let text = BASE.replace("\"disable\"", &format!("{mode:?}"));
+        let text = text.replace("user = \"app_user\"", "user = \"a\"\nauth_allowed = [\"password\"]");
+        let warnings = lines(&config::load(&text, &EmptyEnvironment).unwrap().warnings);
+        let found = warnings.iter().any(|line| line.contains("a server that nobody has verified"));
+        assert_eq!(found, is_warned, "{mode}: {warnings:?}");
+    }
 }
 
 #[test]

@@ -235,7 +235,8 @@ fn no_text_of_the_allowed_length_overflows_the_parsers_stack_or_takes_long() {
                     Err(fault) => fault.message.chars().take(60).collect(),
                 };
                 println!("{bytes} bytes of {name}: {took:?} {word}");
-                assert!(took.as_secs() < 2, "{name}: {took:?}");
+                // Not a measure, which a busy machine would spoil: the texts that were quadratic took minutes.
+                assert!(took.as_secs() < 60, "{name}: {took:?}");
             }
         }
     });

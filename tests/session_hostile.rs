@@ -3,9 +3,11 @@
 
 use bytes::BytesMut;
 use std::sync::Arc;
+use std::time::Duration;
+use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
 use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
-use tenantgate::session::{Effect, Input, Session, SessionRules};
+use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
 use tenantgate::tenant::{TenantId, TenantKind};
 use tenantgate::time::Moment;
 use tenantgate::upstream::{Parameters, Replies, Server, ServerId, ServerKey, Settings};
@@ -19,6 +21,8 @@ struct Played {
     asked: Vec<Vec<u8>>,
     is_closed: bool,
     is_given_back: bool,
+    /// Cancels that were asked for.
+    cancels: usize,
 }
 
 fn server(parameters: &Parameters) -> CleanServer {
@@ -27,21 +31,30 @@ fn server(parameters: &Parameters) -> CleanServer {
     CleanServer::fresh(server, Replies::<()>::default().quiet().expect("a new server owes nothing"))
 }
 
+/// Rules under which these settings may be set.
+fn rules(settings_allowed: &[&str]) -> Arc<SessionRules> {
+    let settings = PolicySettings {
+        scope_settings: vec!["app.tenant_id".to_owned()],
+        settings_allowed: settings_allowed.iter().map(|name| (*name).to_owned()).collect(),
+        ..PolicySettings::default()
+    };
+    let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
+    let policy = Arc::new(Policy::new(&settings));
+    Arc::new(SessionRules {
+        injection: Injection::new(&ScopeTemplate::default(), &tenant),
+        text_bytes_max: policy.limits().text_bytes_max,
+        policy,
+        facts: Arc::new(FactsCache::default()),
+        #[cfg(feature = "mutants")]
+        mutant: None,
+    })
+}
+
 impl Played {
     fn new() -> Self {
-        let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
-        let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
-        let policy = Arc::new(Policy::new(&settings));
-        let rules = SessionRules {
-            injection: Injection::new(&ScopeTemplate::default(), &tenant),
-            text_bytes_max: policy.limits().text_bytes_max,
-            policy,
-            facts: Arc::new(FactsCache::default()),
-            #[cfg(feature = "mutants")]
-            mutant: None,
-        };
-        let session = Session::new(Arc::new(rules), Settings::default(), &Arc::new(Parameters::default()), 7, b"abcd");
-        let mut played = Self { session, asked: Vec::new(), is_closed: false, is_given_back: false };
+        let rules = rules(&[]);
+        let session = Session::new(rules, Settings::default(), &Arc::new(Parameters::default()), 7, b"abcd");
+        let mut played = Self { session, asked: Vec::new(), is_closed: false, is_given_back: false, cancels: 0 };
         played.told();
         played
     }
@@ -55,6 +68,7 @@ impl Played {
                 Effect::Inspect(sql) => self.asked.push(sql.to_vec()),
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(_) => self.is_given_back = true,
+                Effect::Cancel => self.cancels += 1,
                 Effect::Discard(_) | Effect::Refused(_) => {}
             }
         }
@@ -264,4 +278,185 @@ fn what_came_before_the_end_of_the_stream_is_served_one_query_after_the_other() 
     assert!(!played.is_closed);
     played.server_says(&[complete("SET"), complete("SELECT 1"), ready(TransactionStatus::Idle)].concat());
     assert!(played.is_closed && played.is_given_back);
+}
+
+const LIMIT: Duration = Duration::from_millis(100);
+
+/// A session whose statement runs.
+fn running() -> Played {
+    let mut played = Played::new();
+    played.says(&query("SELECT v FROM invoices"));
+    assert_eq!(played.session.pulse().standing, Standing::Busy);
+    played
+}
+
+/// A session in a block that waits for its client.
+fn in_a_block() -> Played {
+    let mut played = Played::new();
+    played.says(&query("BEGIN"));
+    played.server_says(&[complete("BEGIN"), ready(TransactionStatus::InBlock)].concat());
+    assert_eq!(played.session.pulse().standing, Standing::Idle);
+    played.told();
+    played
+}
+
+#[test]
+fn a_statement_that_lasts_too_long_is_cancelled_in_the_limit_s_name() {
+    let mut played = running();
+    played.give(Input::Overrun(Overrun::Statement(LIMIT)));
+    assert_eq!(played.cancels, 1);
+    played.server_says(&[error("57014"), ready(TransactionStatus::Idle)].concat());
+    let told = played.told();
+    assert!(holds(&told, "C57014\0") && holds(&told, "TG088: ") && holds(&told, "100 ms") && !holds(&told, "Mno"));
+    // The next message could still be hit: it waits.
+    played.says(&query("SELECT 1"));
+    assert_eq!(played.session.pulse().standing, Standing::Free);
+    played.give(Input::CancelSettled);
+    played.says(b"");
+    assert!(holds(&played.sent(), "SELECT 1"));
+    // A cancel of the client's own is its own.
+    played.server_says(&[complete("SET"), error("57014"), ready(TransactionStatus::Idle)].concat());
+    assert!(holds(&played.told(), "Mno\0"));
+}
+
+#[test]
+fn a_cancel_that_came_too_late_blames_no_other_statement() {
+    let mut played = in_a_block();
+    played.says(&query("SELECT 1"));
+    played.give(Input::Overrun(Overrun::Statement(LIMIT)));
+    played.server_says(&[complete("SET"), complete("SELECT 1"), ready(TransactionStatus::InBlock)].concat());
+    played.give(Input::CancelSettled);
+    played.says(&query("SELECT 2"));
+    played.server_says(&[error("57014"), ready(TransactionStatus::Failed)].concat());
+    assert!(holds(&played.told(), "Mno\0"));
+}
+
+#[test]
+fn a_cancel_in_the_injection_is_told_in_the_limit_s_name_too() {
+    let mut played = running();
+    played.give(Input::Overrun(Overrun::Statement(LIMIT)));
+    played.give(Input::CancelSettled);
+    played.server_says(&[error("57014"), ready(TransactionStatus::Idle)].concat());
+    assert!(holds(&played.told(), "TG088: ") && played.is_given_back && !played.is_closed);
+}
+
+#[test]
+fn a_server_that_ignores_its_cancel_is_given_up() {
+    let mut played = running();
+    played.give(Input::Overrun(Overrun::Statement(LIMIT)));
+    played.give(Input::Overrun(Overrun::Unending(LIMIT)));
+    assert!(played.is_closed && !played.is_given_back);
+    assert!(holds(&played.told(), "SFATAL\0VFATAL\0C57014\0MTG088: "));
+}
+
+#[test]
+fn a_pause_in_a_block_ends_with_last_words_and_a_clean_server() {
+    let mut played = in_a_block();
+    played.give(Input::Overrun(Overrun::Idle(LIMIT)));
+    assert!(holds(&played.told(), "SFATAL\0VFATAL\0C25P03\0MTG087: "));
+    assert_eq!(played.cancels, 0);
+    assert!(holds(&played.sent(), "ROLLBACK"));
+    played.server_says(&[complete("ROLLBACK"), ready(TransactionStatus::Idle)].concat());
+    assert!(played.is_closed && played.is_given_back);
+    assert_eq!(played.told(), b"");
+}
+
+#[test]
+fn a_transaction_that_lasts_too_long_ends_with_last_words_and_nothing_behind_them() {
+    let mut played = in_a_block();
+    played.says(&query("SELECT v FROM invoices"));
+    played.server_says(&[complete("SET"), reply(b'T', &[0, 0])].concat());
+    played.told();
+    played.give(Input::Overrun(Overrun::Transaction(LIMIT)));
+    assert!(holds(&played.told(), "SFATAL\0VFATAL\0C53400\0MTG086: "));
+    assert_eq!(played.cancels, 1);
+    played.server_says(&[reply(b'D', &[0, 0]), error("57014"), ready(TransactionStatus::Failed)].concat());
+    assert!(holds(&played.sent(), "ROLLBACK"));
+    played.server_says(&[complete("ROLLBACK"), ready(TransactionStatus::Idle)].concat());
+    assert!(played.is_closed && played.is_given_back);
+    assert_eq!(played.told(), b"");
+}
+
+#[test]
+fn last_words_never_come_in_the_middle_of_a_message() {
+    let mut played = running();
+    let row = reply(b'D', &[b'x'; 100]);
+    let (front, _) = row.split_at(50);
+    played.server_says(&[complete("SET"), reply(b'T', &[0, 0]), front.to_vec()].concat());
+    played.give(Input::Overrun(Overrun::Transaction(LIMIT)));
+    assert!(played.is_closed && !played.is_given_back);
+    assert!(played.told().ends_with(front));
+}
+
+#[test]
+fn an_open_segment_that_nobody_flushes_counts_as_the_client_s_pause() {
+    let mut played = Played::new();
+    played.says(&[parse("SELECT 1"), bind(""), execute("")].concat());
+    assert_eq!(played.session.pulse().standing, Standing::Idle);
+    played.says(&reply(b'H', b""));
+    assert_eq!(played.session.pulse().standing, Standing::Busy);
+    let injected = [reply(b'1', b""), reply(b'2', b""), complete("SELECT 0")].concat();
+    played.server_says(&[injected, reply(b'2', b""), complete("SELECT 1")].concat());
+    assert_eq!(played.session.pulse().standing, Standing::Idle);
+    played.give(Input::Overrun(Overrun::Idle(LIMIT)));
+    assert!(played.is_closed && !played.is_given_back && holds(&played.told(), "TG087: "));
+}
+
+#[test]
+fn what_lasted_too_long_and_is_over_ends_nothing() {
+    let mut played = running();
+    played.server_says(&[complete("SET"), complete("SELECT 1"), ready(TransactionStatus::Idle)].concat());
+    for late in [Overrun::Transaction(LIMIT), Overrun::Idle(LIMIT), Overrun::Statement(LIMIT), Overrun::Unending(LIMIT)]
+    {
+        played.give(Input::Overrun(late));
+    }
+    played.give(Input::CancelSettled);
+    assert!(!played.is_closed && played.cancels == 0);
+}
+
+/// A client would take the error for the rest of the row.
+#[test]
+fn no_error_goes_into_the_middle_of_a_row() {
+    let row = reply(b'D', &[b'x'; 600]);
+    for end in [Input::Expel(Fault::of(Code::Killed)), Input::Abort(Fault::of(Code::ShuttingDown)), Input::ServerGone] {
+        let mut played = Played::new();
+        played.says(&query("SELECT v FROM invoices"));
+        played.server_says(&[complete("SET"), reply(b'T', b"\0\0"), row[..300].to_vec()].concat());
+        played.give(end);
+        assert!(played.is_closed);
+        let told = played.told();
+        assert!(holds(&told, "xxx") && !holds(&told, "TG0"), "{}", String::from_utf8_lossy(&told));
+    }
+    let mut played = Played::new();
+    played.says(&query("SELECT v FROM invoices"));
+    played.server_says(&[complete("SET"), reply(b'T', b"\0\0"), row].concat());
+    played.give(Input::Expel(Fault::of(Code::Killed)));
+    assert!(holds(&played.told(), "TG071"));
+}
+
+#[test]
+fn rules_that_change_judge_what_was_prepared_and_what_waits() {
+    let mut played = Played::new();
+    played.give(Input::Rules(rules(&["work_mem"])));
+    played.says(&[parse("SET work_mem = '7MB'"), sync()].concat());
+    played.server_says(&[reply(b'1', b""), ready(TransactionStatus::Idle)].concat());
+    assert!(played.is_given_back);
+    played.told();
+    played.sent();
+    played.give(Input::Rules(rules(&[])));
+    played.says(&[bind(""), execute(""), sync()].concat());
+    assert!(holds(&played.told(), "TG013"), "prepared under other rules");
+
+    // A Query that was allowed when it came waits for a server while the rules change.
+    let mut played = Played::new();
+    played.session.handle(Input::Rules(rules(&["work_mem"])));
+    played.session.handle(Input::ClientBytes(&query("SET work_mem = '7MB'")));
+    let Some(Effect::Inspect(sql)) = played.session.poll_effect() else { panic!("no inspection") };
+    played.session.handle(Input::Inspected(inspect(&sql, &Limits::default())));
+    let Some(Effect::Lease) = played.session.poll_effect() else { panic!("no lease") };
+    played.session.handle(Input::Rules(rules(&[])));
+    played.give(Input::Leased(server(&Parameters::default())));
+    assert!(!holds(&played.sent(), "work_mem"), "refused by the rules in force");
+    played.server_says(&[error("42601"), ready(TransactionStatus::Idle)].concat());
+    assert!(holds(&played.told(), "TG013"));
 }

@@ -1,12 +1,29 @@
-//! The console's commands and the tables it shows, as values.
+//! The console: commands, tables, and its side of the protocol, as values.
 //!
-//! Owns: what an administrator may ask for and what it looks like. Does not own: the state that is shown or
+//! ```text
+//! bytes ─▶ Console ─▶ words ─▶ COMMANDS (what, and the least right) ─┬─ a table: rows of an Operations' snapshots ─▶ bytes
+//!                                                                    └─ Step::Perform ─▶ the driver ─▶ performed()
+//! ```
+//!
+//! Owns: what an administrator may ask for, who may, and what it looks like. Does not own: the state that is shown or
 //! changed: an [`Operations`] gives snapshots of it and carries commands out.
 
+mod command;
+mod console;
+mod denials;
 mod operations;
+mod rows;
 mod snapshot;
+mod table;
+mod words;
 
+pub use command::{COMMANDS, CommandRow, Request, Right, parse};
+pub use console::{Console, Step};
+pub use denials::{Denial, DenialRow, Denials};
 pub use operations::{Actor, Command, Operations, ShutdownMode};
+pub use rows::View;
 pub use snapshot::{
-    ClientRow, ClientState, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, ServerState, TenantRow, UserRow,
+    BypassRow, ClientRow, ClientState, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, ServerState, TenantRow,
+    UserRow,
 };
+pub use table::{Column, ColumnKind, ColumnOrigin, Shown, Table, Value};

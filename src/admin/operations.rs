@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::snapshot::{ClientRow, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, TenantRow, UserRow};
+use super::snapshot::{
+    BypassRow, ClientRow, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, TenantRow, UserRow,
+};
 use crate::fault::Fault;
 use crate::tenant::TenantId;
 
@@ -78,6 +80,8 @@ pub trait Operations: Send + Sync + 'static {
     fn tenants(&self) -> Vec<TenantRow>;
     /// Every tenant that is frozen.
     fn frozen(&self) -> Vec<FrozenRow>;
+    /// The latest transactions that crossed tenants, the latest first.
+    fn bypasses(&self) -> Vec<BypassRow>;
     /// The configuration in force, secrets masked.
     fn config(&self) -> Vec<ConfigRow>;
     /// The proxy's state in PgBouncer's words: `active`, `paused`, `suspended`, and ours: `draining`.

@@ -209,3 +209,34 @@ pub struct ConfigRow {
     /// Whether a reload can change it.
     pub is_changeable: bool,
 }
+
+/// A transaction that crossed tenants, as the ledger has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BypassRow {
+    /// Its number in the ledger.
+    pub id: Arc<str>,
+    /// When it began, as RFC 3339 in UTC.
+    pub at: Arc<str>,
+    /// Who did it.
+    pub login: Arc<str>,
+    /// From where.
+    pub address: Arc<str>,
+    /// In which database, by the name clients use.
+    pub database: Arc<str>,
+    /// The role's name on the server.
+    pub role: Arc<str>,
+    /// `bypass` or `migration`.
+    pub preset: Arc<str>,
+    /// Why, in the client's words.
+    pub reason: Arc<str>,
+    /// `open`, or how it ended.
+    pub outcome: Arc<str>,
+    /// Statements in it.
+    pub statements: usize,
+    /// Rows delivered or changed.
+    pub rows: u64,
+    /// Tables named, with commas between.
+    pub tables: Arc<str>,
+    /// How long it took, in microseconds; 0 while it is open.
+    pub duration_micros: u64,
+}

@@ -83,7 +83,11 @@ const COUNT_MAX: u64 = 1_000_000;
 /// Parsing time and memory grow with text: 800 KB of `AND`s cost 4 s and 700 MB.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
+/// As many as the counters can hold ([`crate::metrics::TENANTS_SHOWN_MAX`]): each is five series.
+const TENANTS_SHOWN_MAX: u64 = crate::metrics::TENANTS_SHOWN_MAX as u64;
+
 const LONG: Kind = Kind::Duration { min_ms: 1, max_ms: DURATION_MS_MAX };
+const LONG_OR_NONE: Kind = Kind::Duration { min_ms: 0, max_ms: DURATION_MS_MAX };
 const COUNT: Kind = Kind::Number { min: 1, max: COUNT_MAX };
 const COUNT_OR_NONE: Kind = Kind::Number { min: 0, max: COUNT_MAX };
 const POOL_SIZE: Kind = Kind::Number { min: 1, max: 10_000 };
@@ -115,6 +119,61 @@ pool_rows! {
     "connect_backoff_max", LONG, "\"15s\"", "Longest pause between attempts to connect to a server that cannot be reached.";
     "prepared_statements_max", Kind::Number { min: 1, max: 100_000 }, "200", "Prepared statements kept on one server connection; the least recently used one goes first.";
 }
+
+/// The same keys in four places: the general limits of tenants and of logins with their defaults, and those of single
+/// ones over them.
+macro_rules! limit_rows {
+    ($( $name:literal, $kind:expr, $default:literal, $meaning:literal; )*) => {
+        /// `[limits.tenant]`
+        const TENANT_LIMITS: &[KeyRow] =
+            &[ $( row(concat!("limits.tenant.", $name), $kind, Shown::Default($default), $meaning), )* ];
+        /// `[limits.login]`
+        const LOGIN_LIMITS: &[KeyRow] =
+            &[ $( row(concat!("limits.login.", $name), $kind, Shown::Default($default), $meaning), )* ];
+        /// `[[limits.tenants]]`
+        const ONE_TENANT_LIMITS: &[KeyRow] =
+            &[ $( row(concat!("limits.tenants.*.", $name), $kind, Shown::Alternative($default), $meaning), )* ];
+        /// `[logins.*.limits]`
+        const ONE_LOGIN_LIMITS: &[KeyRow] =
+            &[ $( row(concat!("logins.*.limits.", $name), $kind, Shown::Alternative($default), $meaning), )* ];
+    };
+}
+
+limit_rows! {
+    "connections_max", COUNT_OR_NONE, "0", "Clients logged in at most (TG080, TG081); 0: no limit.";
+    "leases_max", COUNT_OR_NONE, "0", "Servers in use at once at most, over all pools; more transactions wait (TG084, TG085); 0: no limit.";
+    "waiting_max", COUNT_OR_NONE, "0", "Clients that wait for a server at most, over all pools (TG082, TG083); 0: no limit.";
+    "transaction_timeout", LONG_OR_NONE, "\"0s\"", "A transaction may take so long, then it is rolled back and its session ends (TG086); \"0s\": no limit.";
+    "idle_in_transaction_timeout", LONG_OR_NONE, "\"0s\"", "A client may keep a server without asking anything of it for so long, then its session ends (TG087); \"0s\": no limit.";
+    "statement_timeout", LONG_OR_NONE, "\"0s\"", "A statement may take so long, then it is cancelled (TG088), whatever the client has set; \"0s\": no limit.";
+}
+
+/// `[limits]` and its tables that share their keys.
+const LIMITS: &[KeyRow] = &[
+    row("limits", Kind::Table, Shown::Header, "What tenants and logins may take of the proxy and its pools."),
+    row(
+        "limits.fairness",
+        Kind::Choice(&["tenants", "off"]),
+        Shown::Default("\"tenants\""),
+        "tenants: a free server goes to the tenant that has the fewest, and a tenant beyond its share of a pool (its size divided by the tenants active in the last ten seconds) leaves as many free as the others have just needed; a tenant alone may take all. off: first come, first served.",
+    ),
+];
+
+const ONE_TENANT: &[KeyRow] = &[
+    row(
+        "limits.tenants",
+        Kind::TableList,
+        Shown::Header,
+        "Limits of single tenants, over those of [limits.tenant] key by key.",
+    ),
+    row("limits.tenants.*.tenant", Kind::Text, Shown::Example("\"00000000-0000-0000-0000-00000000000b\""), "Whose."),
+];
+
+const TENANT_HEADER: &[KeyRow] = &[row("limits.tenant", Kind::Table, Shown::Header, "Limits of every tenant.")];
+const LOGIN_HEADER: &[KeyRow] =
+    &[row("limits.login", Kind::Table, Shown::Header, "Limits of every login, all its tenants together.")];
+const ONE_LOGIN_HEADER: &[KeyRow] =
+    &[row("logins.*.limits", Kind::Table, Shown::Header, "Overrides [limits.login] for this login, key by key.")];
 
 /// Up to `[databases.*.pool]`.
 const BEFORE_POOL: &[KeyRow] = &[
@@ -293,7 +352,7 @@ const BEFORE_POOL: &[KeyRow] = &[
     row("databases.*.pool", Kind::Table, Shown::Header, "Overrides [pool] for this database, key by key."),
 ];
 
-/// From `[scope]` on.
+/// From `[scope]` to `[logins]`.
 const AFTER_POOL: &[KeyRow] = &[
     row("scope", Kind::Table, Shown::Header, "How a tenant is put on a server."),
     row(
@@ -368,6 +427,10 @@ const AFTER_POOL: &[KeyRow] = &[
         Shown::Default("\"any\""),
         "Tenants it may act for (TG003): \"any\", a list, or { pattern = \"acme-*\" }.",
     ),
+];
+
+/// From `[[rules]]` on.
+const AFTER_LOGINS: &[KeyRow] = &[
     row(
         "rules",
         Kind::TableList,
@@ -438,6 +501,32 @@ const AFTER_POOL: &[KeyRow] = &[
         Shown::Default("\"info\""),
         "What is logged; the environment variable RUST_LOG overrides it.",
     ),
+    row(
+        "metrics",
+        Kind::Table,
+        Shown::Header,
+        "Metrics and health over HTTP: /metrics, /healthz, /readyz (docs/metrics.md).",
+    ),
+    row(
+        "metrics.address",
+        Kind::Text,
+        Shown::Alternative("\"127.0.0.1:9127\""),
+        "Where; default: nowhere. There is no password and no TLS, so anything but this machine is warned of.",
+    ),
+    row(
+        "metrics.tenants_max",
+        Kind::Number { min: 0, max: TENANTS_SHOWN_MAX },
+        Shown::Default("100"),
+        "Tenants with series of their own, the busiest; the others share one.",
+    ),
+    row(
+        "console",
+        Kind::Table,
+        Shown::Header,
+        "The console, on the databases tenantgate and pgbouncer (docs/console.md); without a login here there is none.",
+    ),
+    row("console.admins", Kind::TextList, Shown::Default("[]"), "Logins that may give every command."),
+    row("console.stats", Kind::TextList, Shown::Default("[]"), "Logins that may look (SHOW) and nothing else (TG101)."),
     row("runtime", Kind::Table, Shown::Header, "Threads and shutdown."),
     row(
         "runtime.threads",
@@ -457,7 +546,9 @@ const AFTER_POOL: &[KeyRow] = &[
 
 /// Every key, tables before their keys, in the order of the reference configuration.
 pub fn rows() -> impl Iterator<Item = &'static KeyRow> {
-    [BEFORE_POOL, DATABASE_POOL, POOL, AFTER_POOL].into_iter().flatten()
+    let limits = [LIMITS, TENANT_HEADER, TENANT_LIMITS, LOGIN_HEADER, LOGIN_LIMITS, ONE_TENANT, ONE_TENANT_LIMITS];
+    let before = [BEFORE_POOL, DATABASE_POOL, POOL, AFTER_POOL, ONE_LOGIN_HEADER, ONE_LOGIN_LIMITS, AFTER_LOGINS];
+    before.into_iter().chain(limits).flatten()
 }
 
 /// The row of a path pattern.

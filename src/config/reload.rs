@@ -11,6 +11,8 @@ pub const NEEDS_RESTART: &[&str] = &[
     "listen.unix_port",
     "listen.unix_mode",
     "log.format",
+    "metrics.address",
+    "metrics.tenants_max",
     "runtime.threads",
     "state.folder",
 ];
@@ -40,6 +42,7 @@ pub fn keep_fixed(in_force: &Config, next: &mut Config) -> Vec<&'static str> {
     next.listen.unix.clone_from(&in_force.listen.unix);
     next.log.format = in_force.log.format;
     next.runtime.threads = in_force.runtime.threads;
+    next.metrics = in_force.metrics;
     next.state_folder.clone_from(&in_force.state_folder);
     kept
 }

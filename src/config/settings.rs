@@ -14,7 +14,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::auth::scram::Verifier;
 use crate::auth::{DatabaseList, Rules};
 use crate::guard::PolicySettings;
-use crate::pool::PoolLimits;
+use crate::metrics::MetricsSettings;
+use crate::pool::{Limits, PoolLimits};
 pub use crate::scope::ScopeTemplate;
 use crate::tenant::{TenantKind, TenantPolicy};
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
@@ -42,8 +43,14 @@ pub struct Config {
     pub rules: Rules,
     /// What the guard allows beside its built-in lists.
     pub guard: GuardSettings,
+    /// What tenants and logins may take.
+    pub limits: Limits,
     /// Logging.
     pub log: LogSettings,
+    /// Metrics and health over HTTP.
+    pub metrics: HttpSettings,
+    /// Who may enter the console.
+    pub console: ConsoleSettings,
     /// Threads and shutdown.
     pub runtime: RuntimeSettings,
     /// Where what has to survive a restart is kept: which tenants are frozen.
@@ -63,6 +70,45 @@ pub struct ShownKey {
     pub value: String,
     /// Its default; empty where it has none.
     pub default: String,
+}
+
+/// Metrics and health over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Where; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// What is counted by itself.
+    pub counted: MetricsSettings,
+}
+
+/// Who may enter the console: keys of [`Config::logins`], none of them in both sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// Who may give every command.
+    pub admins: BTreeSet<Arc<str>>,
+    /// Who may look.
+    pub stats: BTreeSet<Arc<str>>,
+}
+
+impl ConsoleSettings {
+    /// What a login may do; `None`: not even enter.
+    #[must_use]
+    pub fn right_of(&self, login: &str) -> Option<ConsoleRight> {
+        if self.admins.contains(login) {
+            Some(ConsoleRight::Admin)
+        } else {
+            self.stats.contains(login).then_some(ConsoleRight::Stats)
+        }
+    }
+}
+
+/// What a login may do on the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConsoleRight {
+    /// Look.
+    Stats,
+    /// Everything.
+    Admin,
 }
 
 /// Where clients connect and how many may.

@@ -77,7 +77,7 @@ pub fn handshake(
         rules: config.rules.clone(),
         logins: logins(config, secret)?,
         databases: config.databases.keys().cloned().collect(),
-        console: ConsoleAccess::default(),
+        console: ConsoleAccess { logins: config.console.admins.union(&config.console.stats).cloned().collect() },
         tenant_kind: config.scope.tenant_kind,
         tenant_settings: config.scope.template.tenant_settings().map(Arc::from).collect(),
         judge: Box::new(judge),

@@ -18,14 +18,17 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connect::send_cancel_to;
+use super::deadlines::Deadlines;
+use super::gauge::SessionGauge;
 use super::generation::Generation;
-use super::pool::{Granted, Leased, PooledServer, ServerLink, ServerPool, Wait, close_politely, poll_is_silent};
+use super::pool::{Granted, Leased, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
 use super::proxy::{Proxy, Renewed};
 use super::registry::{Order, Orders, Registration};
 use super::signal::Stage;
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
 use crate::guard::Inspected;
+use crate::metrics::Count;
 use crate::pool::Pooled;
 use crate::scope::DiscardReason;
 use crate::session::{CloseReason, Effect, Input, Session};
@@ -60,7 +63,9 @@ pub struct Surroundings {
     /// The rules that this session has.
     pub generation: Arc<Generation>,
     /// Where its servers come from.
-    pub pool: Arc<ServerPool>,
+    pub pool: Arc<Seat>,
+    /// What is counted.
+    pub gauge: SessionGauge,
 }
 
 /// A server that is leased.
@@ -90,6 +95,9 @@ pub struct ClientTask {
     client: Registration,
     stage: Stage,
     leaving: Option<Pin<Box<Sleep>>>,
+    deadlines: Deadlines,
+    /// A cancel of the session's own that is on its way.
+    cancelling: Option<oneshot::Receiver<()>>,
     closing: Option<CloseReason>,
     needs_flush: (bool, bool),
     is_registered: bool,
@@ -118,6 +126,8 @@ impl ClientTask {
             client,
             stage: Stage::Serving,
             leaving: None,
+            deadlines: Deadlines::default(),
+            cancelling: None,
             closing: None,
             needs_flush: (false, false),
             is_registered: false,
@@ -133,6 +143,7 @@ impl ClientTask {
         drop(input);
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
+        self.around.gauge.on_end(reason, self.session.tally_mut());
         Box::pin(self.say_farewell()).await;
         reason
     }
@@ -154,6 +165,8 @@ impl ClientTask {
                 return Poll::Pending;
             }
         }
+        // A stream without end has its limits, too.
+        self.poll_deadlines(context);
         // Others are waiting for this thread, too.
         context.waker().wake_by_ref();
         Poll::Pending
@@ -169,7 +182,9 @@ impl ClientTask {
         if !moved {
             moved = self.poll_read_client(context);
         }
-        moved | self.poll_leaving(context)
+        moved |= self.poll_leaving(context);
+        moved |= self.poll_cancelling(context);
+        moved || self.poll_deadlines(context)
     }
 
     /// Carries out what the session wants done.
@@ -178,9 +193,17 @@ impl ClientTask {
             match effect {
                 Effect::Lease => self.lease(context),
                 Effect::Inspect(sql) => self.inspect(sql),
-                Effect::CheckIn(clean) => self.check_in(clean),
-                Effect::Discard(reason) => self.discard(reason),
+                Effect::CheckIn(clean) => {
+                    self.check_in(clean);
+                    self.look_at_generation(context);
+                }
+                Effect::Cancel => self.cancel_server(),
+                Effect::Discard(reason) => {
+                    self.discard(reason);
+                    self.look_at_generation(context);
+                }
                 Effect::Refused(code) => {
+                    self.around.gauge.on_refused(code, self.session.judged());
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Close(reason) => {
@@ -213,7 +236,9 @@ impl ClientTask {
         if !self.is_up_to_date() && !self.renew() {
             return;
         }
-        self.client.slot().on_request(self.around.proxy.clock().now());
+        let now = self.around.proxy.clock().now();
+        self.client.slot().on_request(now);
+        self.around.gauge.on_asked(now);
         loop {
             match self.around.pool.lease() {
                 Leased::Now(mut granted, false) => {
@@ -251,6 +276,7 @@ impl ClientTask {
             }
         }
         self.on_rest();
+        self.around.gauge.on_gave_up();
         self.session.handle(Input::LeaseRefused(fault));
     }
 
@@ -263,7 +289,7 @@ impl ClientTask {
         debug_assert!(self.server.is_none(), "a transaction keeps its rules");
         match self.around.proxy.renewed(self.client.slot().facts()) {
             Ok(Renewed { generation, pool, rules }) => {
-                (self.around.generation, self.around.pool) = (generation, pool);
+                (self.around.generation, self.around.pool) = (generation, self.around.pool.in_pool(&pool));
                 self.session.handle(Input::Rules(rules));
                 true
             }
@@ -294,6 +320,7 @@ impl ClientTask {
             return;
         }
         let Pooled { server: PooledServer { clean, link }, connected_at } = granted;
+        self.around.gauge.on_leased();
         let slot = self.client.slot();
         link.place.slot().on_lease(self.client.process_id(), slot.requested_at());
         slot.on_lease(clean.server().id.0);
@@ -311,6 +338,7 @@ impl ClientTask {
 
     /// Gives a server back; not before every cancel for it has been carried out.
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
+        self.around.gauge.on_returned(self.session.tally_mut());
         let in_flight = self.client.slot().cancel.clear();
         let Some(Link { link, connected_at }) = self.server.take() else { return };
         link.place.slot().on_rest(clean.server().statements.len());
@@ -332,6 +360,7 @@ impl ClientTask {
     fn discard(&mut self, reason: DiscardReason) {
         let target = self.client.slot().cancel.take_target();
         self.on_rest();
+        self.around.gauge.on_returned(self.session.tally_mut());
         let Some(Link { link, .. }) = self.server.take() else { return };
         match target.filter(|_| reason == DiscardReason::Expelled) {
             // PostgreSQL reads a good-bye only when its statement is done: and commits it.
@@ -344,12 +373,46 @@ impl ClientTask {
         self.around.pool.discarded(reason);
     }
 
+    /// Cancels what the server is doing, in a task of its own: the session's may be gone by then.
+    fn cancel_server(&mut self) {
+        let Some(cancelling) = self.client.slot().cancel.begin() else {
+            return self.session.handle(Input::CancelSettled);
+        };
+        let (settled, receiver) = oneshot::channel();
+        self.cancelling = Some(receiver);
+        tokio::spawn(async move {
+            send_cancel_to(cancelling.target()).await;
+            drop(cancelling);
+            if settled.send(()).is_err() {
+                tracing::trace!("nobody waits for this cancel any more");
+            }
+        });
+    }
+
+    fn poll_cancelling(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(settled) = self.cancelling.as_mut() else { return false };
+        if Pin::new(settled).poll(context).is_pending() {
+            return false;
+        }
+        self.cancelling = None;
+        self.session.handle(Input::CancelSettled);
+        true
+    }
+
+    /// Where the session stands is noted before the task sleeps, so that nothing is timed that is over already.
+    fn poll_deadlines(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(overrun) = self.deadlines.poll(self.session.pulse(), &self.around.pool, context) else { return false };
+        self.session.handle(Input::Overrun(overrun));
+        true
+    }
+
     fn poll_pending(&mut self, context: &mut Context<'_>) -> bool {
         match &mut self.pending {
             Pending::Nothing => false,
             Pending::Lease(wait) => {
                 let Poll::Ready(answer) = wait.poll(context) else { return false };
                 self.pending = Pending::Nothing;
+                self.around.gauge.on_waited();
                 match answer {
                     Ok(granted) => self.take_server(granted, context),
                     Err(fault) => self.on_refused(fault, context),
@@ -359,6 +422,7 @@ impl ClientTask {
             Pending::Check(check) => {
                 let Poll::Ready(proven) = check.as_mut().poll(context) else { return false };
                 self.pending = Pending::Nothing;
+                self.around.gauge.on_waited();
                 match proven {
                     Some(granted) => self.take_server(granted, context),
                     None => self.lease(context),
@@ -389,10 +453,14 @@ impl ClientTask {
         }
         let Some(server) = self.server.as_mut() else { return false };
         let session = &mut self.session;
-        poll_read(&mut server.link.stream, context, |read| match read {
+        let moved = poll_read(&mut server.link.stream, context, |read| match read {
             Some(bytes) => session.handle(Input::ServerBytes(bytes)),
             None => session.handle(Input::ServerGone),
-        })
+        });
+        if moved {
+            self.around.gauge.on_server_read(&mut self.session);
+        }
+        moved
     }
 
     fn poll_read_client(&mut self, context: &mut Context<'_>) -> bool {
@@ -402,7 +470,10 @@ impl ClientTask {
         }
         let session = &mut self.session;
         poll_read(&mut self.stream, context, |read| match read {
-            Some(bytes) => session.handle(Input::ClientBytes(bytes)),
+            Some(bytes) => {
+                session.tally_mut().add(Count::Received, byte_count(bytes.len()));
+                session.handle(Input::ClientBytes(bytes));
+            }
             None => session.handle(Input::ClientDone),
         })
     }
@@ -411,6 +482,7 @@ impl ClientTask {
         let (Some(server), Some(out)) = (self.server.as_mut(), self.session.server_out()) else { return false };
         match poll_write(&mut server.link.stream, out, &mut self.needs_flush.1, context) {
             Written::Moved => {
+                self.around.gauge.on_server_written();
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }
@@ -425,8 +497,14 @@ impl ClientTask {
     }
 
     fn poll_write_client(&mut self, context: &mut Context<'_>) -> bool {
+        let before = self.session.client_out().len();
         match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush.0, context) {
-            Written::Moved | Written::Nothing => false,
+            Written::Moved => {
+                let sent = before.saturating_sub(self.session.client_out().len());
+                self.session.tally_mut().add(Count::Sent, byte_count(sent));
+                false
+            }
+            Written::Nothing => false,
             Written::Failed => {
                 self.session.handle(Input::ClientGone);
                 true
@@ -439,19 +517,26 @@ impl ClientTask {
         if !orders.is_empty() {
             self.obey(orders);
         }
-        let (stage, generation) = self.around.proxy.signal().read();
-        // With a server, or about to get one, the rules are renewed later.
-        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
-        if generation > self.around.generation.number && may_renew && !self.session.is_closed() {
-            let before = Arc::clone(&self.around.pool);
-            if self.renew() && !Arc::ptr_eq(&before, &self.around.pool) && matches!(self.pending, Pending::Lease(_)) {
-                // The place in the other pool's queue is given up.
-                self.pending = Pending::Nothing;
-                self.lease(context);
-            }
-        }
+        let stage = self.around.proxy.signal().read().0;
         if stage != self.stage {
             self.enter(stage);
+        }
+        self.look_at_generation(context);
+    }
+
+    /// A reload counts as soon as there is no server. With one, or about to get one, it is looked at later: when
+    /// the server is given back, or before it is used.
+    fn look_at_generation(&mut self, context: &mut Context<'_>) {
+        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
+        if !may_renew || self.is_up_to_date() || self.session.is_closed() {
+            return;
+        }
+        let before = Arc::clone(&self.around.pool);
+        let has_moved = self.renew() && !Arc::ptr_eq(&before, &self.around.pool);
+        if has_moved && matches!(self.pending, Pending::Lease(_)) {
+            // The place in the other pool's queue is given up.
+            self.pending = Pending::Nothing;
+            self.lease(context);
         }
     }
 
@@ -466,6 +551,7 @@ impl ClientTask {
         if orders.has(Order::Cancel) && matches!(self.pending, Pending::Lease(_)) {
             self.pending = Pending::Nothing;
             self.on_rest();
+            self.around.gauge.on_gave_up();
             let fault = Fault::native(b"57014", "canceling statement due to user request");
             self.session.handle(Input::LeaseRefused(fault));
         }
@@ -515,6 +601,10 @@ impl ClientTask {
             tracing::trace!("a client was gone before its last words");
         }
     }
+}
+
+fn byte_count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// A task that ends in any other way than by its session (a panic, the runtime's end) gives back what it holds, too.

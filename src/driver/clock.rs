@@ -1,6 +1,6 @@
 //! The one clock of the process, and the time of day for records.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::Moment;
 
@@ -8,13 +8,22 @@ use crate::time::Moment;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// Microseconds from 1970 to the start, by the machine's clock of that moment.
+    epoch_micros: i64,
 }
 
 impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), epoch_micros: i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) }
+    }
+
+    /// What has to be added to a [`Moment`]'s microseconds to get those since 1970.
+    #[must_use]
+    pub const fn epoch_micros(&self) -> i64 {
+        self.epoch_micros
     }
 
     /// What time it is.

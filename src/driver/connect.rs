@@ -233,6 +233,14 @@ const fn refusal_detail(refusal: ServerRefusal) -> &'static str {
 }
 
 impl ConnectFault {
+    /// What to report of two failures, the later one given.
+    fn or_rather(self, later: Self) -> Self {
+        match self {
+            ConnectFault::Unsuitable { .. } if !later.ends_the_search() => self,
+            _ => later,
+        }
+    }
+
     /// Whether the other hosts would say the same, or should not be asked: as in libpq, a refused login ends the search.
     const fn ends_the_search(&self) -> bool {
         match self {
@@ -250,7 +258,8 @@ impl ConnectFault {
 /// Connects to the first host that lets the proxy in and is of the wanted kind.
 ///
 /// # Errors
-/// Says which step failed at the last address; nothing is tried twice, but for prefer-standby.
+/// Says which step failed at the last address, or that a server was found that is not of the wanted kind: that tells
+/// more than that another one is down. Nothing is tried twice, but for prefer-standby.
 pub async fn connect(target: &ServerTarget, identity: Identity) -> Result<Connected, ConnectFault> {
     let mut search = target.ledger.lock().search(target.wanted, target.clock.now());
     let mut attempts_left = ATTEMPTS_MAX;
@@ -270,7 +279,7 @@ pub async fn connect(target: &ServerTarget, identity: Identity) -> Result<Connec
                 if target.hosts.len() > 1 {
                     tracing::info!(%host, %fault, "not this host");
                 }
-                last = fault;
+                last = last.or_rather(fault);
             }
         }
         if last.ends_the_search() || attempts_left == 0 {
@@ -295,7 +304,7 @@ async fn connect_host(
         let attempt = connect_address(target, address, wanted, identity.clone());
         match within(target.connect_timeout, attempt).await {
             Ok(connected) => return Ok(connected),
-            Err(fault) => last = fault,
+            Err(fault) => last = last.or_rather(fault),
         }
         if last.ends_the_search() {
             break;

@@ -14,8 +14,8 @@ use super::proxy::Proxy;
 use super::registry::Order;
 use super::signal::Stage;
 use crate::admin::{
-    Actor, ClientRow, ClientState, Command, ConfigRow, DatabaseRow, FrozenRow, Operations, PoolRow, ServerRow,
-    ShutdownMode, TenantRow, UserRow,
+    Actor, BypassRow, ClientRow, ClientState, Command, ConfigRow, DatabaseRow, FrozenRow, Operations, PoolRow,
+    ServerRow, ShutdownMode, TenantRow, UserRow,
 };
 use crate::config::reload::is_changeable;
 use crate::config::{DatabaseEntry, ServerAddress, ServerHost};
@@ -109,8 +109,8 @@ impl Operations for Proxy {
         let row = |name: &Arc<str>| UserRow {
             name: Arc::clone(name),
             clients: clients.get(name).copied().unwrap_or(0),
-            clients_max: 0,
-            leases_max: 0,
+            clients_max: generation.config.limits.of_login(name).connections_max.unwrap_or(0),
+            leases_max: generation.config.limits.of_login(name).leases_max.unwrap_or(0),
             preset: "tenant",
         };
         generation.config.logins.keys().map(row).collect()
@@ -142,6 +142,11 @@ impl Operations for Proxy {
             at: Arc::clone(&frozen.at),
         };
         self.freezer.now().iter().map(row).collect()
+    }
+
+    fn bypasses(&self) -> Vec<BypassRow> {
+        // The ledger's latest records stand here as soon as there is a ledger.
+        Vec::new()
     }
 
     fn config(&self) -> Vec<ConfigRow> {

@@ -122,8 +122,10 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{AddressPattern, CertificateNeed, ClientCertificate, Method, Rule, Rules, TlsNeed};
     use crate::config::{EmptyEnvironment, load};
-    use crate::tenant::{TenantId, TenantKind};
+    use crate::driver::registry::Shown;
+    use crate::tenant::{Glob, TenantId, TenantKind};
     use crate::time::Moment;
 
     const ACME: &str = "00000000-0000-0000-0000-00000000000a";
@@ -201,5 +203,37 @@ mod tests {
         assert!(loss(&next, &ClientFacts { is_trusted: true, ..client(1) }).is_some());
         let trusting = Generation::first(config(&format!("{text}[[rules]]\nmethod = \"trust\"\n")));
         assert_eq!(loss(&trusting, &ClientFacts { is_trusted: true, ..client(1) }), None);
+    }
+
+    /// With rules of its own, which a file could only have together with certificates.
+    fn with_rules(certificate: CertificateNeed, method: Method) -> Generation {
+        let mut config = config(&login("one", "from = [\"suffix\"]"));
+        let (login, database, address) = (Glob::any(), Glob::any(), AddressPattern::Any);
+        config.rules = Rules::new(vec![Rule { login, database, address, tls: TlsNeed::Any, certificate, method }]);
+        Generation::first(config)
+    }
+
+    fn shown(name: &str) -> Option<Arc<Shown>> {
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = ClientCertificate::read(params.self_signed(&key).unwrap().der()).unwrap();
+        Some(Arc::new(Shown { certificate, user: "a.tenant".into() }))
+    }
+
+    #[test]
+    fn new_rules_ask_for_the_certificate_that_was_shown() {
+        for (name, fits) in [("a", true), ("a.tenant", true), ("b", false)] {
+            let client = ClientFacts { shown: shown(name), ..client(1) };
+            let by_certificate = with_rules(CertificateNeed::None, Method::Certificate);
+            assert_eq!(loss(&by_certificate, &client).is_none(), fits, "{name}");
+            let too = with_rules(CertificateNeed::VerifyFull, Method::ScramSha256);
+            assert_eq!(loss(&too, &client).is_none(), fits, "{name}");
+            let any = with_rules(CertificateNeed::VerifyCa, Method::ScramSha256);
+            assert_eq!(loss(&any, &client), None, "{name}");
+        }
+        let any = with_rules(CertificateNeed::VerifyCa, Method::ScramSha256);
+        assert!(loss(&any, &client(1)).is_some());
     }
 }

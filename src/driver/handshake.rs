@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use bytes::BytesMut;
@@ -65,6 +65,8 @@ pub struct Arrival {
     pub permit: ClientPermit,
     /// The generation of the configuration under which it logged in.
     pub generation: u64,
+    /// When it had connected.
+    pub accepted_at: Instant,
 }
 
 /// How a dialogue ended well.
@@ -121,6 +123,7 @@ pub async fn handshake(
     settings: &HandshakeSettings,
     clients: &Quota,
 ) -> Result<Greeting, HandshakeFault> {
+    let accepted_at = Instant::now();
     let mut nonce = [0_u8; NONCE_BYTES];
     rand::fill(&mut nonce).map_err(|_| HandshakeFault::Random)?;
     let startup = Startup::new(Arc::clone(&settings.startup), address, nonce);
@@ -131,6 +134,7 @@ pub async fn handshake(
         out: BytesMut::new(),
         tls: settings.tls.as_ref(),
         generation: settings.generation,
+        accepted_at,
     };
     let end = match timeout(settings.login_timeout, dialogue.run()).await {
         Ok(end) => end?,
@@ -173,6 +177,7 @@ struct Dialogue<'a> {
     out: BytesMut,
     tls: Option<&'a TlsAcceptor>,
     generation: u64,
+    accepted_at: Instant,
 }
 
 impl Dialogue<'_> {
@@ -264,7 +269,16 @@ impl Dialogue<'_> {
         };
         let stream = self.stream.ok_or(HandshakeFault::Left)?;
         let (input, unsent, permit, generation) = (self.input, self.out, ClientPermit(permit), self.generation);
-        Ok(Greeting::Client(Box::new(Arrival { stream, client: *client, input, unsent, permit, generation })))
+        let accepted_at = self.accepted_at;
+        Ok(Greeting::Client(Box::new(Arrival {
+            stream,
+            client: *client,
+            input,
+            unsent,
+            permit,
+            generation,
+            accepted_at,
+        })))
     }
 
     /// Sends what is left to say, and a last fault, and closes. Nobody waits for a client that does not

@@ -46,6 +46,9 @@ pub trait Reception: Send + Sync + 'static {
     ///
     /// Carries out a cancel request. The requester's connection is closed afterwards.
     fn cancel(&self, process_id: i32, secret: Vec<u8>) -> impl Future<Output = ()> + Send;
+
+    /// A client got no session; it has been told what it may know.
+    fn turned_away(&self, _fault: &HandshakeFault, _address: PeerAddress) {}
 }
 
 /// What guards the entrance: settings that a reload replaces, and the counts of who is inside.
@@ -212,6 +215,9 @@ async fn greet<R: Reception>(
     let settings = entrance.settings.load_full();
     let greeting = Box::pin(handshake(stream, address, &settings, &entrance.clients)).await;
     drop(settings);
+    if let Err(fault) = &greeting {
+        reception.turned_away(fault, address);
+    }
     match greeting {
         Ok(Greeting::Client(arrival)) => {
             drop(permit);

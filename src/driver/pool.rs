@@ -25,7 +25,8 @@ use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, conne
 use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
-use crate::pool::{Action, Hold, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
+use crate::metrics::{Metrics, PoolGauge};
+use crate::pool::{self, Action, Fairness, Hold, Membership, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
 use crate::scope::{
     CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
 };
@@ -82,10 +83,13 @@ pub type Granted = Pooled<PooledServer>;
 /// What someone who waits is sent.
 type Answer = Result<Granted, Fault>;
 
+/// Who waits; it keeps the seat, so that a server granted at the last moment has somebody to come back from.
+type Waiter = (oneshot::Sender<Answer>, Arc<Seat>);
+
 /// A pool: the servers of one (server group, database, server role).
 pub struct ServerPool {
     name: String,
-    ledger: Mutex<Pool<PooledServer, oneshot::Sender<Answer>>>,
+    ledger: Mutex<Pool<PooledServer, Waiter>>,
     way: ArcSwap<Way>,
     kin: Arc<ServerKin>,
     servers: Arc<Servers>,
@@ -95,6 +99,7 @@ pub struct ServerPool {
     next_server: Arc<AtomicU64>,
     greeting: Mutex<Option<Arc<Parameters>>>,
     greetings: Mutex<LruCache<Settings, Arc<Parameters>>>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a pool is made of.
@@ -103,6 +108,8 @@ pub struct PoolParts {
     pub name: String,
     /// Its limits.
     pub limits: PoolLimits,
+    /// How its servers are shared out.
+    pub fairness: Fairness,
     /// How its servers are reached.
     pub way: Way,
     /// What its servers have in common.
@@ -113,11 +120,21 @@ pub struct PoolParts {
     pub clock: Clock,
     /// Numbers for servers, never used twice.
     pub next_server: Arc<AtomicU64>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A client's place in a pool, through which it leases servers; left when dropped. Whoever still has a server
+/// to give back holds on to it.
+pub struct Seat {
+    pool: Arc<ServerPool>,
+    seat: pool::Seat,
+    membership: Arc<Membership>,
 }
 
 /// A place in the queue; giving it up when dropped.
 pub struct Wait {
-    pool: Arc<ServerPool>,
+    seat: Arc<Seat>,
     ticket: Ticket,
     answer: oneshot::Receiver<Answer>,
 }
@@ -132,11 +149,13 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.pool.ledger.lock().give_up(self.ticket);
+        // What comes out is dropped without the lock: with it may go the last hold on a seat.
+        let waiter = self.seat.pool.ledger.lock().give_up(self.ticket);
+        drop(waiter);
         // A server that was granted at the same moment comes back.
         self.answer.close();
         if let Ok(Ok(granted)) = self.answer.try_recv() {
-            self.pool.check_in(granted);
+            self.seat.check_in(granted);
         }
     }
 }
@@ -155,10 +174,10 @@ impl ServerPool {
     /// An empty pool.
     #[must_use]
     pub fn new(parts: PoolParts) -> Arc<Self> {
-        let PoolParts { name, limits, way, kin, servers, clock, next_server } = parts;
+        let PoolParts { name, limits, fairness, way, kin, servers, clock, next_server, metrics } = parts;
         Arc::new(Self {
             name,
-            ledger: Mutex::new(Pool::new(limits)),
+            ledger: Mutex::new(Pool::new(limits, fairness)),
             way: ArcSwap::from_pointee(way),
             kin: Arc::new(kin),
             servers,
@@ -167,6 +186,7 @@ impl ServerPool {
             next_server,
             greeting: Mutex::new(None),
             greetings: Mutex::new(LruCache::new(GREETINGS_MAX)),
+            metrics,
         })
     }
 
@@ -188,37 +208,20 @@ impl ServerPool {
         self.counts() == PoolCounts::default()
     }
 
-    /// Asks for a server.
+    /// Its state, for whoever watches.
     #[must_use]
-    pub fn lease(self: &Arc<Self>) -> Leased {
-        let mut receiver = None;
-        let requested = self.ledger.lock().request(self.clock.now(), || {
-            let (sender, answer) = oneshot::channel();
-            receiver = Some(answer);
-            sender
-        });
-        match (requested, receiver) {
-            (Requested::Granted { pooled, needs_check }, _) => Leased::Now(pooled, needs_check),
-            (Requested::Queued(ticket), Some(answer)) => {
-                self.act();
-                Leased::Later(Wait { pool: Arc::clone(self), ticket, answer })
-            }
-            (Requested::Queued(_), None) => Leased::Refused(Fault::of(Code::Internal)),
-            (Requested::Refused(fault), _) => Leased::Refused(fault),
-        }
+    pub fn gauge(&self) -> PoolGauge {
+        let ledger = self.ledger.lock();
+        let PoolCounts { idle, leased, connecting, waiting } = ledger.counts();
+        let (size, is_failing) = (ledger.size(), ledger.is_failing());
+        PoolGauge { name: self.name.clone(), idle, leased, connecting, waiting, size, is_failing }
     }
 
-    /// Takes a clean server back.
-    pub fn check_in(self: &Arc<Self>, granted: Granted) {
-        self.ledger.lock().check_in(granted, self.clock.now());
-        self.act();
-    }
-
-    /// A leased server was closed.
-    pub fn discarded(self: &Arc<Self>, reason: DiscardReason) {
-        tracing::debug!(pool = self.name, reason = reason.words(), "server discarded");
-        self.ledger.lock().discarded(self.clock.now());
-        self.act();
+    /// A client comes, perhaps from another pool.
+    #[must_use]
+    pub fn join(self: &Arc<Self>, membership: Arc<Membership>) -> Arc<Seat> {
+        let seat = self.ledger.lock().join(&membership);
+        Arc::new(Seat { pool: Arc::clone(self), seat, membership })
     }
 
     /// Time has passed.
@@ -311,12 +314,12 @@ impl ServerPool {
     }
 
     /// Other limits, and another way to its servers; `is_other_way`: those that went the old one are replaced.
-    pub fn reconfigure(self: &Arc<Self>, limits: PoolLimits, way: Way, is_other_way: bool) {
+    pub fn reconfigure(self: &Arc<Self>, limits: PoolLimits, fairness: Fairness, way: Way, is_other_way: bool) {
         // First the way: a server that is connected behind the mark has gone the new one.
         self.way.store(Arc::new(way));
         let now = self.clock.now();
         let mut ledger = self.ledger.lock();
-        ledger.set_limits(limits, now);
+        ledger.set_limits(limits, fairness, now);
         if is_other_way {
             ledger.reconnect(now);
         }
@@ -330,38 +333,6 @@ impl ServerPool {
     fn forget_greetings(&self) {
         *self.greeting.lock() = None;
         self.greetings.lock().clear();
-    }
-
-    /// What a client with these startup parameters is told of the reported settings: what a server says that
-    /// has them. Asked once for each set of parameters. If dropped: a server that was just asked is closed.
-    ///
-    /// # Errors
-    /// There is no server, or it refuses a value: as PostgreSQL would at login.
-    pub async fn greeting(self: &Arc<Self>, base: &Settings) -> Result<Arc<Parameters>, Fault> {
-        if let Some(known) = self.known_greeting(base) {
-            return Ok(known);
-        }
-        loop {
-            let granted = match self.lease() {
-                Leased::Now(granted, _) => granted,
-                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
-                Leased::Refused(fault) => return Err(fault),
-            };
-            let returning = Returning { pool: Arc::clone(self), is_done: false };
-            let Pooled { server, connected_at } = granted;
-            let asked = timeout(self.connect_timeout(), ask_greeting(server, base)).await;
-            match asked.unwrap_or(Asked::Gone) {
-                Asked::Told(server, greeting) => {
-                    returning.done();
-                    self.greetings.lock().put(base.clone(), Arc::clone(&greeting));
-                    self.check_in(Pooled { server, connected_at });
-                    return Ok(greeting);
-                }
-                Asked::Refused(fault) => return Err(fault),
-                // It had been closed while it was idle: the ledger knows now, and gives another.
-                Asked::Gone => {}
-            }
-        }
     }
 
     fn connect_timeout(&self) -> Duration {
@@ -396,25 +367,6 @@ impl ServerPool {
         self.greetings.lock().get_key_value(&base).map_or(base, |(known, _)| Arc::clone(known))
     }
 
-    /// A server that was idle for long: whether nothing has come from it meanwhile, and whether it
-    /// answers. `None` if it was closed. If dropped: the server is closed, but the pool is not told.
-    pub async fn proven(self: &Arc<Self>, mut granted: Granted) -> Option<Granted> {
-        let stream = &mut granted.server.link.stream;
-        if !std::future::poll_fn(|context| Poll::Ready(poll_is_silent(stream, context))).await {
-            drop(granted);
-            self.discarded(DiscardReason::ServerGone);
-            return None;
-        }
-        let Pooled { server, connected_at } = granted;
-        match timeout(self.connect_timeout(), sign_of_life(server)).await {
-            Ok(Some(server)) => Some(Pooled { server, connected_at }),
-            Ok(None) | Err(_) => {
-                self.discarded(DiscardReason::CheckFailed);
-                None
-            }
-        }
-    }
-
     /// Carries out what the ledger has decided; never while its lock is held.
     fn act(self: &Arc<Self>) {
         loop {
@@ -425,12 +377,12 @@ impl ServerPool {
             match action {
                 None if has_come_to_rest => return self.at_rest.notify_waiters(),
                 None => return,
-                Some(Action::Grant { waiter, pooled, .. }) => {
+                Some(Action::Grant { waiter: (waiter, seat), pooled, .. }) => {
                     if let Err(Ok(refused)) = waiter.send(Ok(pooled)) {
-                        self.ledger.lock().check_in(refused, self.clock.now());
+                        self.ledger.lock().check_in(seat.seat, refused, self.clock.now());
                     }
                 }
-                Some(Action::Refuse { waiter, fault }) => {
+                Some(Action::Refuse { waiter: (waiter, _), fault }) => {
                     if waiter.send(Err(fault)).is_err() {
                         tracing::trace!("nobody waits for this refusal any more");
                     }
@@ -457,6 +409,7 @@ impl ServerPool {
                 .unwrap_or(Err(ConnectFault::Timeout(limit))),
             Err(fault) => Err(fault),
         };
+        self.metrics.connects.count(if connected.is_ok() { "connected" } else { "failed" });
         match connected {
             Ok(pooled) => {
                 tracing::debug!(pool = self.name, server = pooled.clean.server().id.0, "server connected");
@@ -534,6 +487,133 @@ impl ServerPool {
     }
 }
 
+impl Seat {
+    /// The pool.
+    #[must_use]
+    pub const fn pool(&self) -> &Arc<ServerPool> {
+        &self.pool
+    }
+
+    /// The same client's place in this pool, which may be the same.
+    #[must_use]
+    pub fn in_pool(self: &Arc<Self>, pool: &Arc<ServerPool>) -> Arc<Self> {
+        match Arc::ptr_eq(&self.pool, pool) {
+            true => Arc::clone(self),
+            false => pool.join(Arc::clone(&self.membership)),
+        }
+    }
+
+    /// As [`ServerPool::is_closed`].
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+
+    /// Whose it is, and what may be taken.
+    #[must_use]
+    pub const fn membership(&self) -> &Arc<Membership> {
+        &self.membership
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.pool.clock.now()
+    }
+
+    /// Asks for a server.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>) -> Leased {
+        let pool = &self.pool;
+        let mut receiver = None;
+        let requested = pool.ledger.lock().request(self.seat, pool.clock.now(), || {
+            let (sender, answer) = oneshot::channel();
+            receiver = Some(answer);
+            (sender, Arc::clone(self))
+        });
+        match (requested, receiver) {
+            (Requested::Granted { pooled, needs_check }, _) => Leased::Now(pooled, needs_check),
+            (Requested::Queued(ticket), Some(answer)) => {
+                pool.act();
+                Leased::Later(Wait { seat: Arc::clone(self), ticket, answer })
+            }
+            (Requested::Queued(_), None) => Leased::Refused(Fault::of(Code::Internal)),
+            (Requested::Refused(fault), _) => Leased::Refused(fault),
+        }
+    }
+
+    /// Takes a clean server back.
+    pub fn check_in(&self, granted: Granted) {
+        self.pool.ledger.lock().check_in(self.seat, granted, self.pool.clock.now());
+        self.pool.act();
+    }
+
+    /// A leased server was closed.
+    pub fn discarded(&self, reason: DiscardReason) {
+        tracing::debug!(pool = self.pool.name, reason = reason.words(), "server discarded");
+        self.pool.metrics.discards.count(reason.words());
+        self.pool.ledger.lock().discarded(self.seat, self.pool.clock.now());
+        self.pool.act();
+    }
+
+    /// What a client with these startup parameters is told of the reported settings: what a server says that
+    /// has them. Asked once for each set of parameters. If dropped: a server that was just asked is closed.
+    ///
+    /// # Errors
+    /// There is no server, or it refuses a value: as PostgreSQL would at login.
+    pub async fn greeting(self: &Arc<Self>, base: &Settings) -> Result<Arc<Parameters>, Fault> {
+        if let Some(known) = self.pool.known_greeting(base) {
+            return Ok(known);
+        }
+        loop {
+            let granted = match self.lease() {
+                Leased::Now(granted, _) => granted,
+                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
+                Leased::Refused(fault) => return Err(fault),
+            };
+            let returning = Returning { seat: Arc::clone(self), is_done: false };
+            let Pooled { server, connected_at } = granted;
+            let asked = timeout(self.pool.connect_timeout(), ask_greeting(server, base)).await;
+            match asked.unwrap_or(Asked::Gone) {
+                Asked::Told(server, greeting) => {
+                    returning.done();
+                    self.pool.greetings.lock().put(base.clone(), Arc::clone(&greeting));
+                    self.check_in(Pooled { server, connected_at });
+                    return Ok(greeting);
+                }
+                Asked::Refused(fault) => return Err(fault),
+                // It had been closed while it was idle: the ledger knows now, and gives another.
+                Asked::Gone => {}
+            }
+        }
+    }
+
+    /// A server that was idle for long: whether nothing has come from it meanwhile, and whether it
+    /// answers. `None` if it was closed. If dropped: the server is closed, but the pool is not told.
+    pub async fn proven(&self, mut granted: Granted) -> Option<Granted> {
+        let stream = &mut granted.server.link.stream;
+        if !std::future::poll_fn(|context| Poll::Ready(poll_is_silent(stream, context))).await {
+            drop(granted);
+            self.discarded(DiscardReason::ServerGone);
+            return None;
+        }
+        let Pooled { server, connected_at } = granted;
+        match timeout(self.pool.connect_timeout(), sign_of_life(server)).await {
+            Ok(Some(server)) => Some(Pooled { server, connected_at }),
+            Ok(None) | Err(_) => {
+                self.discarded(DiscardReason::CheckFailed);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.pool.ledger.lock().leave(self.seat);
+    }
+}
+
 async fn read_more(stream: &mut Stream, input: &mut BytesMut) -> Result<(), ConnectFault> {
     match stream.read_buf(input).await.map_err(ConnectFault::Io)? {
         0 => Err(ConnectFault::Closed),
@@ -589,7 +669,7 @@ pub fn poll_is_silent(stream: &mut Stream, context: &mut Context<'_>) -> bool {
 
 /// Sees to it that the ledger hears of a server that was asked and did not come back.
 struct Returning {
-    pool: Arc<ServerPool>,
+    seat: Arc<Seat>,
     is_done: bool,
 }
 
@@ -602,7 +682,7 @@ impl Returning {
 impl Drop for Returning {
     fn drop(&mut self) {
         if !self.is_done {
-            self.pool.discarded(DiscardReason::CheckFailed);
+            self.seat.discarded(DiscardReason::CheckFailed);
         }
     }
 }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
 use super::build::{self, PoolKey};
 use super::client::{ClientTask, Surroundings};
@@ -24,25 +24,29 @@ use super::clock::Clock;
 use super::connect::send_cancel_to;
 use super::control::Holds;
 use super::freeze::{FreezeFault, Freezer};
+use super::gauge::{Gauge, SessionGauge};
 use super::generation::Generation;
-use super::handshake::{Arrival, ClientPermit};
+use super::handshake::{Arrival, ClientPermit, HandshakeFault};
+use super::http::HttpListener;
 use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
-use super::pool::{PoolParts, ServerPool};
+use super::pool::{PoolParts, Seat, ServerPool};
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::Hooks;
 use super::signal::{Signal, Stage};
 use super::stream::Stream;
+use super::surfaces::Surfaces;
 use super::tls::TlsFault;
-use crate::admin::ShutdownMode;
-use crate::auth::ProcessSecret;
+use crate::admin::{Denial, ShutdownMode};
+use crate::auth::{PeerAddress, ProcessSecret};
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::guard::FactsCache;
+use crate::pool::{Admission, Fairness, Membership};
 use crate::scope::Injection;
 use crate::session::{Session, SessionRules};
-use crate::startup::AuthenticatedClient;
+use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
 use crate::upstream::{Parameters, Settings};
 use crate::wire::backend;
@@ -56,6 +60,9 @@ const PARSER_THREADS: usize = 2;
 
 /// How often a client that begins its session is sent on to another pool by reloads before it is refused.
 const GREETING_ATTEMPTS_MAX: usize = 4;
+
+/// The pool itself ends a wait, unless it is on hold: this much later the session is given up.
+const GREETING_MARGIN: Duration = Duration::from_secs(1);
 
 /// What cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +95,8 @@ pub struct Proxy {
     pub(super) clients: Arc<Clients>,
     pub(super) servers: Arc<Servers>,
     pub(super) freezer: Freezer,
+    /// What tenants and logins have taken.
+    pub(super) admission: Arc<Admission>,
     pub(super) secret: ProcessSecret,
     pub(super) hooks: Hooks,
     /// One reload at a time.
@@ -98,6 +107,7 @@ pub struct Proxy {
     parsers: Parsers,
     signal: Signal,
     clock: Clock,
+    pub(super) gauge: Gauge,
     next_server: Arc<AtomicU64>,
     next_process_id: AtomicI32,
     /// Held by every session, so that the end of the last one is seen; taken away when the end begins.
@@ -112,6 +122,7 @@ pub struct RunningServer {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) listening: JoinHandle<()>,
     pub(super) sweeping: JoinHandle<()>,
+    pub(super) surfaces: Surfaces,
     pub(super) ended: mpsc::Receiver<()>,
     pub(super) endings: mpsc::Receiver<ShutdownMode>,
 }
@@ -153,10 +164,14 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
+    let clock = Clock::start();
+    let gauge = Gauge::new(config.metrics.counted, clock);
+    let http = config.metrics.address.map(HttpListener::bind).transpose()?;
     let (alive, ended) = mpsc::channel(1);
     let (endings, ending_orders) = mpsc::channel(1);
     let signal = Signal::default();
     signal.set_generation(generation.number);
+    let admission = Admission::new(config.limits.clone());
     let proxy = Arc::new(Proxy {
         generation: ArcSwap::from_pointee(generation),
         pools: Mutex::default(),
@@ -166,6 +181,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         clients: Arc::default(),
         servers: Arc::default(),
         freezer,
+        admission,
         secret,
         hooks,
         reloading: tokio::sync::Mutex::default(),
@@ -173,7 +189,8 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         facts,
         parsers,
         signal,
-        clock: Clock::start(),
+        clock,
+        gauge,
         next_server: Arc::new(AtomicU64::new(1)),
         next_process_id: AtomicI32::new(i32::from_ne_bytes(first) & i32::MAX),
         alive: Mutex::new(Some(alive)),
@@ -184,7 +201,8 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let addresses = listener.addresses();
     let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
-    Ok(RunningServer { proxy, addresses, listening, sweeping, ended, endings: ending_orders })
+    let surfaces = Surfaces::start(&proxy, http);
+    Ok(RunningServer { proxy, addresses, listening, sweeping, surfaces, ended, endings: ending_orders })
 }
 
 /// If dropped: time limits are not kept any more, and the service manager thinks the proxy dead.
@@ -243,7 +261,7 @@ impl Proxy {
         let generation = self.generation.load_full();
         for (key, entry) in build::pool_keys(&generation.config) {
             let way = build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max)?;
-            let pool = self.new_pool(&key, entry.pool.clone(), way);
+            let pool = self.new_pool(&key, entry.pool.clone(), generation.config.limits.fairness, way);
             self.pools.lock().insert(key, pool);
         }
         Ok(())
@@ -253,6 +271,7 @@ impl Proxy {
         &self,
         key: &PoolKey,
         limits: crate::pool::PoolLimits,
+        fairness: Fairness,
         way: super::pool::Way,
     ) -> Arc<ServerPool> {
         let kin = ServerKin {
@@ -263,11 +282,13 @@ impl Proxy {
         ServerPool::new(PoolParts {
             name: format!("{}/{}/{}", key.server, key.database, key.role),
             limits,
+            fairness,
             way,
             kin,
             servers: Arc::clone(&self.servers),
             clock: self.clock,
             next_server: Arc::clone(&self.next_server),
+            metrics: Arc::clone(&self.gauge.metrics),
         })
     }
 
@@ -314,7 +335,7 @@ impl Proxy {
     }
 
     /// What the session rests on, as far as it does not change with a reload.
-    fn facts_of(&self, stream: &Stream, client: &AuthenticatedClient, logged_in_at: u64) -> ClientFacts {
+    pub(super) fn facts_of(&self, stream: &Stream, client: &AuthenticatedClient, logged_in_at: u64) -> ClientFacts {
         let generation = self.generation.load();
         let (login, database) = (client.login(), client.database());
         let known = generation.config.databases.get_key_value(database);
@@ -337,7 +358,7 @@ impl Proxy {
     }
 
     /// Registers a client under a new cancel key.
-    fn register(&self, protocol: i32, facts: ClientFacts) -> Result<Registration, Fault> {
+    pub(super) fn register(&self, protocol: i32, facts: ClientFacts) -> Result<Registration, Fault> {
         let wish = self.next_process_id.fetch_add(1, Ordering::Relaxed);
         let mut secret = [0_u8; 32];
         // Protocol 3.0 has four bytes of secret, 3.2 as many as we like.
@@ -346,14 +367,23 @@ impl Proxy {
         Ok(self.clients.register(wish, secret, facts))
     }
 
-    /// The pool's greeting; where a reload closes the pool meanwhile, its successor's.
-    async fn greeting(&self, client: &ClientFacts, base: &Settings) -> Result<(Renewed, Arc<Parameters>), Fault> {
+    /// A seat in the pool, and the pool's greeting; where a reload closes the pool meanwhile, its successor's.
+    async fn greeting(
+        &self,
+        client: &ClientFacts,
+        membership: &Arc<Membership>,
+        base: &Settings,
+    ) -> Result<(Renewed, Arc<Seat>, Arc<Parameters>), Fault> {
         let mut fault = Fault::of(Code::ShuttingDown);
         for _ in 0..GREETING_ATTEMPTS_MAX {
             let renewed = self.renewed(client)?;
-            match renewed.pool.greeting(base).await {
-                Ok(greeting) => return Ok((renewed, greeting)),
-                Err(refused) => fault = refused,
+            let seat = renewed.pool.join(Arc::clone(membership));
+            // A hold has no end of its own, and here nobody would notice a client that is gone.
+            let limit = renewed.pool.limits().wait_timeout + GREETING_MARGIN;
+            match timeout(limit, seat.greeting(base)).await {
+                Ok(Ok(greeting)) => return Ok((renewed, seat, greeting)),
+                Ok(Err(refused)) => fault = refused,
+                Err(_) => fault = Fault::of(Code::WaitTimeout),
             }
             if !renewed.pool.is_closed() || self.signal.read().0 != Stage::Serving {
                 break;
@@ -368,7 +398,8 @@ impl Proxy {
         let base: Settings = Arc::new(
             client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         );
-        let (renewed, greeting) = self.greeting(&facts, &base).await?;
+        let membership = Arc::new(self.admission.admit(facts.tenant(), &facts.login)?);
+        let (renewed, seat, greeting) = self.greeting(&facts, &membership, &base).await?;
         let registration = self.register(client.protocol(), facts)?;
         // First into the registry, then this look: a freeze that comes between finds the client there.
         if registration.slot().facts().tenant().is_some_and(|tenant| self.freezer.has(tenant)) {
@@ -377,12 +408,16 @@ impl Proxy {
         let Renewed { generation, pool, rules } = renewed;
         let base = pool.shared(base);
         let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
-        Ok(Begun { session, around: Surroundings { proxy: Arc::clone(self), generation, pool }, registration })
+        let facts = registration.slot().facts();
+        let who = Denial::of(&facts.login, facts.tenant(), facts.address);
+        let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database);
+        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge };
+        Ok(Begun { session, around, registration })
     }
 
     /// Makes the task that serves a client.
     async fn open(self: &Arc<Self>, arrival: Box<Arrival>) -> Result<Opened, Box<Unopened>> {
-        let Arrival { stream, client, input, unsent, permit, generation } = *arrival;
+        let Arrival { stream, client, input, unsent, permit, generation, accepted_at } = *arrival;
         let Some(alive) = self.alive.lock().clone() else {
             return Err(Box::new(Unopened { stream, fault: Fault::of(Code::ShuttingDown), unsent }));
         };
@@ -390,6 +425,7 @@ impl Proxy {
             Ok(begun) => begun,
             Err(fault) => return Err(Box::new(Unopened { stream, fault, unsent })),
         };
+        self.gauge.logged_in(accepted_at);
         tracing::debug!(
             client = registration.process_id(), login = %client.login(), tenant = ?client.tenant(),
             address = %client.address(), "session begins"
@@ -402,12 +438,19 @@ impl Proxy {
     /// Runs one client's session. What its beginning needs is boxed apart: it is not to be kept, for each client, as
     /// long as the session lasts.
     async fn serve(self: &Arc<Self>, arrival: Box<Arrival>) {
+        let who = Box::new(Denial::of(arrival.client.login(), arrival.client.tenant(), arrival.client.address()));
         match Box::pin(self.open(arrival)).await {
             Ok(opened) => {
+                drop(who);
                 let reason = opened.task.run(opened.input).await;
                 tracing::debug!(client = opened.process_id, reason = reason.words(), "session ends");
             }
-            Err(unopened) => Box::pin(unopened.turn_away()).await,
+            Err(unopened) => {
+                if let Some(code) = unopened.fault.code {
+                    self.gauge.refused(code, *who, "login");
+                }
+                Box::pin(unopened.turn_away()).await;
+            }
         }
     }
 }
@@ -457,7 +500,14 @@ pub struct Door(Arc<Proxy>);
 impl Reception for Door {
     /// If dropped: the client's connection is closed.
     async fn receive(&self, arrival: Box<Arrival>) {
+        if *arrival.client.purpose() == Purpose::Console {
+            return Box::pin(self.0.serve_console(*arrival)).await;
+        }
         self.0.serve(arrival).await;
+    }
+
+    fn turned_away(&self, fault: &HandshakeFault, address: PeerAddress) {
+        self.0.gauge.turned_away(fault, address);
     }
 
     /// If dropped: the request may or may not be carried out.

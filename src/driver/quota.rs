@@ -35,6 +35,13 @@ impl Quota {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
+    /// How many are inside now.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        let size = self.size.lock();
+        (size.places + size.surplus).saturating_sub(self.places.available_permits())
+    }
+
     /// Another number of places.
     pub fn resize(&self, places: usize) {
         let places = places.min(Semaphore::MAX_PERMITS);

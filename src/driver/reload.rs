@@ -107,6 +107,7 @@ impl Proxy {
         self.entrance.clients.resize(listen.client_connections_max);
         self.entrance.logins.resize(listen.login_connections_max);
         self.entrance.settings.store(Arc::new(handshake));
+        self.admission.set_limits(generation.config.limits.clone());
         let before = self.generation.swap(Arc::new(generation));
         self.change_pools(&before.config, pools);
         self.signal().set_generation(number);
@@ -123,15 +124,16 @@ impl Proxy {
 
     fn change_pools(&self, before: &Config, wanted: HashMap<PoolKey, (PoolLimits, Way)>) {
         let now = self.generation.load_full();
+        let fairness = now.config.limits.fairness;
         let mut gone = std::mem::take(&mut *self.pools.lock());
         for (key, (limits, way)) in wanted {
             let pool = match gone.remove(&key) {
                 Some(pool) => {
                     let is_other_way = !is_same_way(before, &now.config, &key) || !pool.serves(&way);
-                    pool.reconfigure(limits, way, is_other_way);
+                    pool.reconfigure(limits, fairness, way, is_other_way);
                     pool
                 }
-                None => self.new_pool(&key, limits, way),
+                None => self.new_pool(&key, limits, fairness, way),
             };
             self.pools.lock().insert(key, pool);
         }

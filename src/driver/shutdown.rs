@@ -13,12 +13,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal as Listening, SignalKind, signal};
-use tokio::time::{sleep, timeout};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::notify;
 use super::pool::ServerPool;
-use super::proxy::{RunningServer, StartFault, start_with};
+use super::proxy::{Proxy, RunningServer, StartFault, start_with};
 use super::reload::Hooks;
 use super::signal::Stage;
 use crate::admin::{Actor, ShutdownMode};
@@ -27,33 +28,8 @@ use crate::config::Config;
 /// When all sessions have been told to end: how long they get to say good-bye.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Signals that end the proxy.
-struct EndSignals {
-    terminate: Listening,
-    interrupt: Listening,
-    quit: Listening,
-}
-
-impl EndSignals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-        })
-    }
-
-    /// The next one. If dropped: none is lost.
-    async fn next(&mut self) -> ShutdownMode {
-        let (name, mode) = tokio::select! {
-            _ = self.terminate.recv() => ("SIGTERM", ShutdownMode::WaitForServers),
-            _ = self.interrupt.recv() => ("SIGINT", ShutdownMode::WaitForServers),
-            _ = self.quit.recv() => ("SIGQUIT", ShutdownMode::Now),
-        };
-        tracing::info!("{name}");
-        mode
-    }
-}
+/// Servers are told good-bye in tasks of their own, which the process's end would cut off.
+const GOODBYE_TIME: Duration = Duration::from_millis(50);
 
 impl RunningServer {
     /// Where it listens.
@@ -68,11 +44,32 @@ impl RunningServer {
         Arc::clone(&self.proxy)
     }
 
+    /// Runs until a signal or a command ends it. If dropped: everything ends at once.
+    pub async fn run(mut self, mut signals: mpsc::Receiver<ShutdownMode>) {
+        let mut commands = std::mem::replace(&mut self.endings, mpsc::channel(1).1);
+        let mut mode = tokio::select! {
+            Some(mode) = signals.recv() => mode,
+            Some(mode) = commands.recv() => mode,
+            else => ShutdownMode::Now,
+        };
+        tracing::info!(?mode, "ending");
+        self.close_door().await;
+        let mut drained_by = None;
+        while mode != ShutdownMode::Now {
+            mode = tokio::select! {
+                () = self.wait_in(mode, &mut drained_by) => ShutdownMode::Now,
+                Some(signal) = signals.recv() => after_signal(mode, signal),
+                Some(command) = commands.recv() => graver(mode, command),
+            };
+        }
+        self.stop().await;
+    }
+
     /// Accepts nobody any more, lets transactions end within the configured time, then ends the rest. If
     /// dropped: everything goes on without a listener.
     pub async fn shutdown(mut self) {
         self.close_door().await;
-        self.drain().await;
+        self.wait_in(ShutdownMode::WaitForServers, &mut None).await;
         self.stop().await;
     }
 
@@ -89,12 +86,20 @@ impl RunningServer {
         }
     }
 
-    /// Sessions end between transactions, for as long as the configuration allows.
-    async fn drain(&mut self) {
-        let limit = self.proxy.generation.load().config.runtime.shutdown_timeout;
-        self.proxy.move_to(Stage::Draining);
-        if timeout(limit, self.ended.recv()).await.is_err() {
-            tracing::warn!("sessions are still in transactions after {limit:?}: ending them");
+    /// Until no session is left, or the mode's time is over. If dropped: what sessions were told stays told, and
+    /// `drained_by` says until when they have time.
+    async fn wait_in(&mut self, mode: ShutdownMode, drained_by: &mut Option<Instant>) {
+        match mode {
+            ShutdownMode::Now => {}
+            ShutdownMode::WaitForClients => drop(self.ended.recv().await),
+            ShutdownMode::WaitForServers => {
+                let limit = self.proxy.generation.load().config.runtime.shutdown_timeout;
+                self.proxy.move_to(Stage::Draining);
+                let deadline = *drained_by.get_or_insert_with(|| Instant::now() + limit);
+                if timeout_at(deadline, self.ended.recv()).await.is_err() {
+                    tracing::warn!("sessions are still in transactions after {limit:?}: ending them");
+                }
+            }
         }
     }
 
@@ -105,51 +110,57 @@ impl RunningServer {
             tracing::warn!("some sessions did not end in time");
         }
         self.sweeping.abort();
+        self.surfaces.end();
         self.proxy.all_pools().iter().for_each(ServerPool::close);
     }
+}
 
-    /// Ends it in one mode; a later and graver order counts as soon as it comes.
-    async fn end(mut self, first: ShutdownMode, signals: &mut EndSignals) {
-        self.close_door().await;
-        let mut mode = first;
-        while mode != ShutdownMode::Now {
-            let next = tokio::select! {
-                () = self.wait_in(mode) => None,
-                signal = signals.next() => Some(signal),
-            };
-            match (mode, next) {
-                (_, None) | (_, Some(ShutdownMode::Now)) => mode = ShutdownMode::Now,
-                (ShutdownMode::WaitForClients, Some(graver)) => mode = graver,
-                (ShutdownMode::WaitForServers | ShutdownMode::Now, Some(_)) => {
-                    tracing::warn!("second signal: not waiting");
-                    mode = ShutdownMode::Now;
-                }
-            }
+/// Whoever sends a second signal does not want to wait.
+fn after_signal(mode: ShutdownMode, signal: ShutdownMode) -> ShutdownMode {
+    match (mode, signal) {
+        (ShutdownMode::WaitForServers, ShutdownMode::WaitForServers) => {
+            tracing::warn!("second signal: not waiting");
+            ShutdownMode::Now
         }
-        self.stop().await;
+        (mode, signal) => graver(mode, signal),
     }
+}
 
-    /// Until the mode's own end. If dropped: what was told to sessions stays told.
-    async fn wait_in(&mut self, mode: ShutdownMode) {
-        match mode {
-            ShutdownMode::Now => {}
-            ShutdownMode::WaitForServers => self.drain().await,
-            ShutdownMode::WaitForClients => {
-                let graver = async {
-                    loop {
-                        match self.endings.recv().await {
-                            Some(ShutdownMode::WaitForClients) => {}
-                            Some(ShutdownMode::Now | ShutdownMode::WaitForServers) | None => return,
-                        }
-                    }
-                };
-                tokio::select! {
-                    _ = self.ended.recv() => return,
-                    () = graver => {}
+const fn graver(one: ShutdownMode, other: ShutdownMode) -> ShutdownMode {
+    match (one, other) {
+        (ShutdownMode::Now, _) | (_, ShutdownMode::Now) => ShutdownMode::Now,
+        (ShutdownMode::WaitForServers, _) | (_, ShutdownMode::WaitForServers) => ShutdownMode::WaitForServers,
+        (ShutdownMode::WaitForClients, ShutdownMode::WaitForClients) => ShutdownMode::WaitForClients,
+    }
+}
+
+/// Signals that end the process, as orders. Must be called within a tokio runtime.
+fn end_signals() -> std::io::Result<mpsc::Receiver<ShutdownMode>> {
+    let (sender, orders) = mpsc::channel(4);
+    for (kind, name, mode) in [
+        (SignalKind::terminate(), "SIGTERM", ShutdownMode::WaitForServers),
+        (SignalKind::interrupt(), "SIGINT", ShutdownMode::WaitForServers),
+        (SignalKind::quit(), "SIGQUIT", ShutdownMode::Now),
+    ] {
+        let (mut listening, sender) = (signal(kind)?, sender.clone());
+        tokio::spawn(async move {
+            while listening.recv().await.is_some() {
+                tracing::info!("{name}");
+                if sender.send(mode).await.is_err() {
+                    return;
                 }
-                self.drain().await;
             }
-        }
+        });
+    }
+    Ok(orders)
+}
+
+/// If dropped: SIGHUP is ignored.
+async fn reload_on_hangup(proxy: Arc<Proxy>, mut hangup: tokio::signal::unix::Signal) {
+    let actor = Actor { login: "SIGHUP".into(), address: "signal".into() };
+    while hangup.recv().await.is_some() {
+        // What is wrong has been logged.
+        drop(proxy.reload(&actor).await);
     }
 }
 
@@ -158,30 +169,36 @@ impl RunningServer {
 /// # Errors
 /// As [`start_with`].
 pub async fn serve(config: Config, hooks: Hooks) -> Result<(), StartFault> {
-    let mut signals = EndSignals::listen()?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut running = start_with(config, hooks)?;
+    let signals = end_signals()?;
+    let hangup = signal(SignalKind::hangup())?;
+    let running = start_with(config, hooks)?;
     for address in running.local_addresses() {
         tracing::info!(%address, "listening");
     }
     notify::ready();
-    let proxy = running.operations();
-    let reloads = tokio::spawn(async move {
-        let actor = Actor { login: "SIGHUP".into(), address: "signal".into() };
-        while hangup.recv().await.is_some() {
-            // What is wrong has been logged.
-            drop(proxy.reload(&actor).await);
-        }
-    });
-    let mode = tokio::select! {
-        mode = signals.next() => mode,
-        Some(mode) = running.endings.recv() => mode,
-    };
-    tracing::info!(?mode, "ending");
+    let reloads = tokio::spawn(reload_on_hangup(running.operations(), hangup));
+    running.run(signals).await;
     reloads.abort();
-    running.end(mode, &mut signals).await;
-    // Servers are told good-bye in tasks of their own.
-    sleep(Duration::from_millis(50)).await;
+    sleep(GOODBYE_TIME).await;
     tracing::info!("the proxy has ended");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ShutdownMode::{Now, WaitForClients, WaitForServers};
+
+    #[test]
+    fn an_end_only_gets_graver_and_a_second_signal_does_not_wait() {
+        for (mode, order, by_signal, by_command) in [
+            (WaitForClients, WaitForClients, WaitForClients, WaitForClients),
+            (WaitForClients, WaitForServers, WaitForServers, WaitForServers),
+            (WaitForServers, WaitForClients, WaitForServers, WaitForServers),
+            (WaitForServers, WaitForServers, Now, WaitForServers),
+            (WaitForServers, Now, Now, Now),
+        ] {
+            assert_eq!((after_signal(mode, order), graver(mode, order)), (by_signal, by_command), "{mode:?} {order:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::Severity;
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeRow {
-    /// `TG0xx`, never reused for anything else.
+    /// `TG` and three digits, never reused for anything else.
     pub name: &'static str,
     /// SQLSTATE a client sees.
     pub sqlstate: &'static [u8; 5],
@@ -174,6 +174,7 @@ codes! {
     /// The client's settings could not be put on a server.
     SettingsFailed = "TG057", b"22023", Fatal, "the session's settings could not be put on a server",
         "Check the startup parameters of the client.";
+
     // -- the operator
     /// A reload took away what the session rests on.
     NoLongerAdmitted = "TG070", b"57P01", Fatal, "the configuration has changed and this session may not go on",
@@ -197,6 +198,36 @@ codes! {
     CommandRefused = "TG076", b"55000", Error, "the command cannot be carried out now",
         "See SHOW DATABASES, SHOW CLIENTS and SHOW TENANTS.";
 
+    // -- limits per tenant and login
+    /// The tenant has as many clients as it may.
+    TenantConnections = "TG080", b"53300", Fatal, "this tenant has too many client connections",
+        "Close connections, share them in the application's own pool, or raise the tenant's connections_max.";
+    /// The login has as many clients as it may.
+    LoginConnections = "TG081", b"53300", Fatal, "this login has too many client connections",
+        "Close connections, share them in the application's own pool, or raise the login's connections_max.";
+    /// As many of the tenant's clients wait as may.
+    TenantWaiting = "TG082", b"53300", Error, "too many clients of this tenant wait for a server",
+        "Send fewer transactions at once, or raise the tenant's waiting_max.";
+    /// As many of the login's clients wait as may.
+    LoginWaiting = "TG083", b"53300", Error, "too many clients of this login wait for a server",
+        "Send fewer transactions at once, or raise the login's waiting_max.";
+    /// Waited in vain because the tenant has as many servers as it may.
+    TenantLeases = "TG084", b"53400", Error, "this tenant has had all the servers it may have for too long",
+        "Shorten the tenant's transactions, or raise its leases_max.";
+    /// Waited in vain because the login has as many servers as it may.
+    LoginLeases = "TG085", b"53400", Error, "this login has had all the servers it may have for too long",
+        "Shorten the login's transactions, or raise its leases_max.";
+    /// The transaction lasted too long.
+    TransactionTimeLimit = "TG086", b"53400", Fatal, "the transaction took longer than allowed and was rolled back",
+        "Split the work into shorter transactions, or raise transaction_timeout of the tenant or login.";
+    /// The client had a server and asked nothing of it for too long.
+    IdleTimeLimit = "TG087", b"25P03", Fatal, "the session was idle in a transaction for longer than allowed",
+        "Commit before doing something else, or raise idle_in_transaction_timeout of the tenant or login.";
+    /// The statement took too long.
+    StatementTimeLimit = "TG088", b"57014", Error, "the statement took longer than allowed and was cancelled",
+        "Make the statement cheaper, or raise statement_timeout of the tenant or login.";
+
+    // -- what must not happen
     /// A defect of the proxy; it failed closed.
     Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",
         "Please report this with the proxy's log.";
@@ -217,6 +248,20 @@ codes! {
     /// None of the group's servers is of the wanted kind.
     NoServerOfKind = "TG094", b"08006", Fatal, "no database server of the wanted kind can be reached",
         "See target_session_attrs of the server group: a fail-over may be under way; try again.";
+
+    // -- console
+    /// A text that is no command.
+    ConsoleCommandUnknown = "TG100", b"42601", Error, "this is no command of the console",
+        "SHOW HELP lists the commands; drivers that open transactions need autocommit.";
+    /// A command for admins, from a login that may only look.
+    ConsoleRightMissing = "TG101", b"42501", Error, "this command needs an admin of the console",
+        "See [console] admins in the proxy's configuration.";
+    /// A command whose arguments are wrong.
+    ConsoleArgumentWrong = "TG102", b"22023", Error, "the command's arguments are wrong",
+        "SHOW HELP lists the commands with their forms.";
+    /// A feature of the protocol that the console has not.
+    ConsoleUnsupported = "TG103", b"0A000", Error, "the console does not support this",
+        "Send one command at a time, without parameters.";
 }
 
 #[cfg(test)]
@@ -228,7 +273,8 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for code in Code::ALL {
             let row = code.row();
-            assert!(row.name.len() == 5 && row.name.starts_with("TG0"), "{}", row.name);
+            let digits = row.name.strip_prefix("TG").unwrap_or_default();
+            assert!(digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{}", row.name);
             assert!(seen.insert(row.name), "{} twice", row.name);
             assert!(!row.message.is_empty() && !row.hint.is_empty());
         }

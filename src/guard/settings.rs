@@ -209,6 +209,10 @@ pub(super) fn flatten(name: &str, arguments: &[tree::Node]) -> Result<Box<str>, 
         if !flat.is_empty() {
             flat.push_str(", ");
         }
+        if let (Some(Kind::TypeCast(cast)), "timezone") = (&argument.node, name) {
+            flat.push_str(&zone_interval(cast)?);
+            continue;
+        }
         match argument_text(argument)? {
             Argument::Number(text) => flat.push_str(&text),
             Argument::Text(text) if style == ListStyle::Quoted => push_identifier(&mut flat, text),
@@ -227,7 +231,6 @@ fn argument_text(argument: &tree::Node) -> Result<Argument<'_>, Unflattened> {
     use tree::a_const::Val;
     let constant = match &argument.node {
         Some(Kind::AConst(constant)) => constant,
-        Some(Kind::TypeCast(_)) => return Err(Unflattened("SET TIME ZONE INTERVAL")),
         // Fails closed: only constants can be said by `set_config`.
         _ => return Err(Unflattened("SET with something else than constants")),
     };
@@ -239,6 +242,51 @@ fn argument_text(argument: &tree::Node) -> Result<Argument<'_>, Unflattened> {
         Some(Val::Bsval(_)) => Err(Unflattened("SET to a bit string")),
         None => Err(Unflattened("SET to NULL")),
     }
+}
+
+/// `SET TIME ZONE INTERVAL '+02:00' HOUR TO MINUTE` (Sequelize): PostgreSQL makes the text `INTERVAL '02:00:00'` of
+/// it. Of what an interval may look like, hours and minutes are read here.
+fn zone_interval(cast: &tree::TypeCast) -> Result<String, Unflattened> {
+    /// `INTERVAL_MASK(HOUR) | INTERVAL_MASK(MINUTE)`.
+    const HOUR_TO_MINUTE: i32 = (1 << 10) | (1 << 11);
+    const OTHER: Unflattened = Unflattened("SET TIME ZONE INTERVAL of something else than hours and minutes");
+    let (Some(argument), Some(cast_to)) = (&cast.arg, &cast.type_name) else { return Err(OTHER) };
+    let is_interval = super::walk::name_parts(&cast_to.names) == ["pg_catalog", "interval"];
+    let fields = match cast_to.typmods.as_slice() {
+        [] => Some(HOUR_TO_MINUTE),
+        [one] => whole_number(one),
+        _ => None,
+    };
+    match argument_text(argument)? {
+        Argument::Text(text) if is_interval && fields == Some(HOUR_TO_MINUTE) => {
+            let (sign, hours, minutes) = hours_and_minutes(text).ok_or(OTHER)?;
+            Ok(format!("INTERVAL '{sign}{hours:02}:{minutes:02}:00'"))
+        }
+        Argument::Text(_) | Argument::Number(_) => Err(OTHER),
+    }
+}
+
+fn whole_number(node: &tree::Node) -> Option<i32> {
+    match &node.node {
+        Some(Kind::AConst(constant)) => match &constant.val {
+            Some(tree::a_const::Val::Ival(number)) => Some(number.ival),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `[+-]h[h]:mm`.
+fn hours_and_minutes(text: &str) -> Option<(&'static str, u8, u8)> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (hours, minutes) = digits.split_once(':')?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_form = matches!(hours.len(), 1 | 2) && minutes.len() == 2 && is_number(hours) && is_number(minutes);
+    let minutes = minutes.parse().ok().filter(|minutes| *minutes < 60)?;
+    has_form.then_some((sign, hours.parse().ok()?, minutes))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -382,6 +382,8 @@ mod tests {
             ("SET DateStyle = 'SQL', DMY", "datestyle", "SQL, dmy"),
             ("SET TIME ZONE -7", "timezone", "-7"),
             ("SET TIME ZONE 5.5", "timezone", "5.5"),
+            ("SET TIME ZONE INTERVAL '+02:00' HOUR TO MINUTE", "timezone", "INTERVAL '02:00:00'"),
+            ("SET TIME ZONE INTERVAL '-5:30'", "timezone", "INTERVAL '-05:30:00'"),
             ("SET NAMES 'utf8'", "client_encoding", "utf8"),
             ("SET statement_timeout = 5000", "statement_timeout", "5000"),
             ("SET jit = TRUE", "jit", "true"),

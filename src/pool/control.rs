@@ -11,10 +11,9 @@
 //!
 //! Owns: these changes. Does not own: ending the sessions that hold servers, which the driver does.
 
-use super::{Action, Pool, PoolLimits};
+use super::{Action, Fairness, Pool, PoolLimits};
 use crate::fault::{Code, Fault};
 use crate::time::Moment;
-use std::time::Duration;
 
 /// Whether a pool lends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,9 +40,7 @@ impl<S, W> Pool<S, W> {
     pub fn kill(&mut self) {
         self.hold = Hold::Killed;
         self.close_idle();
-        for waiting in self.waiting.drain(..) {
-            self.actions.push_back(Action::Refuse { waiter: waiting.waiter, fault: Fault::of(Code::Killed) });
-        }
+        self.refuse_all(&Fault::of(Code::Killed));
     }
 
     /// Ends a pause or a kill; whether there was one.
@@ -69,11 +66,13 @@ impl<S, W> Pool<S, W> {
         self.connect_if_wanted(now);
     }
 
-    /// Other limits from now on: a larger size counts at once, a smaller one as servers come free.
-    pub fn set_limits(&mut self, limits: PoolLimits, now: Moment) {
+    /// Other limits from now on: a larger size counts at once, a smaller one as servers come free. `fairness` says
+    /// how they are shared out.
+    pub fn set_limits(&mut self, limits: PoolLimits, fairness: Fairness, now: Moment) {
+        self.queue.set(limits.size, fairness);
         self.limits = limits;
         self.retire_idle(now);
-        self.connect_if_wanted(now);
+        self.dispatch(now);
     }
 
     /// Whether it lends.
@@ -110,11 +109,6 @@ impl<S, W> Pool<S, W> {
         self.hold != Hold::None
     }
 
-    /// How long somebody has waited, pauses not counted.
-    pub(super) fn waited(&self, since: Moment, now: Moment) -> Duration {
-        now.since(since.max(self.resumed_at))
-    }
-
     fn close_idle(&mut self) {
         for idle in self.idle.drain(..) {
             self.actions.push_back(Action::Close(idle.pooled.server));
@@ -124,7 +118,10 @@ impl<S, W> Pool<S, W> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PoolCounts, Pooled, Requested};
+    use std::time::Duration;
+
+    use super::super::tests::seat;
+    use super::super::{PoolCounts, Pooled, Requested, Seat};
     use super::*;
 
     fn limits(size: usize) -> PoolLimits {
@@ -160,25 +157,26 @@ mod tests {
     }
 
     /// A pool with server 1 idle and server 2 on loan.
-    fn busy() -> Pool<u32, &'static str> {
-        let mut pool = Pool::new(limits(2));
+    fn busy() -> (Pool<u32, &'static str>, Seat) {
+        let mut pool = Pool::new(limits(2), Fairness::Tenants);
+        let seat = seat(&mut pool);
         for (server, who) in [(1, "a"), (2, "b")] {
-            assert!(matches!(pool.request(at(0), || who), Requested::Queued(_)));
+            assert!(matches!(pool.request(seat, at(0), || who), Requested::Queued(_)));
             pool.connected(pooled(server, 1), at(1));
         }
-        pool.check_in(pooled(1, 1), at(1));
+        pool.check_in(seat, pooled(1, 1), at(1));
         words(&mut pool);
-        pool
+        (pool, seat)
     }
 
     #[test]
     fn a_pause_closes_what_is_free_and_lends_nothing() {
-        let mut pool = busy();
+        let (mut pool, seat) = busy();
         pool.pause();
         assert_eq!(words(&mut pool), ["close 1"]);
         assert!(!pool.is_at_rest());
-        assert!(matches!(pool.request(at(2), || "c"), Requested::Queued(_)));
-        pool.check_in(pooled(2, 1), at(3));
+        assert!(matches!(pool.request(seat, at(2), || "c"), Requested::Queued(_)));
+        pool.check_in(seat, pooled(2, 1), at(3));
         assert_eq!(words(&mut pool), ["close 2"]);
         assert!(pool.is_at_rest());
         pool.sweep(at(100));
@@ -193,8 +191,9 @@ mod tests {
 
     #[test]
     fn a_server_that_was_being_connected_is_closed_on_hold() {
-        let mut pool: Pool<u32, &str> = Pool::new(limits(1));
-        assert!(matches!(pool.request(at(0), || "a"), Requested::Queued(_)));
+        let mut pool: Pool<u32, &str> = Pool::new(limits(1), Fairness::Tenants);
+        let seat = seat(&mut pool);
+        assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
         pool.pause();
         assert!(!pool.is_at_rest());
         pool.connected(pooled(1, 0), at(1));
@@ -209,15 +208,15 @@ mod tests {
 
     #[test]
     fn a_kill_refuses_who_waits_and_newcomers_wait() {
-        let mut pool = busy();
-        assert!(matches!(pool.request(at(1), || "c"), Requested::Granted { .. }));
-        assert!(matches!(pool.request(at(1), || "d"), Requested::Queued(_)));
+        let (mut pool, seat) = busy();
+        assert!(matches!(pool.request(seat, at(1), || "c"), Requested::Granted { .. }));
+        assert!(matches!(pool.request(seat, at(1), || "d"), Requested::Queued(_)));
         pool.kill();
         assert_eq!(words(&mut pool), ["refuse d TG071"]);
-        pool.discarded(at(2));
-        pool.discarded(at(2));
+        pool.discarded(seat, at(2));
+        pool.discarded(seat, at(2));
         assert!(pool.is_at_rest());
-        assert!(matches!(pool.request(at(3), || "e"), Requested::Queued(_)));
+        assert!(matches!(pool.request(seat, at(3), || "e"), Requested::Queued(_)));
         pool.pause();
         assert_eq!((words(&mut pool), pool.hold()), (vec![], Hold::Killed));
         pool.resume(at(4));
@@ -226,39 +225,40 @@ mod tests {
 
     #[test]
     fn servers_are_replaced_as_they_come_free() {
-        let mut pool = busy();
+        let (mut pool, seat) = busy();
         pool.reconnect(at(5));
         assert_eq!(words(&mut pool), ["close 1"]);
         assert!(pool.is_close_needed(at(1), at(5)) && !pool.is_close_needed(at(6), at(6)));
-        assert!(matches!(pool.request(at(6), || "c"), Requested::Queued(_)));
+        assert!(matches!(pool.request(seat, at(6), || "c"), Requested::Queued(_)));
         assert_eq!(words(&mut pool), ["connect"]);
         // An attempt that began before, too: it went the old way.
         pool.connected(pooled(3, 5), at(6));
         assert_eq!(words(&mut pool), ["close 3", "connect"]);
         pool.connected(pooled(4, 6), at(7));
-        pool.check_in(pooled(2, 1), at(7));
+        pool.check_in(seat, pooled(2, 1), at(7));
         assert_eq!(words(&mut pool), ["grant 4 to c", "close 2"]);
     }
 
     #[test]
     fn a_new_size_grows_at_once_and_shrinks_as_servers_come_free() {
-        let mut pool: Pool<u32, &str> = Pool::new(limits(1));
+        let mut pool: Pool<u32, &str> = Pool::new(limits(1), Fairness::Tenants);
+        let seat = seat(&mut pool);
         for name in ["a", "b", "c"] {
-            assert!(matches!(pool.request(at(0), || name), Requested::Queued(_)));
+            assert!(matches!(pool.request(seat, at(0), || name), Requested::Queued(_)));
         }
         assert_eq!(words(&mut pool), ["connect"]);
-        pool.set_limits(limits(3), at(0));
+        pool.set_limits(limits(3), Fairness::Tenants, at(0));
         assert_eq!(words(&mut pool), ["connect", "connect"]);
         for server in [1, 2, 3] {
             pool.connected(pooled(server, 0), at(0));
         }
         words(&mut pool);
-        pool.check_in(pooled(1, 0), at(1));
-        pool.set_limits(limits(1), at(1));
+        pool.check_in(seat, pooled(1, 0), at(1));
+        pool.set_limits(limits(1), Fairness::Tenants, at(1));
         assert_eq!(words(&mut pool), ["close 1"]);
-        pool.check_in(pooled(2, 0), at(1));
+        pool.check_in(seat, pooled(2, 0), at(1));
         assert_eq!(words(&mut pool), ["close 2"]);
-        pool.check_in(pooled(3, 0), at(1));
+        pool.check_in(seat, pooled(3, 0), at(1));
         let counts = PoolCounts { idle: 1, leased: 0, connecting: 0, waiting: 0 };
         assert_eq!((words(&mut pool), pool.counts()), (vec![], counts));
     }

@@ -10,14 +10,25 @@
 //!
 //! Owns: counts, the order of those who wait, ages and time limits, the pause after failed connects. Does
 //! not own: sockets and tasks: servers and waiters are opaque here, and what has to be done comes out as
-//! [`Action`]s. The tenant is no part of it: sharing servers between tenants is what the proxy is for.
+//! [`Action`]s. The tenant is no part of a pool's identity, sharing servers between tenants is what the proxy is
+//! for; it decides who is next ([`queue`]) and how much one may take ([`share`], [`Admission`]).
 
+mod admission;
 mod control;
+mod queue;
+mod quota;
+mod share;
+mod table;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use admission::{Account, AccountCounts, Admission, Membership};
 pub use control::Hold;
+pub use queue::Seat;
+pub use quota::{Fairness, Limits, Party, Quota, TimeLimits};
+
+use queue::Queue;
 
 use crate::fault::{Code, Fault};
 use crate::time::Moment;
@@ -58,13 +69,6 @@ pub struct Pooled<S> {
 #[derive(Debug)]
 struct Idle<S> {
     pooled: Pooled<S>,
-    since: Moment,
-}
-
-#[derive(Debug)]
-struct Waiting<W> {
-    ticket: Ticket,
-    waiter: W,
     since: Moment,
 }
 
@@ -132,10 +136,9 @@ pub struct Pool<S, W> {
     limits: PoolLimits,
     /// Most recently used last: it is used first, so that surplus servers grow old.
     idle: Vec<Idle<S>>,
-    waiting: VecDeque<Waiting<W>>,
+    queue: Queue<W>,
     leased: usize,
     connecting: usize,
-    next_ticket: u64,
     failures: u32,
     /// Not before this moment is another connection attempted.
     retry_at: Option<Moment>,
@@ -152,14 +155,13 @@ pub struct Pool<S, W> {
 impl<S, W> Pool<S, W> {
     /// An empty pool.
     #[must_use]
-    pub fn new(limits: PoolLimits) -> Self {
+    pub fn new(limits: PoolLimits, fairness: Fairness) -> Self {
         Self {
+            queue: Queue::new(limits.size, fairness),
             limits,
             idle: Vec::new(),
-            waiting: VecDeque::new(),
             leased: 0,
             connecting: 0,
-            next_ticket: 0,
             failures: 0,
             retry_at: None,
             is_closing: false,
@@ -182,13 +184,36 @@ impl<S, W> Pool<S, W> {
             idle: self.idle.len(),
             leased: self.leased,
             connecting: self.connecting,
-            waiting: self.waiting.len(),
+            waiting: self.queue.len(),
         }
     }
 
+    /// Servers at most.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.limits.size
+    }
+
+    /// Whether the last attempt to connect failed.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// A client comes. Its seat is valid until it leaves.
+    pub fn join(&mut self, membership: &Membership) -> Seat {
+        self.queue.join(membership)
+    }
+
+    /// A client leaves, after it has given up its waits and given back its servers.
+    pub fn leave(&mut self, seat: Seat) {
+        self.queue.leave(seat);
+    }
+
     /// Asks for a server. `waiter` is made only if it has to wait.
-    pub fn request(&mut self, now: Moment, waiter: impl FnOnce() -> W) -> Requested<S> {
-        if self.waiting.is_empty()
+    pub fn request(&mut self, seat: Seat, now: Moment, waiter: impl FnOnce() -> W) -> Requested<S> {
+        if !self.idle.is_empty()
+            && self.queue.try_take(seat, self.free(), now)
             && let Some(idle) = self.idle.pop()
         {
             self.leased += 1;
@@ -198,31 +223,35 @@ impl<S, W> Pool<S, W> {
         if self.is_closing {
             return Requested::Refused(Fault::of(Code::ShuttingDown));
         }
-        if self.waiting.len() >= self.limits.waiting_max {
+        if self.queue.len() >= self.limits.waiting_max {
             return Requested::Refused(Fault::of(Code::QueueFull));
         }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket = self.next_ticket.wrapping_add(1);
-        self.waiting.push_back(Waiting { ticket, waiter: waiter(), since: now });
-        self.connect_if_wanted(now);
-        Requested::Queued(ticket)
+        match self.queue.push(seat, waiter, now) {
+            Ok(ticket) => {
+                self.dispatch(now);
+                Requested::Queued(ticket)
+            }
+            Err(fault) => Requested::Refused(fault),
+        }
     }
 
     /// A waiter gave up.
-    pub fn give_up(&mut self, ticket: Ticket) {
-        self.waiting.retain(|waiting| waiting.ticket != ticket);
+    pub fn give_up(&mut self, ticket: Ticket) -> Option<W> {
+        self.queue.remove(ticket)
     }
 
     /// A leased server comes back, clean.
-    pub fn check_in(&mut self, pooled: Pooled<S>, now: Moment) {
+    pub fn check_in(&mut self, seat: Seat, pooled: Pooled<S>, now: Moment) {
         self.leased = self.leased.saturating_sub(1);
+        self.queue.release(seat);
         self.take_in(pooled, now);
     }
 
     /// A leased server was closed.
-    pub fn discarded(&mut self, now: Moment) {
+    pub fn discarded(&mut self, seat: Seat, now: Moment) {
         self.leased = self.leased.saturating_sub(1);
-        self.connect_if_wanted(now);
+        self.queue.release(seat);
+        self.dispatch(now);
     }
 
     /// A server was connected.
@@ -231,7 +260,6 @@ impl<S, W> Pool<S, W> {
         self.failures = 0;
         self.retry_at = None;
         self.take_in(pooled, now);
-        self.connect_if_wanted(now);
     }
 
     /// A server could not be connected. Where the pool has no server at all, those who wait are told.
@@ -241,33 +269,31 @@ impl<S, W> Pool<S, W> {
         self.failures = self.failures.saturating_add(1).min(16);
         self.retry_at = Some(now.after(pause.min(self.limits.connect_backoff_max)));
         if self.total() == 0 && !self.is_held() {
-            for waiting in self.waiting.drain(..) {
-                self.actions.push_back(Action::Refuse { waiter: waiting.waiter, fault: fault.clone() });
-            }
+            self.refuse_all(fault);
         }
     }
 
     /// Time has passed: waits that took too long, servers too old or idle for too long, attempts that are due.
     pub fn sweep(&mut self, now: Moment) {
-        while let Some(front) = self.waiting.front() {
-            if self.is_held() || self.waited(front.since, now) < self.limits.wait_timeout {
-                break;
-            }
-            let Some(late) = self.waiting.pop_front() else { break };
-            self.actions.push_back(Action::Refuse { waiter: late.waiter, fault: self.wait_fault() });
+        self.queue.sweep(now);
+        while !self.is_held()
+            && let Some((waiter, held_back)) = self.queue.pop_late(now, self.limits.wait_timeout, self.resumed_at)
+        {
+            let fault = held_back.unwrap_or_else(|| self.wait_fault());
+            self.actions.push_back(Action::Refuse { waiter, fault });
         }
         self.retire_idle(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
-        self.connect_if_wanted(now);
+        self.dispatch(now);
     }
 
     /// When [`Pool::sweep`] is needed at the latest for those who wait.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
-        let front = self.waiting.front().filter(|_| !self.is_held())?;
-        Some(front.since.max(self.resumed_at).after(self.limits.wait_timeout))
+        let since = self.queue.first_since().filter(|_| !self.is_held())?;
+        Some(since.max(self.resumed_at).after(self.limits.wait_timeout))
     }
 
     /// No more servers are lent to newcomers, and none is kept.
@@ -276,9 +302,31 @@ impl<S, W> Pool<S, W> {
         for idle in self.idle.drain(..) {
             self.actions.push_back(Action::Close(idle.pooled.server));
         }
-        for waiting in self.waiting.drain(..) {
-            self.actions.push_back(Action::Refuse { waiter: waiting.waiter, fault: Fault::of(Code::ShuttingDown) });
+        self.refuse_all(&Fault::of(Code::ShuttingDown));
+    }
+
+    fn refuse_all(&mut self, fault: &Fault) {
+        while let Some(waiter) = self.queue.pop_any() {
+            self.actions.push_back(Action::Refuse { waiter, fault: fault.clone() });
         }
+    }
+
+    /// Servers that may be lent, those included that would have to be connected first.
+    fn free(&self) -> usize {
+        self.limits.size.saturating_sub(self.leased)
+    }
+
+    /// Gives idle servers to those who are next, and connects more where that does not do.
+    fn dispatch(&mut self, now: Moment) {
+        while !self.idle.is_empty()
+            && let Some(waiter) = self.queue.pop_next(self.free())
+            && let Some(idle) = self.idle.pop()
+        {
+            self.leased += 1;
+            let needs_check = self.needs_check(&idle, now);
+            self.actions.push_back(Action::Grant { waiter, pooled: idle.pooled, needs_check });
+        }
+        self.connect_if_wanted(now);
     }
 
     fn wait_fault(&self) -> Fault {
@@ -295,16 +343,10 @@ impl<S, W> Pool<S, W> {
         let is_old = self.is_old(pooled.connected_at, now);
         if self.is_closing || self.is_held() || is_old || self.total() >= self.limits.size {
             self.actions.push_back(Action::Close(pooled.server));
-            self.connect_if_wanted(now);
-            return;
+        } else {
+            self.idle.push(Idle { pooled, since: now });
         }
-        match self.waiting.pop_front() {
-            Some(first) => {
-                self.leased += 1;
-                self.actions.push_back(Action::Grant { waiter: first.waiter, pooled, needs_check: false });
-            }
-            None => self.idle.push(Idle { pooled, since: now }),
-        }
+        self.dispatch(now);
     }
 
     fn total(&self) -> usize {
@@ -334,7 +376,8 @@ impl<S, W> Pool<S, W> {
     }
 
     fn wants_more(&self) -> bool {
-        self.waiting.len() > self.connecting || self.total() < self.limits.size_min
+        let has_none_idle = self.idle.is_empty() && self.queue.ready_count() > self.connecting;
+        has_none_idle || self.total() < self.limits.size_min
     }
 
     fn retire_idle(&mut self, now: Moment) {
@@ -361,6 +404,9 @@ fn is_older(connected_at: Moment, renewed_at: Option<Moment>, lifetime: Duration
 }
 
 #[cfg(test)]
+mod fairness_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -385,6 +431,11 @@ mod tests {
         Pooled { server, connected_at: at(seconds) }
     }
 
+    pub(super) fn seat(pool: &mut Pool<u32, &'static str>) -> Seat {
+        let membership = Admission::new(Limits::default()).admit(None, &"app".into()).unwrap();
+        pool.join(&membership)
+    }
+
     fn words(pool: &mut Pool<u32, &'static str>) -> Vec<String> {
         std::iter::from_fn(|| pool.poll_action())
             .map(|action| match action {
@@ -398,30 +449,32 @@ mod tests {
 
     #[test]
     fn servers_are_connected_as_wanted_and_served_in_order() {
-        let mut pool = Pool::new(limits());
+        let mut pool = Pool::new(limits(), Fairness::Tenants);
+        let seat = seat(&mut pool);
         for name in ["a", "b", "c"] {
-            assert!(matches!(pool.request(at(0), || name), Requested::Queued(_)));
+            assert!(matches!(pool.request(seat, at(0), || name), Requested::Queued(_)));
         }
-        assert!(matches!(pool.request(at(0), || "d"), Requested::Refused(_)));
+        assert!(matches!(pool.request(seat, at(0), || "d"), Requested::Refused(_)));
         assert_eq!(words(&mut pool), ["connect", "connect"]);
         pool.connected(pooled(1, 0), at(0));
         pool.connected(pooled(2, 0), at(0));
         assert_eq!(words(&mut pool), ["grant 1 to a", "grant 2 to b"]);
-        pool.check_in(pooled(2, 0), at(1));
+        pool.check_in(seat, pooled(2, 0), at(1));
         assert_eq!(words(&mut pool), ["grant 2 to c"]);
-        pool.check_in(pooled(1, 0), at(1));
-        assert!(matches!(pool.request(at(2), || "e"), Requested::Granted { needs_check: false, .. }));
-        pool.check_in(pooled(1, 0), at(2));
-        assert!(matches!(pool.request(at(40), || "e"), Requested::Granted { needs_check: true, .. }));
+        pool.check_in(seat, pooled(1, 0), at(1));
+        assert!(matches!(pool.request(seat, at(2), || "e"), Requested::Granted { needs_check: false, .. }));
+        pool.check_in(seat, pooled(1, 0), at(2));
+        assert!(matches!(pool.request(seat, at(40), || "e"), Requested::Granted { needs_check: true, .. }));
     }
 
     #[test]
     fn a_wait_ends_in_time_and_a_waiter_may_give_up() {
-        let mut pool: Pool<u32, &str> = Pool::new(limits());
-        let Requested::Queued(ticket) = pool.request(at(0), || "a") else { panic!("no ticket") };
-        assert!(matches!(pool.request(at(1), || "b"), Requested::Queued(_)));
+        let mut pool: Pool<u32, &str> = Pool::new(limits(), Fairness::Tenants);
+        let seat = seat(&mut pool);
+        let Requested::Queued(ticket) = pool.request(seat, at(0), || "a") else { panic!("no ticket") };
+        assert!(matches!(pool.request(seat, at(1), || "b"), Requested::Queued(_)));
         words(&mut pool);
-        pool.give_up(ticket);
+        assert_eq!(pool.give_up(ticket), Some("a"));
         assert_eq!(pool.next_timeout(), Some(at(6)));
         pool.sweep(at(5));
         assert_eq!(words(&mut pool), Vec::<String>::new());
@@ -431,12 +484,13 @@ mod tests {
 
     #[test]
     fn failed_connects_are_told_and_retried_after_a_pause() {
-        let mut pool: Pool<u32, &str> = Pool::new(limits());
-        assert!(matches!(pool.request(at(0), || "a"), Requested::Queued(_)));
+        let mut pool: Pool<u32, &str> = Pool::new(limits(), Fairness::Tenants);
+        let seat = seat(&mut pool);
+        assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
         assert_eq!(words(&mut pool), ["connect"]);
         pool.connect_failed(&Fault::of(Code::ServerUnreachable), at(0));
         assert_eq!(words(&mut pool), ["refuse a 08006"]);
-        assert!(matches!(pool.request(at(0), || "b"), Requested::Queued(_)));
+        assert!(matches!(pool.request(seat, at(0), || "b"), Requested::Queued(_)));
         assert_eq!(words(&mut pool), Vec::<String>::new());
         pool.sweep(at(1));
         assert_eq!(words(&mut pool), ["connect"]);
@@ -444,16 +498,17 @@ mod tests {
 
     #[test]
     fn old_and_idle_servers_are_retired_down_to_the_minimum() {
-        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size_min: 1, ..limits() });
+        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size_min: 1, ..limits() }, Fairness::Tenants);
+        let seat = seat(&mut pool);
         pool.sweep(at(0));
         assert_eq!(words(&mut pool), ["connect"]);
         pool.connected(pooled(1, 0), at(0));
-        assert!(matches!(pool.request(at(0), || "a"), Requested::Granted { .. }));
-        assert!(matches!(pool.request(at(0), || "b"), Requested::Queued(_)));
+        assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Granted { .. }));
+        assert!(matches!(pool.request(seat, at(0), || "b"), Requested::Queued(_)));
         pool.connected(pooled(2, 0), at(0));
         words(&mut pool);
-        pool.check_in(pooled(1, 0), at(1));
-        pool.check_in(pooled(2, 0), at(1));
+        pool.check_in(seat, pooled(1, 0), at(1));
+        pool.check_in(seat, pooled(2, 0), at(1));
         pool.sweep(at(100));
         assert_eq!(words(&mut pool), ["close 1"]);
         pool.sweep(at(3700));
@@ -462,12 +517,13 @@ mod tests {
 
     #[test]
     fn a_discarded_server_makes_room_for_one_who_waits() {
-        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size: 1, ..limits() });
-        assert!(matches!(pool.request(at(0), || "a"), Requested::Queued(_)));
+        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size: 1, ..limits() }, Fairness::Tenants);
+        let seat = seat(&mut pool);
+        assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
         pool.connected(pooled(1, 0), at(0));
-        assert!(matches!(pool.request(at(0), || "b"), Requested::Queued(_)));
+        assert!(matches!(pool.request(seat, at(0), || "b"), Requested::Queued(_)));
         words(&mut pool);
-        pool.discarded(at(1));
+        pool.discarded(seat, at(1));
         assert_eq!(words(&mut pool), ["connect"]);
     }
 }

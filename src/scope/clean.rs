@@ -25,6 +25,8 @@ pub enum DiscardReason {
     Retired,
     /// The check before use failed.
     CheckFailed,
+    /// A time limit was reached and the server could not be brought to rest.
+    TimeLimit,
     /// The proxy is shutting down, or the configuration has no place for it any more.
     Shutdown,
     /// An administrator or a reload ended its session: what it is doing is cancelled.
@@ -46,6 +48,7 @@ impl DiscardReason {
             DiscardReason::ServerGone => "server closed the connection",
             DiscardReason::Retired => "lifetime, idle time or pool size",
             DiscardReason::CheckFailed => "server check failed",
+            DiscardReason::TimeLimit => "time limit",
             DiscardReason::Shutdown => "shutdown",
             DiscardReason::Expelled => "session ended by the operator",
         }

@@ -17,6 +17,8 @@ pub struct LeasedServer<C> {
     replies: Replies<C>,
     scope: TransactionScope,
     out: BytesMut,
+    /// Nothing was asked since the last Flush.
+    is_flushed: bool,
     doubt: Option<DiscardReason>,
 }
 
@@ -30,6 +32,7 @@ impl<C> LeasedServer<C> {
             replies: Replies::default(),
             scope: TransactionScope::default(),
             out: BytesMut::new(),
+            is_flushed: false,
             doubt: None,
         }
     }
@@ -72,7 +75,10 @@ impl<C> LeasedServer<C> {
     pub fn send(&mut self, frame: ScopedFrame<'_>, cause: C) -> Option<C> {
         self.append(&frame);
         match frame.expect {
-            Some(expect) => self.replies.push(expect, cause),
+            Some(expect) => {
+                self.is_flushed = false;
+                self.replies.push(expect, cause)
+            }
             None => None,
         }
     }
@@ -92,6 +98,14 @@ impl<C> LeasedServer<C> {
     pub fn flush(&mut self) {
         crate::wire::frontend::put_flush(&mut self.out);
         self.replies.mark_open();
+        self.is_flushed = true;
+    }
+
+    /// Whether nothing more will come before the client says something: all is answered, or what is owed waits for
+    /// a Sync or Flush.
+    #[must_use]
+    pub fn is_awaiting_client(&self) -> bool {
+        self.replies.is_empty() || !(self.is_flushed || self.replies.owes_ready())
     }
 
     /// Puts the session's tenant on the current transaction, in the extended protocol. `keep_portal` says

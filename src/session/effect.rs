@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::SessionRules;
+use super::stopwatch::Overrun;
 use crate::fault::{Code, Fault};
 use crate::guard::Inspected;
 use crate::scope::{CleanServer, DiscardReason};
@@ -30,6 +31,10 @@ pub enum Input<'a> {
     LeaseRefused(Fault),
     /// A text was inspected, as asked for.
     Inspected(Inspected),
+    /// Something has lasted too long.
+    Overrun(Overrun),
+    /// The cancel that was asked for has reached the server, or never will.
+    CancelSettled,
     /// The proxy shuts down: end at the next moment without a transaction.
     Drain,
     /// End now.
@@ -49,6 +54,8 @@ pub enum Effect {
     Inspect(Bytes),
     /// Give the server back.
     CheckIn(CleanServer),
+    /// Cancel what the server is doing; answer with [`Input::CancelSettled`].
+    Cancel,
     /// Close the server's connection.
     Discard(DiscardReason),
     /// Count and log a refusal.

@@ -16,6 +16,7 @@ use super::statements::{ClientStatement, ClientStatements, Portal};
 use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
+use crate::metrics::Count;
 use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame};
 use crate::upstream::{Expect, StatementKey, StatementNumber};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -37,6 +38,9 @@ impl Session {
             return Some(false);
         }
         let Some(inspected) = self.inspect(parse.sql) else { return Some(false) };
+        if let Ok(facts) = &inspected {
+            self.note_judged(facts);
+        }
         let judged = match &inspected {
             Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
             Err(fault) => Err((**fault).clone()),
@@ -70,6 +74,7 @@ impl Session {
         self.statements.end(serial);
         let name = parse.name.into();
         self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, tag: None });
+        self.tally.add(Count::ClientParses, 1);
         backend::put_parse_complete(&mut self.client_out);
         true
     }
@@ -105,6 +110,7 @@ impl Session {
         } else {
             send_named_parse(lease, &statement);
         }
+        self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
         true
     }
@@ -176,6 +182,7 @@ impl Session {
             Err(fault) => return self.refuse_bind(*fault),
         };
         // Facts are of the text; the policy may have changed since the Parse.
+        self.note_judged(&facts);
         if let Err(fault) = self.rules.policy.judge(&facts) {
             return self.refuse_bind(fault);
         }
@@ -231,6 +238,7 @@ impl Session {
             Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
         };
         drop(lease.send(frame, cause));
+        self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }
 

@@ -19,12 +19,14 @@ mod cause;
 mod configure;
 mod effect;
 mod extended;
+mod overrun;
 mod query;
 mod release;
 mod replies;
 mod requests;
 mod settings;
 mod statements;
+mod stopwatch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,7 +34,8 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fault::{Code, Fault};
-use crate::guard::{FactsCache, Inspected, Policy};
+use crate::guard::{Facts, FactsCache, Inspected, Policy};
+use crate::metrics::Tally;
 use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, replay};
 use crate::upstream::settings::{converge, steps};
 use crate::upstream::{Expect, Parameters, Settings};
@@ -41,7 +44,9 @@ use crate::wire::{TransactionStatus, backend, frontend};
 pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
 pub use settings::ClientSettings;
+pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
+use overrun::OwnCancel;
 use query::chars;
 use statements::{ClientStatements, Portals};
 
@@ -171,6 +176,14 @@ pub struct Session {
     segment: u64,
     effects: VecDeque<Effect>,
     serial_salt: u64,
+    tally: Tally,
+    /// Class of the statement that was judged last.
+    judged: &'static str,
+    /// Counts transactions of servers.
+    transactions: u64,
+    /// Counts answers of servers: what an overdue statement is recognised by.
+    steps: u64,
+    own_cancel: Option<OwnCancel>,
 }
 
 impl Session {
@@ -224,6 +237,11 @@ impl Session {
             segment: 0,
             effects: VecDeque::new(),
             serial_salt: 0,
+            tally: Tally::default(),
+            judged: "session",
+            transactions: 0,
+            steps: 0,
+            own_cancel: None,
         }
     }
 
@@ -245,6 +263,8 @@ impl Session {
             Input::ClientDone => self.on_client_done(),
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
+            Input::Overrun(overrun) => self.on_overrun(overrun),
+            Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
             Input::Expel(fault) => self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled),
@@ -313,6 +333,23 @@ impl Session {
         self.statements.named_count()
     }
 
+    /// What has been counted since it was last taken.
+    pub const fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// Whether the leased server owes answers.
+    #[must_use]
+    pub fn owes_replies(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| !lease.replies().is_empty())
+    }
+
+    /// The class of the statement that was judged last: what a refusal is about.
+    #[must_use]
+    pub const fn judged(&self) -> &'static str {
+        self.judged
+    }
+
     /// Whether a server is leased.
     #[must_use]
     pub const fn has_lease(&self) -> bool {
@@ -377,6 +414,7 @@ impl Session {
     /// Whether the client's messages have to wait.
     fn is_held(&self) -> bool {
         self.waiting != Waiting::Nothing
+            || self.is_cancelling()
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
             || self
                 .lease
@@ -386,6 +424,7 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
+        self.transactions = self.transactions.wrapping_add(1);
         let mut lease = LeasedServer::new(clean);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),
@@ -472,7 +511,9 @@ impl Session {
         if let Some(code) = fault.code {
             self.effects.push_back(Effect::Refused(code));
         }
-        if !self.is_leaving() {
+        // In the middle of a server's message the client would take the error for the rest of it: of a row, say.
+        let is_at_boundary = !matches!(self.server_passing, Passing::Forward(_));
+        if !self.is_leaving() && is_at_boundary {
             backend::put_error(&mut self.client_out, &fault);
         }
         self.close(discard, close);
@@ -556,6 +597,11 @@ impl Session {
             return;
         }
         self.end_if_draining();
+    }
+
+    /// Notes what a refusal would be about.
+    fn note_judged(&mut self, facts: &Facts) {
+        self.judged = facts.statements.first().map_or("empty", |statement| statement.class.name());
     }
 
     /// Whether the client knows what the server reports.

@@ -11,6 +11,7 @@ use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
+use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer};
 use crate::upstream::Received;
 use crate::wire::TransactionStatus;
@@ -34,6 +35,7 @@ impl Session {
         if self.lease.is_none() {
             return;
         }
+        let said = self.client_out.len();
         if self.server_in.is_empty() {
             let used = self.take_replies(bytes);
             if self.lease.is_some() {
@@ -53,8 +55,17 @@ impl Session {
             self.after_replies();
         }
         if let Phase::Leaving(reason) = self.phase {
-            if reason == CloseReason::ClientGone {
-                self.client_out = BytesMut::new();
+            match reason {
+                CloseReason::ClientGone => self.client_out = BytesMut::new(),
+                // It has had its last words.
+                CloseReason::Limit => self.client_out.truncate(said),
+                CloseReason::Terminated
+                | CloseReason::ClientDone
+                | CloseReason::ClientViolation
+                | CloseReason::ServerFailed
+                | CloseReason::NoServer
+                | CloseReason::Shutdown
+                | CloseReason::Expelled => {}
             }
             self.bring_to_rest();
         }
@@ -140,6 +151,9 @@ impl Session {
             b'C' => self.on_complete(body),
             _ => self.on_small(head.tag),
         }?;
+        if delivery == Delivery::Forward && matches!(head.tag, b'C' | b'E' | b'I' | b's') {
+            self.tally.add(Count::Statements, 1);
+        }
         Ok(Some((head.frame_bytes(), delivery)))
     }
 
@@ -193,7 +207,11 @@ impl Session {
     /// Messages without a body that matters.
     fn on_small(&mut self, tag: u8) -> Result<Delivery, Ended> {
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
-        match lease.receive(tag) {
+        let received = lease.receive(tag);
+        if !matches!(received, Ok(Received::Partial)) {
+            self.steps = self.steps.wrapping_add(1);
+        }
+        match received {
             Ok(Received::Partial) => {
                 if tag == b'G' {
                     self.copy = CopyIn::Active;
@@ -230,6 +248,7 @@ impl Session {
             }
             Cause::Parse(note) => {
                 self.statements.end(note.serial);
+                self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Forward)
             }
             Cause::ParseKnown(note) => {
@@ -237,12 +256,11 @@ impl Session {
                 backend::put_parse_complete(&mut self.client_out);
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_)
-            | Cause::Reprepare(..)
-            | Cause::ReprepareUnnamed
-            | Cause::Evict(_)
-            | Cause::Replay(_)
-            | Cause::Recovery => Ok(Delivery::Swallow),
+            Cause::Reprepare(..) | Cause::ReprepareUnnamed => {
+                self.tally.add(Count::ServerParses, 1);
+                Ok(Delivery::Swallow)
+            }
+            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::Recovery => Ok(Delivery::Swallow),
             Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
                 Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
             }
@@ -254,6 +272,7 @@ impl Session {
         let Ok(tag) = backend::read_command_tag(body) else {
             return Err(self.distrust("a malformed CommandComplete".to_owned()));
         };
+        self.steps = self.steps.wrapping_add(1);
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         match lease.receive(b'C') {
             Ok(Received::Partial) => self.on_query_step(tag),
@@ -274,6 +293,7 @@ impl Session {
                 *scopes -= 1;
                 if *scopes == 0 {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 out = Ok(Delivery::Swallow);
             }
@@ -302,6 +322,7 @@ impl Session {
             PlanStep::Own(confirms) => {
                 if confirms {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 self.lease = Some(lease);
                 return Ok(Delivery::Swallow);
@@ -321,6 +342,7 @@ impl Session {
         match tag {
             None => Delivery::Forward,
             Some(tag) => {
+                self.tally.add(Count::Statements, 1);
                 backend::put_command_complete(&mut self.client_out, tag.as_bytes());
                 Delivery::Swallow
             }
@@ -346,6 +368,7 @@ impl Session {
             Cause::Scope(confirms) => {
                 if confirms {
                     lease.scope_mut().on_confirmed();
+                    self.tally.add(Count::Scopes, 1);
                 }
                 Ok(Delivery::Swallow)
             }
@@ -395,6 +418,7 @@ impl Session {
                     return self.end_transaction(lease, tag == b"COMMIT");
                 }
                 lease.scope_mut().on_ended();
+                self.transactions = self.transactions.wrapping_add(1);
                 self.end_transaction(lease, tag == b"COMMIT");
             }
             Control::Savepoint(name) => self.settings.savepoint(name),
@@ -465,8 +489,11 @@ impl Session {
         };
         let Some(mut lease) = self.lease.take() else { return Err(Ended) };
         let received = lease.receive_ready(status);
+        self.steps = self.steps.wrapping_add(1);
         if status == TransactionStatus::Idle {
+            self.transactions = self.transactions.wrapping_add(1);
             let is_committed = !self.segment_failed;
+            self.tally.add(Count::Transactions, 1);
             self.end_transaction(&mut lease, is_committed);
         }
         self.segment_failed = false;
@@ -477,6 +504,7 @@ impl Session {
             }
         }
         self.lease = Some(lease);
+        self.forget_cancel();
         match received {
             Ok(Received::Ready(Cause::Recovery)) => Ok(Delivery::Swallow),
             Ok(Received::Ready(_)) if self.tells_nothing() => Ok(Delivery::Forward),
@@ -520,8 +548,19 @@ impl Session {
         if front.is_some_and(Cause::is_own) { Delivery::Swallow } else { Delivery::Forward }
     }
 
-    /// ErrorResponse: attributed by its cause.
+    /// ErrorResponse. One that the session's own cancel has made says so.
     fn on_error(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
+        self.steps = self.steps.wrapping_add(1);
+        let Some(own) = self.own_words(Fields::new(body)) else { return self.attribute(body) };
+        let delivery = self.attribute(&own)?;
+        if delivery == Delivery::Forward {
+            put_with_position(&mut self.client_out, &own, |_| None);
+        }
+        Ok(Delivery::Swallow)
+    }
+
+    /// An ErrorResponse, attributed by its cause.
+    fn attribute(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
         self.segment_failed = true;
         let fields = Fields::new(body);
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };

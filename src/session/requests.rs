@@ -259,6 +259,9 @@ impl Session {
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         let Some(inspected) = self.inspect(sql) else { return Some(false) };
+        if let Ok(facts) = &inspected {
+            self.note_judged(facts);
+        }
         let judged = match &inspected {
             Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
             Err(fault) => Err((**fault).clone()),

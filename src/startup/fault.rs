@@ -84,6 +84,33 @@ pub enum StartupFault {
 }
 
 impl StartupFault {
+    /// The user name as sent, where the fault is about it.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            StartupFault::Rules { user, .. } | StartupFault::PasswordWrong(user) | StartupFault::LoginUnknown(user) => {
+                Some(user)
+            }
+            StartupFault::Packet(_)
+            | StartupFault::PlaintextAfter(_)
+            | StartupFault::UnexpectedRequest(_)
+            | StartupFault::AlpnMissing
+            | StartupFault::NoUser
+            | StartupFault::Replication
+            | StartupFault::TlsRequired
+            | StartupFault::MessageType(_)
+            | StartupFault::MessageLength(_)
+            | StartupFault::Sasl(_)
+            | StartupFault::Scram(_)
+            | StartupFault::DatabaseUnknown(_)
+            | StartupFault::Tenant(_)
+            | StartupFault::Options(_)
+            | StartupFault::Setting { .. }
+            | StartupFault::TooManySettings(_)
+            | StartupFault::Ended => None,
+        }
+    }
+
     /// What the client is told; `None` = nothing, as PostgreSQL does with peers that do not speak its
     /// protocol at all.
     #[must_use]

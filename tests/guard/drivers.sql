@@ -317,3 +317,39 @@ SET standard_conforming_strings = on;SET client_min_messages = warning;SET timez
 
 -- allow transaction select transaction
 BEGIN; SELECT pg_advisory_xact_lock(5); COMMIT
+
+-- allow setting setting
+SET client_min_messages TO warning;SET TIME ZONE INTERVAL '+00:00' HOUR TO MINUTE;
+
+-- allow setting
+SELECT set_config('TimeZone', 'Europe/Berlin', false)
+
+-- allow setting
+SELECT
+                        current_setting('jit') AS cur,
+                        set_config('jit', 'off', false) AS new
+
+-- allow setting
+SELECT
+                    set_config('jit', $1, false)
+
+-- allow advisory_unlock_all close_cursor unlisten setting
+SELECT pg_advisory_unlock_all();
+CLOSE ALL;
+UNLISTEN *;
+RESET ALL;
+
+-- deny TG017 lastval
+SELECT LASTVAL()
+
+-- deny TG017 currval
+SELECT CURRVAL($1)
+
+-- deny TG017 WITH HOLD
+DECLARE _django_curs_1 NO SCROLL CURSOR WITH HOLD FOR SELECT 1
+
+-- deny TG017 pg_try_advisory_lock
+SELECT pg_try_advisory_lock(2525890210245)
+
+-- deny TG018 pg_statio_all_tables
+SELECT st.relid FROM pg_catalog.pg_statio_all_tables AS st

@@ -440,8 +440,26 @@ SET LOCAL search_path TO evil, "pg_catalog"
 -- deny TG014
 SET SCHEMA 'pg_temp'
 
--- deny TG014
+-- allow setting
 SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE
+
+-- allow setting
+SET TIME ZONE INTERVAL '+00:00' HOUR TO MINUTE
+
+-- allow setting
+SET TIME ZONE INTERVAL '5:30'
+
+-- deny TG014
+SET TIME ZONE INTERVAL '5' HOUR
+
+-- deny TG014
+SET TIME ZONE INTERVAL '1 day'
+
+-- deny TG014
+SET TIME ZONE INTERVAL '00:00''; DROP TABLE t' HOUR TO MINUTE
+
+-- deny TG014
+SET TIME ZONE INTERVAL(3) '05:00'
 
 -- deny TG014
 SET timezone FROM CURRENT

@@ -181,7 +181,7 @@ fn psql(cluster: &Cluster) -> Command {
 }
 
 /// A Python that has these modules.
-fn python(modules: &str) -> PathBuf {
+pub fn python(modules: &str) -> PathBuf {
     let has_modules = |python: &Path| {
         let import = format!("import {modules}");
         Command::new(python).args(["-c", &import]).output().is_ok_and(|output| output.status.success())

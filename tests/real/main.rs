@@ -19,11 +19,17 @@
 mod support;
 
 mod acts;
+mod console;
 mod drivers;
 mod lifecycle;
+mod limits;
 mod load;
 mod login;
+mod operations;
 mod pgbench;
 mod random;
+mod reload;
 mod scripts;
 mod soak;
+mod transport;
+mod upheaval;

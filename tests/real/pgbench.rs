@@ -3,14 +3,14 @@
 use crate::support::alone;
 use crate::support::cluster::{self, Cluster};
 use crate::support::proxy::{Proxy, Wish};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const DATABASE: &str = "bench";
-const TENANT: &str = "00000000-0000-0000-0000-00000000000a";
+pub const DATABASE: &str = "bench";
+pub const TENANT: &str = "00000000-0000-0000-0000-00000000000a";
 
 /// pgbench's own tables, then a tenant on each row and forced row-level security.
-fn prepare(cluster: &Cluster) {
+pub fn prepare(cluster: &Cluster) {
     cluster.create_database(DATABASE);
     let output = cluster
         .program("pgbench")
@@ -47,7 +47,11 @@ fn prepare(cluster: &Cluster) {
 
 /// What the command printed; ended if it takes too long.
 pub fn bounded(mut command: Command, limit: Duration) -> Output {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgbench starts");
+    bounded_child(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgbench starts"), limit)
+}
+
+/// What the process printed; ended if it takes too long.
+pub fn bounded_child(mut child: Child, limit: Duration) -> Output {
     let deadline = Instant::now() + limit;
     while child.try_wait().expect("pgbench can be asked").is_none() {
         if Instant::now() > deadline {

@@ -52,6 +52,11 @@ pub fn eighteen() -> Option<&'static Cluster> {
         .as_ref()
 }
 
+/// PostgreSQL 15 for one proof alone, which may stop it.
+pub fn private(name: &str) -> Cluster {
+    Cluster::own(15, name)
+}
+
 /// Every version that is there, 15 first.
 pub fn every() -> Vec<&'static Cluster> {
     std::iter::once(fifteen()).chain(eighteen()).collect()
@@ -110,6 +115,7 @@ pub fn free_port() -> u16 {
 
 const HBA: &str = "\
 local all all trust
+local replication all trust
 host all scram_user 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 ";
@@ -128,16 +134,72 @@ log_line_prefix = '%m [%p] %u '
 listen_addresses = '127.0.0.1'
 ";
 
+/// A folder that the server's user may write to.
+fn folder_for(name: &str, user: Option<(u32, u32)>) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("tenantgate-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the cluster");
+    watchdog::remove_later(&folder);
+    if let Some((uid, gid)) = user {
+        chown(&folder, Some(uid), Some(gid)).expect("the cluster's folder changes hands");
+    }
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("permissions can be set");
+    folder
+}
+
 impl Cluster {
-    fn start(version: u32, programs: PathBuf) -> Self {
-        let folder = std::env::temp_dir().join(format!("tenantgate-{}-pg{version}", std::process::id()));
+    /// A cluster of one's own, to be stopped and changed at will.
+    pub fn own(version: u32, name: &str) -> Self {
+        let programs = find(version).unwrap_or_else(|| panic!("PostgreSQL {version} not found"));
+        Self::start_in(version, programs, name)
+    }
+
+    /// A hot standby of this one.
+    pub fn standby(&self, name: &str) -> Self {
         let user = other_user();
-        std::fs::create_dir_all(&folder).expect("a folder for the cluster");
-        watchdog::remove_later(&folder);
-        if let Some((uid, gid)) = user {
-            chown(&folder, Some(uid), Some(gid)).expect("the cluster's folder changes hands");
+        let folder = folder_for(name, user);
+        let copied = unprivileged(&self.programs.join("pg_basebackup"), user)
+            .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf", "-X", "stream", "-U", "postgres", "-h"])
+            .arg(&self.folder)
+            .args(["-p", &self.address.port().to_string(), "-D"])
+            .arg(folder.join("data"))
+            .current_dir(&folder)
+            .output()
+            .expect("pg_basebackup runs");
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        let mut standby = Self {
+            version: self.version,
+            programs: self.programs.clone(),
+            address: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            folder,
+            postmaster: None,
+        };
+        let own =
+            format!("port = {}\nunix_socket_directories = '{}'\n", standby.address.port(), standby.folder.display());
+        let file = standby.folder.join("data/postgresql.auto.conf");
+        let copied = std::fs::read_to_string(&file).expect("the settings can be read");
+        std::fs::write(&file, copied + &own).expect("the settings can be written");
+        standby.run(user);
+        standby
+    }
+
+    /// Ends it at once, as a machine that dies would.
+    pub fn stop_at_once(&mut self) {
+        if let Some(mut postmaster) = self.postmaster.take() {
+            let pid = postmaster.id();
+            let status = Command::new("kill").args(["-QUIT", &pid.to_string()]).status();
+            assert!(status.is_ok_and(|status| status.success()), "kill -QUIT {pid}");
+            postmaster.wait().expect("the postmaster ends");
+            watchdog::has_ended(pid);
         }
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("permissions can be set");
+    }
+
+    fn start(version: u32, programs: PathBuf) -> Self {
+        Self::start_in(version, programs, &format!("pg{version}"))
+    }
+
+    fn start_in(version: u32, programs: PathBuf, name: &str) -> Self {
+        let user = other_user();
+        let folder = folder_for(name, user);
         let data = folder.join("data");
         let initdb = unprivileged(&programs.join("initdb"), user)
             .args([
@@ -198,6 +260,16 @@ impl Cluster {
             assert!(Instant::now() < deadline, "PostgreSQL {} does not start:\n{}", self.version, self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Stops the server as an operator does (`pg_ctl restart -m fast`) and starts it again.
+    pub fn restart(&mut self) {
+        let mut postmaster = self.postmaster.take().expect("a server that runs");
+        let status = Command::new("kill").args(["-INT", &postmaster.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "the server cannot be told to stop");
+        postmaster.wait().expect("the server can be waited for");
+        watchdog::has_ended(postmaster.id());
+        self.run(other_user());
     }
 
     /// What the server has logged.

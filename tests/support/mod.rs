@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod dice;
+pub mod inside;
 pub mod message;
 pub mod proxy;
 pub mod raw;

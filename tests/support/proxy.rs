@@ -5,10 +5,14 @@ use super::raw::Target;
 use super::watchdog;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// What the log says of reloads.
+const RELOADED: &str = "the new configuration is in force";
+const NOT_RELOADED: &str = "configuration not reloaded";
 
 /// What a proof wants of the proxy.
 pub struct Wish<'a> {
@@ -35,7 +39,8 @@ pub fn binary() -> PathBuf {
     std::env::var_os("TENANTGATE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tenantgate")), PathBuf::from)
 }
 
-fn configuration(wish: &Wish<'_>, address: SocketAddr) -> String {
+/// The configuration of a wish.
+pub fn configuration(wish: &Wish<'_>, address: SocketAddr) -> String {
     let mut text = String::new();
     write!(
         text,
@@ -120,25 +125,52 @@ level = "info"
     text
 }
 
+/// What a process is started with, beside its configuration.
+struct Start<'a> {
+    database: &'a str,
+    mutant: Option<&'a str>,
+    environment: &'a [(&'a str, &'a str)],
+}
+
 impl Proxy {
     /// Starts a proxy and waits until it accepts.
     pub fn start(wish: &Wish<'_>) -> Self {
+        Self::start_in(wish, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_in(wish: &Wish<'_>, environment: &[(&str, &str)]) -> Self {
+        let start = Start { database: wish.database, mutant: wish.mutant, environment };
+        Self::start_as(start, |address, _| configuration(wish, address))
+    }
+
+    /// The same with a configuration of one's own; told the address to listen on and the folder it is in.
+    pub fn start_with(
+        database: &str,
+        mutant: Option<&str>,
+        configuration: impl FnOnce(SocketAddr, &Path) -> String,
+    ) -> Self {
+        Self::start_as(Start { database, mutant, environment: &[] }, configuration)
+    }
+
+    fn start_as(start: Start<'_>, configuration: impl FnOnce(SocketAddr, &Path) -> String) -> Self {
+        let Start { database, mutant, environment } = start;
         let folder = TempDir::with_prefix("tenantgate-proxy-").expect("a folder for the proxy");
         watchdog::remove_later(folder.path());
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let file = folder.path().join("tenantgate.toml");
-        std::fs::write(&file, configuration(wish, address)).expect("the configuration can be written");
+        std::fs::write(&file, configuration(address, folder.path())).expect("the configuration can be written");
         let log = std::fs::File::create(folder.path().join("proxy.log")).expect("a log file");
         let mut command = Command::new(binary());
-        command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null());
+        command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null()).envs(environment.iter().copied());
         command.stdout(log.try_clone().expect("the log file twice")).stderr(log);
-        if let Some(mutant) = wish.mutant {
+        if let Some(mutant) = mutant {
             command.env("TENANTGATE_MUTANT", mutant);
         }
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", binary().display()));
         let pid = child.id();
         watchdog::end_later(pid);
-        let mut proxy = Self { address, pid, database: wish.database.to_owned(), child, folder };
+        let mut proxy = Self { address, pid, database: database.to_owned(), child, folder };
         proxy.wait_until_it_accepts();
         proxy
     }
@@ -150,6 +182,11 @@ impl Proxy {
             assert!(!ended && Instant::now() < deadline, "the proxy does not start:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Where its configuration is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A client of this proxy with the tenant in the user name.
@@ -167,6 +204,32 @@ impl Proxy {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Replaces a part of the configuration file, which must be there.
+    pub fn edit(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("tenantgate.toml");
+        let text = std::fs::read_to_string(&file).expect("the configuration is there");
+        assert!(text.contains(from), "{from:?} is not in the configuration");
+        std::fs::write(file, text.replacen(from, to, 1)).expect("the configuration can be written");
+    }
+
+    /// Sends SIGHUP and waits for its outcome: whether the new configuration is in force.
+    pub fn reload(&self) -> bool {
+        let count = |words: &str| self.log().matches(words).count();
+        let before = [count(RELOADED), count(NOT_RELOADED)];
+        self.signal("HUP");
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            if count(RELOADED) > before[0] {
+                return true;
+            }
+            if count(NOT_RELOADED) > before[1] {
+                return false;
+            }
+            assert!(Instant::now() < deadline, "SIGHUP has no outcome:\n{}", self.log_tail());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Sends the process a signal, by name.

@@ -237,6 +237,13 @@ impl Client {
         }
     }
 
+    /// Sends a simple query and reads to ReadyForQuery or the connection's end, whichever comes.
+    pub fn query_to_the_end(&mut self, sql: &str) -> Vec<Reply> {
+        // A connection that has ended says so when it is read.
+        drop(self.send(&Message::Query(sql.to_owned())).flush());
+        self.replies_to(b'Z').0
+    }
+
     /// Like `query`, but an error fails the test.
     pub fn run(&mut self, sql: &str) -> Vec<Reply> {
         let replies = self.query(sql);
@@ -244,6 +251,13 @@ impl Client {
             panic!("{sql:?}: {}", error.line(&mut vec![]));
         }
         replies
+    }
+
+    /// Connects and sends a simple query whose answer is awaited later.
+    pub fn connect_later(target: &Target, sql: &str) -> Self {
+        let mut client = Self::connect(target);
+        client.send(&Message::Query(sql.to_owned())).flush().expect("the query leaves");
+        client
     }
 
     /// The rows of a query that must not fail.

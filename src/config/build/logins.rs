@@ -140,7 +140,8 @@ impl Builder<'_> {
         parsed.map_err(|fault| self.problems.error(&text.place, fault.to_string())).ok()
     }
 
-    fn tenant(&mut self, place: &Place, text: &str, kind: TenantKind) -> Option<TenantId> {
+    /// One tenant of the configured type.
+    pub fn tenant(&mut self, place: &Place, text: &str, kind: TenantKind) -> Option<TenantId> {
         match TenantId::parse(kind, text) {
             Ok(tenant) => Some(tenant),
             Err(fault) => {

@@ -7,7 +7,9 @@
 //! reason has been reported.
 
 mod clients;
+mod console;
 mod guard;
+mod limits;
 mod logins;
 mod names;
 mod pem;
@@ -42,7 +44,10 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let logins = builder.logins(root, scope.as_ref());
     let rules = builder.rules(root);
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
+    let limits = builder.limits(root, scope.as_ref());
     let log = log(&root.table("log"));
+    let metrics = builder.metrics(root);
+    let console = builder.console(root);
     let runtime = runtime(&root.table("runtime"));
     let state_folder = root.table("state").text("folder").map(|folder| builder.environment.locate(&folder));
     let config = Config {
@@ -55,7 +60,10 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         logins,
         rules,
         guard: guard?,
+        limits: limits?,
         log: log?,
+        metrics: metrics?,
+        console: console?,
         runtime: runtime?,
         state_folder,
         shown: root.shown(),
@@ -63,6 +71,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);
         builder.check_listeners_are_private(root, &config);
+        builder.check_passwords_reach_their_server(root, &config);
     }
     Some(config)
 }

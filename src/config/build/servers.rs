@@ -8,7 +8,7 @@ use super::{Builder, pick};
 use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::{
-    DatabaseEntry, ServerAddress, ServerGroup, ServerHost, ServerRole, ServerTls, TlsIdentity, TlsNegotiation,
+    Config, DatabaseEntry, ServerAddress, ServerGroup, ServerHost, ServerRole, ServerTls, TlsIdentity, TlsNegotiation,
     TrustedRoots,
 };
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
@@ -206,6 +206,25 @@ impl Builder<'_> {
             self.problems.warn(&section.place_of("auth_allowed"), message, "use scram-sha-256");
         }
         Some(ServerRole { user: user?, password, methods })
+    }
+
+    /// TLS without verification keeps listeners out, and hands the password to whoever answers.
+    pub fn check_passwords_reach_their_server(&mut self, root: &Section, config: &Config) {
+        for (name, role) in &config.roles {
+            if role.methods.password == PasswordAllowed::Never {
+                continue;
+            }
+            let is_used = |entry: &&DatabaseEntry| {
+                entry.role == *name || config.logins.values().any(|login| login.role.as_ref() == Some(name))
+            };
+            let groups =
+                config.databases.values().filter(is_used).filter_map(|entry| config.servers.get(&entry.server));
+            if groups.into_iter().any(|group| matches!(group.tls, ServerTls::Prefer | ServerTls::Require)) {
+                let place = root.table("roles").table(name).place_of("auth_allowed");
+                let message = "the password may be sent to a server that nobody has verified";
+                self.problems.warn(&place, message, "set tls.mode = \"verify-full\" for its servers");
+            }
+        }
     }
 
     /// `[databases.*]`

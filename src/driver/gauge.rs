@@ -1,0 +1,151 @@
+//! What one session tells the proxy's counters and its list of refusals.
+//!
+//! Owns: looking at the clock as seldom as the [`Meter`] needs, and nothing else on the way of a transaction.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::clock::Clock;
+use super::handshake::HandshakeFault;
+use crate::admin::{Denial, DenialRow, Denials};
+use crate::auth::PeerAddress;
+use crate::fault::Code;
+use crate::metrics::{Meter, Metrics, MetricsSettings, ShardNumber, Tally};
+use crate::session::{CloseReason, Session};
+use crate::time::Moment;
+
+/// Numbers given to threads.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Never given twice, so a thread is alone in its shard.
+    static SHARD: ShardNumber = ShardNumber::of_thread(THREADS.fetch_add(1, Ordering::Relaxed));
+}
+
+fn shard() -> ShardNumber {
+    SHARD.with(|shard| *shard)
+}
+
+/// Of a user name that nobody has proven, so much is remembered: PostgreSQL's own limit.
+const USER_CHARS_MAX: usize = 63;
+
+/// Everything that is counted and remembered, shared by all.
+#[derive(Clone, Debug)]
+pub struct Gauge {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The latest refusals.
+    pub denials: Arc<Denials>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Gauge {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(settings: MetricsSettings, clock: Clock) -> Self {
+        Self { metrics: Arc::new(Metrics::new(settings, clock.now())), denials: Arc::default(), clock }
+    }
+
+    /// A session has begun.
+    pub fn logged_in(&self, accepted_at: Instant) {
+        self.metrics.logged_in(u64::try_from(accepted_at.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// A client got no session.
+    pub fn turned_away(&self, fault: &HandshakeFault, address: PeerAddress) {
+        let (code, user) = match fault {
+            HandshakeFault::Refused(fault) => (fault.reply().and_then(|reply| reply.code), fault.user()),
+            HandshakeFault::Timeout(_) => (Some(Code::LoginTimeout), None),
+            HandshakeFault::TooManyClients => (Some(Code::TooManyClients), None),
+            HandshakeFault::Left | HandshakeFault::Io(_) | HandshakeFault::Tls(_) | HandshakeFault::Random => return,
+        };
+        if let Some(code) = code {
+            let login: String = user.unwrap_or_default().chars().take(USER_CHARS_MAX).collect();
+            self.refused(code, Denial::of(&login.into(), None, address), "login");
+        }
+    }
+
+    /// Something was refused to somebody.
+    pub fn refused(&self, code: Code, who: Denial, class: &'static str) {
+        self.metrics.refused(code);
+        self.denials.push(DenialRow { at: self.clock.now(), who, code, class });
+    }
+}
+
+/// One session's part in it.
+#[derive(Debug)]
+pub struct SessionGauge {
+    shared: Gauge,
+    who: Denial,
+    meter: Meter,
+}
+
+impl SessionGauge {
+    /// For a session on this database.
+    #[must_use]
+    pub fn new(shared: Gauge, who: Denial, database: &Arc<str>) -> Self {
+        let traffic = shared.metrics.database(database);
+        let tenant = who.tenant.as_ref().map(|tenant| shared.metrics.tenants().join(tenant));
+        let meter = Meter::new(traffic, tenant);
+        Self { shared, who, meter }
+    }
+
+    fn now(&self) -> Moment {
+        self.shared.clock.now()
+    }
+
+    /// A server is asked for.
+    pub const fn on_asked(&mut self, now: Moment) {
+        self.meter.asked(now);
+    }
+
+    /// The answer to a wait has come: what was asked at once needs no second look at the clock.
+    pub fn on_waited(&mut self) {
+        self.meter.waited(self.now());
+    }
+
+    /// A server is taken.
+    pub fn on_leased(&mut self) {
+        self.meter.leased();
+    }
+
+    /// None is wanted any more.
+    pub const fn on_gave_up(&mut self) {
+        self.meter.gave_up();
+    }
+
+    /// Something was written to the server.
+    pub fn on_server_written(&mut self) {
+        if self.meter.is_quiet() {
+            self.meter.sent(self.now());
+        }
+    }
+
+    /// Something was read from the server, and handled.
+    pub fn on_server_read(&mut self, session: &mut Session) {
+        let owes = session.owes_replies();
+        if self.meter.wants_answer(owes, session.tally_mut()) {
+            self.meter.answered(self.now(), owes, session.tally_mut());
+        }
+    }
+
+    /// The server goes back or is closed.
+    pub fn on_returned(&mut self, tally: &mut Tally) {
+        let clock = self.shared.clock;
+        self.meter.returned(|| clock.now(), tally, shard());
+    }
+
+    /// Something was refused.
+    pub fn on_refused(&self, code: Code, class: &'static str) {
+        self.meter.refused();
+        self.shared.refused(code, self.who.clone(), class);
+    }
+
+    /// The session is over.
+    pub fn on_end(&mut self, reason: CloseReason, tally: &mut Tally) {
+        self.meter.flush(tally, shard());
+        self.shared.metrics.endings.count(reason.words());
+    }
+}

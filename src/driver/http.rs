@@ -1,0 +1,221 @@
+//! Metrics and health over HTTP: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Owns: the listening socket, its limits, three paths. Does not own: what they say. Answers are short and nothing is read
+//! but a request's head; whoever holds more connections, sends longer heads or sends them slower than anybody needs is
+//! cut off.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::listener::ListenFault;
+use crate::metrics::EncodeFault;
+
+/// A scraper or two, probes of an orchestrator, somebody with curl.
+const CONNECTIONS_MAX: usize = 32;
+
+/// Heads longer than this are no scraper's (hyper's least).
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// A head that takes longer is nobody's who wants an answer.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection is closed after so long, whatever it does: scrapers connect again.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Pause after a failed accept, as for clients.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is published.
+pub trait Published: Send + Sync + 'static {
+    /// The text of `/metrics`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn metrics(&self) -> Result<Vec<u8>, EncodeFault>;
+
+    /// Why the proxy should get no clients now; empty: it should.
+    fn unready(&self) -> Vec<String>;
+}
+
+/// A socket that is listened on.
+pub struct HttpListener {
+    socket: TcpListener,
+}
+
+impl HttpListener {
+    /// Listens. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub fn bind(address: SocketAddr) -> Result<Self, ListenFault> {
+        let bind = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX))
+        };
+        bind().map(|socket| Self { socket }).map_err(|reason| ListenFault { address: address.to_string(), reason })
+    }
+
+    /// Where it listens; where port 0 was asked for, the one the system chose.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
+    /// If dropped: nobody is accepted any more; who was accepted is answered.
+    ///
+    /// Answers until dropped.
+    pub async fn serve<P: Published>(self, published: Arc<P>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            match self.socket.accept().await {
+                Ok((tcp, address)) => match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        let published = Arc::clone(&published);
+                        tokio::spawn(async move {
+                            answer_all(tcp, address, published).await;
+                            drop(place);
+                        });
+                    }
+                    // Closed without a word: whoever opens so many does not listen.
+                    Err(_) => tracing::debug!(%address, "too many HTTP connections"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// If dropped: the connection is closed.
+async fn answer_all<P: Published>(tcp: TcpStream, address: SocketAddr, published: Arc<P>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(request.method(), request.uri().path(), &*published);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    let connection = server.serve_connection(TokioIo::new(tcp), service);
+    match timeout(CONNECTION_TIMEOUT, connection).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%address, %error, "an HTTP connection failed"),
+    }
+}
+
+fn answer<P: Published>(method: &Method, path: &str, published: &P) -> Response<Full<Bytes>> {
+    let is_known = matches!(path, "/metrics" | "/healthz" | "/readyz");
+    if is_known && !matches!(*method, Method::GET | Method::HEAD) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/metrics" => match published.metrics() {
+            Ok(text) => {
+                let mut response = plain(StatusCode::OK, text);
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "metrics");
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded\n")
+            }
+        },
+        // Answering at all is the proof: this runs on the threads that serve clients.
+        "/healthz" => plain(StatusCode::OK, "ok\n"),
+        "/readyz" => match published.unready() {
+            reasons if reasons.is_empty() => plain(StatusCode::OK, "ready\n"),
+            reasons => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reasons.join("\n"))),
+        },
+        _ => plain(StatusCode::NOT_FOUND, "/metrics, /healthz, /readyz\n"),
+    }
+}
+
+fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    struct Paper(Vec<String>);
+
+    impl Published for Paper {
+        fn metrics(&self) -> Result<Vec<u8>, EncodeFault> {
+            Ok(b"tenantgate_ready 1\n".to_vec())
+        }
+        fn unready(&self) -> Vec<String> {
+            self.0.clone()
+        }
+    }
+
+    /// What comes back for these bytes until the server closes.
+    async fn said(reasons: &[&str], request: &[u8]) -> String {
+        let listener = HttpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.address().unwrap();
+        let published = Arc::new(Paper(reasons.iter().map(|reason| (*reason).to_owned()).collect()));
+        let serving = tokio::spawn(listener.serve(published));
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        drop(tcp.read_to_end(&mut answer).await);
+        serving.abort();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn request(line: &str) -> Vec<u8> {
+        format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes()
+    }
+
+    #[tokio::test]
+    async fn three_paths_and_two_methods_are_answered() {
+        for (line, status, end) in [
+            ("GET /metrics", "HTTP/1.1 200", "\r\n\r\ntenantgate_ready 1\n"),
+            ("HEAD /metrics", "HTTP/1.1 200", "\r\n\r\n"),
+            ("GET /healthz", "HTTP/1.1 200", "\r\n\r\nok\n"),
+            ("GET /readyz?verbose", "HTTP/1.1 200", "\r\n\r\nready\n"),
+            ("POST /metrics", "HTTP/1.1 405", "only GET and HEAD\n"),
+            ("GET /", "HTTP/1.1 404", "/metrics, /healthz, /readyz\n"),
+        ] {
+            let answer = said(&[], &request(line)).await;
+            assert!(answer.starts_with(status) && answer.ends_with(end), "{line}: {answer}");
+        }
+        let answer = said(&["draining", "pool a: failing"], &request("GET /readyz")).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.ends_with("\r\n\r\ndraining\npool a: failing\n"),
+            "{answer}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_cut_off() {
+        let long = format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(2 * HEAD_BYTES_MAX));
+        let answer = said(&[], long.as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+        let answer = said(&[], b"\x16\x03\x01\x02\x00\r\n\r\n").await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+}

@@ -1,0 +1,383 @@
+//! What an operator does to a running proxy: pause, kill, reconnect, freeze, end.
+
+use crate::support::alone;
+use crate::support::cluster::{self, Cluster};
+use crate::support::inside::Inside;
+use crate::support::message::Message;
+use crate::support::proxy::{Proxy, Wish};
+use crate::support::raw::{Client, Silence, Target};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tenantgate::admin::{ClientState, Command, Operations as _, ShutdownMode};
+use tenantgate::driver::StartFault;
+use tenantgate::fault::Code;
+use tenantgate::tenant::{TenantId, TenantKind};
+
+const DATABASE: &str = "operations";
+const ACME: &str = "00000000-0000-0000-0000-00000000000a";
+const GLOBEX: &str = "00000000-0000-0000-0000-00000000000b";
+
+/// Runs for seconds, and leaves rows if it is not stopped.
+const LONG: &str =
+    "INSERT INTO plain (id) SELECT count(*) FROM generate_series(1, 20000) a, generate_series(1, 20000) b";
+
+fn prepare(cluster: &Cluster) {
+    cluster.create_database(DATABASE);
+    let mut admin = cluster.admin(DATABASE);
+    admin.run(include_str!("../scripts/schema.sql"));
+    admin.run(include_str!("../scripts/rows.sql"));
+}
+
+fn wish<'w>(cluster: &'w Cluster, pool_size: u32, more: &'w str) -> Wish<'w> {
+    Wish { cluster, database: DATABASE, pool_size, mutant: None, more }
+}
+
+fn with_proxy(pool_size: u32, proof: impl FnOnce(&Cluster, &mut Inside)) {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    prepare(cluster);
+    proof(cluster, &mut Inside::start(&wish(cluster, pool_size, "")));
+}
+
+fn database() -> Option<std::sync::Arc<str>> {
+    Some(DATABASE.into())
+}
+
+fn tenant(text: &str) -> TenantId {
+    TenantId::parse(TenantKind::Uuid, text).unwrap()
+}
+
+/// The code of the FATAL that ends a session, which nothing follows.
+fn last_words(client: &mut Client) -> String {
+    let (replies, silence) = client.replies_to(b'E');
+    assert_eq!(silence, None, "{replies:?}");
+    let fields = replies.last().expect("an error").fields();
+    assert_eq!(fields[&'V'], "FATAL", "{fields:?}");
+    assert_eq!(client.reply().err(), Some(Silence::Closed));
+    fields[&'M'].chars().take(5).collect()
+}
+
+fn refusal(target: &Target) -> String {
+    let client = Client::try_connect(target).expect("a refusal is said");
+    let error = client.startup.iter().find(|reply| reply.tag == b'E').expect("a refusal");
+    error.fields()[&'M'].chars().take(5).collect()
+}
+
+/// Looks until it is so; the limit only bounds a failure.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_waiting(proxy: &Inside, tenant: &TenantId) -> bool {
+    let rows = proxy.operations().clients();
+    rows.iter().any(|row| row.tenant.as_ref() == Some(tenant) && row.state == ClientState::Waiting)
+}
+
+/// Connections of the proxy, as the server sees them.
+fn server_processes(cluster: &Cluster) -> Vec<String> {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'app_user' ORDER BY 1";
+    cluster.admin(DATABASE).rows(sql).into_iter().map(|row| row[0].clone().unwrap()).collect()
+}
+
+#[test]
+fn a_pause_waits_for_transactions_closes_servers_and_fails_nobody() {
+    with_proxy(2, |cluster, proxy| {
+        let mut busy = Client::connect(&proxy.target(ACME));
+        let mut idle = Client::connect(&proxy.target(GLOBEX));
+        idle.run("SELECT 1");
+        busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+        let pause = proxy.begin(Command::Pause(database()));
+        eventually("the pause begins", || proxy.operations().pools().iter().any(|row| row.is_paused));
+        let mut waiting = Client::connect_later(&proxy.target(GLOBEX), "SELECT count(*) FROM items");
+        eventually("a client waits", || is_waiting(proxy, &tenant(GLOBEX)));
+        assert!(!pause.is_finished());
+        busy.run("INSERT INTO plain (id) VALUES (2)");
+        busy.run("COMMIT");
+        proxy.outcome(pause).unwrap();
+        eventually("no server is left", || server_processes(cluster).is_empty());
+        assert!(proxy.operations().servers().is_empty());
+        assert!(proxy.operations().databases().iter().any(|row| row.is_paused && &*row.name == DATABASE));
+        assert!(is_waiting(proxy, &tenant(GLOBEX)));
+        proxy.perform(Command::Resume(database())).unwrap();
+        let (replies, silence) = waiting.replies_to(b'Z');
+        assert_eq!(silence, None, "{replies:?}");
+        assert!(replies.iter().all(|reply| reply.tag != b'E'), "{replies:?}");
+        assert_eq!(busy.value("SELECT count(*) FROM plain"), "2");
+        let again = proxy.perform(Command::Resume(database())).unwrap_err();
+        assert_eq!(again.code, Some(Code::CommandRefused));
+        let unknown = proxy.perform(Command::Pause(Some("nowhere".into()))).unwrap_err();
+        assert_eq!(unknown.code, Some(Code::DatabaseUnknown));
+    });
+}
+
+#[test]
+fn a_pause_that_is_ended_early_is_not_confirmed() {
+    with_proxy(1, |_, proxy| {
+        let mut busy = Client::connect(&proxy.target(ACME));
+        busy.run("BEGIN; SELECT 1");
+        let pause = proxy.begin(Command::Pause(None));
+        eventually("the pause begins", || proxy.operations().state() == "paused");
+        proxy.perform(Command::Resume(None)).unwrap();
+        assert_eq!(proxy.outcome(pause).unwrap_err().code, Some(Code::CommandRefused));
+        assert_eq!(proxy.operations().state(), "active");
+        busy.run("COMMIT");
+    });
+}
+
+/// A reload opens a pool for a database that is on hold: it is on hold, too.
+#[test]
+fn a_pause_outlasts_a_reload() {
+    with_proxy(1, |_, proxy| {
+        let mut client = Client::connect(&proxy.target(ACME));
+        proxy.perform(Command::Pause(database())).unwrap();
+        proxy.edit("[roles.app]", "[roles.second]\nuser = \"app_user\"\n[roles.app]");
+        proxy.reload_with("server = \"main\"\nrole = \"app\"", "server = \"main\"\nrole = \"second\"");
+        client.send(&Message::Query("SELECT 1".to_owned())).flush().unwrap();
+        eventually("the client waits", || is_waiting(proxy, &tenant(ACME)));
+        proxy.perform(Command::Resume(database())).unwrap();
+        let (replies, silence) = client.replies_to(b'Z');
+        assert_eq!(silence, None);
+        assert!(replies.iter().all(|reply| reply.tag != b'E'), "{replies:?}");
+    });
+}
+
+#[test]
+fn a_kill_drops_everybody_and_newcomers_wait() {
+    with_proxy(3, |cluster, proxy| {
+        let mut idle = Client::connect(&proxy.target(ACME));
+        let mut busy = Client::connect(&proxy.target(ACME));
+        busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+        let mut long = Client::connect_later(&proxy.target(GLOBEX), LONG);
+        eventually("the long one runs", || server_runs(cluster, "INSERT INTO plain"));
+        proxy.perform(Command::Kill(database())).unwrap();
+        for client in [&mut idle, &mut busy, &mut long] {
+            assert_eq!(last_words(client), "TG071");
+        }
+        eventually("what ran was cancelled", || server_processes(cluster).is_empty());
+        let mut newcomer = Client::connect_later(&proxy.target(ACME), "SELECT count(*) FROM plain");
+        eventually("the newcomer waits", || is_waiting(proxy, &tenant(ACME)));
+        proxy.perform(Command::Resume(None)).unwrap();
+        let (replies, silence) = newcomer.replies_to(b'Z');
+        assert_eq!(silence, None);
+        let row = replies.iter().find(|reply| reply.tag == b'D').unwrap();
+        assert_eq!(row.row(), [Some("0".to_owned())], "what was open was rolled back");
+    });
+}
+
+fn server_runs(cluster: &Cluster, sql: &str) -> bool {
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%{sql}%'");
+    // This very statement is one of them.
+    cluster.admin(DATABASE).value(&sql) == "2"
+}
+
+#[test]
+fn one_client_is_killed_and_no_other() {
+    with_proxy(2, |_, proxy| {
+        let mut acme = Client::connect(&proxy.target(ACME));
+        let mut globex = Client::connect(&proxy.target(GLOBEX));
+        acme.run("BEGIN; SELECT 1");
+        let rows = proxy.operations().clients();
+        let row = rows.iter().find(|row| row.tenant == Some(tenant(ACME))).unwrap();
+        assert_eq!((row.state, &*row.login, &*row.database), (ClientState::Active, "app_user", DATABASE));
+        assert!(row.server.is_some() && row.port > 0 && row.local_port == proxy.address.port());
+        proxy.perform(Command::KillClient(row.process_id)).unwrap();
+        assert_eq!(last_words(&mut acme), "TG071");
+        globex.run("SELECT 1");
+        let gone = || proxy.perform(Command::KillClient(row.process_id)).is_err();
+        eventually("the client has left the registry", gone);
+    });
+}
+
+#[test]
+fn servers_are_replaced_when_they_are_free() {
+    with_proxy(2, |cluster, proxy| {
+        let mut busy = Client::connect(&proxy.target(ACME));
+        let mut other = Client::connect(&proxy.target(GLOBEX));
+        busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+        other.run("SELECT 1");
+        let before = server_processes(cluster);
+        assert_eq!(before.len(), 2);
+        proxy.perform(Command::Reconnect(None)).unwrap();
+        other.run("SELECT 1");
+        let servers = proxy.operations().servers();
+        assert_eq!(servers.iter().filter(|row| row.close_needed).count(), 1, "{servers:?}");
+        busy.run("COMMIT");
+        busy.run("SELECT 1");
+        eventually("all are new", || server_processes(cluster).iter().all(|process| !before.contains(process)));
+    });
+}
+
+// -- freeze
+
+fn freeze(proxy: &Inside, whom: &str) {
+    proxy.perform(Command::Freeze { tenant: tenant(whom), reason: "a leak".into() }).unwrap();
+}
+
+fn state(folder: &Path) -> String {
+    format!("[state]\nfolder = \"{}\"\n", folder.display())
+}
+
+#[test]
+fn a_freeze_ends_a_tenant_at_once_and_survives_a_restart() {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    prepare(cluster);
+    let folder = tempfile::tempdir().unwrap();
+    let more = state(folder.path());
+    let proxy = Inside::start(&wish(cluster, 3, &more));
+    let mut idle = Client::connect(&proxy.target(ACME));
+    let mut busy = Client::connect(&proxy.target(ACME));
+    let mut other = Client::connect(&proxy.target(GLOBEX));
+    busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+    let mut long = Client::connect_later(&proxy.target(ACME), LONG);
+    eventually("the long one runs", || server_runs(cluster, "INSERT INTO plain"));
+    other.run("BEGIN; INSERT INTO plain (id) VALUES (3)");
+    freeze(&proxy, ACME);
+    for client in [&mut idle, &mut busy, &mut long] {
+        assert_eq!(last_words(client), "TG072");
+    }
+    other.run("COMMIT");
+    assert_eq!(refusal(&proxy.target(ACME)), "TG072");
+    assert_eq!(refusal(&proxy.login("acme_app", "demo")), "TG072");
+    assert!(proxy.operations().tenants().iter().all(|row| !row.is_frozen));
+    eventually("what ran was cancelled", || !server_runs(cluster, "INSERT INTO plain"));
+    assert_eq!(other.value("SELECT count(*) FROM plain"), "1");
+    drop(proxy);
+
+    let proxy = Inside::start(&wish(cluster, 2, &more));
+    assert_eq!(refusal(&proxy.target(ACME)), "TG072");
+    Client::connect(&proxy.target(GLOBEX)).run("SELECT 1");
+    let frozen = proxy.operations().frozen();
+    assert_eq!((frozen.len(), &*frozen[0].reason, &*frozen[0].by), (1, "a leak", "ops"));
+    assert!(frozen[0].at.ends_with('Z') && frozen[0].at.len() == 20, "{}", frozen[0].at);
+    let again = |command| proxy.perform(command).unwrap_err().code;
+    assert_eq!(again(Command::Freeze { tenant: tenant(GLOBEX), reason: "  ".into() }), Some(Code::CommandRefused));
+    assert_eq!(again(Command::Thaw { tenant: tenant(GLOBEX), reason: "x".into() }), Some(Code::CommandRefused));
+    proxy.perform(Command::Thaw { tenant: tenant(ACME), reason: "it was nothing".into() }).unwrap();
+    Client::connect(&proxy.target(ACME)).run("SELECT 1");
+    drop(proxy);
+    Client::connect(&Inside::start(&wish(cluster, 2, &more)).target(ACME)).run("SELECT 1");
+}
+
+#[test]
+fn nobody_is_let_in_on_a_guess_about_who_is_frozen() {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    prepare(cluster);
+    let folder = tempfile::tempdir().unwrap();
+    let more = state(folder.path());
+    let proxy = Inside::start(&wish(cluster, 1, &more));
+    freeze(&proxy, ACME);
+    drop(proxy);
+    let file = folder.path().join("frozen-tenants.json");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    assert!(matches!(Inside::try_start(&wish(cluster, 1, &more)), Err(StartFault::Freeze(_))));
+    let proxy = Inside::start(&wish(cluster, 1, ""));
+    let fault = proxy.perform(Command::Freeze { tenant: tenant(ACME), reason: "a leak".into() }).unwrap_err();
+    assert_eq!(fault.code, Some(Code::StateMissing));
+    Client::connect(&proxy.target(ACME)).run("SELECT 1");
+}
+
+// -- the end
+
+#[test]
+fn the_registry_leaves_nothing_behind() {
+    with_proxy(2, |cluster, proxy| {
+        for round in 0..60 {
+            let mut client = Client::connect(&proxy.target(if round % 2 == 0 { ACME } else { GLOBEX }));
+            match round % 4 {
+                0 => drop(client),
+                1 => client.bye(),
+                2 => drop(Client::connect_later(&proxy.target(ACME), LONG.replace("20000", "300").as_str())),
+                _ => {
+                    client.run("BEGIN; SELECT 1");
+                    proxy.perform(Command::Kill(database())).unwrap();
+                    assert_eq!(last_words(&mut client), "TG071");
+                    proxy.perform(Command::Resume(database())).unwrap();
+                }
+            }
+        }
+        eventually("all clients are gone", || proxy.operations().clients().is_empty());
+        proxy.perform(Command::Pause(None)).unwrap();
+        eventually("all servers are gone", || proxy.operations().servers().is_empty());
+        eventually("PostgreSQL sees none either", || server_processes(cluster).is_empty());
+        let rows = proxy.operations().pools();
+        assert!(rows.iter().all(|row| row.servers == Default::default() && row.clients_idle == 0), "{rows:?}");
+    });
+}
+
+#[test]
+fn an_end_may_wait_for_clients_and_be_hurried() {
+    with_proxy(2, |_, proxy| {
+        let mut busy = Client::connect(&proxy.target(ACME));
+        let mut idle = Client::connect(&proxy.target(GLOBEX));
+        idle.run("SELECT 1");
+        busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+        proxy.perform(Command::Shutdown(ShutdownMode::WaitForClients)).unwrap();
+        eventually("the door is closed", || proxy.operations().state() == "draining");
+        idle.run("SELECT 1");
+        proxy.signal(ShutdownMode::WaitForServers);
+        assert_eq!(last_words(&mut idle), "TG054");
+        busy.run("SELECT 1");
+        assert!(proxy.is_running());
+        proxy.signal(ShutdownMode::WaitForServers);
+        assert_eq!(last_words(&mut busy), "TG054");
+        proxy.wait_until_it_ends();
+        assert_eq!(cluster::fifteen().admin(DATABASE).value("SELECT count(*) FROM plain"), "0");
+    });
+}
+
+#[test]
+fn an_end_that_waits_for_clients_comes_with_the_last_one() {
+    with_proxy(2, |_, proxy| {
+        let mut client = Client::connect(&proxy.target(ACME));
+        proxy.perform(Command::Shutdown(ShutdownMode::WaitForClients)).unwrap();
+        client.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+        client.run("COMMIT");
+        client.bye();
+        proxy.wait_until_it_ends();
+    });
+}
+
+#[test]
+fn sigquit_does_not_wait_and_systemd_is_told_everything() {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    prepare(cluster);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let next = || {
+        let mut buffer = [0; 512];
+        let count = socket.recv(&mut buffer).expect("the service manager is told something");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    let until = |wanted: &str| {
+        let mut told = next();
+        while told.trim() == "WATCHDOG=1" && told.trim() != wanted {
+            told = next();
+        }
+        told
+    };
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
+    let mut proxy = Proxy::start_in(&wish(cluster, 1, ""), &environment);
+    assert_eq!(until("READY=1").trim(), "READY=1");
+    assert_eq!(until("WATCHDOG=1").trim(), "WATCHDOG=1");
+    assert!(proxy.reload());
+    let reloading = until("RELOADING=1");
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert_eq!(until("READY=1").trim(), "READY=1");
+    let mut busy = Client::connect(&proxy.target(ACME));
+    busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
+    proxy.signal("QUIT");
+    assert_eq!(until("STOPPING=1").trim(), "STOPPING=1");
+    assert_eq!(last_words(&mut busy), "TG054");
+    assert!(proxy.wait_until_it_ends(Duration::from_secs(10)).is_some_and(|status| status.success()));
+}
