@@ -9,6 +9,9 @@ use super::transaction::TransactionScope;
 use crate::upstream::{Expect, Received, Replies, Server, Unexpected};
 use crate::wire::TransactionStatus;
 
+/// Room for what is sent to a server in most transactions: an injection and a short statement, without growing twice.
+const OUT_BYTES: usize = 512;
+
 /// A server on loan. Dropping it loses the proof: the driver then closes the socket.
 #[must_use]
 #[derive(Debug)]
@@ -31,7 +34,7 @@ impl<C> LeasedServer<C> {
             server,
             replies: Replies::default(),
             scope: TransactionScope::default(),
-            out: BytesMut::new(),
+            out: BytesMut::with_capacity(OUT_BYTES),
             is_flushed: false,
             doubt: None,
         }
