@@ -240,14 +240,15 @@ impl Proxy {
     }
 
     /// Pools that a reload has opened for a database on hold are on hold, too.
-    pub(super) fn hold_again(&self) {
+    pub(super) fn hold_again(&self, next: &Generation) {
         let holds: Vec<(Arc<str>, Hold)> =
             self.holds.lock().databases.iter().map(|(name, hold)| (Arc::clone(name), *hold)).collect();
         for (name, hold) in holds {
-            for pool in self.pools_of(Some(&name)).unwrap_or_default() {
-                if pool.hold() == Hold::None {
-                    put_on_hold(&pool, hold);
-                }
+            // A database that is gone has no pools.
+            let keys = self.keys_of(next, Some(&name)).unwrap_or_default();
+            let pools: Vec<_> = keys.iter().filter_map(|key| self.pools.lock().get(key).cloned()).collect();
+            for pool in pools.iter().filter(|pool| pool.hold() == Hold::None) {
+                put_on_hold(pool, hold);
             }
         }
     }

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, interval, timeout};
 
 use super::build::{self, PoolKey};
@@ -59,9 +59,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Threads that parse SQL: cold texts are rare, and each costs well under a millisecond.
 const PARSER_THREADS: usize = 2;
-
-/// How often a client that begins its session is sent on to another pool by reloads before it is refused.
-const GREETING_ATTEMPTS_MAX: usize = 4;
 
 /// The pool itself ends a wait, unless it is on hold: this much later the session is given up.
 const GREETING_MARGIN: Duration = Duration::from_secs(1);
@@ -308,10 +305,18 @@ impl Proxy {
     /// # Errors
     /// It may not go on under it.
     pub fn renewed(&self, client: &ClientFacts) -> Result<Renewed, Fault> {
-        let generation = self.generation.load_full();
-        generation.check(client)?;
-        let key = generation.pool_key(client);
-        let pool = key.and_then(|key| self.pools.lock().get(&key).cloned());
+        let mut generation = self.generation.load_full();
+        let pool = loop {
+            generation.check(client)?;
+            let key = generation.pool_key(client);
+            let pool = key.and_then(|key| self.pools.lock().get(&key).cloned());
+            let newest = self.generation.load_full();
+            // A reload may have closed the pool of the generation before.
+            match pool {
+                None if newest.number != generation.number => generation = newest,
+                found => break found,
+            }
+        };
         let (Some(pool), Some(rules)) = (pool, self.rules(&generation, client)) else {
             return Err(Fault::of(Code::DatabaseUnknown));
         };
@@ -433,22 +438,21 @@ impl Proxy {
         membership: &Arc<Membership>,
         base: &Settings,
     ) -> Result<(Renewed, Arc<Seat>, Arc<Parameters>), Fault> {
-        let mut fault = Fault::of(Code::ShuttingDown);
-        for _ in 0..GREETING_ATTEMPTS_MAX {
-            let renewed = self.renewed(client)?;
-            let seat = renewed.pool.join(Arc::clone(membership));
-            // A hold has no end of its own, and here nobody would notice a client that is gone.
-            let limit = renewed.pool.limits().wait_timeout + GREETING_MARGIN;
-            match timeout(limit, seat.greeting(base)).await {
-                Ok(Ok(greeting)) => return Ok((renewed, seat, greeting)),
-                Ok(Err(refused)) => fault = refused,
-                Err(_) => fault = Fault::of(Code::WaitTimeout),
+        // A hold has no end of its own, and here nobody would notice a client that is gone.
+        let limit = self.renewed(client)?.pool.limits().wait_timeout + GREETING_MARGIN;
+        let greeting = async {
+            loop {
+                let renewed = self.renewed(client)?;
+                let seat = renewed.pool.join(Arc::clone(membership));
+                match seat.greeting(base).await {
+                    Ok(greeting) => return Ok((renewed, seat, greeting)),
+                    Err(_) if renewed.pool.is_closed() && self.signal.read().0 == Stage::Serving => {}
+                    Err(refused) => return Err(refused.fatal()),
+                }
+                yield_now().await;
             }
-            if !renewed.pool.is_closed() || self.signal.read().0 != Stage::Serving {
-                break;
-            }
-        }
-        Err(fault.fatal())
+        };
+        timeout(limit, greeting).await.unwrap_or_else(|_| Err(Fault::of(Code::WaitTimeout).fatal()))
     }
 
     /// Begins one client's session.
