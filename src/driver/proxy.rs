@@ -394,9 +394,7 @@ impl Proxy {
         let Renewed { generation, pool, rules } = renewed;
         let base = pool.shared(base);
         let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
-        let facts = registration.slot().facts();
-        let who = Denial::of(&facts.login, facts.tenant(), facts.address);
-        let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database);
+        let gauge = SessionGauge::new(&self.gauge, registration.slot().facts());
         Ok(Begun { session, around: Surroundings { proxy: Arc::clone(self), generation, pool, gauge }, registration })
     }
 
