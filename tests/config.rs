@@ -578,3 +578,28 @@ fn certificates_are_demanded_only_where_clients_are_asked_for_them() {
     };
     assert_eq!(local.rules, Rules::new(vec![expected]));
 }
+
+#[test]
+fn the_console_is_for_listed_logins_and_metrics_have_an_address() {
+    use tenantgate::config::ConsoleRight;
+    let quiet = load(BASE);
+    assert_eq!((quiet.metrics.address, quiet.console.right_of("app_user")), (None, None));
+    let more = "[logins.ops]\npassword = \"x\"\ntenant.from = [\"suffix\"]\n[console]\nadmins = [\"ops\"]\n\
+                stats = [\"app_user\"]\n[metrics]\naddress = \"127.0.0.1:9127\"\ntenants_max = 7\n";
+    let both = load(&format!("{BASE}{more}"));
+    assert_eq!(both.console.right_of("ops"), Some(ConsoleRight::Admin));
+    assert_eq!(both.console.right_of("app_user"), Some(ConsoleRight::Stats));
+    assert_eq!(both.metrics.address, Some("127.0.0.1:9127".parse().unwrap()));
+    assert_eq!(both.metrics.counted.tenants_shown_max, 7);
+    assert_only_problem("[console]\nadmins = [\"nobody\"]", "no [logins.nobody]");
+    assert_only_problem(
+        "[console]\nadmins = [\"app_user\"]\nstats = [\"app_user\"]",
+        "is an admin of the console already",
+    );
+    assert_only_problem("[metrics]\naddress = \"9127\"", "is no address with port");
+    let taken = "[databases.pgbouncer]\nserver = \"main\"\nrole = \"app\"\n";
+    assert!(config::load(&format!("{BASE}{taken}"), &EmptyEnvironment).is_ok());
+    assert_only_problem(&format!("{taken}[console]\nstats = [\"app_user\"]"), "is the console's name");
+    let public = config::load(&format!("{BASE}[metrics]\naddress = \"0.0.0.0:9127\""), &EmptyEnvironment).unwrap();
+    assert!(lines(&public.warnings).iter().any(|line| line.contains("reads the names")), "{:?}", public.warnings);
+}

@@ -150,7 +150,7 @@ impl ClientTask {
         drop(input);
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
-        self.around.gauge.on_end(reason, self.session.tally_mut());
+        self.around.gauge.on_end(&self.around.proxy.gauge, reason, self.session.tally_mut());
         Box::pin(self.say_farewell()).await;
         reason
     }
@@ -212,7 +212,8 @@ impl ClientTask {
                     self.look_at_generation(context);
                 }
                 Effect::Refused(code) => {
-                    self.around.gauge.on_refused(code, self.session.judged());
+                    let (proxy, facts) = (&self.around.proxy, self.client.slot().facts());
+                    self.around.gauge.on_refused(&proxy.gauge, facts, code, self.session.judged());
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Close(reason) => {
@@ -368,7 +369,7 @@ impl ClientTask {
 
     /// Gives a server back; not before every cancel for it has been carried out.
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
-        self.around.gauge.on_returned(self.session.tally_mut());
+        self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let in_flight = self.client.slot().cancel.clear();
         let Some(Link { link, connected_at }) = self.server.take() else { return };
         link.place.slot().on_rest(clean.server().statements.len());
@@ -390,7 +391,7 @@ impl ClientTask {
     fn discard(&mut self, reason: DiscardReason) {
         let target = self.client.slot().cancel.take_target();
         self.on_rest();
-        self.around.gauge.on_returned(self.session.tally_mut());
+        self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let Some(Link { link, .. }) = self.server.take() else { return };
         match target.filter(|_| reason == DiscardReason::Expelled) {
             // PostgreSQL reads a good-bye only when its statement is done: and commits it.
@@ -442,7 +443,7 @@ impl ClientTask {
             Pending::Lease(wait) => {
                 let Poll::Ready(answer) = wait.poll(context) else { return false };
                 self.pending = Pending::Nothing;
-                self.around.gauge.on_waited();
+                self.around.gauge.on_waited(self.around.proxy.clock());
                 match answer {
                     Ok(granted) => self.take_server(granted, context),
                     Err(fault) => self.on_refused(fault, context),
@@ -452,7 +453,7 @@ impl ClientTask {
             Pending::Check(check) => {
                 let Poll::Ready(proven) = check.as_mut().poll(context) else { return false };
                 self.pending = Pending::Nothing;
-                self.around.gauge.on_waited();
+                self.around.gauge.on_waited(self.around.proxy.clock());
                 match proven {
                     Some(granted) => self.take_server(granted, context),
                     None => self.lease(context),
@@ -488,7 +489,7 @@ impl ClientTask {
             None => session.handle(Input::ServerGone),
         });
         if moved {
-            self.around.gauge.on_server_read(&mut self.session);
+            self.around.gauge.on_server_read(&mut self.session, self.around.proxy.clock());
         }
         moved
     }
@@ -512,7 +513,7 @@ impl ClientTask {
         let (Some(server), Some(out)) = (self.server.as_mut(), self.session.server_out()) else { return false };
         match poll_write(&mut server.link.stream, out, &mut self.needs_flush.1, context) {
             Written::Moved => {
-                self.around.gauge.on_server_written();
+                self.around.gauge.on_server_written(self.around.proxy.clock());
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }

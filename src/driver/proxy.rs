@@ -473,9 +473,7 @@ impl Proxy {
         let base = if base.len() == reported.len() { pool.shared(base) } else { base };
         let ledger = self.session_ledger(&generation, registration.slot().facts(), registration.process_id());
         let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
-        let facts = registration.slot().facts();
-        let who = Denial::of(&facts.login, facts.tenant(), facts.address);
-        let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database);
+        let gauge = SessionGauge::new(&self.gauge, registration.slot().facts());
         let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge, ledger };
         Ok(Begun { session, around, registration })
     }
