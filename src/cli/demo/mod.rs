@@ -5,6 +5,7 @@
 
 mod binaries;
 mod cluster;
+mod operator;
 mod show;
 mod tour;
 
@@ -172,6 +173,10 @@ port = {server_port}
 user = "app_user"
 password = "{app_password}"
 
+[roles.bypass]
+user = "app_bypass"
+password = "{app_password}"
+
 [databases.demo]
 server = "main"
 role = "app"
@@ -190,6 +195,29 @@ from = ["suffix", "startup"]
 password = "demo"
 [logins.acme_app.tenant]
 fixed = "{acme}"
+
+# Sees all tenants, with a reason, and every transaction leaves its records.
+[logins.ops]
+password = "demo"
+preset = "bypass"
+role = "bypass"
+
+[ledger]
+path = "ledger.jsonl"
+
+[logins.admin]
+password = "demo"
+preset = "console"
+
+[console]
+admins = ["admin"]
+
+[metrics]
+address = "127.0.0.1:0"
+
+# Frozen tenants stay frozen.
+[state]
+folder = "state"
 
 # An open transaction in some psql should not hold up the end.
 [runtime]
