@@ -447,6 +447,26 @@ fn every_refusal_is_explained() {
     assert_none("docs/refusals.md", found);
 }
 
+/// Links of a page to files of the repository, without their anchors.
+fn links(page: &str) -> Vec<String> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    targets.filter(|target| !target.is_empty() && !target.contains("://")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    let pages = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<_> = pages.chain(["README.md", "CHANGELOG.md"].map(|name| root().join(name))).collect();
+    let mut dead = Vec::new();
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        let folder = page.parent().unwrap();
+        let missing = links(&text).into_iter().filter(|link| !folder.join(link).exists());
+        dead.extend(missing.map(|link| format!("{}: {link}", page.display())));
+    }
+    assert_none("dead links", dead);
+}
+
 #[test]
 fn the_reader_of_this_file_sees_code_only() {
     let text = "let a = \"crate::x\"; // crate::y\nlet b = 'c'; /* { */ fn f<'a>(x: &'a str) { r#\"}\"#; } use crate::{p::q, r};";

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
 use crate::auth::{DatabaseList, Rules};
-use crate::guard::PolicySettings;
+use crate::guard::{PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 pub use crate::scope::ScopeTemplate;
@@ -43,6 +43,10 @@ pub struct Config {
     pub rules: Rules,
     /// What the guard allows beside its built-in lists.
     pub guard: GuardSettings,
+    /// Where transactions of bypass and migration logins are recorded.
+    pub ledger: Option<LedgerSettings>,
+    /// What bypass logins get.
+    pub bypass: BypassSettings,
     /// What tenants and logins may take.
     pub limits: Limits,
     /// Logging.
@@ -320,8 +324,24 @@ pub struct LoginEntry {
     pub databases: DatabaseList,
     /// Key of [`Config::roles`]: overrides the database's.
     pub role: Option<Arc<str>>,
-    /// How its tenant is found and which ones it may act for.
-    pub tenant: TenantPolicy,
+    /// What it may do, and whether its transactions are recorded.
+    pub preset: Preset,
+    /// How its tenant is found and which ones it may act for; `None` for bypass logins alone.
+    pub tenant: Option<TenantPolicy>,
+}
+
+/// Where transactions are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// What bypass logins get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BypassSettings {
+    /// Settings that are put on their transactions, possibly none.
+    pub template: ScopeTemplate,
 }
 
 /// What a login's password is checked against.

@@ -210,11 +210,11 @@ fn a_cancel_ends_the_wait_for_a_pause() {
 #[test]
 fn health_is_one_thing_and_readiness_another() {
     let _turn = alone();
-    let nowhere = free_port();
-    let bench = bench(&format!(
-        "[servers.gone]\nhost = \"127.0.0.1\"\nport = {nowhere}\ntls.mode = \"disable\"\n\
-         [databases.gone]\nserver = \"gone\"\nrole = \"app\"\n"
-    ));
+    // Nobody listens on port 1.
+    let bench = bench(
+        "[servers.gone]\nhost = \"127.0.0.1\"\nport = 1\ntls.mode = \"disable\"\n\
+         [databases.gone]\nserver = \"gone\"\nrole = \"app\"\n",
+    );
     assert!(bench.get("/healthz").starts_with("HTTP/1.1 200"));
     assert!(bench.get("/readyz").ends_with("\r\n\r\nready\n"));
     let target = Target::new(bench.proxy.address, "acme_app", "gone").password("demo");
