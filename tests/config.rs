@@ -605,3 +605,12 @@ fn the_console_is_for_listed_logins_and_metrics_have_an_address() {
     let public = config::load(&format!("{BASE}[metrics]\naddress = \"0.0.0.0:9127\""), &EmptyEnvironment).unwrap();
     assert!(lines(&public.warnings).iter().any(|line| line.contains("reads the names")), "{:?}", public.warnings);
 }
+
+#[test]
+fn a_login_without_a_tenant_is_for_the_console_alone() {
+    let admin = "[logins.admin]\npassword = \"demo\"\n";
+    let config = load(&format!("{BASE}{admin}[console]\nadmins = [\"admin\"]\n"));
+    assert_eq!(config.logins["admin"].tenant, None);
+    assert_ne!(config.logins["admin"].preset, tenantgate::guard::Preset::Bypass);
+    assert_only_problem(admin, "does not say where the tenant comes from");
+}

@@ -551,7 +551,12 @@ const AFTER_LOGINS: &[KeyRow] = &[
         Shown::Header,
         "The console, on the databases tenantgate and pgbouncer (docs/console.md); without a login here there is none.",
     ),
-    row("console.admins", Kind::TextList, Shown::Default("[]"), "Logins that may give every command."),
+    row(
+        "console.admins",
+        Kind::TextList,
+        Shown::Default("[]"),
+        "Logins that may give every command. One without [logins.*.tenant] is for the console alone.",
+    ),
     row("console.stats", Kind::TextList, Shown::Default("[]"), "Logins that may look (SHOW) and nothing else (TG101)."),
     row("runtime", Kind::Table, Shown::Header, "Threads and shutdown."),
     row(

@@ -155,9 +155,10 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
         LoginSecret::Plain(password) => secret.verifier(name, password),
         LoginSecret::Scram(verifier) => verifier.clone(),
     });
-    let access = match &entry.tenant {
-        Some(tenant) => auth::Access::Tenant(tenant.clone()),
-        None => auth::Access::Bypass,
+    let access = match (entry.preset, &entry.tenant) {
+        (Preset::Bypass, _) => auth::Access::Bypass,
+        (Preset::Tenant | Preset::Migration, Some(tenant)) => auth::Access::Tenant(tenant.clone()),
+        (Preset::Tenant | Preset::Migration, None) => auth::Access::Console,
     };
     auth::Login { name: Arc::clone(name), verifier, databases: entry.databases.clone(), access }
 }

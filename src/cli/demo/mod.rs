@@ -155,6 +155,7 @@ fn write_configuration(
 ) -> anyhow::Result<PathBuf> {
     let address = SocketAddr::from(([127, 0, 0, 1], listen_port(arguments.port)));
     let text = configuration(address, cluster.folder(), &cluster.sockets(), arguments.pool_size, app_password, metrics);
+    std::fs::create_dir(cluster.folder().join("state"))?;
     let path = cluster.folder().join("tenantgate.toml");
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(text.as_bytes())?;
