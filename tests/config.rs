@@ -597,6 +597,16 @@ fn the_console_is_for_listed_logins_and_metrics_have_an_address() {
         "is an admin of the console already",
     );
     assert_only_problem("[metrics]\naddress = \"9127\"", "is no address with port");
+    let only = load(&format!("{BASE}[logins.c]\npassword = \"x\"\npreset = \"console\"\n[console]\nadmins = [\"c\"]"));
+    assert_eq!(only.logins["c"].access(), tenantgate::auth::Access::Console);
+    let meaningless = "[logins.c]\npassword = \"x\"\npreset = \"console\"\n";
+    assert_only_problem(
+        &format!("{meaningless}tenant.from = [\"suffix\"]\n[console]\nadmins = [\"c\"]"),
+        "for the console only",
+    );
+    assert_only_problem(&format!("{meaningless}role = \"app\"\n[console]\nadmins = [\"c\"]"), "for the console only");
+    let unlisted = config::load(&format!("{BASE}{meaningless}"), &EmptyEnvironment).unwrap();
+    assert!(lines(&unlisted.warnings)[0].contains("may not even enter"), "{:?}", unlisted.warnings);
     let taken = "[databases.pgbouncer]\nserver = \"main\"\nrole = \"app\"\n";
     assert!(config::load(&format!("{BASE}{taken}"), &EmptyEnvironment).is_ok());
     assert_only_problem(&format!("{taken}[console]\nstats = [\"app_user\"]"), "is the console's name");

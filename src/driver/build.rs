@@ -151,11 +151,7 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
         LoginSecret::Plain(password) => secret.verifier(name, password),
         LoginSecret::Scram(verifier) => verifier.clone(),
     });
-    let access = match &entry.tenant {
-        Some(tenant) => auth::Access::Tenant(tenant.clone()),
-        None => auth::Access::Bypass,
-    };
-    auth::Login { name: Arc::clone(name), verifier, databases: entry.databases.clone(), access }
+    auth::Login { name: Arc::clone(name), verifier, databases: entry.databases.clone(), access: entry.access() }
 }
 
 /// A way to the servers of a pool.
