@@ -511,7 +511,9 @@ fn hosts_have_ports_of_their_own_and_are_listed_once() {
         ["db1:5433", "db2:1", "[::1]:5433", "[::1]:2", "[::2]:5433", "10.0.0.1:3", "/run:5433", "/run:4"]
     );
     assert_eq!((main.session_attributes.word(), main.choice), ("read-write", HostChoice::RoundRobin));
+    let long = format!("host = \"/{}\"", "x".repeat(92));
     for (text, part) in [
+        (&*long, "may have 92 bytes, and this has 93"),
         ("hosts = []", "must list 1 to 16 hosts"),
         ("hosts = [\"a\"]\nhost = \"b\"", "give either host or hosts"),
         ("hosts = [\"a\", \"a\"]", "\"a\" is listed twice"),

@@ -138,7 +138,11 @@ fn binding(from: &ClientTls) -> BindingOffer {
         ClientTls::Disable => None,
         ClientTls::Offer(settings) | ClientTls::Require(settings) => settings.identity.chain.first(),
     };
-    leaf.and_then(|leaf| EndPoint::of(leaf)).map_or(BindingOffer::None, BindingOffer::EndPoint)
+    let end_point = leaf.and_then(|leaf| EndPoint::of(leaf));
+    if leaf.is_some() && end_point.is_none() {
+        tracing::warn!("tls.certificate: its signature has no hash, so clients are offered no channel binding");
+    }
+    end_point.map_or(BindingOffer::None, BindingOffer::EndPoint)
 }
 
 fn logins(config: &Config, secret: auth::ProcessSecret) -> Result<auth::Logins, StartFault> {

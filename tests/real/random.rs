@@ -45,6 +45,8 @@ const WORK: &[&str] = &[
     "INSERT INTO plain (id) VALUES (1)",
     "UPDATE items SET qty = qty + 1 WHERE id = 1 RETURNING qty",
     "SELECT shout('x')",
+    // What it means is decided when it is parsed: under whose time zone?
+    "SELECT '2020-01-01 00:00:00'::timestamptz AT TIME ZONE 'UTC'",
     "INSERT INTO children (id, parent) SELECT count(*), 1 FROM children RETURNING writer",
 ];
 const SETTINGS: &[&str] = &[
@@ -56,6 +58,10 @@ const SETTINGS: &[&str] = &[
     "SET LOCAL work_mem = '2MB'",
     "SHOW work_mem",
     "SET application_name = 'random'",
+    "SELECT set_config('TimeZone', 'America/Lima', false)",
+    "SELECT current_setting('timezone'), set_config('TimeZone', 'Asia/Kolkata', true)",
+    "SELECT set_config('TimeZone', 'nowhere', false)",
+    "SET TIME ZONE INTERVAL '+05:00' HOUR TO MINUTE",
 ];
 const ODD: &[&str] = &[
     "",
@@ -90,7 +96,7 @@ fn statement(dice: &mut Dice) -> &'static str {
     match dice.below(10) {
         0..4 => pick(dice, WORK),
         4..7 => pick(dice, CONTROL),
-        7 => pick(dice, SETTINGS),
+        7 | 8 => pick(dice, SETTINGS),
         _ => pick(dice, ODD),
     }
 }
@@ -184,7 +190,18 @@ fn release(dice: &mut Dice) -> Vec<Step> {
 /// Another tenant's client in between, so that servers change hands.
 fn neighbour() -> Vec<Step> {
     let sql = "SELECT current_setting('app.tenant_id', true) AS tenant, count(*) FROM items".to_owned();
-    let mut steps = vec![send(Message::Query(sql)), Step { action: Action::Wait(b'Z', 1), ..send(Message::Sync) }];
+    let literal = "SELECT '2020-01-01 00:00:00'::timestamptz AT TIME ZONE 'UTC'";
+    let messages = [
+        Message::Query(sql),
+        Message::Query("SHOW timezone".to_owned()),
+        Message::CloseStatement("s1".to_owned()),
+        Message::parse("s1", literal),
+        Message::bind("s1", &[]),
+        Message::execute(),
+        Message::Sync,
+    ];
+    let mut steps: Vec<Step> = messages.into_iter().map(send).collect();
+    steps.push(Step { action: Action::Wait(b'Z', 3), ..send(Message::Sync) });
     steps.iter_mut().for_each(|step| step.connection = 'B');
     steps
 }
