@@ -599,18 +599,19 @@ fn the_console_is_for_listed_logins_and_metrics_have_an_address() {
         "is an admin of the console already",
     );
     assert_only_problem("[metrics]\naddress = \"9127\"", "is no address with port");
+    let only = load(&format!("{BASE}[logins.c]\npassword = \"x\"\npreset = \"console\"\n[console]\nadmins = [\"c\"]"));
+    assert_eq!(only.logins["c"].access(), tenantgate::auth::Access::Console);
+    let meaningless = "[logins.c]\npassword = \"x\"\npreset = \"console\"\n";
+    assert_only_problem(
+        &format!("{meaningless}tenant.from = [\"suffix\"]\n[console]\nadmins = [\"c\"]"),
+        "for the console only",
+    );
+    assert_only_problem(&format!("{meaningless}role = \"app\"\n[console]\nadmins = [\"c\"]"), "for the console only");
+    let unlisted = config::load(&format!("{BASE}{meaningless}"), &EmptyEnvironment).unwrap();
+    assert!(lines(&unlisted.warnings)[0].contains("may not even enter"), "{:?}", unlisted.warnings);
     let taken = "[databases.pgbouncer]\nserver = \"main\"\nrole = \"app\"\n";
     assert!(config::load(&format!("{BASE}{taken}"), &EmptyEnvironment).is_ok());
     assert_only_problem(&format!("{taken}[console]\nstats = [\"app_user\"]"), "is the console's name");
     let public = config::load(&format!("{BASE}[metrics]\naddress = \"0.0.0.0:9127\""), &EmptyEnvironment).unwrap();
     assert!(lines(&public.warnings).iter().any(|line| line.contains("reads the names")), "{:?}", public.warnings);
-}
-
-#[test]
-fn a_login_without_a_tenant_is_for_the_console_alone() {
-    let admin = "[logins.admin]\npassword = \"demo\"\n";
-    let config = load(&format!("{BASE}{admin}[console]\nadmins = [\"admin\"]\n"));
-    assert_eq!(config.logins["admin"].tenant, None);
-    assert_ne!(config.logins["admin"].preset, tenantgate::guard::Preset::Bypass);
-    assert_only_problem(admin, "does not say where the tenant comes from");
 }

@@ -409,9 +409,9 @@ const AFTER_POOL: &[KeyRow] = &[
     row("logins.*.role", Kind::Text, Shown::Alternative("\"app\""), "Server role in place of the database's."),
     row(
         "logins.*.preset",
-        Kind::Choice(&["tenant", "migration", "bypass"]),
+        Kind::Choice(&["tenant", "migration", "bypass", "console"]),
         Shown::Default("\"tenant\""),
-        "What it may do. migration: data definition too; bypass: every row, without a tenant. Both need a role of their own and a [ledger]; every transaction is recorded.",
+        "What it may do. migration: data definition too; bypass: every row, without a tenant. Both need a role of their own and a [ledger]; every transaction is recorded. console: no database at all, only the console ([console]).",
     ),
     row("logins.*.tenant", Kind::Table, Shown::Header, "Its tenant: either fixed or from."),
     row(
@@ -551,12 +551,7 @@ const AFTER_LOGINS: &[KeyRow] = &[
         Shown::Header,
         "The console, on the databases tenantgate and pgbouncer (docs/console.md); without a login here there is none.",
     ),
-    row(
-        "console.admins",
-        Kind::TextList,
-        Shown::Default("[]"),
-        "Logins that may give every command. One without [logins.*.tenant] is for the console alone.",
-    ),
+    row("console.admins", Kind::TextList, Shown::Default("[]"), "Logins that may give every command."),
     row("console.stats", Kind::TextList, Shown::Default("[]"), "Logins that may look (SHOW) and nothing else (TG101)."),
     row("runtime", Kind::Table, Shown::Header, "Threads and shutdown."),
     row(

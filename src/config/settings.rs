@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
-use crate::auth::{DatabaseList, Rules};
+use crate::auth::{Access, DatabaseList, Rules};
 use crate::guard::{PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
@@ -326,8 +326,27 @@ pub struct LoginEntry {
     pub role: Option<Arc<str>>,
     /// What it may do, and whether its transactions are recorded.
     pub preset: Preset,
-    /// How its tenant is found and which ones it may act for; `None` for bypass logins alone.
+    /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
+    /// console only.
     pub tenant: Option<TenantPolicy>,
+}
+
+impl LoginEntry {
+    /// Whose rows it may see. A login without a tenant sees none, unless it may bypass.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        match (&self.tenant, self.preset) {
+            (Some(tenant), Preset::Tenant | Preset::Migration) => Access::Tenant(tenant.clone()),
+            (None, Preset::Bypass) => Access::Bypass,
+            (None, Preset::Tenant | Preset::Migration) | (Some(_), Preset::Bypass) => Access::Console,
+        }
+    }
+
+    /// The preset's name, as in the file.
+    #[must_use]
+    pub fn preset_name(&self) -> &'static str {
+        if self.access() == Access::Console { "console" } else { self.preset.name() }
+    }
 }
 
 /// Where transactions are recorded.

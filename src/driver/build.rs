@@ -155,12 +155,7 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
         LoginSecret::Plain(password) => secret.verifier(name, password),
         LoginSecret::Scram(verifier) => verifier.clone(),
     });
-    let access = match (entry.preset, &entry.tenant) {
-        (Preset::Bypass, _) => auth::Access::Bypass,
-        (Preset::Tenant | Preset::Migration, Some(tenant)) => auth::Access::Tenant(tenant.clone()),
-        (Preset::Tenant | Preset::Migration, None) => auth::Access::Console,
-    };
-    auth::Login { name: Arc::clone(name), verifier, databases: entry.databases.clone(), access }
+    auth::Login { name: Arc::clone(name), verifier, databases: entry.databases.clone(), access: entry.access() }
 }
 
 /// A way to the servers of a pool.

@@ -18,7 +18,7 @@ use crate::admin::{
     ServerRow, ShutdownMode, TenantRow, UserRow,
 };
 use crate::config::reload::is_changeable;
-use crate::config::{DatabaseEntry, ServerAddress, ServerHost};
+use crate::config::{DatabaseEntry, LoginEntry, ServerAddress, ServerHost};
 use crate::fault::{Code, Fault, Severity};
 use crate::pool::{Hold, PoolCounts};
 use crate::tenant::{Frozen, FrozenTenants, REASON_BYTES_MAX, TenantId};
@@ -111,7 +111,7 @@ impl Operations for Proxy {
             clients: clients.get(name).copied().unwrap_or(0),
             clients_max: generation.config.limits.of_login(name).connections_max.unwrap_or(0),
             leases_max: generation.config.limits.of_login(name).leases_max.unwrap_or(0),
-            preset: generation.config.logins.get(name).map(|login| login.preset).unwrap_or_default().name(),
+            preset: generation.config.logins.get(name).map_or("", LoginEntry::preset_name),
         };
         generation.config.logins.keys().map(row).collect()
     }

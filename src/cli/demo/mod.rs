@@ -178,8 +178,9 @@ fn configuration(
     app_password: &str,
     metrics: SocketAddr,
 ) -> String {
-    let (host, server_port, folder) = (sockets.display(), cluster::PORT, folder.display());
+    let (host, server_port) = (sockets.display(), cluster::PORT);
     let acme = tour::ACME;
+    let operators = operators(folder, metrics);
     format!(
         r#"# Made by `tenantgate demo` for its throw-away cluster.
 
@@ -217,7 +218,19 @@ password = "demo"
 [logins.acme_app.tenant]
 fixed = "{acme}"
 
-# Sees all tenants, with a reason, and every transaction leaves its records.
+{operators}
+# An open transaction in some psql should not hold up the end.
+[runtime]
+shutdown_timeout = "2s"
+"#
+    )
+}
+
+/// The part of the configuration that operators and reviewers need.
+fn operators(folder: &Path, metrics: SocketAddr) -> String {
+    let folder = folder.display();
+    format!(
+        r#"# Sees all tenants, with a reason, and every transaction leaves its records.
 [logins.ops]
 password = "demo"
 preset = "bypass"
@@ -228,6 +241,7 @@ path = "{folder}/ledger.jsonl"
 
 [logins.admin]
 password = "demo"
+preset = "console"
 
 [console]
 admins = ["admin"]
@@ -238,10 +252,6 @@ address = "{metrics}"
 # Frozen tenants stay frozen.
 [state]
 folder = "{folder}/state"
-
-# An open transaction in some psql should not hold up the end.
-[runtime]
-shutdown_timeout = "2s"
 "#
     )
 }

@@ -11,8 +11,21 @@ use crate::config::settings::{LoginEntry, LoginSecret, ScopeSettings};
 use crate::guard::Preset;
 use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
 
-const PRESETS: [(&str, Preset); 3] =
-    [("tenant", Preset::Tenant), ("migration", Preset::Migration), ("bypass", Preset::Bypass)];
+/// What a login is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Statements, as the preset allows them.
+    Data(Preset),
+    /// The console and nothing else.
+    Console,
+}
+
+const PRESETS: [(&str, Purpose); 4] = [
+    ("tenant", Purpose::Data(Preset::Tenant)),
+    ("migration", Purpose::Data(Preset::Migration)),
+    ("bypass", Purpose::Data(Preset::Bypass)),
+    ("console", Purpose::Console),
+];
 
 impl Builder<'_> {
     /// `[logins.*]`
@@ -39,11 +52,16 @@ impl Builder<'_> {
             let place = section.place_of("role");
             self.reference(root, "roles", &Placed { place, value })
         });
-        let preset = pick(section, "preset", &PRESETS);
+        let purpose = pick(section, "preset", &PRESETS);
+        if purpose == Some(Purpose::Console) {
+            return self.console_login(section, key?, secret);
+        }
+        let preset = purpose.map(|purpose| match purpose {
+            Purpose::Data(preset) => preset,
+            Purpose::Console => Preset::Tenant,
+        });
         let tenant = match preset {
             Some(Preset::Bypass) => self.no_tenant(section),
-            // Who only looks after the proxy sees no rows.
-            Some(Preset::Tenant) if !section.table("tenant").is_present && is_of_console(root, name) => Some(None),
             Some(Preset::Tenant | Preset::Migration) | None => {
                 self.tenant_policy(&section.table("tenant"), kind).map(Some)
             }
@@ -55,6 +73,22 @@ impl Builder<'_> {
         // A role that is given and wrong has been reported.
         let role = role.flatten();
         Some((key?, LoginEntry { secret, databases: databases?, role, preset: preset?, tenant: tenant? }))
+    }
+
+    /// A login that sees no database at all; `[console]` says what it may do.
+    fn console_login(
+        &mut self,
+        section: &Section,
+        name: Arc<str>,
+        secret: Option<LoginSecret>,
+    ) -> Option<(Arc<str>, LoginEntry)> {
+        let table = section.table("tenant");
+        let keys = ["role", "databases"].into_iter().filter(|key| section.has(key)).map(|key| section.place_of(key));
+        for place in keys.chain(table.is_present.then_some(table.place)) {
+            self.problems.error(&place, "has no meaning for a login that is for the console only");
+        }
+        let databases = DatabaseList::Only(BTreeSet::new());
+        Some((name, LoginEntry { secret, databases, role: None, preset: Preset::Tenant, tenant: None }))
     }
 
     /// `Some(None)`: a bypass login has none, and that is right.
@@ -189,12 +223,6 @@ impl Builder<'_> {
             }
         }
     }
-}
-
-fn is_of_console(root: &Section, name: &str) -> bool {
-    let console = root.table("console");
-    let lists = |key: &str| console.texts(key).unwrap_or_default().iter().any(|text| text.value == name);
-    lists("admins") || lists("stats")
 }
 
 fn needs_no_password_somewhere(root: &Section, login: &str) -> bool {
