@@ -210,7 +210,7 @@ def tenantgate_program():
 
 
 def start_tenantgate(processes, folder, server, pool, name="tenantgate", method="trust", clients=1000, threads=0,
-                     host="127.0.0.1"):
+                     host="127.0.0.1", more=""):
     port = free_port()
     runtime = f"[runtime]\nthreads = {threads}\n" if threads else ""
     file = folder / f"{name}.toml"
@@ -221,7 +221,7 @@ def start_tenantgate(processes, folder, server, pool, name="tenantgate", method=
         f'[roles.app]\nuser = "app_user"\n[databases.bench]\nserver = "main"\nrole = "app"\n[pool]\nsize = {pool}\n'
         f'[logins.app_user]\npassword = "{PASSWORD}"\n[logins.app_user.tenant]\nfrom = ["suffix"]\nallowed = "any"\n'
         f'[[rules]]\nlogin = "*"\ndatabase = "*"\naddress = "127.0.0.1/32"\nmethod = "{method}"\n'
-        f'[log]\nlevel = "warn"\n{runtime}'
+        f'[log]\nlevel = "warn"\n{runtime}{more}'
     )
     log = open(folder / f"{name}.log", "w")
     child = processes.start([tenantgate_program(), "serve", "--config", file], log)

@@ -93,7 +93,7 @@ fn the_base_loads_with_the_defaults_of_the_table() {
     assert!(config.rules == Rules::default() && config.runtime.threads.is_none());
     assert_eq!(config.guard.policy.text_bytes_max, 65_536);
     let source = TenantSource::Named { from: vec![Origin::Suffix], separator: Separator::default() };
-    assert_eq!(config.logins["app_user"].tenant, TenantPolicy { source, allowed: AllowedTenants::Any });
+    assert_eq!(config.logins["app_user"].tenant, Some(TenantPolicy { source, allowed: AllowedTenants::Any }));
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn text_tenants_have_lists_and_patterns() {
     ));
     let resolve = |login: &str, suffix, startup: Option<&'static str>| {
         let claims = TenantClaims { suffix, startup: startup.into_iter().collect() };
-        config.logins[login].tenant.resolve(TenantKind::Text, &claims)
+        config.logins[login].tenant.as_ref().unwrap().resolve(TenantKind::Text, &claims)
     };
     let tenant = |text| TenantId::parse(TenantKind::Text, text).unwrap();
     assert_eq!(resolve("b", None, Some("acme")), Ok(tenant("acme")));
@@ -425,6 +425,54 @@ fn reference_file_and_page_are_what_the_key_table_prints() {
     }
 }
 
+const RECORDED: &str = "\
+[servers.main]
+host = \"127.0.0.1\"
+[servers.main.tls]
+mode = \"disable\"
+[roles.app]
+user = \"app_user\"
+[roles.bypass]
+user = \"app_bypass\"
+[databases.demo]
+server = \"main\"
+role = \"app\"
+[logins.app_user]
+password = \"demo\"
+[logins.app_user.tenant]
+from = [\"suffix\"]
+[logins.ops]
+password = \"demo\"
+preset = \"bypass\"
+role = \"bypass\"
+[ledger]
+";
+
+#[test]
+fn a_bypass_login_needs_a_role_of_its_own_and_a_ledger() {
+    let problems = |text: &str| match config::load(text, &EmptyEnvironment) {
+        Ok(_) => String::new(),
+        Err(problems) => problems.iter().map(|problem| format!("{problem}\n")).collect(),
+    };
+    let loaded = config::load(RECORDED, &EmptyEnvironment).unwrap();
+    assert_eq!(loaded.config.logins["ops"].preset, tenantgate::guard::Preset::Bypass);
+    assert_eq!(loaded.config.logins["ops"].tenant, None);
+    assert_eq!(loaded.config.ledger.unwrap().path, std::path::Path::new("ledger.jsonl"));
+    for (from, to, wanted) in [
+        ("[ledger]\n", "", "logins.ops.preset"),
+        ("role = \"bypass\"\n", "", "logins.ops.role"),
+        ("role = \"bypass\"\n", "role = \"app\"\n", "logins.ops.role"),
+        ("user = \"app_bypass\"", "user = \"app_user\"", "logins.ops.role"),
+        ("[ledger]", "[logins.ops.tenant]\nfixed = \"a\"\n[ledger]", "logins.ops.tenant"),
+        ("[ledger]", "[bypass.settings]\n\"app.x\" = \"{tenant}\"\n[ledger]", "bypass.settings"),
+        ("[ledger]", "[bypass.settings]\nwork_mem = \"1\"\n[ledger]", "bypass.settings"),
+        ("[ledger]", "[guard]\nsettings_allowed = [\"tenantgate.reason\"]\n[ledger]", "guard.settings_allowed"),
+        ("preset = \"bypass\"", "preset = \"bypas\"", "did you mean \"bypass\""),
+    ] {
+        let said = problems(&RECORDED.replacen(from, to, 1));
+        assert!(said.contains(wanted), "{to}: {said}");
+    }
+}
 #[test]
 fn a_unix_socket_takes_the_first_addresses_port() {
     let unix = |more: &str| load(&format!("{BASE}[listen]\nunix_folder = \"/run/tg\"\n{more}")).listen.unix.unwrap();
@@ -463,7 +511,9 @@ fn hosts_have_ports_of_their_own_and_are_listed_once() {
         ["db1:5433", "db2:1", "[::1]:5433", "[::1]:2", "[::2]:5433", "10.0.0.1:3", "/run:5433", "/run:4"]
     );
     assert_eq!((main.session_attributes.word(), main.choice), ("read-write", HostChoice::RoundRobin));
+    let long = format!("host = \"/{}\"", "x".repeat(92));
     for (text, part) in [
+        (&*long, "may have 92 bytes, and this has 93"),
         ("hosts = []", "must list 1 to 16 hosts"),
         ("hosts = [\"a\"]\nhost = \"b\"", "give either host or hosts"),
         ("hosts = [\"a\", \"a\"]", "\"a\" is listed twice"),
@@ -529,4 +579,39 @@ fn certificates_are_demanded_only_where_clients_are_asked_for_them() {
         method: Method::Trust,
     };
     assert_eq!(local.rules, Rules::new(vec![expected]));
+}
+
+#[test]
+fn the_console_is_for_listed_logins_and_metrics_have_an_address() {
+    use tenantgate::config::ConsoleRight;
+    let quiet = load(BASE);
+    assert_eq!((quiet.metrics.address, quiet.console.right_of("app_user")), (None, None));
+    let more = "[logins.ops]\npassword = \"x\"\ntenant.from = [\"suffix\"]\n[console]\nadmins = [\"ops\"]\n\
+                stats = [\"app_user\"]\n[metrics]\naddress = \"127.0.0.1:9127\"\ntenants_max = 7\n";
+    let both = load(&format!("{BASE}{more}"));
+    assert_eq!(both.console.right_of("ops"), Some(ConsoleRight::Admin));
+    assert_eq!(both.console.right_of("app_user"), Some(ConsoleRight::Stats));
+    assert_eq!(both.metrics.address, Some("127.0.0.1:9127".parse().unwrap()));
+    assert_eq!(both.metrics.counted.tenants_shown_max, 7);
+    assert_only_problem("[console]\nadmins = [\"nobody\"]", "no [logins.nobody]");
+    assert_only_problem(
+        "[console]\nadmins = [\"app_user\"]\nstats = [\"app_user\"]",
+        "is an admin of the console already",
+    );
+    assert_only_problem("[metrics]\naddress = \"9127\"", "is no address with port");
+    let only = load(&format!("{BASE}[logins.c]\npassword = \"x\"\npreset = \"console\"\n[console]\nadmins = [\"c\"]"));
+    assert_eq!(only.logins["c"].access(), tenantgate::auth::Access::Console);
+    let meaningless = "[logins.c]\npassword = \"x\"\npreset = \"console\"\n";
+    assert_only_problem(
+        &format!("{meaningless}tenant.from = [\"suffix\"]\n[console]\nadmins = [\"c\"]"),
+        "for the console only",
+    );
+    assert_only_problem(&format!("{meaningless}role = \"app\"\n[console]\nadmins = [\"c\"]"), "for the console only");
+    let unlisted = config::load(&format!("{BASE}{meaningless}"), &EmptyEnvironment).unwrap();
+    assert!(lines(&unlisted.warnings)[0].contains("may not even enter"), "{:?}", unlisted.warnings);
+    let taken = "[databases.pgbouncer]\nserver = \"main\"\nrole = \"app\"\n";
+    assert!(config::load(&format!("{BASE}{taken}"), &EmptyEnvironment).is_ok());
+    assert_only_problem(&format!("{taken}[console]\nstats = [\"app_user\"]"), "is the console's name");
+    let public = config::load(&format!("{BASE}[metrics]\naddress = \"0.0.0.0:9127\""), &EmptyEnvironment).unwrap();
+    assert!(lines(&public.warnings).iter().any(|line| line.contains("reads the names")), "{:?}", public.warnings);
 }

@@ -73,7 +73,7 @@ fn a_machine_without_trusted_roots_is_a_problem() {
             .unwrap();
         let said = text(&output.stdout) + &text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("there are no root certificates to verify the server with"), "{said}");
+        assert!(said.contains("there are no root certificates to verify the other side with"), "{said}");
     }
 }
 

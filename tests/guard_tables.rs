@@ -1,4 +1,5 @@
-//! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them.
+//! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them; in
+//! `migration.sql` and `bypass.sql` that of the preset of that name.
 //!
 //! `tests/guard/*.sql` hold blocks of the form
 //!
@@ -17,7 +18,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use tenantgate::guard::{Facts, Limits, Policy, PolicySettings, inspect};
+use tenantgate::guard::{Facts, Limits, Policy, PolicySettings, Preset, inspect};
 
 struct Block {
     file: String,
@@ -53,8 +54,8 @@ fn blocks(select: impl Fn(&str) -> bool) -> Vec<Block> {
     blocks
 }
 
-fn policy() -> Policy {
-    Policy::new(&PolicySettings { scope_settings: vec!["app.tenant_id".into()], ..PolicySettings::default() })
+fn policy(preset: Preset) -> Policy {
+    Policy::new(&PolicySettings { preset, scope_settings: vec!["app.tenant_id".into()], ..PolicySettings::default() })
 }
 
 /// Runs on a deep stack, as the proxy does.
@@ -71,11 +72,15 @@ fn classes(facts: &Facts) -> String {
 
 /// What the guard says of a text, in the words of the tables.
 fn verdict(sql: &str) -> String {
+    verdict_of(Preset::Tenant, sql)
+}
+
+fn verdict_of(preset: Preset, sql: &str) -> String {
     let facts = match inspect(sql.as_bytes(), &Limits::default()) {
         Ok(facts) => facts,
         Err(fault) => return format!("deny {} {fault}", fault.code.unwrap().row().name),
     };
-    match policy().judge(&facts) {
+    match policy(preset).judge(&facts) {
         Ok(()) => format!("allow {}", classes(&facts)).trim_end().to_owned(),
         Err(fault) => {
             let row = fault.code.unwrap().row();
@@ -101,7 +106,12 @@ fn every_verdict_is_the_one_the_tables_want() {
         let blocks = blocks(|file| file != "places.sql");
         let mut wrong = String::new();
         for Block { file, line, wanted, sql } in &blocks {
-            let verdict = verdict(sql);
+            let preset = match file.as_str() {
+                "migration.sql" => Preset::Migration,
+                "bypass.sql" => Preset::Bypass,
+                _ => Preset::Tenant,
+            };
+            let verdict = verdict_of(preset, sql);
             if !agrees(wanted, &verdict) {
                 writeln!(wrong, "{file}:{line}: wanted {wanted}\n  got {verdict}\n  {sql}").unwrap();
             }
@@ -235,7 +245,8 @@ fn no_text_of_the_allowed_length_overflows_the_parsers_stack_or_takes_long() {
                     Err(fault) => fault.message.chars().take(60).collect(),
                 };
                 println!("{bytes} bytes of {name}: {took:?} {word}");
-                assert!(took.as_secs() < 2, "{name}: {took:?}");
+                // Not a measure, which a busy machine would spoil: the texts that were quadratic took minutes.
+                assert!(took.as_secs() < 60, "{name}: {took:?}");
             }
         }
     });

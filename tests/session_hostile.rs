@@ -4,6 +4,7 @@
 use bytes::BytesMut;
 use std::sync::Arc;
 use std::time::Duration;
+use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
 use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
@@ -30,20 +31,30 @@ fn server(parameters: &Parameters) -> CleanServer {
     CleanServer::fresh(server, Replies::<()>::default().quiet().expect("a new server owes nothing"))
 }
 
+/// Rules under which these settings may be set.
+fn rules(settings_allowed: &[&str]) -> Arc<SessionRules> {
+    let settings = PolicySettings {
+        scope_settings: vec!["app.tenant_id".to_owned()],
+        settings_allowed: settings_allowed.iter().map(|name| (*name).to_owned()).collect(),
+        ..PolicySettings::default()
+    };
+    let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
+    let policy = Arc::new(Policy::new(&settings));
+    Arc::new(SessionRules {
+        recording: None,
+        injection: Injection::new(&ScopeTemplate::default(), &tenant),
+        text_bytes_max: policy.limits().text_bytes_max,
+        policy,
+        facts: Arc::new(FactsCache::default()),
+        #[cfg(feature = "mutants")]
+        mutant: None,
+    })
+}
+
 impl Played {
     fn new() -> Self {
-        let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
-        let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
-        let policy = Arc::new(Policy::new(&settings));
-        let rules = SessionRules {
-            injection: Injection::new(&ScopeTemplate::default(), &tenant),
-            text_bytes_max: policy.limits().text_bytes_max,
-            policy,
-            facts: Arc::new(FactsCache::default()),
-            #[cfg(feature = "mutants")]
-            mutant: None,
-        };
-        let session = Session::new(Arc::new(rules), Settings::default(), &Arc::new(Parameters::default()), 7, b"abcd");
+        let rules = rules(&[]);
+        let session = Session::new(rules, Settings::default(), &Arc::new(Parameters::default()), 7, b"abcd");
         let mut played = Self { session, asked: Vec::new(), is_closed: false, is_given_back: false, cancels: 0 };
         played.told();
         played
@@ -59,7 +70,7 @@ impl Played {
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(_) => self.is_given_back = true,
                 Effect::Cancel => self.cancels += 1,
-                Effect::Discard(_) | Effect::Refused(_) => {}
+                Effect::Discard(_) | Effect::Refused(_) | Effect::Record(_) => {}
             }
         }
     }
@@ -402,4 +413,51 @@ fn what_lasted_too_long_and_is_over_ends_nothing() {
     }
     played.give(Input::CancelSettled);
     assert!(!played.is_closed && played.cancels == 0);
+}
+
+/// A client would take the error for the rest of the row.
+#[test]
+fn no_error_goes_into_the_middle_of_a_row() {
+    let row = reply(b'D', &[b'x'; 600]);
+    for end in [Input::Expel(Fault::of(Code::Killed)), Input::Abort(Fault::of(Code::ShuttingDown)), Input::ServerGone] {
+        let mut played = Played::new();
+        played.says(&query("SELECT v FROM invoices"));
+        played.server_says(&[complete("SET"), reply(b'T', b"\0\0"), row[..300].to_vec()].concat());
+        played.give(end);
+        assert!(played.is_closed);
+        let told = played.told();
+        assert!(holds(&told, "xxx") && !holds(&told, "TG0"), "{}", String::from_utf8_lossy(&told));
+    }
+    let mut played = Played::new();
+    played.says(&query("SELECT v FROM invoices"));
+    played.server_says(&[complete("SET"), reply(b'T', b"\0\0"), row].concat());
+    played.give(Input::Expel(Fault::of(Code::Killed)));
+    assert!(holds(&played.told(), "TG071"));
+}
+
+#[test]
+fn rules_that_change_judge_what_was_prepared_and_what_waits() {
+    let mut played = Played::new();
+    played.give(Input::Rules(rules(&["work_mem"])));
+    played.says(&[parse("SET work_mem = '7MB'"), sync()].concat());
+    played.server_says(&[reply(b'1', b""), ready(TransactionStatus::Idle)].concat());
+    assert!(played.is_given_back);
+    played.told();
+    played.sent();
+    played.give(Input::Rules(rules(&[])));
+    played.says(&[bind(""), execute(""), sync()].concat());
+    assert!(holds(&played.told(), "TG013"), "prepared under other rules");
+
+    // A Query that was allowed when it came waits for a server while the rules change.
+    let mut played = Played::new();
+    played.session.handle(Input::Rules(rules(&["work_mem"])));
+    played.session.handle(Input::ClientBytes(&query("SET work_mem = '7MB'")));
+    let Some(Effect::Inspect(sql)) = played.session.poll_effect() else { panic!("no inspection") };
+    played.session.handle(Input::Inspected(inspect(&sql, &Limits::default())));
+    let Some(Effect::Lease) = played.session.poll_effect() else { panic!("no lease") };
+    played.session.handle(Input::Rules(rules(&[])));
+    played.give(Input::Leased(server(&Parameters::default())));
+    assert!(!holds(&played.sent(), "work_mem"), "refused by the rules in force");
+    played.server_says(&[error("42601"), ready(TransactionStatus::Idle)].concat());
+    assert!(holds(&played.told(), "TG013"));
 }

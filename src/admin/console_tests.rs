@@ -8,7 +8,7 @@ use crate::admin::snapshot::{
     UserRow,
 };
 use crate::admin::{Denial, DenialRow, Denials};
-use crate::metrics::{Count, Metrics, MetricsSettings, Tally};
+use crate::metrics::{Count, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::pool::PoolCounts;
 use crate::tenant::TenantId;
 use crate::time::Moment;
@@ -136,7 +136,7 @@ impl Bench {
         let metrics = Metrics::new(MetricsSettings { tenants_shown_max: 1 }, Moment::START);
         let mut tally = Tally::default();
         tally.add(Count::Statements, 12_345_678);
-        metrics.database(&word("demo")).add(0, &mut tally);
+        metrics.database(&word("demo")).add(ShardNumber::SHARED, &mut tally);
         let denials = Denials::default();
         let who = Denial { login: word("app"), tenant: Some(tenant()), address: word("127.0.0.1") };
         denials.push(DenialRow { at: Moment::START, who, code: Code::RoleChange, class: "SET" });

@@ -422,19 +422,18 @@ fn console_database_row(consoles: usize) -> Vec<Value> {
 
 fn totals_values(totals: &Totals) -> [u64; 11] {
     [
-        Count::Leases,
-        Count::Transactions,
-        Count::Statements,
-        Count::Received,
-        Count::Sent,
-        Count::LeaseMicros,
-        Count::BusyMicros,
-        Count::WaitMicros,
-        Count::ClientParses,
-        Count::ServerParses,
-        Count::Binds,
+        totals.leases(),
+        totals.read(Count::Transactions),
+        totals.read(Count::Statements),
+        totals.read(Count::Received),
+        totals.read(Count::Sent),
+        totals.transaction.sum_micros,
+        totals.read(Count::BusyMicros),
+        totals.wait.sum_micros,
+        totals.read(Count::ClientParses),
+        totals.read(Count::ServerParses),
+        totals.read(Count::Binds),
     ]
-    .map(|count| totals.read(count))
 }
 
 const fn averages_values(averages: &Averages) -> [u64; 11] {

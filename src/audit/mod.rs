@@ -1,3 +1,19 @@
-//! The ledger's records of transactions that may cross tenants or change the schema.
+//! Records of bypass and migration transactions: what is said of each, and how it is written.
 //!
-//! Owns: what a record says and how it is written as one line. Does not own: the file, nor when a record is due.
+//! A transaction has two records, an *intent* (durable before it begins) and an *outcome* (after it ended). Each is
+//! one line of JSON. Values never enter a record: statements are written without literals.
+//!
+//! Owns: the records, their lines, reading lines back, joining intents with outcomes. Does not own: files, clocks,
+//! when a record has to be durable (`session`), or who writes it (`driver`).
+
+mod account;
+mod line;
+mod reason;
+mod record;
+mod review;
+
+pub use account::Account;
+pub use line::{Line, SCHEMA_VERSION};
+pub use reason::Reason;
+pub use record::{Actor, Conclusion, Entry, Intent, Outcome, Record, StatementNote, TransactionId};
+pub use review::{Reviewed, review};

@@ -10,7 +10,7 @@ use super::EXIT_UNUSABLE;
 use super::environment::{LoadFailure, load_file};
 use crate::config::ScopeTemplate;
 use crate::driver::build;
-use crate::guard::{Explained, Policy, PolicySettings, explain};
+use crate::guard::{Explained, Policy, PolicySettings, Preset, explain};
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -22,14 +22,36 @@ pub enum ExplainFormat {
     Json,
 }
 
+/// What kind of login a statement comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ExplainPreset {
+    /// Its tenant's rows.
+    #[default]
+    Tenant,
+    /// Data definition, too.
+    Migration,
+    /// Every row.
+    Bypass,
+}
+
+impl From<ExplainPreset> for Preset {
+    fn from(preset: ExplainPreset) -> Self {
+        match preset {
+            ExplainPreset::Tenant => Preset::Tenant,
+            ExplainPreset::Migration => Preset::Migration,
+            ExplainPreset::Bypass => Preset::Bypass,
+        }
+    }
+}
+
 /// The parser recurses: see `driver::parser`.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// Explains `sql` under the policy of a configuration, or under the default one.
-pub fn run_command(sql: &str, format: ExplainFormat, config: Option<&Path>) -> ExitCode {
-    let Some(path) = config else { return run(sql, format, &default_policy()) };
+pub fn run_command(sql: &str, format: ExplainFormat, preset: Preset, config: Option<&Path>) -> ExitCode {
+    let Some(path) = config else { return run(sql, format, &default_policy(preset)) };
     match load_file(path) {
-        Ok(loaded) => run(sql, format, &build::policy(&loaded.config)),
+        Ok(loaded) => run(sql, format, &build::policy(&loaded.config, preset)),
         Err(LoadFailure::Unreadable(reason)) => {
             eprintln!("tenantgate: {} cannot be read: {reason}", path.display());
             ExitCode::from(EXIT_UNUSABLE)
@@ -43,8 +65,9 @@ pub fn run_command(sql: &str, format: ExplainFormat, config: Option<&Path>) -> E
 
 /// What counts where a configuration says nothing: the default scope setting, nothing allowed beside the
 /// built-in lists.
-fn default_policy() -> Policy {
+fn default_policy(preset: Preset) -> Policy {
     Policy::new(&PolicySettings {
+        preset,
         scope_settings: ScopeTemplate::default().names().map(str::to_owned).collect(),
         ..PolicySettings::default()
     })

@@ -7,6 +7,7 @@ mod check_config;
 mod demo;
 mod environment;
 mod explain;
+mod ledger;
 mod log;
 mod serve;
 
@@ -48,9 +49,18 @@ enum Command {
         /// How the answer is written.
         #[arg(long, value_enum, default_value_t)]
         format: explain::ExplainFormat,
+        /// What kind of login sends it.
+        #[arg(long, value_enum, default_value_t)]
+        preset: explain::ExplainPreset,
         /// Use the [guard] and [scope] of this configuration instead of the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+    },
+    /// Look at the ledger of bypass and migration logins.
+    Ledger {
+        /// What to do.
+        #[command(subcommand)]
+        command: ledger::LedgerCommand,
     },
     /// Start a throw-away PostgreSQL and the proxy in front of it, and show what holds.
     Demo(demo::DemoArguments),
@@ -61,7 +71,10 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { file } => check_config::run(&file),
-        Command::Explain { sql, format, config } => explain::run_command(&sql, format, config.as_deref()),
+        Command::Explain { sql, format, preset, config } => {
+            explain::run_command(&sql, format, preset.into(), config.as_deref())
+        }
+        Command::Ledger { command } => ledger::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

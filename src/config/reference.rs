@@ -407,6 +407,12 @@ const AFTER_POOL: &[KeyRow] = &[
         "Databases it may ask for; default: all.",
     ),
     row("logins.*.role", Kind::Text, Shown::Alternative("\"app\""), "Server role in place of the database's."),
+    row(
+        "logins.*.preset",
+        Kind::Choice(&["tenant", "migration", "bypass", "console"]),
+        Shown::Default("\"tenant\""),
+        "What it may do. migration: data definition too; bypass: every row, without a tenant. Both need a role of their own and a [ledger]; every transaction is recorded. console: no database at all, only the console ([console]).",
+    ),
     row("logins.*.tenant", Kind::Table, Shown::Header, "Its tenant: either fixed or from."),
     row(
         "logins.*.tenant.fixed",
@@ -429,8 +435,28 @@ const AFTER_POOL: &[KeyRow] = &[
     ),
 ];
 
-/// From `[[rules]]` on.
+/// From `[bypass]` on.
 const AFTER_LOGINS: &[KeyRow] = &[
+    row("bypass", Kind::Table, Shown::Header, "What logins with preset = \"bypass\" get beside their role."),
+    row(
+        "bypass.settings",
+        Kind::Named,
+        Shown::Header,
+        "Settings put on each of their transactions, for policies that look at one; weaker than policies for their role.",
+    ),
+    row(
+        "bypass.settings.*",
+        Kind::Text,
+        Shown::Example("\"true\""),
+        "A custom setting (prefix.name) and its plain value.",
+    ),
+    row("ledger", Kind::Table, Shown::Header, "The record of every transaction of bypass and migration logins."),
+    row(
+        "ledger.path",
+        Kind::Text,
+        Shown::Default("\"ledger.jsonl\""),
+        "Its file, JSON Lines, mode 0600; relative to this file's folder. While it cannot be written, those logins are refused (TG062).",
+    ),
     row(
         "rules",
         Kind::TableList,
@@ -592,6 +618,7 @@ fn example_path(pattern: &str) -> String {
         Some("roles") => "app",
         Some("databases") => "demo",
         Some("logins") => "app_user",
+        Some("bypass") => "\"app.bypass_rls\"",
         _ => "\"app.tenant_id\"",
     };
     pattern.replace('*', name)
@@ -610,11 +637,20 @@ pub fn render_toml() -> String {
     text
 }
 
+/// Whether a table of the operator's own names holds values, not tables.
+fn is_of_values(path: &str) -> bool {
+    matches!(path, "scope.settings" | "bypass.settings")
+}
+
 fn render_toml_row(text: &mut String, row: &KeyRow) {
     let path = example_path(row.path);
-    let key = if row.path == "scope.settings.*" { "\"app.tenant_id\"" } else { path.rsplit('.').next().unwrap_or("") };
+    let key = match row.path {
+        "scope.settings.*" => "\"app.tenant_id\"",
+        "bypass.settings.*" => "\"app.bypass_rls\"",
+        _ => path.rsplit('.').next().unwrap_or(""),
+    };
     text.push_str(&match (row.kind, row.shown) {
-        (Kind::Named, _) if row.path != "scope.settings" => format!("\n# {}\n", row.meaning),
+        (Kind::Named, _) if !is_of_values(row.path) => format!("\n# {}\n", row.meaning),
         (Kind::Table | Kind::Named, _) => format!("\n# {}\n[{path}]\n", row.meaning),
         (Kind::TableList, _) => format!("\n# {}\n[[{path}]]\n", row.meaning),
         (_, Shown::Example(value)) => format!("# {}\n{key} = {value}\n", row.meaning),
@@ -647,7 +683,7 @@ pub fn render_markdown() -> String {
 fn markdown_header(row: &KeyRow) -> String {
     let has_keys = children(row.path).any(|(_, child)| !matches!(child.kind, Kind::Table | Kind::Named))
         || row.kind == Kind::TableList
-        || row.path == "scope.settings";
+        || is_of_values(row.path);
     let columns = if has_keys { "\n| key | type | default | meaning |\n|---|---|---|---|\n" } else { "" };
     format!("\n## `{}`\n\n{}\n{columns}", row.path, row.meaning)
 }

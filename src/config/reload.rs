@@ -6,6 +6,7 @@ use super::settings::Config;
 
 /// Keys that count from the process's start to its end. Who adds one here adds it to [`keep_fixed`], too.
 pub const NEEDS_RESTART: &[&str] = &[
+    "ledger.path",
     "listen.addresses",
     "listen.unix_folder",
     "listen.unix_port",
@@ -44,6 +45,10 @@ pub fn keep_fixed(in_force: &Config, next: &mut Config) -> Vec<&'static str> {
     next.runtime.threads = in_force.runtime.threads;
     next.metrics = in_force.metrics;
     next.state_folder.clone_from(&in_force.state_folder);
+    // The first one may come with a reload.
+    if in_force.ledger.is_some() {
+        next.ledger.clone_from(&in_force.ledger);
+    }
     kept
 }
 

@@ -12,8 +12,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
-use crate::auth::{DatabaseList, Rules};
-use crate::guard::PolicySettings;
+use crate::auth::{Access, DatabaseList, Rules};
+use crate::guard::{PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 pub use crate::scope::ScopeTemplate;
@@ -43,6 +43,10 @@ pub struct Config {
     pub rules: Rules,
     /// What the guard allows beside its built-in lists.
     pub guard: GuardSettings,
+    /// Where transactions of bypass and migration logins are recorded.
+    pub ledger: Option<LedgerSettings>,
+    /// What bypass logins get.
+    pub bypass: BypassSettings,
     /// What tenants and logins may take.
     pub limits: Limits,
     /// Logging.
@@ -320,8 +324,43 @@ pub struct LoginEntry {
     pub databases: DatabaseList,
     /// Key of [`Config::roles`]: overrides the database's.
     pub role: Option<Arc<str>>,
-    /// How its tenant is found and which ones it may act for.
-    pub tenant: TenantPolicy,
+    /// What it may do, and whether its transactions are recorded.
+    pub preset: Preset,
+    /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
+    /// console only.
+    pub tenant: Option<TenantPolicy>,
+}
+
+impl LoginEntry {
+    /// Whose rows it may see. A login without a tenant sees none, unless it may bypass.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        match (&self.tenant, self.preset) {
+            (Some(tenant), Preset::Tenant | Preset::Migration) => Access::Tenant(tenant.clone()),
+            (None, Preset::Bypass) => Access::Bypass,
+            (None, Preset::Tenant | Preset::Migration) | (Some(_), Preset::Bypass) => Access::Console,
+        }
+    }
+
+    /// The preset's name, as in the file.
+    #[must_use]
+    pub fn preset_name(&self) -> &'static str {
+        if self.access() == Access::Console { "console" } else { self.preset.name() }
+    }
+}
+
+/// Where transactions are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// What bypass logins get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BypassSettings {
+    /// Settings that are put on their transactions, possibly none.
+    pub template: ScopeTemplate,
 }
 
 /// What a login's password is checked against.

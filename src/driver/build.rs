@@ -17,7 +17,7 @@ use crate::config::{
     ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
-use crate::guard::Policy;
+use crate::guard::{Policy, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
 use crate::upstream::login::Identity;
@@ -33,10 +33,40 @@ pub struct PoolKey {
     pub role: Arc<str>,
 }
 
-/// The guard's policy.
+/// The guard's policy for logins of a preset.
 #[must_use]
-pub fn policy(config: &Config) -> Policy {
-    Policy::new(&config.guard.policy)
+pub fn policy(config: &Config, preset: Preset) -> Policy {
+    let mut settings = config.guard.policy.clone();
+    settings.preset = preset;
+    settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
+    Policy::new(&settings)
+}
+
+/// The policies of all presets.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    tenant: Arc<Policy>,
+    migration: Arc<Policy>,
+    bypass: Arc<Policy>,
+}
+
+impl Policies {
+    /// Of a configuration.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let policy = |preset| Arc::new(policy(config, preset));
+        Self { tenant: policy(Preset::Tenant), migration: policy(Preset::Migration), bypass: policy(Preset::Bypass) }
+    }
+
+    /// Of logins of a preset.
+    #[must_use]
+    pub const fn of(&self, preset: Preset) -> &Arc<Policy> {
+        match preset {
+            Preset::Tenant => &self.tenant,
+            Preset::Migration => &self.migration,
+            Preset::Bypass => &self.bypass,
+        }
+    }
 }
 
 /// What of a configuration depends on this machine and so shows only when a proxy is built: certificates, the
@@ -58,17 +88,20 @@ pub fn check(config: &Config) -> Result<(), StartFault> {
 /// Certificates or logins that cannot be used.
 pub fn handshake(
     config: &Config,
-    policy: Arc<Policy>,
+    policies: Policies,
     secret: auth::ProcessSecret,
     generation: u64,
 ) -> Result<HandshakeSettings, StartFault> {
     let (offer, acceptor) = offer(&config.tls)?;
     let ignored = config.guard.startup_parameters_ignored.clone();
-    let judge = move |_login: &str, name: &str, value: &str| {
+    let presets: HashMap<Arc<str>, Preset> =
+        config.logins.iter().map(|(name, login)| (Arc::clone(name), login.preset)).collect();
+    let judge = move |login: &str, name: &str, value: &str| {
         if ignored.contains(&*name.to_ascii_lowercase()) {
             return Ok(Judged::Ignore);
         }
-        let allowed = policy.setting_verdict(name, value)?;
+        let preset = presets.get(login).copied().unwrap_or_default();
+        let allowed = policies.of(preset).setting_verdict(name, value)?;
         Ok(Judged::Keep(allowed.name.into(), allowed.value.into()))
     };
     let startup = StartupSettings {
@@ -105,7 +138,11 @@ fn binding(from: &ClientTls) -> BindingOffer {
         ClientTls::Disable => None,
         ClientTls::Offer(settings) | ClientTls::Require(settings) => settings.identity.chain.first(),
     };
-    leaf.and_then(|leaf| EndPoint::of(leaf)).map_or(BindingOffer::None, BindingOffer::EndPoint)
+    let end_point = leaf.and_then(|leaf| EndPoint::of(leaf));
+    if leaf.is_some() && end_point.is_none() {
+        tracing::warn!("tls.certificate: its signature has no hash, so clients are offered no channel binding");
+    }
+    end_point.map_or(BindingOffer::None, BindingOffer::EndPoint)
 }
 
 fn logins(config: &Config, secret: auth::ProcessSecret) -> Result<auth::Logins, StartFault> {
@@ -118,8 +155,7 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
         LoginSecret::Plain(password) => secret.verifier(name, password),
         LoginSecret::Scram(verifier) => verifier.clone(),
     });
-    let (databases, access) = (entry.databases.clone(), auth::Access::Tenant(entry.tenant.clone()));
-    auth::Login { name: Arc::clone(name), verifier, databases, access }
+    auth::Login { name: Arc::clone(name), verifier, databases: entry.databases.clone(), access: entry.access() }
 }
 
 /// A way to the servers of a pool.

@@ -21,13 +21,15 @@ use super::connect::send_cancel_to;
 use super::deadlines::Deadlines;
 use super::gauge::SessionGauge;
 use super::generation::Generation;
+use super::ledger::{Answer, SessionLedger};
 use super::pool::{Granted, Leased, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
 use super::proxy::{Proxy, Renewed};
 use super::registry::{Order, Orders, Registration};
 use super::signal::Stage;
 use super::stream::Stream;
+use crate::audit::Entry;
 use crate::fault::{Code, Fault};
-use crate::guard::Inspected;
+use crate::guard::{Inspected, Preset};
 use crate::metrics::Count;
 use crate::pool::Pooled;
 use crate::scope::DiscardReason;
@@ -66,6 +68,8 @@ pub struct Surroundings {
     pub pool: Arc<Seat>,
     /// What is counted.
     pub gauge: SessionGauge,
+    /// Where its transactions are recorded, if they are.
+    pub ledger: Option<SessionLedger>,
 }
 
 /// A server that is leased.
@@ -91,6 +95,8 @@ pub struct ClientTask {
     session: Session,
     server: Option<Link>,
     pending: Pending,
+    /// A record that is being written.
+    record: Option<Answer>,
     around: Surroundings,
     client: Registration,
     stage: Stage,
@@ -122,6 +128,7 @@ impl ClientTask {
             session,
             server: None,
             pending: Pending::Nothing,
+            record: None,
             around,
             client,
             stage: Stage::Serving,
@@ -143,7 +150,7 @@ impl ClientTask {
         drop(input);
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
-        self.around.gauge.on_end(reason, self.session.tally_mut());
+        self.around.gauge.on_end(&self.around.proxy.gauge, reason, self.session.tally_mut());
         Box::pin(self.say_farewell()).await;
         reason
     }
@@ -176,6 +183,7 @@ impl ClientTask {
     /// it makes room for come behind it.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> bool {
         let mut moved = self.poll_pending(context);
+        moved |= self.poll_record(context);
         moved |= self.poll_write_server(context);
         moved |= self.poll_write_client(context);
         moved |= self.poll_read_server(context);
@@ -193,6 +201,7 @@ impl ClientTask {
             match effect {
                 Effect::Lease => self.lease(context),
                 Effect::Inspect(sql) => self.inspect(sql),
+                Effect::Record(entry) => self.write_record(entry),
                 Effect::CheckIn(clean) => {
                     self.check_in(clean);
                     self.look_at_generation(context);
@@ -203,7 +212,8 @@ impl ClientTask {
                     self.look_at_generation(context);
                 }
                 Effect::Refused(code) => {
-                    self.around.gauge.on_refused(code, self.session.judged());
+                    let (proxy, facts) = (&self.around.proxy, self.client.slot().facts());
+                    self.around.gauge.on_refused(&proxy.gauge, facts, code, self.session.judged());
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Close(reason) => {
@@ -228,6 +238,22 @@ impl ClientTask {
             // A wait gives itself up, and nobody minds an inspection.
             Pending::Nothing | Pending::Lease(_) | Pending::Inspection(_) | Pending::Submission(..) => {}
         }
+    }
+
+    /// A record goes to the ledger even if nobody will be here to hear the answer.
+    fn write_record(&mut self, entry: Entry) {
+        match self.around.ledger.as_mut() {
+            Some(ledger) => self.record = Some(ledger.record(entry)),
+            None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
+        }
+    }
+
+    fn poll_record(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(answer) = self.record.as_mut() else { return false };
+        let Poll::Ready(answer) = Pin::new(answer).poll(context) else { return false };
+        self.record = None;
+        self.session.handle(Input::Recorded(answer.unwrap_or_else(|_| Err(Fault::of(Code::LedgerUnavailable)))));
+        true
     }
 
     /// Gets a server, or a place in the queue. One that was idle is looked at before use; the pool is asked again
@@ -276,7 +302,7 @@ impl ClientTask {
             }
         }
         self.on_rest();
-        self.around.gauge.on_gave_up(self.session.tally_mut());
+        self.around.gauge.on_gave_up();
         self.session.handle(Input::LeaseRefused(fault));
     }
 
@@ -290,8 +316,12 @@ impl ClientTask {
         match self.around.proxy.renewed(self.client.slot().facts()) {
             Ok(Renewed { generation, pool, rules }) => {
                 (self.around.generation, self.around.pool) = (generation, self.around.pool.in_pool(&pool));
+                let (proxy, client) = (&self.around.proxy, &self.client);
+                // A record that is on its way is another transaction's.
+                let ledger = proxy.session_ledger(&self.around.generation, client.slot().facts(), client.process_id());
+                self.around.ledger = ledger;
                 self.session.handle(Input::Rules(rules));
-                true
+                !self.session.is_closed()
             }
             Err(fault) => {
                 self.session.handle(Input::Expel(fault));
@@ -311,7 +341,7 @@ impl ClientTask {
             self.around.pool.check_in(granted);
             return self.lease(context);
         }
-        if !granted.server.link.way.prelude.is_same(&self.around.generation.prelude) {
+        if !granted.server.link.way.prelude.is_same(self.around.generation.prelude_of(self.client.slot().facts())) {
             drop(granted);
             self.around.pool.discarded(DiscardReason::Retired);
             if self.renew() {
@@ -331,14 +361,15 @@ impl ClientTask {
 
     fn inspect(&mut self, sql: bytes::Bytes) {
         let (reply, answer) = oneshot::channel();
-        let (parsers, limits) = (self.around.proxy.parsers().clone(), *self.around.generation.policy.limits());
+        let (parsers, limits) =
+            (self.around.proxy.parsers().clone(), *self.around.generation.policies.of(Preset::Tenant).limits());
         let submission = Box::pin(async move { parsers.submit(sql, limits, reply).await });
         self.pending = Pending::Submission(submission, answer);
     }
 
     /// Gives a server back; not before every cancel for it has been carried out.
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
-        self.around.gauge.on_returned(self.session.tally_mut());
+        self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let in_flight = self.client.slot().cancel.clear();
         let Some(Link { link, connected_at }) = self.server.take() else { return };
         link.place.slot().on_rest(clean.server().statements.len());
@@ -360,7 +391,7 @@ impl ClientTask {
     fn discard(&mut self, reason: DiscardReason) {
         let target = self.client.slot().cancel.take_target();
         self.on_rest();
-        self.around.gauge.on_returned(self.session.tally_mut());
+        self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let Some(Link { link, .. }) = self.server.take() else { return };
         match target.filter(|_| reason == DiscardReason::Expelled) {
             // PostgreSQL reads a good-bye only when its statement is done: and commits it.
@@ -412,7 +443,7 @@ impl ClientTask {
             Pending::Lease(wait) => {
                 let Poll::Ready(answer) = wait.poll(context) else { return false };
                 self.pending = Pending::Nothing;
-                self.around.gauge.on_waited();
+                self.around.gauge.on_waited(self.around.proxy.clock());
                 match answer {
                     Ok(granted) => self.take_server(granted, context),
                     Err(fault) => self.on_refused(fault, context),
@@ -422,7 +453,7 @@ impl ClientTask {
             Pending::Check(check) => {
                 let Poll::Ready(proven) = check.as_mut().poll(context) else { return false };
                 self.pending = Pending::Nothing;
-                self.around.gauge.on_waited();
+                self.around.gauge.on_waited(self.around.proxy.clock());
                 match proven {
                     Some(granted) => self.take_server(granted, context),
                     None => self.lease(context),
@@ -458,7 +489,7 @@ impl ClientTask {
             None => session.handle(Input::ServerGone),
         });
         if moved {
-            self.around.gauge.on_server_read(&mut self.session);
+            self.around.gauge.on_server_read(&mut self.session, self.around.proxy.clock());
         }
         moved
     }
@@ -482,7 +513,7 @@ impl ClientTask {
         let (Some(server), Some(out)) = (self.server.as_mut(), self.session.server_out()) else { return false };
         match poll_write(&mut server.link.stream, out, &mut self.needs_flush.1, context) {
             Written::Moved => {
-                self.around.gauge.on_server_written();
+                self.around.gauge.on_server_written(self.around.proxy.clock());
                 if out.is_empty() {
                     self.session.handle(Input::ServerWritten);
                 }
@@ -551,9 +582,11 @@ impl ClientTask {
         if orders.has(Order::Cancel) && matches!(self.pending, Pending::Lease(_)) {
             self.pending = Pending::Nothing;
             self.on_rest();
-            self.around.gauge.on_gave_up(self.session.tally_mut());
+            self.around.gauge.on_gave_up();
             let fault = Fault::native(b"57014", "canceling statement due to user request");
             self.session.handle(Input::LeaseRefused(fault));
+        } else if orders.has(Order::Cancel) || orders.has(Order::CancelUnsent) {
+            self.session.handle(Input::Cancelled);
         }
     }
 

@@ -15,7 +15,7 @@ use super::gauge::Gauge;
 use super::stream::Stream;
 use crate::admin::{Command, Console, Operations, Step, View};
 use crate::fault::Fault;
-use crate::metrics::{Count, Tally};
+use crate::metrics::{Count, ShardNumber, Tally};
 use crate::startup::CONSOLE_DATABASES;
 use crate::wire::backend::put_error;
 
@@ -81,7 +81,7 @@ pub async fn serve_console<O: Operations>(
         let step = console.handle_bytes(&mut input, &mut out, &view(parts));
         tally.add(Count::Sent, u64::try_from(out.len()).unwrap_or(u64::MAX));
         write(&mut stream, &mut out).await?;
-        traffic.add(0, &mut tally);
+        traffic.add(ShardNumber::SHARED, &mut tally);
         let done = match step {
             Step::Read => read(&mut stream, &mut input, parts).await.map(|count| tally.add(Count::Received, count)),
             Step::Perform(command) => {

@@ -18,7 +18,7 @@ use crate::admin::{
     ServerRow, ShutdownMode, TenantRow, UserRow,
 };
 use crate::config::reload::is_changeable;
-use crate::config::{DatabaseEntry, ServerAddress, ServerHost};
+use crate::config::{DatabaseEntry, LoginEntry, ServerAddress, ServerHost};
 use crate::fault::{Code, Fault, Severity};
 use crate::pool::{Hold, PoolCounts};
 use crate::tenant::{Frozen, FrozenTenants, REASON_BYTES_MAX, TenantId};
@@ -111,7 +111,7 @@ impl Operations for Proxy {
             clients: clients.get(name).copied().unwrap_or(0),
             clients_max: generation.config.limits.of_login(name).connections_max.unwrap_or(0),
             leases_max: generation.config.limits.of_login(name).leases_max.unwrap_or(0),
-            preset: "tenant",
+            preset: generation.config.logins.get(name).map_or("", LoginEntry::preset_name),
         };
         generation.config.logins.keys().map(row).collect()
     }
@@ -145,8 +145,7 @@ impl Operations for Proxy {
     }
 
     fn bypasses(&self) -> Vec<BypassRow> {
-        // The ledger's latest records stand here as soon as there is a ledger.
-        Vec::new()
+        self.ledger().map(|ledger| ledger.transactions()).unwrap_or_default()
     }
 
     fn config(&self) -> Vec<ConfigRow> {
@@ -241,14 +240,15 @@ impl Proxy {
     }
 
     /// Pools that a reload has opened for a database on hold are on hold, too.
-    pub(super) fn hold_again(&self) {
+    pub(super) fn hold_again(&self, next: &Generation) {
         let holds: Vec<(Arc<str>, Hold)> =
             self.holds.lock().databases.iter().map(|(name, hold)| (Arc::clone(name), *hold)).collect();
         for (name, hold) in holds {
-            for pool in self.pools_of(Some(&name)).unwrap_or_default() {
-                if pool.hold() == Hold::None {
-                    put_on_hold(&pool, hold);
-                }
+            // A database that is gone has no pools.
+            let keys = self.keys_of(next, Some(&name)).unwrap_or_default();
+            let pools: Vec<_> = keys.iter().filter_map(|key| self.pools.lock().get(key).cloned()).collect();
+            for pool in pools.iter().filter(|pool| pool.hold() == Hold::None) {
+                put_on_hold(pool, hold);
             }
         }
     }

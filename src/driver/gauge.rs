@@ -3,16 +3,30 @@
 //! Owns: looking at the clock as seldom as the [`Meter`] needs, and nothing else on the way of a transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::clock::Clock;
 use super::handshake::HandshakeFault;
+use super::registry::ClientFacts;
 use crate::admin::{Denial, DenialRow, Denials};
 use crate::auth::PeerAddress;
 use crate::fault::Code;
-use crate::metrics::{Meter, Metrics, MetricsSettings, Tally};
+use crate::metrics::{Meter, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::session::{CloseReason, Session};
 use crate::time::Moment;
+
+/// Numbers given to threads.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Never given twice, so a thread is alone in its shard.
+    static SHARD: ShardNumber = ShardNumber::of_thread(THREADS.fetch_add(1, Ordering::Relaxed));
+}
+
+fn shard() -> ShardNumber {
+    SHARD.with(|shard| *shard)
+}
 
 /// Of a user name that nobody has proven, so much is remembered: PostgreSQL's own limit.
 const USER_CHARS_MAX: usize = 63;
@@ -61,26 +75,18 @@ impl Gauge {
     }
 }
 
-/// One session's part in it.
+/// One session's part in it. Small: an idle client has one, too.
 #[derive(Debug)]
 pub struct SessionGauge {
-    shared: Gauge,
-    who: Denial,
     meter: Meter,
 }
 
 impl SessionGauge {
-    /// For a session whose number spreads it over the counters' shards.
+    /// For a session of this client.
     #[must_use]
-    pub fn new(shared: Gauge, who: Denial, database: &Arc<str>, number: i32) -> Self {
-        let traffic = shared.metrics.database(database);
-        let tenant = who.tenant.as_ref().map(|tenant| shared.metrics.tenants().join(tenant));
-        let meter = Meter::new(traffic, tenant, usize::try_from(number).unwrap_or_default());
-        Self { shared, who, meter }
-    }
-
-    fn now(&self) -> Moment {
-        self.shared.clock.now()
+    pub fn new(shared: &Gauge, facts: &ClientFacts) -> Self {
+        let tenant = facts.tenant().map(|tenant| shared.metrics.tenants().join(tenant));
+        Self { meter: Meter::new(shared.metrics.database(&facts.database), tenant) }
     }
 
     /// A server is asked for.
@@ -89,8 +95,8 @@ impl SessionGauge {
     }
 
     /// The answer to a wait has come: what was asked at once needs no second look at the clock.
-    pub fn on_waited(&mut self) {
-        self.meter.waited(self.now());
+    pub fn on_waited(&mut self, clock: &Clock) {
+        self.meter.waited(clock.now());
     }
 
     /// A server is taken.
@@ -99,41 +105,39 @@ impl SessionGauge {
     }
 
     /// None is wanted any more.
-    pub fn on_gave_up(&mut self, tally: &mut Tally) {
-        self.meter.gave_up(self.now(), tally);
+    pub const fn on_gave_up(&mut self) {
+        self.meter.gave_up();
     }
 
     /// Something was written to the server.
-    pub fn on_server_written(&mut self) {
+    pub fn on_server_written(&mut self, clock: &Clock) {
         if self.meter.is_quiet() {
-            self.meter.sent(self.now());
+            self.meter.sent(clock.now());
         }
     }
 
     /// Something was read from the server, and handled.
-    pub fn on_server_read(&mut self, session: &mut Session) {
+    pub fn on_server_read(&mut self, session: &mut Session, clock: &Clock) {
         let owes = session.owes_replies();
         if self.meter.wants_answer(owes, session.tally_mut()) {
-            self.meter.answered(self.now(), owes, session.tally_mut());
+            self.meter.answered(clock.now(), owes, session.tally_mut());
         }
     }
 
     /// The server goes back or is closed.
-    pub fn on_returned(&mut self, tally: &mut Tally) {
-        let clock = self.shared.clock;
-        self.meter.returned(|| clock.now(), tally);
+    pub fn on_returned(&mut self, tally: &mut Tally, clock: &Clock) {
+        self.meter.returned(|| clock.now(), tally, shard());
     }
 
     /// Something was refused.
-    pub fn on_refused(&self, code: Code, class: &'static str) {
+    pub fn on_refused(&self, shared: &Gauge, facts: &ClientFacts, code: Code, class: &'static str) {
         self.meter.refused();
-        self.shared.refused(code, self.who.clone(), class);
+        shared.refused(code, Denial::of(&facts.login, facts.tenant(), facts.address), class);
     }
 
     /// The session is over.
-    pub fn on_end(&mut self, reason: CloseReason, tally: &mut Tally) {
-        self.meter.gave_up(self.now(), tally);
-        self.meter.flush(tally);
-        self.shared.metrics.endings.count(reason.words());
+    pub fn on_end(&mut self, shared: &Gauge, reason: CloseReason, tally: &mut Tally) {
+        self.meter.flush(tally, shard());
+        shared.metrics.endings.count(reason.words());
     }
 }

@@ -5,15 +5,15 @@
 //!
 //! Owns: what sessions derive from a configuration. Does not own: the reload itself (`reload`), pools.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::build::{self, PoolKey};
+use super::build::{self, Policies, PoolKey};
 use super::registry::ClientFacts;
 use crate::auth::{Decision, Facts, PeerAddress};
 use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
-use crate::guard::Policy;
+use crate::guard::Preset;
 use crate::scope::Prelude;
 use crate::startup::Purpose;
 
@@ -24,10 +24,14 @@ pub struct Generation {
     pub number: u64,
     /// The configuration.
     pub config: Config,
-    /// The guard's policy.
-    pub policy: Arc<Policy>,
-    /// What servers are sent after their login.
-    pub prelude: Prelude,
+    /// The guard's policies.
+    pub policies: Policies,
+    /// What tenants' servers are sent after their login.
+    prelude: Prelude,
+    /// What bypass logins' servers are sent.
+    bypass_prelude: Prelude,
+    /// Their roles, by their configuration keys.
+    bypass_roles: HashSet<Arc<str>>,
     /// Since which generation each login's secret is what it is.
     secrets_since: HashMap<Arc<str>, u64>,
 }
@@ -36,23 +40,26 @@ impl Generation {
     /// The first one.
     #[must_use]
     pub fn first(config: Config) -> Self {
-        let prelude = Prelude::new(&config.scope.template);
-        Self::new(config, prelude, 1, |_, _| 1)
+        Self::new(config, None, 1, |_, _| 1)
     }
 
     /// The one after this.
     #[must_use]
     pub fn next(&self, config: Config) -> Self {
         let number = self.number.saturating_add(1);
-        let prelude = Prelude::new(&config.scope.template);
-        // The same bytes in the same place: compared at every lease.
-        let prelude = if prelude.is_same(&self.prelude) { self.prelude.clone() } else { prelude };
-        Self::new(config, prelude, number, |name, entry| self.secret_since(name, entry).unwrap_or(number))
+        Self::new(config, Some(self), number, |name, entry| self.secret_since(name, entry).unwrap_or(number))
     }
 
-    fn new(config: Config, prelude: Prelude, number: u64, since: impl Fn(&str, &LoginEntry) -> u64) -> Self {
+    fn new(config: Config, before: Option<&Self>, number: u64, since: impl Fn(&str, &LoginEntry) -> u64) -> Self {
+        // The same bytes in the same place: compared at every lease.
+        let shared = |new: Prelude, old: Option<&Prelude>| old.filter(|old| new.is_same(old)).cloned().unwrap_or(new);
+        let prelude = shared(Prelude::new(&config.scope.template), before.map(|before| &before.prelude));
+        let bypass_prelude = shared(Prelude::new(&config.bypass.template), before.map(|before| &before.bypass_prelude));
+        let bypass = config.logins.values().filter(|login| login.preset == Preset::Bypass);
+        let bypass_roles = bypass.filter_map(|login| login.role.clone()).collect();
         let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
-        Self { number, policy: Arc::new(build::policy(&config)), prelude, secrets_since, config }
+        let policies = Policies::new(&config);
+        Self { number, policies, prelude, bypass_prelude, bypass_roles, secrets_since, config }
     }
 
     /// Since when the login's secret has been the same as in `entry`; `None` if it is another now.
@@ -63,6 +70,27 @@ impl Generation {
             (Some(_), None) | (None, Some(_)) => false,
         };
         self.secrets_since.get(name).copied().filter(|_| is_same)
+    }
+
+    /// What servers of a role are sent after their login.
+    #[must_use]
+    pub fn prelude_of_role(&self, role: &str) -> &Prelude {
+        if self.bypass_roles.contains(role) { &self.bypass_prelude } else { &self.prelude }
+    }
+
+    /// What the servers of a client have been sent.
+    #[must_use]
+    pub fn prelude_of(&self, client: &ClientFacts) -> &Prelude {
+        match client.purpose {
+            Purpose::Bypass => &self.bypass_prelude,
+            Purpose::Tenant(_) | Purpose::Console => &self.prelude,
+        }
+    }
+
+    /// What kind of login a client has.
+    #[must_use]
+    pub fn preset_of(&self, client: &ClientFacts) -> Preset {
+        self.config.logins.get(&client.login).map(|login| login.preset).unwrap_or_default()
     }
 
     /// The pool a client's servers come from.
@@ -93,10 +121,14 @@ impl Generation {
         if !is_console && !has_database {
             return Some("The database is not configured for this login any more.");
         }
-        if let Some(tenant) = client.tenant()
-            && !login.tenant.still_admits(self.config.scope.tenant_kind, tenant)
-        {
+        let still_admits = |tenant| {
+            login.tenant.as_ref().is_some_and(|policy| policy.still_admits(self.config.scope.tenant_kind, tenant))
+        };
+        if client.tenant().is_some_and(|tenant| !still_admits(tenant)) {
             return Some("The login may not act for this tenant any more.");
+        }
+        if client.purpose == Purpose::Bypass && login.preset != Preset::Bypass {
+            return Some("The login may not bypass any more.");
         }
         let is_bare = client.tls.is_none() && client.address != PeerAddress::Unix;
         if matches!(self.config.tls, ClientTls::Require(_)) && is_bare {
@@ -122,8 +154,10 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{AddressPattern, CertificateNeed, ClientCertificate, Method, Rule, Rules, TlsNeed};
     use crate::config::{EmptyEnvironment, load};
-    use crate::tenant::{TenantId, TenantKind};
+    use crate::driver::registry::Shown;
+    use crate::tenant::{Glob, TenantId, TenantKind};
     use crate::time::Moment;
 
     const ACME: &str = "00000000-0000-0000-0000-00000000000a";
@@ -201,5 +235,37 @@ mod tests {
         assert!(loss(&next, &ClientFacts { is_trusted: true, ..client(1) }).is_some());
         let trusting = Generation::first(config(&format!("{text}[[rules]]\nmethod = \"trust\"\n")));
         assert_eq!(loss(&trusting, &ClientFacts { is_trusted: true, ..client(1) }), None);
+    }
+
+    /// With rules of its own, which a file could only have together with certificates.
+    fn with_rules(certificate: CertificateNeed, method: Method) -> Generation {
+        let mut config = config(&login("one", "from = [\"suffix\"]"));
+        let (login, database, address) = (Glob::any(), Glob::any(), AddressPattern::Any);
+        config.rules = Rules::new(vec![Rule { login, database, address, tls: TlsNeed::Any, certificate, method }]);
+        Generation::first(config)
+    }
+
+    fn shown(name: &str) -> Option<Arc<Shown>> {
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = ClientCertificate::read(params.self_signed(&key).unwrap().der()).unwrap();
+        Some(Arc::new(Shown { certificate, user: "a.tenant".into() }))
+    }
+
+    #[test]
+    fn new_rules_ask_for_the_certificate_that_was_shown() {
+        for (name, fits) in [("a", true), ("a.tenant", true), ("b", false)] {
+            let client = ClientFacts { shown: shown(name), ..client(1) };
+            let by_certificate = with_rules(CertificateNeed::None, Method::Certificate);
+            assert_eq!(loss(&by_certificate, &client).is_none(), fits, "{name}");
+            let too = with_rules(CertificateNeed::VerifyFull, Method::ScramSha256);
+            assert_eq!(loss(&too, &client).is_none(), fits, "{name}");
+            let any = with_rules(CertificateNeed::VerifyCa, Method::ScramSha256);
+            assert_eq!(loss(&any, &client), None, "{name}");
+        }
+        let any = with_rules(CertificateNeed::VerifyCa, Method::ScramSha256);
+        assert!(loss(&any, &client(1)).is_some());
     }
 }

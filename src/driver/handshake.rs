@@ -14,12 +14,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::quota::Quota;
+use super::listener::Entrance;
 use super::stream::Stream;
 use crate::auth::scram::NONCE_BYTES;
 use crate::auth::{ClientCertificate, PeerAddress};
 use crate::fault::{Code, Fault};
-use crate::startup::{AuthenticatedClient, Startup, StartupFault, StartupSettings, Step};
+use crate::startup::{AuthenticatedClient, Purpose, Startup, StartupFault, StartupSettings, Step};
 use crate::wire::backend::put_error;
 
 /// Bytes read at once during the dialogue.
@@ -121,7 +121,7 @@ pub async fn handshake(
     stream: Stream,
     address: PeerAddress,
     settings: &HandshakeSettings,
-    clients: &Quota,
+    entrance: &Entrance,
 ) -> Result<Greeting, HandshakeFault> {
     let accepted_at = Instant::now();
     let mut nonce = [0_u8; NONCE_BYTES];
@@ -147,7 +147,7 @@ pub async fn handshake(
         End::Cancel { process_id, secret } => {
             Ok(Greeting::Cancel { process_id, secret, stream: dialogue.stream.ok_or(HandshakeFault::Left)? })
         }
-        End::Client(client) => dialogue.admit(client, clients).await,
+        End::Client(client) => dialogue.admit(client, entrance).await,
         End::Close(fault) => {
             dialogue.bid_farewell(None).await;
             Err(fault.into())
@@ -262,8 +262,14 @@ impl Dialogue<'_> {
     }
 
     /// If dropped: the connection is closed.
-    async fn admit(mut self, client: Box<AuthenticatedClient>, clients: &Quota) -> Result<Greeting, HandshakeFault> {
-        let Some(permit) = clients.take() else {
+    async fn admit(
+        mut self,
+        client: Box<AuthenticatedClient>,
+        entrance: &Entrance,
+    ) -> Result<Greeting, HandshakeFault> {
+        let is_console = *client.purpose() == Purpose::Console;
+        let places = if is_console { &entrance.consoles } else { &entrance.clients };
+        let Some(permit) = places.take() else {
             self.bid_farewell(Some(Fault::of(Code::TooManyClients))).await;
             return Err(HandshakeFault::TooManyClients);
         };

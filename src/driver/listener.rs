@@ -35,6 +35,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Closing a canceller's connection takes no longer, whether it listens or not.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Administrators at once: a few people and a few tools.
+const CONSOLES_MAX: usize = 32;
+
 /// Takes over from the listener.
 pub trait Reception: Send + Sync + 'static {
     /// If dropped: the client's connection is closed.
@@ -57,6 +60,8 @@ pub struct Entrance {
     pub settings: ArcSwap<HandshakeSettings>,
     /// Places of clients that are logged in.
     pub clients: Quota,
+    /// Places of administrators, who are wanted most when the others are taken.
+    pub consoles: Quota,
     /// Places of connections that are on the way there.
     pub logins: Quota,
 }
@@ -68,6 +73,7 @@ impl Entrance {
         Self {
             settings: ArcSwap::from_pointee(settings),
             clients: Quota::new(client_connections_max),
+            consoles: Quota::new(CONSOLES_MAX),
             logins: Quota::new(login_connections_max),
         }
     }
@@ -213,7 +219,7 @@ async fn greet<R: Reception>(
         return;
     }
     let settings = entrance.settings.load_full();
-    let greeting = Box::pin(handshake(stream, address, &settings, &entrance.clients)).await;
+    let greeting = Box::pin(handshake(stream, address, &settings, entrance)).await;
     drop(settings);
     if let Err(fault) = &greeting {
         reception.turned_away(fault, address);

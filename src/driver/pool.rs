@@ -340,11 +340,12 @@ impl ServerPool {
     }
 
     fn known_greeting(&self, base: &Settings) -> Option<Arc<Parameters>> {
+        // Held first: what a reconnect has made untrue is not put back behind it.
+        let mut greetings = self.greetings.lock();
         let plain = self.greeting.lock().clone()?;
         if base.is_empty() {
             return Some(plain);
         }
-        let mut greetings = self.greetings.lock();
         if let Some(known) = greetings.get(base) {
             return Some(Arc::clone(known));
         }

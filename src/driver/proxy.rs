@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, interval, timeout};
 
 use super::build::{self, PoolKey};
@@ -28,6 +28,7 @@ use super::gauge::{Gauge, SessionGauge};
 use super::generation::Generation;
 use super::handshake::{Arrival, ClientPermit, HandshakeFault};
 use super::http::HttpListener;
+use super::ledger::{Ledger, SessionLedger};
 use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
@@ -39,13 +40,14 @@ use super::stream::Stream;
 use super::surfaces::Surfaces;
 use super::tls::TlsFault;
 use crate::admin::{Denial, ShutdownMode};
+use crate::audit::Actor;
 use crate::auth::{PeerAddress, ProcessSecret};
 use crate::config::Config;
 use crate::fault::{Code, Fault};
-use crate::guard::FactsCache;
+use crate::guard::{FactsCache, Preset, REASON_SETTING};
 use crate::pool::{Admission, Fairness, Membership};
 use crate::scope::Injection;
-use crate::session::{Session, SessionRules};
+use crate::session::{Recording, Session, SessionRules};
 use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
 use crate::upstream::{Parameters, Settings};
@@ -57,9 +59,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Threads that parse SQL: cold texts are rare, and each costs well under a millisecond.
 const PARSER_THREADS: usize = 2;
-
-/// How often a client that begins its session is sent on to another pool by reloads before it is refused.
-const GREETING_ATTEMPTS_MAX: usize = 4;
 
 /// The pool itself ends a wait, unless it is on hold: this much later the session is given up.
 const GREETING_MARGIN: Duration = Duration::from_secs(1);
@@ -95,6 +94,8 @@ pub struct Proxy {
     pub(super) clients: Arc<Clients>,
     pub(super) servers: Arc<Servers>,
     pub(super) freezer: Freezer,
+    /// Where transactions of bypass and migration logins are recorded.
+    ledger: Mutex<Option<Arc<Ledger>>>,
     /// What tenants and logins have taken.
     pub(super) admission: Arc<Admission>,
     pub(super) secret: ProcessSecret,
@@ -159,8 +160,9 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     rand::fill(&mut secret).map_err(no_random_bytes)?;
     rand::fill(&mut first).map_err(no_random_bytes)?;
     let secret = ProcessSecret::new(&secret);
+    let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger.path.clone())).transpose()?;
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
-    let handshake = build::handshake(config, Arc::clone(&generation.policy), secret.clone(), generation.number)?;
+    let handshake = build::handshake(config, generation.policies.clone(), secret.clone(), generation.number)?;
     let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
@@ -181,6 +183,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         clients: Arc::default(),
         servers: Arc::default(),
         freezer,
+        ledger: Mutex::new(ledger),
         admission,
         secret,
         hooks,
@@ -260,7 +263,12 @@ impl Proxy {
     fn open_pools(&self) -> Result<(), StartFault> {
         let generation = self.generation.load_full();
         for (key, entry) in build::pool_keys(&generation.config) {
-            let way = build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max)?;
+            let way = build::way(
+                &generation.config,
+                &key,
+                generation.prelude_of_role(&key.role),
+                entry.prepared_statements_max,
+            )?;
             let pool = self.new_pool(&key, entry.pool.clone(), generation.config.limits.fairness, way);
             self.pools.lock().insert(key, pool);
         }
@@ -297,26 +305,82 @@ impl Proxy {
     /// # Errors
     /// It may not go on under it.
     pub fn renewed(&self, client: &ClientFacts) -> Result<Renewed, Fault> {
-        let generation = self.generation.load_full();
-        generation.check(client)?;
-        let key = generation.pool_key(client);
-        let pool = key.and_then(|key| self.pools.lock().get(&key).cloned());
-        let (Some(pool), Some(tenant)) = (pool, client.tenant()) else {
+        let mut generation = self.generation.load_full();
+        let pool = loop {
+            generation.check(client)?;
+            let key = generation.pool_key(client);
+            let pool = key.and_then(|key| self.pools.lock().get(&key).cloned());
+            let newest = self.generation.load_full();
+            // A reload may have closed the pool of the generation before.
+            match pool {
+                None if newest.number != generation.number => generation = newest,
+                found => break found,
+            }
+        };
+        let (Some(pool), Some(rules)) = (pool, self.rules(&generation, client)) else {
             return Err(Fault::of(Code::DatabaseUnknown));
         };
-        let rules = Arc::new(self.rules(&generation, tenant));
-        Ok(Renewed { generation, pool, rules })
+        Ok(Renewed { generation, pool, rules: Arc::new(rules) })
     }
 
-    fn rules(&self, generation: &Generation, tenant: &TenantId) -> SessionRules {
-        let tenant = self.tenant_to_inject(tenant);
-        SessionRules {
-            injection: Injection::new(&generation.config.scope.template, &tenant),
-            policy: Arc::clone(&generation.policy),
+    /// `None` for a client that is here for something else than a session.
+    fn rules(&self, generation: &Generation, client: &ClientFacts) -> Option<SessionRules> {
+        let preset = generation.preset_of(client);
+        let injection = match &client.purpose {
+            Purpose::Tenant(tenant) => {
+                Injection::new(&generation.config.scope.template, &self.tenant_to_inject(tenant))
+            }
+            Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
+            Purpose::Console => return None,
+        };
+        let policy = Arc::clone(generation.policies.of(preset));
+        Some(SessionRules {
+            injection,
+            text_bytes_max: policy.limits().text_bytes_max,
+            policy,
             facts: Arc::clone(&self.facts),
-            text_bytes_max: generation.policy.limits().text_bytes_max,
+            recording: preset.is_recorded().then_some(Recording { needs_reason: preset == Preset::Bypass }),
             #[cfg(feature = "mutants")]
             mutant: build::mutant(),
+        })
+    }
+
+    /// Where a session's transactions are recorded, if they are.
+    pub(super) fn session_ledger(
+        &self,
+        generation: &Generation,
+        client: &ClientFacts,
+        process_id: i32,
+    ) -> Option<SessionLedger> {
+        let preset = generation.preset_of(client);
+        let ledger = self.ledger().filter(|_| preset.is_recorded())?;
+        let role = generation.config.logins.get(&client.login)?.role.as_ref()?;
+        let actor = Actor {
+            login: Arc::clone(&client.login),
+            address: client.address.to_string().into(),
+            database: Arc::clone(&client.database),
+            role: Arc::clone(&generation.config.roles.get(role)?.user),
+            preset: preset.name(),
+            tenant: client.tenant().map(|tenant| tenant.as_str().into()),
+            client: process_id,
+        };
+        Some(SessionLedger::new(ledger, actor))
+    }
+
+    /// The ledger, if there is one.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Arc<Ledger>> {
+        self.ledger.lock().clone()
+    }
+
+    /// Starts the ledger that a reload has brought; without it what needs it is refused.
+    pub(super) fn start_ledger(&self, config: &Config) {
+        let mut ledger = self.ledger.lock();
+        if let (None, Some(settings)) = (&*ledger, &config.ledger) {
+            match Ledger::start(settings.path.clone()) {
+                Ok(started) => *ledger = Some(started),
+                Err(error) => tracing::error!(%error, "the ledger cannot be started"),
+            }
         }
     }
 
@@ -374,22 +438,21 @@ impl Proxy {
         membership: &Arc<Membership>,
         base: &Settings,
     ) -> Result<(Renewed, Arc<Seat>, Arc<Parameters>), Fault> {
-        let mut fault = Fault::of(Code::ShuttingDown);
-        for _ in 0..GREETING_ATTEMPTS_MAX {
-            let renewed = self.renewed(client)?;
-            let seat = renewed.pool.join(Arc::clone(membership));
-            // A hold has no end of its own, and here nobody would notice a client that is gone.
-            let limit = renewed.pool.limits().wait_timeout + GREETING_MARGIN;
-            match timeout(limit, seat.greeting(base)).await {
-                Ok(Ok(greeting)) => return Ok((renewed, seat, greeting)),
-                Ok(Err(refused)) => fault = refused,
-                Err(_) => fault = Fault::of(Code::WaitTimeout),
+        // A hold has no end of its own, and here nobody would notice a client that is gone.
+        let limit = self.renewed(client)?.pool.limits().wait_timeout + GREETING_MARGIN;
+        let greeting = async {
+            loop {
+                let renewed = self.renewed(client)?;
+                let seat = renewed.pool.join(Arc::clone(membership));
+                match seat.greeting(base).await {
+                    Ok(greeting) => return Ok((renewed, seat, greeting)),
+                    Err(_) if renewed.pool.is_closed() && self.signal.read().0 == Stage::Serving => {}
+                    Err(refused) => return Err(refused.fatal()),
+                }
+                yield_now().await;
             }
-            if !renewed.pool.is_closed() || self.signal.read().0 != Stage::Serving {
-                break;
-            }
-        }
-        Err(fault.fatal())
+        };
+        timeout(limit, greeting).await.unwrap_or_else(|_| Err(Fault::of(Code::WaitTimeout).fatal()))
     }
 
     /// Begins one client's session.
@@ -399,19 +462,19 @@ impl Proxy {
             client.parameters().iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         );
         let membership = Arc::new(self.admission.admit(facts.tenant(), &facts.login)?);
-        let (renewed, seat, greeting) = self.greeting(&facts, &membership, &base).await?;
+        let reported = reported(&base);
+        let (renewed, seat, greeting) = self.greeting(&facts, &membership, &reported).await?;
         let registration = self.register(client.protocol(), facts)?;
         // First into the registry, then this look: a freeze that comes between finds the client there.
         if registration.slot().facts().tenant().is_some_and(|tenant| self.freezer.has(tenant)) {
             return Err(Fault::of(Code::TenantFrozen));
         }
         let Renewed { generation, pool, rules } = renewed;
-        let base = pool.shared(base);
+        let base = if base.len() == reported.len() { pool.shared(base) } else { base };
+        let ledger = self.session_ledger(&generation, registration.slot().facts(), registration.process_id());
         let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
-        let facts = registration.slot().facts();
-        let who = Denial::of(&facts.login, facts.tenant(), facts.address);
-        let gauge = SessionGauge::new(self.gauge.clone(), who, &facts.database, registration.process_id());
-        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge };
+        let gauge = SessionGauge::new(&self.gauge, registration.slot().facts());
+        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge, ledger };
         Ok(Begun { session, around, registration })
     }
 
@@ -453,6 +516,15 @@ impl Proxy {
             }
         }
     }
+}
+
+/// The settings that servers may report. The reason is none of them, and each is another.
+fn reported(base: &Settings) -> Settings {
+    if !base.contains_key(REASON_SETTING) {
+        return Arc::clone(base);
+    }
+    let others = base.iter().filter(|(name, _)| ***name != *REASON_SETTING);
+    Arc::new(others.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// A client's task, and what it holds as long as it runs.

@@ -96,6 +96,8 @@ pub enum Order {
     Kill = 2,
     /// End: the tenant is frozen.
     Freeze = 4,
+    /// Its user has cancelled what may not be with the server yet that it has.
+    CancelUnsent = 8,
 }
 
 /// Orders that have come since the last look.
@@ -312,9 +314,7 @@ impl Clients {
             return None;
         }
         let cancelling = slot.cancel.begin();
-        if cancelling.is_none() {
-            slot.give(Order::Cancel);
-        }
+        slot.give(if cancelling.is_none() { Order::Cancel } else { Order::CancelUnsent });
         cancelling
     }
 

@@ -5,7 +5,7 @@
 //! and each session takes the new rules up when it has no server. If anything is wrong, nothing is changed.
 //!
 //! ```text
-//!  load ─▶ keep what needs a restart ─▶ build ─▶ store ─▶ pools ─▶ raise the number, wake everybody
+//!  load ─▶ keep what needs a restart ─▶ build ─▶ put in force (see `put_in_force`)
 //!    │ problems                           │ fault
 //!    ▼                                    ▼
 //!  all of them in the log and to the console; the old generation stays
@@ -13,7 +13,7 @@
 //!
 //! Owns: that order. Does not own: what a session does with a new generation (`client`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::build::{self, PoolKey};
@@ -56,6 +56,9 @@ struct Prepared {
     warnings: Vec<String>,
 }
 
+/// A pool that stays, and what it shall be.
+type Staying = (PoolKey, Arc<ServerPool>, PoolLimits, Way);
+
 impl Proxy {
     /// Reads the configuration again and puts it in force as a whole. If dropped: it may or may not be in force.
     ///
@@ -93,54 +96,72 @@ impl Proxy {
         }
     }
 
-    /// The order matters. Sessions read the number first and the generation after it, so a number is raised when
-    /// its generation is there; and a session that meets a server of the new way looks for the new generation
-    /// (`ClientTask::take_server`).
+    /// The order matters: whatever a session of either generation looks for is there at every moment.
+    ///
+    /// 1. Pools that are new are added. Nobody is led to them yet.
+    /// 2. The generation is swapped: sessions that look for it from now on get the new one.
+    /// 3. Pools that stay take their new limits and ways. A session that still has the old rules and meets a server
+    ///    of the new way looks for the new rules first (`ClientTask::take_server`).
+    /// 4. Pools that go are closed. Who asks or waits there is refused, looks for the new generation and finds
+    ///    another pool (`ClientTask::on_refused`).
+    /// 5. Logins are checked by the new settings. One that began before is checked again when its session begins.
+    /// 6. The number is raised and everybody is woken.
     fn put_in_force(&self, prepared: Prepared) {
         let Prepared { generation, handshake, pools, warnings } = prepared;
         for warning in &warnings {
             tracing::warn!("configuration: {warning}");
         }
-        let number = generation.number;
-        self.switch_log(generation.config.log);
-        let listen = &generation.config.listen;
+        let next = Arc::new(generation);
+        let staying = self.add_pools(&next, pools);
+        self.admission.set_limits(next.config.limits.clone());
+        self.start_ledger(&next.config);
+        let before = self.generation.swap(Arc::clone(&next));
+        let stay: HashSet<PoolKey> = build::pool_keys(&next.config).into_keys().collect();
+        for (key, pool, limits, way) in staying {
+            let is_other_way = !is_same_way(&before.config, &next.config, &key) || !pool.serves(&way);
+            pool.reconfigure(limits, next.config.limits.fairness, way, is_other_way);
+        }
+        self.close_pools(&stay);
+        let listen = &next.config.listen;
         self.entrance.clients.resize(listen.client_connections_max);
         self.entrance.logins.resize(listen.login_connections_max);
         self.entrance.settings.store(Arc::new(handshake));
-        self.admission.set_limits(generation.config.limits.clone());
-        let before = self.generation.swap(Arc::new(generation));
-        self.change_pools(&before.config, pools);
-        self.signal().set_generation(number);
+        self.switch_log(next.config.log);
+        self.signal().set_generation(next.number);
         self.clients.wake_all();
-        tracing::info!(generation = number, "the new configuration is in force");
+        tracing::info!(generation = next.number, "the new configuration is in force");
+    }
+
+    /// Adds what is new; gives what is there already, and what it shall be.
+    fn add_pools(&self, next: &Generation, wanted: HashMap<PoolKey, (PoolLimits, Way)>) -> Vec<Staying> {
+        let mut staying = Vec::new();
+        for (key, (limits, way)) in wanted {
+            let known = self.pools.lock().get(&key).cloned();
+            match known {
+                Some(pool) => staying.push((key, pool, limits, way)),
+                None => {
+                    let pool = self.new_pool(&key, limits, next.config.limits.fairness, way);
+                    self.pools.lock().insert(key, pool);
+                }
+            }
+        }
+        self.hold_again(next);
+        staying
+    }
+
+    fn close_pools(&self, stay: &HashSet<PoolKey>) {
+        let gone: Vec<Arc<ServerPool>> =
+            self.pools.lock().extract_if(|key, _| !stay.contains(key)).map(|(_, pool)| pool).collect();
+        for pool in gone {
+            pool.close();
+            self.closing_pools.lock().push(pool);
+        }
     }
 
     fn switch_log(&self, settings: LogSettings) {
         let switched = self.hooks.log.as_ref().map_or(Ok(()), |switch| switch(settings));
         if let Err(reason) = switched {
             tracing::warn!("log.level: {reason}");
-        }
-    }
-
-    fn change_pools(&self, before: &Config, wanted: HashMap<PoolKey, (PoolLimits, Way)>) {
-        let now = self.generation.load_full();
-        let fairness = now.config.limits.fairness;
-        let mut gone = std::mem::take(&mut *self.pools.lock());
-        for (key, (limits, way)) in wanted {
-            let pool = match gone.remove(&key) {
-                Some(pool) => {
-                    let is_other_way = !is_same_way(before, &now.config, &key) || !pool.serves(&way);
-                    pool.reconfigure(limits, fairness, way, is_other_way);
-                    pool
-                }
-                None => self.new_pool(&key, limits, fairness, way),
-            };
-            self.pools.lock().insert(key, pool);
-        }
-        self.hold_again();
-        for pool in gone.into_values() {
-            ServerPool::close(&pool);
-            self.closing_pools.lock().push(pool);
         }
     }
 }
@@ -155,8 +176,8 @@ fn prepare(load: Option<&Loader>, in_force: &Generation, secret: ProcessSecret) 
         warnings.push(format!("{key}: the new value needs a restart; the old one stays in force"));
     }
     let generation = in_force.next(config);
-    let policy = Arc::clone(&generation.policy);
-    let handshake = build::handshake(&generation.config, policy, secret, generation.number);
+    let policies = generation.policies.clone();
+    let handshake = build::handshake(&generation.config, policies, secret, generation.number);
     match (handshake, pools(&generation)) {
         (Ok(handshake), Ok(pools)) => Ok(Prepared { generation, handshake, pools, warnings }),
         (handshake, pools) => {
@@ -170,7 +191,8 @@ fn prepare(load: Option<&Loader>, in_force: &Generation, secret: ProcessSecret) 
 fn pools(generation: &Generation) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
     let mut pools = HashMap::new();
     for (key, entry) in build::pool_keys(&generation.config) {
-        let way = build::way(&generation.config, &key, &generation.prelude, entry.prepared_statements_max)?;
+        let way =
+            build::way(&generation.config, &key, generation.prelude_of_role(&key.role), entry.prepared_statements_max)?;
         pools.insert(key, (entry.pool.clone(), way));
     }
     Ok(pools)

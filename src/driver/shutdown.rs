@@ -112,6 +112,11 @@ impl RunningServer {
         self.sweeping.abort();
         self.surfaces.end();
         self.proxy.all_pools().iter().for_each(ServerPool::close);
+        if let Some(ledger) = self.proxy.ledger()
+            && timeout(STOP_TIMEOUT, ledger.settle()).await.is_err()
+        {
+            tracing::error!("the ledger did not take the last records in time");
+        }
     }
 }
 

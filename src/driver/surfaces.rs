@@ -41,6 +41,8 @@ impl Surfaces {
         if let Some(address) = http.as_ref().and_then(HttpListener::address) {
             tracing::info!(%address, "metrics and health over HTTP");
         }
+        // Every configured database has its row and its series from the beginning.
+        proxy.databases().iter().for_each(|row| drop(proxy.gauge.metrics.database(&row.name)));
         let http = http.map(|listener| tokio::spawn(listener.serve(view)));
         Self { ticking: tokio::spawn(tick(Arc::clone(proxy))), http }
     }

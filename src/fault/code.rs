@@ -174,6 +174,24 @@ codes! {
     /// The client's settings could not be put on a server.
     SettingsFailed = "TG057", b"22023", Fatal, "the session's settings could not be put on a server",
         "Check the startup parameters of the client.";
+    /// A bypass login's first statement came without a reason.
+    ReasonMissing = "TG060", b"42501", Error, "a bypass needs a reason",
+        "Say SET tenantgate.reason = '…' (or SET LOCAL in the transaction), or connect with options='-c tenantgate.reason=…'.";
+    /// A reason that says nothing, or too much.
+    ReasonRefused = "TG061", b"22023", Error, "this reason is not accepted",
+        "Give a reason of 1 to 1024 bytes in one line, which a reviewer will read.";
+    /// The ledger cannot be written, so nothing that has to be in it may run.
+    LedgerUnavailable = "TG062", b"58030", Error, "the ledger cannot be written, so the transaction did not run",
+        "Look at the proxy's log and at the file under [ledger] path; tenants are not affected.";
+    /// A bypass client that names a tenant.
+    BypassNamesTenant = "TG063", b"28000", Fatal, "a bypass login acts for no tenant",
+        "Leave the tenant out of the startup parameters, or use a login that has a tenant.";
+    /// Could end or continue a transaction past its record.
+    LedgerEscape = "TG064", b"0A000", Error, "this is not available where every transaction is recorded",
+        "Use plain BEGIN and COMMIT, and plain statements.";
+    /// Changes who may see what.
+    NeedsBypass = "TG065", b"42501", Error, "this changes who may see what and needs a bypass login",
+        "Run it over a login with preset = \"bypass\", with a reason.";
 
     // -- the operator
     /// A reload took away what the session rests on.

@@ -67,6 +67,7 @@ fn of_statement(statement: &Statement, sql: &[u8], policy: &Policy) -> Explained
     let base = Explained {
         class: statement.class.name(),
         needs_scope: policy.needs_scope(statement),
+        reason: format!("allowed by the preset {}", policy.preset().name()),
         tables: distinct(statement.relations.iter().map(|relation| (relation.schema.as_deref(), &*relation.name))),
         functions: distinct(statement.functions.iter().map(|function| (function.schema.as_deref(), &*function.name))),
         ..allowed(own_text)

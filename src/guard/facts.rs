@@ -35,6 +35,8 @@ pub struct Statement {
     pub control: Control,
     /// `COPY … FROM STDIN`: the server answers with CopyInResponse.
     pub copy_in: bool,
+    /// PostgreSQL runs it only outside a transaction block (`VACUUM`, `CREATE INDEX CONCURRENTLY` …).
+    pub outside_block: bool,
     /// Functions it calls, each once, in order of first appearance.
     pub functions: Box<[FunctionUse]>,
     /// Relations it names, each once per kind of access, in order of first appearance.
@@ -386,4 +388,6 @@ pub enum DemandKind {
     Snapshot,
     /// A name in a temporary schema.
     TemporarySchema,
+    /// Ownership, row-level security, definer's rights: only bypass logins may.
+    NeedsBypass,
 }

@@ -17,12 +17,14 @@
 
 mod cache;
 mod configure;
+mod definition;
 mod explain;
 mod facts;
 mod functions;
 mod nodes;
 mod parser;
 mod policy;
+mod redact;
 mod relations;
 mod settings;
 mod shape;
@@ -37,8 +39,9 @@ pub use facts::{
     Statement, StatementClass,
 };
 pub use functions::FunctionClass;
-pub use policy::{AllowedSetting, Policy, PolicySettings};
+pub use policy::{AllowedSetting, Policy, PolicySettings, Preset};
+pub use redact::redacted;
 pub use relations::RelationClass;
-pub use settings::quoted_list;
+pub use settings::{REASON_SETTING, check_reason, quoted_list};
 pub use statement::inspect;
 pub use text::{InspectFault, Inspected, Limits};

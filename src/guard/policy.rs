@@ -15,9 +15,41 @@ use super::settings;
 use super::text::Limits;
 use crate::fault::{Code, Fault};
 
-/// A policy as configured, preset `tenant`.
+/// What kind of login a policy is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// SQL may be hostile: the rows of its tenant and nothing else.
+    #[default]
+    Tenant,
+    /// Data definition too, but nothing that changes who may see what; still scoped, and recorded.
+    Migration,
+    /// Every row, and what changes who may see what; recorded, with a reason.
+    Bypass,
+}
+
+impl Preset {
+    /// The word used in configuration and records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Preset::Tenant => "tenant",
+            Preset::Migration => "migration",
+            Preset::Bypass => "bypass",
+        }
+    }
+
+    /// Whether its transactions are in the ledger.
+    #[must_use]
+    pub const fn is_recorded(self) -> bool {
+        matches!(self, Preset::Migration | Preset::Bypass)
+    }
+}
+
+/// A policy as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicySettings {
+    /// What kind of login it is for.
+    pub preset: Preset,
     /// Settings allowed beside the built-in list: names, or prefixes as `myapp.*`.
     pub settings_allowed: Vec<String>,
     /// Functions allowed beside the built-in classes: `name` or `schema.name`.
@@ -31,6 +63,7 @@ pub struct PolicySettings {
 /// What a login may do.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    preset: Preset,
     settings_allowed: HashSet<Box<str>>,
     settings_allowed_prefixes: Vec<Box<str>>,
     functions_allowed: HashSet<Box<str>>,
@@ -61,12 +94,19 @@ impl Policy {
             limits.text_bytes_max = from.text_bytes_max;
         }
         Self {
+            preset: from.preset,
             settings_allowed_prefixes: settings_allowed.iter().filter_map(|name| prefix(name)).collect(),
             settings_allowed,
             functions_allowed: from.functions_allowed.iter().map(|name| name.as_str().into()).collect(),
             scope_settings: canonical(&from.scope_settings),
             limits,
         }
+    }
+
+    /// What kind of login it is for.
+    #[must_use]
+    pub const fn preset(&self) -> Preset {
+        self.preset
     }
 
     /// What a text may cost.
@@ -88,17 +128,21 @@ impl Policy {
     /// # Errors
     /// The fault that the client is to see.
     pub fn judge_statement(&self, statement: &Statement) -> Result<(), Fault> {
+        if self.preset.is_recorded() {
+            judge_escape(statement)?;
+        }
         if statement.is_ordinary {
             return Ok(());
         }
         self.judge_names(statement)?;
-        if let Some(code) = refusal_of_class(statement.class) {
+        if let Some(code) = refusal_of_class(self.preset, statement.class) {
             return Err(
                 Fault::of(code).with_detail(format!("The statement is of the class {}.", statement.class.name()))
             );
         }
         self.judge_control(&statement.control)?;
-        statement.demands.iter().map(refusal_of_demand).next().map_or(Ok(()), Err)
+        let is_refused = |demand: &&Demand| !(self.preset == Preset::Bypass && demand.kind == DemandKind::NeedsBypass);
+        statement.demands.iter().find(is_refused).map_or(Ok(()), |demand| Err(refusal_of_demand(demand)))
     }
 
     /// Whether the tenant must be on the server before the statement runs: SHOW of a scope setting is
@@ -106,7 +150,18 @@ impl Policy {
     #[must_use]
     pub fn needs_scope(&self, statement: &Statement) -> bool {
         if let Control::Show(name) = &statement.control {
-            return &**name == "all" || self.is_scope_setting(name);
+            // SHOW ALL over a bypass login shows no tenant.
+            return (&**name == "all" && self.preset != Preset::Bypass) || self.is_scope_setting(name);
+        }
+        if statement.class == StatementClass::Lock {
+            // Behind a record; what it locks is every tenant's.
+            return self.preset.is_recorded();
+        }
+        if let Control::Configure(list) = &statement.control
+            && list.iter().all(|configuration| *configuration.name == *settings::REASON_SETTING)
+        {
+            // A reason comes before what it is for.
+            return false;
         }
         // Names have no say in any other: the statement's own kind decided.
         statement.needs_scope
@@ -125,6 +180,12 @@ impl Policy {
     pub fn setting_verdict(&self, name: &str, value: &str) -> Result<AllowedSetting, Fault> {
         let name = settings::canonical_name(name);
         self.judge_setting_name(&name)?;
+        if &*name == settings::REASON_SETTING {
+            if let Err(fault) = settings::check_reason(value) {
+                return Err(Fault::of(Code::ReasonRefused).with_detail(fault));
+            }
+            return Ok(AllowedSetting { value: value.into(), name });
+        }
         match settings::check_value(&name, value) {
             Ok(value) => Ok(AllowedSetting { value: value.as_ref().into(), name }),
             Err(fault) => Err(Fault::of(Code::SettingValueRefused).with_detail(format!("{fault}."))),
@@ -138,6 +199,9 @@ impl Policy {
         }
         if settings::is_identity(name) {
             return refused(Code::RoleChange);
+        }
+        if name == settings::REASON_SETTING {
+            return if self.preset.is_recorded() { Ok(()) } else { refused(Code::SettingRefused) };
         }
         let is_allowed = settings::BUILT_IN_ALLOWED.binary_search(&name).is_ok()
             || self.settings_allowed.contains(name)
@@ -183,11 +247,11 @@ impl Policy {
 
     fn judge_names(&self, statement: &Statement) -> Result<(), Fault> {
         statement.functions.iter().try_for_each(|function| self.judge_function(function))?;
-        statement.relations.iter().try_for_each(judge_relation)
+        statement.relations.iter().try_for_each(|relation| judge_relation(self.preset, relation))
     }
 
     fn judge_function(&self, function: &FunctionUse) -> Result<(), Fault> {
-        let Some(code) = refusal_of_function(function.class) else { return Ok(()) };
+        let Some(code) = refusal_of_function(self.preset, function.class) else { return Ok(()) };
         // No configuration lets a tenant change its scope.
         if function.class != FunctionClass::Scope && self.allows_function(function) {
             return Ok(());
@@ -207,10 +271,28 @@ impl Policy {
     }
 }
 
-fn judge_relation(relation: &RelationUse) -> Result<(), Fault> {
+/// What would let a transaction go on or end where its record does not see it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "everything else is its class's matter")]
+fn judge_escape(statement: &Statement) -> Result<(), Fault> {
+    let is_chain = matches!(statement.control, Control::Commit { chain: true } | Control::Rollback { chain: true });
+    let what = match statement.class {
+        _ if is_chain => "AND CHAIN",
+        StatementClass::TwoPhase => "Two-phase commit",
+        StatementClass::Do => "DO",
+        StatementClass::Call => "CALL",
+        _ => return Ok(()),
+    };
+    Err(Fault::of(Code::LedgerEscape)
+        .with_detail(format!("{what} may end a transaction that its record does not see.")))
+}
+
+fn judge_relation(preset: Preset, relation: &RelationUse) -> Result<(), Fault> {
     use RelationClass as Class;
     let code = match (relation.class, relation.access) {
         (Class::User, _) | (Class::Readable | Class::Settings, Access::Read) => return Ok(()),
+        (Class::OtherSessions | Class::Statistics | Class::Unknown, Access::Read) if preset == Preset::Bypass => {
+            return Ok(());
+        }
         // UPDATE pg_settings is a SET in disguise.
         (Class::Settings, Access::Write) => Code::ScopeChange,
         (Class::Readable, Access::Write) => Code::DefinitionRefused,
@@ -220,8 +302,38 @@ fn judge_relation(relation: &RelationUse) -> Result<(), Fault> {
     Err(at(Fault::of(code).with_detail(format!("The relation is {name}.")), relation.position))
 }
 
+/// The code that refuses a class, or `None` where it is allowed.
+fn refusal_of_class(preset: Preset, class: StatementClass) -> Option<Code> {
+    use StatementClass as Class;
+    match preset {
+        Preset::Tenant => refusal_to_tenants(class),
+        Preset::Migration if matches!(class, Class::Privileges | Class::Roles | Class::Policies) => {
+            Some(Code::NeedsBypass)
+        }
+        Preset::Migration | Preset::Bypass if is_work_across_tenants(class) => None,
+        Preset::Migration | Preset::Bypass => refusal_to_tenants(class),
+    }
+}
+
+/// What only logins may do whose transactions are recorded.
+fn is_work_across_tenants(class: StatementClass) -> bool {
+    use StatementClass as Class;
+    matches!(
+        class,
+        Class::CreateTableAs
+            | Class::Definition
+            | Class::Maintenance
+            | Class::Privileges
+            | Class::Roles
+            | Class::Policies
+            | Class::Explain
+            | Class::Lock
+            | Class::Truncate
+    )
+}
+
 /// The code that refuses a class to a tenant, or `None` where it is allowed.
-fn refusal_of_class(class: StatementClass) -> Option<Code> {
+fn refusal_to_tenants(class: StatementClass) -> Option<Code> {
     use StatementClass as Class;
     match class {
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
@@ -242,11 +354,12 @@ fn refusal_of_class(class: StatementClass) -> Option<Code> {
     }
 }
 
-/// The code that refuses a class of functions to a tenant, or `None` where it is allowed.
-fn refusal_of_function(class: FunctionClass) -> Option<Code> {
+/// The code that refuses a class of functions, or `None` where it is allowed.
+fn refusal_of_function(preset: Preset, class: FunctionClass) -> Option<Code> {
     use FunctionClass as Class;
     match class {
         Class::Plain | Class::User => None,
+        Class::OtherSessions | Class::Statistics | Class::Sleep if preset == Preset::Bypass => None,
         Class::Scope => Some(Code::ScopeChange),
         Class::StringExecutor => Some(Code::StringExecutor),
         Class::SessionState => Some(Code::SessionState),
@@ -265,6 +378,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::StrangeNode => Code::StatementRefused,
         DemandKind::SettingForm => Code::SettingValueRefused,
         DemandKind::Snapshot => Code::TransactionRefused,
+        DemandKind::NeedsBypass => Code::NeedsBypass,
     };
     let detail = match demand.kind {
         DemandKind::SelectInto => "SELECT … INTO creates a table.".into(),
@@ -272,6 +386,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::TemporarySchema => format!("{} is a temporary schema, or lies in one.", demand.detail),
         DemandKind::StrangeNode => format!("It holds {}, which is not on the allow-list.", demand.detail),
         DemandKind::SettingForm => format!("The form {} cannot be followed.", demand.detail),
+        DemandKind::NeedsBypass => format!("{} changes who may see what.", demand.detail),
         DemandKind::Snapshot => "An imported snapshot is another session's.".into(),
     };
     at(Fault::of(code).with_detail(detail), demand.position)

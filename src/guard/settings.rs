@@ -43,6 +43,29 @@ pub(super) const BUILT_IN_ALLOWED: &[&str] = &[
     "xmloption",
 ];
 
+/// The setting in which a client of a bypass or migration login gives the reason for what it does.
+pub const REASON_SETTING: &str = "tenantgate.reason";
+
+/// Longest reason: a sentence or a ticket's title, not a document.
+pub const REASON_BYTES_MAX: usize = 1024;
+
+/// What is wrong with a reason.
+///
+/// # Errors
+/// Says so in a sentence.
+pub fn check_reason(text: &str) -> Result<(), &'static str> {
+    if text.trim().is_empty() {
+        return Err("The reason is empty.");
+    }
+    if text.len() > REASON_BYTES_MAX {
+        return Err("The reason is longer than 1024 bytes.");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("The reason holds control characters.");
+    }
+    Ok(())
+}
+
 /// Settings that say who the session is.
 pub(super) fn is_identity(name: &str) -> bool {
     matches!(name, "role" | "session_authorization" | "row_security")

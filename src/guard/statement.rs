@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::configure;
+use super::definition;
 use super::facts::{Access, Control, DemandKind, End, Facts, FunctionUse, RelationUse, Statement, StatementClass};
 use super::functions::FunctionClass;
 use super::nodes;
@@ -67,6 +68,7 @@ struct Draft<'t> {
     control: Control,
     walk: Walk<'t>,
     needs_scope: bool,
+    outside_block: bool,
 }
 
 impl<'t> Draft<'t> {
@@ -79,7 +81,15 @@ impl<'t> Draft<'t> {
             Ok(length) => (start + length).min(text_bytes),
         };
         let class = StatementClass::NotAStatement;
-        Self { start, end, class, control: Control::None, walk: Walk::new(positions), needs_scope: true }
+        Self {
+            start,
+            end,
+            class,
+            control: Control::None,
+            walk: Walk::new(positions),
+            needs_scope: true,
+            outside_block: false,
+        }
     }
 
     fn finish(self) -> Statement {
@@ -88,6 +98,7 @@ impl<'t> Draft<'t> {
             start: self.start,
             end: End::At(self.end),
             copy_in: self.class == StatementClass::CopyIn,
+            outside_block: self.outside_block,
             class: self.class,
             needs_scope: self.needs_scope,
             control: self.control,
@@ -104,6 +115,8 @@ impl<'t> Draft<'t> {
     fn read(&mut self, kind: &Kind) {
         self.class = nodes::class_of(kind);
         self.needs_scope = needs_scope(self.class);
+        definition::note(kind, &mut self.walk);
+        self.outside_block = definition::runs_outside_blocks(kind);
         match kind {
             Kind::SelectStmt(select) => self.select(kind, select),
             Kind::InsertStmt(_) | Kind::UpdateStmt(_) | Kind::DeleteStmt(_) | Kind::MergeStmt(_) => {
@@ -254,6 +267,8 @@ impl<'t> Draft<'t> {
             |relation: &tree::RangeVar| relation.relpersistence == "t" || walk::is_temporary(&relation.schemaname);
         if relation.is_some_and(is_temporary) {
             self.class = StatementClass::CreateTemporary;
+        } else {
+            self.walk.target(relation);
         }
     }
 }

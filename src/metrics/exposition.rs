@@ -328,7 +328,7 @@ fn seconds(micros: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::fault::Code;
-    use crate::metrics::{MetricsSettings, Tally};
+    use crate::metrics::{MetricsSettings, ShardNumber, Tally};
     use crate::tenant::{TenantId, TenantKind};
     use crate::time::Moment;
 
@@ -338,8 +338,8 @@ mod tests {
         let mut tally = Tally::default();
         tally.add(Count::Transactions, 3);
         tally.add(Count::BusyMicros, 1_500_000);
-        traffic.add(0, &mut tally);
-        traffic.observe_lease(0, 33, 0, None);
+        traffic.add(ShardNumber::SHARED, &mut tally);
+        traffic.observe_lease(ShardNumber::SHARED, 33, 0, None);
         metrics.refused(Code::Internal);
         metrics.logged_in(5_000);
         metrics.endings.count("terminated by client");

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::tally::{Count, Tally};
 use super::tenants::TenantShare;
-use super::traffic::Traffic;
+use super::traffic::{ShardNumber, Traffic};
 use crate::time::Moment;
 
 /// What a session's server is doing.
@@ -33,7 +33,6 @@ enum State {
 pub struct Meter {
     traffic: Arc<Traffic>,
     tenant: Option<TenantShare>,
-    number: usize,
     state: State,
     leased_at: Moment,
     wait_micros: u64,
@@ -41,18 +40,10 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// For a session whose number (any; it only spreads sessions over shards) is `number`.
+    /// For a session on this database, of this tenant.
     #[must_use]
-    pub const fn new(traffic: Arc<Traffic>, tenant: Option<TenantShare>, number: usize) -> Self {
-        Self {
-            traffic,
-            tenant,
-            number,
-            state: State::None,
-            leased_at: Moment::START,
-            wait_micros: 0,
-            scope_micros: None,
-        }
+    pub const fn new(traffic: Arc<Traffic>, tenant: Option<TenantShare>) -> Self {
+        Self { traffic, tenant, state: State::None, leased_at: Moment::START, wait_micros: 0, scope_micros: None }
     }
 
     /// A server is asked for. Asked again (the one that came was dead), the wait goes on.
@@ -87,10 +78,9 @@ impl Meter {
         self.state = State::Busy(came);
     }
 
-    /// None came, or none is wanted any more.
-    pub fn gave_up(&mut self, now: Moment, tally: &mut Tally) {
-        if let State::Asked(at, _) = self.state {
-            tally.add(Count::WaitMicros, micros(at, now));
+    /// None came, or none is wanted any more. Such a wait counts as a refusal, if at all.
+    pub const fn gave_up(&mut self) {
+        if matches!(self.state, State::Asked(..)) {
             self.state = State::None;
         }
     }
@@ -132,7 +122,7 @@ impl Meter {
 
     /// The server goes back, or is closed: everything is added up. `now` is asked only of a server that
     /// still owed answers.
-    pub fn returned(&mut self, now: impl FnOnce() -> Moment, tally: &mut Tally) {
+    pub fn returned(&mut self, now: impl FnOnce() -> Moment, tally: &mut Tally, shard: ShardNumber) {
         let ended = match self.state {
             State::None | State::Asked(..) => return,
             State::Quiet(at) => at,
@@ -144,19 +134,19 @@ impl Meter {
         };
         self.state = State::None;
         let lease = micros(self.leased_at, ended);
-        tally.add(Count::LeaseMicros, lease);
-        tally.add(Count::WaitMicros, self.wait_micros);
-        tally.add(Count::Leases, 1);
-        self.traffic.observe_lease(self.number, lease, self.wait_micros, self.scope_micros.take());
-        self.flush(tally);
+        self.traffic.observe_lease(shard, lease, self.wait_micros, self.scope_micros.take());
+        if let Some(tenant) = &self.tenant {
+            tenant.add(tally, lease, self.wait_micros);
+        }
+        self.traffic.add(shard, tally);
     }
 
-    /// Adds what was counted to everybody's.
-    pub fn flush(&self, tally: &mut Tally) {
+    /// Adds what was counted without a server to everybody's.
+    pub fn flush(&self, tally: &mut Tally, shard: ShardNumber) {
         if let Some(tenant) = &self.tenant {
-            tenant.add(tally);
+            tenant.add(tally, 0, 0);
         }
-        self.traffic.add(self.number, tally);
+        self.traffic.add(shard, tally);
     }
 
     /// A refusal, where there is a tenant to count it for.
@@ -181,7 +171,7 @@ mod tests {
 
     fn meter() -> (Arc<Traffic>, Meter) {
         let traffic = Arc::new(Traffic::default());
-        (Arc::clone(&traffic), Meter::new(traffic, None, 3))
+        (Arc::clone(&traffic), Meter::new(traffic, None))
     }
 
     #[test]
@@ -198,12 +188,12 @@ mod tests {
         meter.answered(at(250), false, &mut tally);
         meter.sent(at(1250));
         meter.answered(at(1300), false, &mut tally);
-        meter.returned(|| panic!("the clock is not needed"), &mut tally);
+        meter.returned(|| panic!("the clock is not needed"), &mut tally, ShardNumber::SHARED);
         let totals = traffic.totals();
-        assert_eq!(totals.read(Count::WaitMicros), 50);
+        assert_eq!(totals.wait.sum_micros, 50);
         assert_eq!(totals.read(Count::BusyMicros), 150);
-        assert_eq!(totals.read(Count::LeaseMicros), 1150);
-        assert_eq!(totals.read(Count::Leases), 1);
+        assert_eq!(totals.transaction.sum_micros, 1150);
+        assert_eq!(totals.leases(), 1);
         assert_eq!((totals.scope.sum_micros, totals.scope.count()), (20, 1));
         assert!(tally.is_empty());
     }
@@ -214,19 +204,24 @@ mod tests {
         let mut tally = Tally::default();
         meter.asked(at(0));
         meter.leased();
-        meter.returned(|| at(70), &mut tally);
-        meter.returned(|| at(90), &mut tally);
+        meter.returned(|| at(70), &mut tally, ShardNumber::SHARED);
+        meter.returned(|| at(90), &mut tally, ShardNumber::SHARED);
         assert_eq!((traffic.totals().read(Count::BusyMicros), traffic.totals().transaction.count()), (70, 1));
     }
 
     #[test]
-    fn a_wait_without_end_counts_as_wait() {
+    fn a_wait_goes_on_over_a_second_question_and_counts_only_if_a_server_came() {
         let (traffic, mut meter) = meter();
         let mut tally = Tally::default();
         meter.asked(at(0));
+        meter.gave_up();
+        meter.leased();
         meter.asked(at(10));
-        meter.gave_up(at(40), &mut tally);
-        meter.flush(&mut tally);
-        assert_eq!((traffic.totals().read(Count::WaitMicros), traffic.totals().read(Count::Leases)), (40, 0));
+        meter.asked(at(20));
+        meter.waited(at(50));
+        meter.leased();
+        meter.returned(|| at(60), &mut tally, ShardNumber::of_thread(0));
+        let totals = traffic.totals();
+        assert_eq!((totals.wait.sum_micros, totals.wait.count(), totals.transaction.sum_micros), (40, 1, 10));
     }
 }

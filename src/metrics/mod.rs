@@ -20,11 +20,11 @@ mod traffic;
 mod words;
 
 pub use exposition::{ClientGauge, EncodeFault, Gauges, METRICS, MetricKind, MetricRow, PoolGauge, render};
-pub use histogram::{BUCKETS, Histogram, HistogramSnapshot, bound_micros};
+pub use histogram::{BUCKETS, Histogram, HistogramSnapshot, Writers, bound_micros};
 pub use meter::Meter;
 pub use period::{Averages, DatabaseStatistics, averages};
 pub use registry::{Metrics, MetricsSettings};
 pub use tally::{Count, Tally};
 pub use tenants::{OTHER, TENANTS_SHOWN_MAX, TenantCounts, TenantFigures, TenantShare, Tenants};
-pub use traffic::{Totals, Traffic};
+pub use traffic::{ShardNumber, Totals, Traffic};
 pub use words::WordCounts;

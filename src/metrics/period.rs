@@ -74,16 +74,18 @@ pub struct Averages {
 pub fn averages(earlier: &Totals, later: &Totals, micros: u64) -> Averages {
     let grown = |count| later.read(count).saturating_sub(earlier.read(count));
     let per_second = |count| ratio(u128::from(grown(count)) * 1_000_000, micros);
-    let per = |time, count| ratio(u128::from(grown(time)), grown(count));
+    let leases = later.leases().saturating_sub(earlier.leases());
+    let lease_micros = later.transaction.sum_micros.saturating_sub(earlier.transaction.sum_micros);
+    let wait_micros = later.wait.sum_micros.saturating_sub(earlier.wait.sum_micros);
     Averages {
-        leases: per_second(Count::Leases),
+        leases: ratio(u128::from(leases) * 1_000_000, micros),
         transactions: per_second(Count::Transactions),
         statements: per_second(Count::Statements),
         received: per_second(Count::Received),
         sent: per_second(Count::Sent),
-        transaction_micros: per(Count::LeaseMicros, Count::Transactions),
-        statement_micros: per(Count::BusyMicros, Count::Statements),
-        wait_micros: per(Count::WaitMicros, Count::Leases),
+        transaction_micros: ratio(u128::from(lease_micros), grown(Count::Transactions)),
+        statement_micros: ratio(u128::from(grown(Count::BusyMicros)), grown(Count::Statements)),
+        wait_micros: ratio(u128::from(wait_micros), leases),
         client_parses: per_second(Count::ClientParses),
         server_parses: per_second(Count::ServerParses),
         binds: per_second(Count::Binds),
@@ -97,7 +99,7 @@ fn ratio(amount: u128, of: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Tally, Traffic};
+    use crate::metrics::{ShardNumber, Tally, Traffic};
 
     #[test]
     fn counts_are_per_second_and_times_per_thing() {
@@ -105,9 +107,9 @@ mod tests {
         let earlier = traffic.totals();
         let mut tally = Tally::default();
         tally.add(Count::Transactions, 120);
-        tally.add(Count::LeaseMicros, 1_200);
+        traffic.observe_lease(ShardNumber::SHARED, 1_200, 0, None);
         tally.add(Count::Sent, 6_000);
-        traffic.add(1, &mut tally);
+        traffic.add(ShardNumber::SHARED, &mut tally);
         let found = averages(&earlier, &traffic.totals(), 60_000_000);
         assert_eq!((found.transactions, found.sent, found.transaction_micros), (2, 100, 10));
         assert_eq!((found.statements, found.statement_micros, found.wait_micros), (0, 0, 0));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::histogram::{Histogram, HistogramSnapshot};
+use super::histogram::{Histogram, HistogramSnapshot, Writers};
 use super::period::{DatabaseStatistics, Periods, Reading, averages};
 use super::tenants::{TenantFigures, Tenants};
 use super::traffic::{Totals, Traffic};
@@ -79,7 +79,7 @@ impl Metrics {
 
     /// A client's session began so long after it had connected.
     pub fn logged_in(&self, micros: u64) {
-        self.login.observe(micros);
+        self.login.observe(micros, Writers::Many);
     }
 
     /// How long logins took.
@@ -146,7 +146,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Count, Tally};
+    use crate::metrics::{Count, ShardNumber, Tally};
 
     #[test]
     fn averages_reach_back_between_one_and_two_periods() {
@@ -155,7 +155,7 @@ mod tests {
         let work = |count| {
             let mut tally = Tally::default();
             tally.add(Count::Statements, count);
-            traffic.add(0, &mut tally);
+            traffic.add(ShardNumber::SHARED, &mut tally);
         };
         let average =
             |seconds: u64| metrics.statistics(Moment::from_micros(seconds * 1_000_000))[0].averages.statements;

@@ -12,27 +12,21 @@ pub enum Count {
     Received,
     /// Bytes to clients.
     Sent,
-    /// Microseconds in which servers were on loan.
-    LeaseMicros,
     /// Microseconds in which servers on loan owed answers.
     BusyMicros,
-    /// Microseconds clients waited for a server.
-    WaitMicros,
     /// Prepared statements made by clients.
     ClientParses,
     /// Prepared statements made by the proxy on servers.
     ServerParses,
     /// Prepared statements bound by clients.
     Binds,
-    /// Servers lent.
-    Leases,
     /// Tenants put on a server and confirmed by it.
     Scopes,
 }
 
 impl Count {
     /// How many there are.
-    pub const LEN: usize = 12;
+    pub const LEN: usize = 9;
 
     /// Its place in arrays.
     #[must_use]

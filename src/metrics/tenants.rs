@@ -69,14 +69,19 @@ impl TenantCounts {
 }
 
 /// What all sessions of a tenant add to; alone on its cache lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
 struct Live {
+    tenant: TenantId,
     counts: [AtomicU64; FIGURES],
     clients: AtomicUsize,
 }
 
 impl Live {
+    fn new(tenant: &TenantId) -> Arc<Self> {
+        Arc::new(Self { tenant: tenant.clone(), counts: Default::default(), clients: AtomicUsize::new(0) })
+    }
+
     fn read(&self) -> TenantCounts {
         let mut counts = TenantCounts::default();
         counts.0.iter_mut().zip(&self.counts).for_each(|(into, from)| *into = from.load(Ordering::Relaxed));
@@ -111,7 +116,6 @@ pub struct Tenants {
 /// One session's part in its tenant's counts; the tenant is known as long as there is one.
 #[derive(Debug)]
 pub struct TenantShare {
-    tenant: TenantId,
     live: Arc<Live>,
     tenants: Arc<Tenants>,
 }
@@ -141,7 +145,7 @@ impl Tenants {
         let may_show = table.shown < self.shown_max && tenant.as_str() != OTHER;
         let is_new = !table.entries.contains_key(tenant);
         let entry = table.entries.entry(tenant.clone()).or_insert_with(|| Entry {
-            live: Arc::default(),
+            live: Live::new(tenant),
             is_shown: may_show,
             base: TenantCounts::default(),
             at_choice: 0,
@@ -151,7 +155,7 @@ impl Tenants {
         if is_new && may_show {
             table.shown += 1;
         }
-        TenantShare { tenant: tenant.clone(), live, tenants: Arc::clone(self) }
+        TenantShare { live, tenants: Arc::clone(self) }
     }
 
     fn leave(&self, tenant: &TenantId) {
@@ -259,11 +263,10 @@ impl Table {
 }
 
 impl TenantShare {
-    /// Adds a session's counts.
-    pub fn add(&self, tally: &Tally) {
-        let counts = [Count::Transactions, Count::Statements, Count::LeaseMicros, Count::WaitMicros];
-        for (into, count) in self.live.counts.iter().zip(counts) {
-            let amount = tally.read(count);
+    /// Adds a session's counts, and the times of a lease.
+    pub fn add(&self, tally: &Tally, lease_micros: u64, wait_micros: u64) {
+        let amounts = [tally.read(Count::Transactions), tally.read(Count::Statements), lease_micros, wait_micros];
+        for (into, amount) in self.live.counts.iter().zip(amounts) {
             if amount > 0 {
                 into.fetch_add(amount, Ordering::Relaxed);
             }
@@ -279,7 +282,7 @@ impl TenantShare {
 
 impl Drop for TenantShare {
     fn drop(&mut self) {
-        self.tenants.leave(&self.tenant);
+        self.tenants.leave(&self.live.tenant);
     }
 }
 
@@ -295,7 +298,7 @@ mod tests {
     fn work(share: &TenantShare, transactions: u64) {
         let mut tally = Tally::default();
         tally.add(Count::Transactions, transactions);
-        share.add(&tally);
+        share.add(&tally, 0, 0);
     }
 
     fn shown(tenants: &Tenants) -> Vec<(String, u64)> {

@@ -1,15 +1,30 @@
 //! One database's counts, added to by all its sessions.
 //!
-//! Sharded: sessions add to the shard their number leads to, so that threads seldom meet on a cache line;
-//! readers add the shards up.
+//! Sharded by thread: a thread that is alone in its shard adds without atomic read-modify-write, and never meets
+//! another one on a cache line; readers add the shards up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::histogram::{Histogram, HistogramSnapshot};
+use super::histogram::{Histogram, HistogramSnapshot, Writers};
 use super::tally::{Count, Tally};
 
-/// Threads rarely outnumber this; a shard is about a kilobyte.
-const SHARDS: usize = 8;
+/// Shards of one thread each; more threads than this share the last one. A shard is about a kilobyte.
+const SHARDS_OWN: usize = 16;
+
+/// Which shard a thread adds to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardNumber(usize);
+
+impl ShardNumber {
+    /// The shard of the thread with this number, which no other thread may ever have had.
+    #[must_use]
+    pub const fn of_thread(number: usize) -> Self {
+        Self(if number < SHARDS_OWN { number } else { SHARDS_OWN })
+    }
+
+    /// The shard that anybody may add to.
+    pub const SHARED: Self = Self(SHARDS_OWN);
+}
 
 /// Aligned so that two shards never share a cache line (128: lines are fetched in pairs).
 #[derive(Debug, Default)]
@@ -24,7 +39,7 @@ struct Shard {
 /// A database's counts.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    shards: [Shard; SHARDS],
+    shards: [Shard; SHARDS_OWN + 1],
 }
 
 /// A database's counts at one moment.
@@ -46,6 +61,12 @@ impl Totals {
         self.counts.get(count.index()).copied().unwrap_or_default()
     }
 
+    /// Servers lent and come back.
+    #[must_use]
+    pub fn leases(&self) -> u64 {
+        self.transaction.count()
+    }
+
     /// Adds another one's counts.
     pub fn add(&mut self, other: &Self) {
         for (into, from) in self.counts.iter_mut().zip(&other.counts) {
@@ -58,27 +79,28 @@ impl Totals {
 }
 
 impl Traffic {
-    fn shard(&self, number: usize) -> Option<&Shard> {
-        self.shards.get(number % SHARDS)
+    fn shard(&self, number: ShardNumber) -> Option<(&Shard, Writers)> {
+        let writers = if number == ShardNumber::SHARED { Writers::Many } else { Writers::One };
+        self.shards.get(number.0).map(|shard| (shard, writers))
     }
 
     /// Adds a session's own counts and sets them to zero.
-    pub fn add(&self, number: usize, tally: &mut Tally) {
-        let Some(shard) = self.shard(number) else { return };
+    pub fn add(&self, number: ShardNumber, tally: &mut Tally) {
+        let Some((shard, writers)) = self.shard(number) else { return };
         for (into, amount) in shard.counts.iter().zip(tally.take()) {
             if amount > 0 {
-                into.fetch_add(amount, Ordering::Relaxed);
+                writers.add(into, amount);
             }
         }
     }
 
     /// A server came back.
-    pub fn observe_lease(&self, number: usize, lease_micros: u64, wait_micros: u64, scope_micros: Option<u64>) {
-        let Some(shard) = self.shard(number) else { return };
-        shard.transaction.observe(lease_micros);
-        shard.wait.observe(wait_micros);
+    pub fn observe_lease(&self, number: ShardNumber, lease_micros: u64, wait_micros: u64, scope_micros: Option<u64>) {
+        let Some((shard, writers)) = self.shard(number) else { return };
+        shard.transaction.observe(lease_micros, writers);
+        shard.wait.observe(wait_micros, writers);
         if let Some(micros) = scope_micros {
-            shard.scope.observe(micros);
+            shard.scope.observe(micros, writers);
         }
     }
 
@@ -105,7 +127,7 @@ mod tests {
     #[test]
     fn shards_are_added_up_and_a_tally_is_added_once() {
         let traffic = Traffic::default();
-        for number in 0..20 {
+        for number in (0..20).map(ShardNumber::of_thread) {
             let mut tally = Tally::default();
             tally.add(Count::Statements, 2);
             traffic.add(number, &mut tally);

@@ -349,10 +349,24 @@ fn storm(seed: u64, steps: usize) {
                     assert!(world.pool.give_up(ticket).is_some());
                 }
             }
+            7 if dice.below(8) == 0 => {
+                // Another size and other maxima; nobody loses what it has.
+                let leases_max = Some(2 + dice.below(4));
+                let login = Quota { leases_max: Some(4 + dice.below(4)), ..Quota::default() };
+                let limits = Limits { tenant: Quota { leases_max, ..Quota::default() }, login, ..Limits::default() };
+                world.admission.set_limits(limits);
+                let size = 1 + dice.below(6);
+                world.pool.set_limits(PoolLimits { size, ..world.pool.limits.clone() }, Fairness::Tenants, world.now);
+                world.act();
+            }
             _ => world.pass(Duration::from_millis(u64::try_from(dice.below(500)).unwrap())),
         }
-        for (_, client) in &world.granted[known..] {
+        for (member, client) in &world.granted[known..] {
             waiting.remove(client);
+            let (membership, _) = &world.members[*member];
+            for account in [membership.party_account(), membership.login_account()] {
+                assert!(account.counts().leases <= account.leases_max(), "seed {seed}, step {step}: beyond a maximum");
+            }
         }
         check(&world, &waiting, &format!("seed {seed}, step {step}"));
     }
@@ -360,6 +374,7 @@ fn storm(seed: u64, steps: usize) {
 }
 
 fn check(world: &World, waiting: &BTreeMap<u32, (usize, Ticket)>, place: &str) {
+    world.pool.queue.check_invariants();
     let counts = world.pool.counts();
     assert_eq!((counts.leased, counts.waiting), (world.lent.len(), waiting.len()), "{place}");
     let mut leases = [0; TENANTS];
@@ -370,17 +385,11 @@ fn check(world: &World, waiting: &BTreeMap<u32, (usize, Ticket)>, place: &str) {
         let (membership, _) = &world.members[of];
         let account = membership.party_account().counts();
         assert_eq!((account.leases, account.waiting), (*has, wait), "{place}");
-        let max = world.admission_max();
-        assert!(*has <= max, "{place}: tenant {of} has {has} of {max}");
-        // One within its share that may have more waits only where nothing is free.
-        let is_entitled = *has == 0 && wait > 0;
-        assert!(!is_entitled || counts.idle == 0, "{place}: tenant {of} waits beside an idle server");
     }
-}
-
-impl World {
-    fn admission_max(&self) -> usize {
-        self.members[0].0.party_account().leases_max()
+    for (member, _) in waiting.values() {
+        let has_room = world.members[*member].0.login_account().lease_room() > 0;
+        let is_entitled = leases[member % TENANTS] == 0 && has_room;
+        assert!(!is_entitled || counts.idle == 0, "{place}: {member} waits beside an idle server");
     }
 }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 use super::Ticket;
 use super::admission::{Account, Membership};
 use super::quota::{Fairness, Party};
-use super::share::{ACTIVE, Share, Use};
+use super::share::{ACTIVE, Share, Use, share_of};
 use super::table::Table;
 use crate::fault::{Code, Fault};
 use crate::time::Moment;
@@ -251,6 +251,7 @@ impl<W> Queue<W> {
             return false;
         }
         self.change(tenant, |now| now.leases += 1);
+        self.rank_again(tenant);
         true
     }
 
@@ -373,6 +374,7 @@ impl<W> Queue<W> {
         for tenant in self.tenants.numbers() {
             self.rank_again(tenant);
         }
+        self.unpark_where_there_is_room();
     }
 
     fn number(&mut self) -> u64 {
@@ -416,7 +418,7 @@ impl<W> Queue<W> {
             let each = self.share.each();
             self.active += 1;
             // There are few different shares, so this is rare however many tenants come.
-            if self.size.checked_div(self.active).unwrap_or(self.size).max(1) == each {
+            if share_of(self.size, self.active) == each {
                 self.share.set_active(self.active);
             } else {
                 self.restate();
@@ -538,7 +540,8 @@ impl<W> Queue<W> {
 
     /// A tenant has more or fewer servers, or had its turn: its lines are elsewhere in the order.
     fn rank_again(&mut self, tenant: usize) {
-        let count = self.tenants.get(tenant).map_or(0, |tenant| tenant.lines.len());
+        let waiting = self.tenants.get(tenant).filter(|tenant| tenant.queued > 0);
+        let count = waiting.map_or(0, |tenant| tenant.lines.len());
         for at in 0..count {
             let Some(line) = self.tenants.get(tenant).and_then(|tenant| tenant.lines.get(at).copied()) else { return };
             let place = self.pull(line);
@@ -587,6 +590,44 @@ impl<W> Queue<W> {
             }
         }
         self.restate();
+    }
+
+    /// What must hold between any two events.
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        let mut places = (0, 0, 0);
+        for number in self.lines.numbers() {
+            let Some(line) = self.lines.get(number) else { continue };
+            let (Some(tenant), Some(login)) = (self.tenants.get(line.tenant), self.logins.get(line.login)) else {
+                panic!("line {number} belongs to nobody");
+            };
+            let rank = match (self.fairness, line.tickets.first()) {
+                (_, None) => {
+                    assert_eq!(line.place, Place::Empty);
+                    continue;
+                }
+                (Fairness::Tenants, Some(_)) => Rank { leases: tenant.now.leases, turn: tenant.turn, line: number },
+                (Fairness::Off, Some(first)) => Rank { leases: 0, turn: *first, line: number },
+            };
+            places.0 += line.tickets.len();
+            match line.place {
+                Place::Empty => panic!("line {number} is nowhere"),
+                Place::Ready(at) => {
+                    places.1 += line.tickets.len();
+                    assert!(at == rank && self.ready.contains(&at));
+                }
+                Place::Parked(Owner::Tenant, at) => assert!(at == rank && tenant.parked.contains(&at)),
+                Place::Parked(Owner::Login, at) => assert!(at == rank && login.parked.contains(&at)),
+            }
+            places.2 += 1;
+        }
+        let parked = self.tenants.iter().map(|tenant| tenant.parked.len()).sum::<usize>();
+        let parked = parked + self.logins.iter().map(|login| login.parked.len()).sum::<usize>();
+        assert_eq!((places.0, places.1), (self.waiting.len(), self.ready_count));
+        assert_eq!(places.2, self.ready.len() + parked);
+        assert_eq!(self.active, self.tenants.iter().filter(|tenant| tenant.is_active).count());
+        let uses: Vec<Use> = self.tenants.iter().map(|tenant| tenant.now).collect();
+        self.share.check_invariants(&uses);
     }
 
     /// Whether nothing is kept of anybody.

@@ -6,6 +6,8 @@
 //! have now. So under a flood of slow transactions a server stays free for the tenant that has just used one,
 //! and the flood pays with no more than what the others need.
 //!
+//! Large pools keep one in sixteen free beyond that, so that a need that grows by one finds a server, too.
+//!
 //! The promise follows a rise at once and forgets by halves of two seconds, its last server after four of them.
 //!
 //! Owns: this arithmetic. Does not own: who waits in which order ([`super::queue`]).
@@ -27,6 +29,9 @@ const PARTS: u64 = 1024;
 /// Less than a sixteenth of a server is no promise.
 const PARTS_MIN: u64 = PARTS / 16;
 
+/// One in so many servers stays free beyond what is promised.
+const SPARE_ONE_IN: usize = 16;
+
 /// After so long without a request a tenant does not count among those who share.
 pub const ACTIVE: Duration = Duration::from_secs(10);
 
@@ -46,6 +51,8 @@ pub struct Use {
 pub struct Share {
     size: usize,
     active: usize,
+    /// The share of each tenant: the quotient of the two.
+    each: usize,
     /// What tenants need now, each within its share.
     wanted: usize,
     /// What tenants have now, each within its share.
@@ -58,24 +65,32 @@ impl Share {
     /// Of a pool of so many servers.
     #[must_use]
     pub const fn new(size: usize) -> Self {
-        Self { size, active: 0, wanted: 0, held: 0, promised_parts: 0, forgotten_at: Moment::START }
+        Self {
+            size,
+            active: 0,
+            each: share_of(size, 0),
+            wanted: 0,
+            held: 0,
+            promised_parts: 0,
+            forgotten_at: Moment::START,
+        }
     }
 
     /// The share of each tenant.
     #[must_use]
-    pub fn each(&self) -> usize {
-        self.size.checked_div(self.active).unwrap_or(self.size).max(1)
+    pub const fn each(&self) -> usize {
+        self.each
     }
 
     /// Whether a tenant beyond its share may take one of so many that are free.
     #[must_use]
     pub fn may_exceed(&self, free: usize) -> bool {
-        free > self.promised().saturating_sub(self.held)
+        free > self.promised().saturating_sub(self.held) + self.size / SPARE_ONE_IN
     }
 
     /// One tenant's use has changed.
     pub fn on_change(&mut self, before: Use, after: Use) {
-        let each = self.each();
+        let each = self.each;
         self.wanted = self.wanted.saturating_sub(wanted(before, each)).saturating_add(wanted(after, each));
         self.held = self.held.saturating_sub(held(before, each)).saturating_add(held(after, each));
         self.raise();
@@ -85,8 +100,8 @@ impl Share {
     /// promise stays as far above what is wanted as it was.
     pub fn restate(&mut self, size: usize, active: usize, uses: impl Iterator<Item = Use>) {
         let above = self.promised_parts.saturating_sub(parts(self.wanted.min(self.size)));
-        (self.size, self.active, self.wanted, self.held) = (size, active, 0, 0);
-        let each = self.each();
+        let each = share_of(size, active);
+        (self.size, self.active, self.each, self.wanted, self.held) = (size, active, each, 0, 0);
         for one in uses {
             self.wanted = self.wanted.saturating_add(wanted(one, each));
             self.held = self.held.saturating_add(held(one, each));
@@ -97,7 +112,7 @@ impl Share {
 
     /// So many tenants share now; the share of each is the same as before.
     pub fn set_active(&mut self, active: usize) {
-        debug_assert_eq!(self.size.checked_div(active).unwrap_or(self.size).max(1), self.each());
+        debug_assert_eq!(share_of(self.size, active), self.each);
         self.active = active;
     }
 
@@ -120,6 +135,13 @@ impl Share {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self, uses: &[Use]) {
+        assert_eq!(self.wanted, uses.iter().map(|one| wanted(*one, self.each)).sum::<usize>());
+        assert_eq!(self.held, uses.iter().map(|one| held(*one, self.each)).sum::<usize>());
+        assert!(self.promised_parts <= parts(self.size) && self.each == share_of(self.size, self.active));
+    }
+
     /// Servers promised to tenants within their shares, those they have included.
     fn promised(&self) -> usize {
         usize::try_from(self.promised_parts.div_ceil(PARTS)).unwrap_or(self.size)
@@ -127,6 +149,16 @@ impl Share {
 
     fn raise(&mut self) {
         self.promised_parts = self.promised_parts.max(parts(self.wanted.min(self.size)));
+    }
+}
+
+/// The share of each of so many tenants: at least one server.
+pub const fn share_of(size: usize, active: usize) -> usize {
+    let size = if size == 0 { 1 } else { size };
+    match size.checked_div(active) {
+        Some(0) => 1,
+        Some(each) => each,
+        None => size,
     }
 }
 
@@ -177,26 +209,26 @@ mod tests {
         share.forget(at(1));
         share.on_change(usage(1, 0), usage(0, 0));
         assert_eq!(share.each(), 10);
-        assert!(!share.may_exceed(1) && share.may_exceed(2));
+        assert!(!share.may_exceed(2) && share.may_exceed(3), "one promised and one to spare");
         share.forget(at(4000));
-        assert!(!share.may_exceed(1));
+        assert!(!share.may_exceed(2));
         share.forget(at(12_000));
-        assert!(share.may_exceed(1));
+        assert!(share.may_exceed(2));
     }
 
     #[test]
     fn a_burst_is_forgotten_by_halves() {
-        let mut share = Share::new(20);
-        share.restate(20, 20, std::iter::empty());
-        for _ in 0..16 {
+        let mut share = Share::new(15);
+        share.restate(15, 15, std::iter::empty());
+        for _ in 0..12 {
             share.on_change(usage(0, 0), usage(1, 0));
         }
-        for _ in 0..16 {
+        for _ in 0..12 {
             share.on_change(usage(1, 0), usage(0, 0));
         }
-        assert!(!share.may_exceed(16) && share.may_exceed(17));
+        assert!(!share.may_exceed(12) && share.may_exceed(13));
         share.forget(at(2000));
-        assert!(!share.may_exceed(7) && share.may_exceed(9));
+        assert!(!share.may_exceed(5) && share.may_exceed(7));
     }
 
     #[test]
@@ -204,6 +236,6 @@ mod tests {
         let mut share = Share::new(20);
         share.restate(20, 2, std::iter::empty());
         share.on_change(Use::default(), Use { leases: 1, waiting: 300, leases_max: 1 });
-        assert!(share.may_exceed(1));
+        assert!(share.may_exceed(2));
     }
 }

@@ -18,13 +18,15 @@ const SCOPE: &[u8] = b"tg_scope";
 pub const BEGIN: &[u8] = b"tg_begin";
 /// `set_config` for the session of the settings replay.
 pub const SET: &[u8] = b"tg_set";
+/// `BEGIN` of the block around a recorded transaction.
+pub const BLOCK: &[u8] = b"tg_block";
 /// `COMMIT` of the settings replay.
 pub const COMMIT: &[u8] = b"tg_commit";
 /// Portal of an injection while the client's unnamed portal must survive.
 const PORTAL: &[u8] = b"tg_portal";
 
 /// How many statements the prelude prepares.
-pub const PRELUDE_STATEMENTS: usize = 4;
+pub const PRELUDE_STATEMENTS: usize = 5;
 
 /// Whether a name is one of the proxy's own statements.
 #[must_use]
@@ -50,6 +52,8 @@ impl Prelude {
         frontend::put_parse(&mut out, BEGIN, b"BEGIN ISOLATION LEVEL READ COMMITTED", &[]);
         frontend::put_parse(&mut out, SET, b"SELECT WHERE pg_catalog.set_config($1, $2, false) IS NULL", &[]);
         frontend::put_parse(&mut out, COMMIT, b"COMMIT", &[]);
+        // As a client's own BEGIN: with the client's default isolation level.
+        frontend::put_parse(&mut out, BLOCK, b"BEGIN", &[]);
         frontend::put_sync(&mut out);
         Self { bytes: out.freeze() }
     }
@@ -70,6 +74,9 @@ fn scope_sql(template: &ScopeTemplate) -> String {
         .enumerate()
         .map(|(index, name)| format!("pg_catalog.set_config('{name}', ${}, true) IS NULL", index + 1))
         .collect();
+    if calls.is_empty() {
+        return "SELECT WHERE false".to_owned();
+    }
     format!("SELECT WHERE {}", calls.join(" OR "))
 }
 
@@ -86,7 +93,16 @@ impl Injection {
     /// For one tenant under one template.
     #[must_use]
     pub fn new(template: &ScopeTemplate, tenant: &TenantId) -> Self {
-        let values: Vec<(&str, String)> = template.values(tenant).collect();
+        Self::of_values(&template.values(tenant).collect::<Vec<_>>())
+    }
+
+    /// For a login without a tenant: the template's own values.
+    #[must_use]
+    pub fn fixed(template: &ScopeTemplate) -> Self {
+        Self::of_values(&template.fixed_values().collect::<Vec<_>>())
+    }
+
+    fn of_values(values: &[(&str, String)]) -> Self {
         let parameters: Vec<&[u8]> = values.iter().map(|(_, value)| value.as_bytes()).collect();
         let mut plain = BytesMut::new();
         frontend::put_bind_text(&mut plain, b"", SCOPE, &parameters);
@@ -103,6 +119,12 @@ impl Injection {
             set_local: set_local.into(),
             set_local_statements: values.len(),
         }
+    }
+
+    /// Whether there is nothing to inject.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.set_local_statements == 0
     }
 
     /// Bind and Execute over the unnamed portal.
@@ -127,6 +149,19 @@ impl Injection {
     pub const fn set_local_statements(&self) -> usize {
         self.set_local_statements
     }
+}
+
+/// Bind and Execute of the BEGIN of a recorded transaction's block; with a portal of the proxy's own where the client's
+/// unnamed one is still to be executed.
+pub(super) fn begin_block(keep_portal: bool) -> BytesMut {
+    let portal = if keep_portal { PORTAL } else { b"" };
+    let mut bytes = BytesMut::new();
+    frontend::put_bind_text(&mut bytes, portal, BLOCK, &[]);
+    frontend::put_execute(&mut bytes, portal);
+    if keep_portal {
+        frontend::put_close(&mut bytes, Target::Portal, PORTAL);
+    }
+    bytes
 }
 
 /// The value is a validated tenant in a configured template; standard_conforming_strings is pinned on and

@@ -4,10 +4,13 @@ use bytes::BytesMut;
 
 use super::clean::{CleanServer, DiscardReason};
 use super::frame::ScopedFrame;
-use super::injection::Injection;
+use super::injection::{Injection, begin_block};
 use super::transaction::TransactionScope;
 use crate::upstream::{Expect, Received, Replies, Server, Unexpected};
 use crate::wire::TransactionStatus;
+
+/// Room for what is sent to a server in most transactions: an injection and a short statement, without growing twice.
+const OUT_BYTES: usize = 512;
 
 /// A server on loan. Dropping it loses the proof: the driver then closes the socket.
 #[must_use]
@@ -31,7 +34,7 @@ impl<C> LeasedServer<C> {
             server,
             replies: Replies::default(),
             scope: TransactionScope::default(),
-            out: BytesMut::new(),
+            out: BytesMut::with_capacity(OUT_BYTES),
             is_flushed: false,
             doubt: None,
         }
@@ -112,6 +115,10 @@ impl<C> LeasedServer<C> {
     /// that the client's unnamed portal must survive; `cause` is made for each part, `true` for the one
     /// whose answer confirms.
     pub fn inject(&mut self, injection: &Injection, keep_portal: bool, cause: impl Fn(bool) -> C) {
+        if injection.is_empty() {
+            self.scope.on_nothing_to_inject();
+            return;
+        }
         let bytes = if keep_portal { injection.bind_execute_close() } else { injection.bind_execute() };
         self.out.extend_from_slice(bytes);
         // While the server skips to Sync the injection is skipped like the client's own statement behind it.
@@ -121,6 +128,18 @@ impl<C> LeasedServer<C> {
             drop(self.replies.push(Expect::Close, cause(false)));
         }
         self.scope.on_injected();
+    }
+
+    /// Opens a transaction block of the proxy's own, in the extended protocol; `keep_portal` as in [`Self::inject`].
+    pub fn begin_block(&mut self, keep_portal: bool, cause: impl Fn() -> C) {
+        self.out.extend_from_slice(&begin_block(keep_portal));
+        // While the server skips to Sync the block is skipped like the client's own statement in it.
+        drop(self.replies.push(Expect::Bind, cause()));
+        drop(self.replies.push(Expect::Execute, cause()));
+        if keep_portal {
+            drop(self.replies.push(Expect::Close, cause()));
+        }
+        self.scope.on_begin();
     }
 
     /// Takes one server message by its type.

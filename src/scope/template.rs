@@ -5,10 +5,13 @@ use crate::tenant::TenantId;
 /// The placeholder for the tenant.
 const TENANT: &str = "{tenant}";
 
+/// A name and a value.
+type Setting = (Box<str>, Box<str>);
+
 /// The settings that a server transaction gets, in order; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeTemplate {
-    settings: Vec<(Box<str>, Box<str>)>,
+    settings: Vec<Setting>,
 }
 
 /// Why a template is none.
@@ -43,24 +46,22 @@ impl ScopeTemplate {
     /// # Errors
     /// Says which entry is wrong.
     pub fn new(settings: &[(String, String)]) -> Result<Self, TemplateFault> {
-        let mut checked: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(settings.len());
-        for (name, value) in settings {
-            let canonical = name.to_ascii_lowercase();
-            if !is_setting_name(&canonical) {
-                return Err(TemplateFault::Name(name.clone()));
-            }
-            if checked.iter().any(|(known, _)| **known == *canonical) {
-                return Err(TemplateFault::Duplicate(name.clone()));
-            }
-            if value.replace(TENANT, "").contains(['{', '}', '\0']) {
-                return Err(TemplateFault::Placeholder(value.clone()));
-            }
-            checked.push((canonical.into(), value.as_str().into()));
-        }
+        let checked = check(settings)?;
         match checked.iter().any(|(_, value)| value.contains(TENANT)) {
             _ if checked.is_empty() => Err(TemplateFault::Empty),
             false => Err(TemplateFault::NoTenant),
             true => Ok(Self { settings: checked }),
+        }
+    }
+
+    /// Plain values for a login without a tenant; possibly none.
+    ///
+    /// # Errors
+    /// Says which entry is wrong.
+    pub fn fixed(settings: &[(String, String)]) -> Result<Self, TemplateFault> {
+        match settings.iter().find(|(_, value)| value.contains(TENANT)) {
+            Some((_, value)) => Err(TemplateFault::Placeholder(value.clone())),
+            None => Ok(Self { settings: check(settings)? }),
         }
     }
 
@@ -80,16 +81,40 @@ impl ScopeTemplate {
         self.settings.len()
     }
 
-    /// Never: there is always one.
+    /// Whether there is none: only where there is no tenant.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.settings.is_empty()
+    }
+
+    /// Names with their values as they are written.
+    pub fn fixed_values(&self) -> impl Iterator<Item = (&str, String)> {
+        self.settings.iter().map(|(name, value)| (&**name, value.to_string()))
     }
 
     /// Names with the values for one tenant.
     pub fn values(&self, tenant: &TenantId) -> impl Iterator<Item = (&str, String)> {
         self.settings.iter().map(|(name, value)| (&**name, fill(name, value, tenant)))
     }
+}
+
+/// What can be said of each entry alone.
+fn check(settings: &[(String, String)]) -> Result<Vec<Setting>, TemplateFault> {
+    let mut checked: Vec<Setting> = Vec::with_capacity(settings.len());
+    for (name, value) in settings {
+        let canonical = name.to_ascii_lowercase();
+        if !is_setting_name(&canonical) {
+            return Err(TemplateFault::Name(name.clone()));
+        }
+        if checked.iter().any(|(known, _)| **known == *canonical) {
+            return Err(TemplateFault::Duplicate(name.clone()));
+        }
+        if value.replace(TENANT, "").contains(['{', '}', '\0']) {
+            return Err(TemplateFault::Placeholder(value.clone()));
+        }
+        checked.push((canonical.into(), value.as_str().into()));
+    }
+    Ok(checked)
 }
 
 /// In `search_path` each element that names the tenant is one quoted identifier.

@@ -55,6 +55,12 @@ impl TransactionScope {
         self.scoped = true;
     }
 
+    /// There is no setting to inject: the transaction has all it needs.
+    pub fn on_nothing_to_inject(&mut self) {
+        self.scoped = true;
+        self.confirmed = true;
+    }
+
     /// The server has answered an injection.
     pub fn on_confirmed(&mut self) {
         self.confirmed = true;

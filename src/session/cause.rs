@@ -64,6 +64,10 @@ pub enum Cause {
     Evict(StatementNumber),
     /// A part of a settings replay; `true` for its COMMIT.
     Replay(bool),
+    /// A part of the BEGIN of the proxy's own block.
+    OwnBegin,
+    /// The end of the proxy's own block; `true` for COMMIT. Its error is the client's, and so are its notices.
+    OwnEnd(bool),
     /// Sync and ROLLBACK behind a failed replay, or ROLLBACK for a client that left.
     Recovery,
 }
@@ -79,6 +83,7 @@ impl Cause {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::Replay(_)
+            | Cause::OwnBegin
             | Cause::Recovery => true,
             Cause::Prefixed { scopes, .. } => *scopes > 0,
             Cause::Plan(plan) => plan.is_own_step(),
@@ -92,6 +97,7 @@ impl Cause {
             | Cause::ParseKnown(_)
             | Cause::Execute { .. }
             | Cause::Single(_)
+            | Cause::OwnEnd(_)
             | Cause::Refused(_) => false,
         }
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::SessionRules;
 use super::stopwatch::Overrun;
+use crate::audit::Entry;
 use crate::fault::{Code, Fault};
 use crate::guard::Inspected;
 use crate::scope::{CleanServer, DiscardReason};
@@ -31,6 +32,10 @@ pub enum Input<'a> {
     LeaseRefused(Fault),
     /// A text was inspected, as asked for.
     Inspected(Inspected),
+    /// The last record was written and is durable, or could not be.
+    Recorded(Result<(), Fault>),
+    /// The client asked for a cancel; the leased server, if there is one, is told as well.
+    Cancelled,
     /// Something has lasted too long.
     Overrun(Overrun),
     /// The cancel that was asked for has reached the server, or never will.
@@ -52,6 +57,8 @@ pub enum Effect {
     Lease,
     /// Inspect a text; answer with [`Input::Inspected`].
     Inspect(Bytes),
+    /// Write a record of the running transaction; answer with [`Input::Recorded`] once it is durable.
+    Record(Entry),
     /// Give the server back.
     CheckIn(CleanServer),
     /// Cancel what the server is doing; answer with [`Input::CancelSettled`].

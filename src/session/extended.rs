@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::cause::{BindNote, Cause, ParseNote};
 use super::configure;
 use super::query::{follow, has_effect};
+use super::recording::{Readiness, changes_reason};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
 use super::statements::{ClientStatement, ClientStatements, Portal};
@@ -192,12 +193,18 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        self.send_bind(head, front, names, &ClientStatement { facts, ..statement });
+        let statement = ClientStatement { facts, ..statement };
+        match self.ready_for_bind(&statement) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_bind(fault),
+        }
+        self.send_bind(head, front, names, &statement);
         true
     }
 
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
-        let needs_scope = self.needs_scope(&statement.facts);
+        let needs_scope = self.needs_scope(&statement.facts) && !self.runs_without_block();
         let Some(lease) = self.lease.as_mut() else { return };
         prepare_again(lease, statement);
         if needs_scope && lease.scope().needs_injection() {
@@ -242,7 +249,7 @@ impl Session {
         self.bind_goes_on = true;
     }
 
-    fn needs_scope(&self, facts: &Facts) -> bool {
+    pub(super) fn needs_scope(&self, facts: &Facts) -> bool {
         facts.statements.iter().any(|statement| self.rules.policy.needs_scope(statement))
     }
 
@@ -321,9 +328,11 @@ impl Session {
         if let Some(fault) = self.refusal_at_execute(statement, control) {
             return self.refuse_bind(fault);
         }
+        self.note_execute(control);
+        let is_followed = has_effect(control) || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
-            Some(portal) if has_effect(control) || portal.tag.is_some() => {
+            Some(portal) if is_followed || portal.tag.is_some() => {
                 let deallocated = deallocate(&mut self.statements, control);
                 Cause::Execute { facts: Arc::clone(&portal.facts), tag: portal.tag, deallocated }
             }
@@ -342,7 +351,7 @@ impl Session {
             // PostgreSQL commits it at once, and portals end with their transaction.
             self.portals.clear();
         }
-        self.control_in_flight |= has_effect(control);
+        self.control_in_flight |= is_followed;
         self.settings.on_sent(control);
         if statement.is_some_and(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
@@ -356,6 +365,9 @@ impl Session {
         let is_idle = self.lease.as_ref().is_none_or(|lease| lease.scope().predicted() == TransactionStatus::Idle);
         if is_idle && statement.is_some_and(release::needs_block) && !self.has_executed {
             return Some(release::declare_outside_block());
+        }
+        if let Some(fault) = statement.and_then(|statement| self.refusal_in_own_block(statement)) {
+            return Some(fault);
         }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),

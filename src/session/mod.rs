@@ -21,6 +21,7 @@ mod effect;
 mod extended;
 mod overrun;
 mod query;
+mod recording;
 mod release;
 mod replies;
 mod requests;
@@ -43,11 +44,13 @@ use crate::wire::{TransactionStatus, backend, frontend};
 
 pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
+pub use recording::Recording;
 pub use settings::ClientSettings;
 pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
 use overrun::OwnCancel;
 use query::chars;
+use recording::Recorder;
 use statements::{ClientStatements, Portals};
 
 /// Most answers owed at once. A longer pipeline waits: the server's replies to so many messages are more
@@ -69,6 +72,8 @@ pub struct SessionRules {
     pub facts: Arc<FactsCache>,
     /// Longest text that is inspected.
     pub text_bytes_max: usize,
+    /// Whether and how its transactions are recorded.
+    pub recording: Option<Recording>,
     /// A planted defect, for tests that must find it.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
@@ -176,6 +181,8 @@ pub struct Session {
     segment: u64,
     effects: VecDeque<Effect>,
     serial_salt: u64,
+    /// Present where transactions are recorded.
+    recorder: Option<Box<Recorder>>,
     tally: Tally,
     /// Class of the statement that was judged last.
     judged: &'static str,
@@ -208,6 +215,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
+            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording))),
             rules,
             phase: Phase::Ready,
             waiting: Waiting::Nothing,
@@ -260,6 +268,8 @@ impl Session {
             Input::Leased(clean) => self.on_leased(clean),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
+            Input::Recorded(answer) => self.on_recorded(answer),
+            Input::Cancelled => self.on_cancelled(),
             Input::ClientDone => self.on_client_done(),
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
@@ -269,6 +279,11 @@ impl Session {
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
             Input::Expel(fault) => self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled),
             Input::Rules(rules) => self.take_rules(rules),
+        }
+        if self.recorder.is_some() {
+            self.send_due_end();
+            // What was dropped may be the last that a server at rest waited for.
+            self.give_back_if_quiet();
         }
         if self.is_client_done {
             self.leave_when_served();
@@ -379,13 +394,16 @@ impl Session {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
         let is_moving = is_owed && self.copy != CopyIn::Active;
-        if !is_moving && self.waiting == Waiting::Nothing {
+        if !is_moving && self.waiting == Waiting::Nothing && !self.waits_for_record() {
             self.leave(CloseReason::ClientDone);
         }
     }
 
     /// Goes on with client messages that wait.
     fn advance(&mut self) {
+        if self.recorder.is_some() {
+            self.go_on_with_parts();
+        }
         if self.client_in.is_empty() {
             return;
         }
@@ -414,6 +432,7 @@ impl Session {
     /// Whether the client's messages have to wait.
     fn is_held(&self) -> bool {
         self.waiting != Waiting::Nothing
+            || self.waits_for_record()
             || self.is_cancelling()
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
             || self
@@ -487,7 +506,7 @@ impl Session {
 
     fn end_if_draining(&mut self) {
         let is_between = self.lease.is_none() && self.phase == Phase::Ready && self.waiting == Waiting::Nothing;
-        if self.is_draining && is_between {
+        if self.is_draining && is_between && !self.waits_for_record() {
             self.end_with(Fault::of(Code::ShuttingDown), DiscardReason::Shutdown, CloseReason::Shutdown);
         }
     }
@@ -497,6 +516,11 @@ impl Session {
     fn take_rules(&mut self, rules: Arc<SessionRules>) {
         debug_assert!(self.lease.is_none(), "a transaction keeps its rules");
         if self.lease.is_none() {
+            let needs_reason = rules.recording.map(|recording| recording.needs_reason);
+            if !self.takes_recording(needs_reason) {
+                let fault = Fault::of(Code::NoLongerAdmitted).with_detail("The login's preset has changed.");
+                return self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled);
+            }
             self.prefix_chars = chars(rules.injection.set_local());
             self.rules = rules;
         }
@@ -511,17 +535,20 @@ impl Session {
         if let Some(code) = fault.code {
             self.effects.push_back(Effect::Refused(code));
         }
-        if !self.is_leaving() {
+        // In the middle of a server's message the client would take the error for the rest of it: of a row, say.
+        let is_at_boundary = !matches!(self.server_passing, Passing::Forward(_));
+        if !self.is_leaving() && is_at_boundary {
             backend::put_error(&mut self.client_out, &fault);
         }
         self.close(discard, close);
     }
 
     fn close(&mut self, discard: DiscardReason, close: CloseReason) {
+        self.phase = Phase::Closed;
+        self.conclude_lost();
         if self.lease.take().is_some() {
             self.effects.push_back(Effect::Discard(discard));
         }
-        self.phase = Phase::Closed;
         self.waiting = Waiting::Nothing;
         self.client_in = BytesMut::new();
         self.server_in = BytesMut::new();

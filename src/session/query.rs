@@ -9,6 +9,7 @@
 //! Owns: the edits, the plan of expected answers, error positions. Does not own: sending or receiving.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::release::{self, Substitute};
@@ -65,6 +66,23 @@ impl QueryPlan {
     #[must_use]
     pub fn is_own_step(&self) -> bool {
         matches!(self.steps.get(self.next), Some(Step::Own(_)))
+    }
+
+    /// What the client's statement being answered does.
+    #[must_use]
+    pub fn control(&self) -> Option<&Control> {
+        match self.steps.get(self.next)? {
+            Step::Client(index) | Step::StandIn(index, _) => {
+                self.facts.statements.get(*index).map(|statement| &statement.control)
+            }
+            Step::Own(_) | Step::Refused(_) => None,
+        }
+    }
+
+    /// Whether the statement being answered is the last one.
+    #[must_use]
+    pub fn is_at_last_step(&self) -> bool {
+        self.next.saturating_add(1) == self.steps.len()
     }
 
     /// Takes a CommandComplete (or EmptyQueryResponse).
@@ -132,16 +150,35 @@ pub struct Circumstances<'a> {
     pub statements: &'a super::statements::ClientStatements,
     /// Whether un-Synced messages of the extended protocol stand before this Query.
     pub is_segment_open: bool,
+    /// Whether every statement's answer is followed, since the transaction is recorded.
+    pub is_recorded: bool,
+    /// Whether it runs outside of any block, where no scope can be.
+    pub is_unscoped: bool,
+    /// Whether it runs in a block of the proxy's own, which the client does not know of.
+    pub is_in_own_block: bool,
 }
 
-/// Plans a Query; `scope` is moved on as if all of it succeeds.
-pub fn plan(sql: &str, facts: &Arc<Facts>, scope: &mut TransactionScope, with: Circumstances<'_>) -> Sending {
-    let mut writer = Writer::new(sql);
-    let mut plan_needed = false;
+/// Plans the statements `part` of a Query; `scope` is moved on as if all of it succeeds.
+pub fn plan(
+    sql: &str,
+    facts: &Arc<Facts>,
+    part: Range<usize>,
+    scope: &mut TransactionScope,
+    with: Circumstances<'_>,
+) -> Sending {
+    let mut writer = Writer::new(sql, text_start(sql, facts, part.start));
+    let text_end = text_end(sql, facts, part.end);
+    let mut plan_needed = with.is_recorded && !part.is_empty();
     let mut prefix_only = true;
-    for (index, statement) in facts.statements.iter().enumerate() {
+    let mut with = with;
+    for (index, statement) in facts.statements.iter().enumerate().take(part.end).skip(part.start) {
+        // Behind the client's BEGIN it is the client's.
+        with.is_in_own_block &= statement.control != Control::Begin;
         let range = statement.range(sql.len());
-        if with.policy.needs_scope(statement) && scope.needs_injection() {
+        if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
+            scope.on_nothing_to_inject();
+        }
+        if with.policy.needs_scope(statement) && scope.needs_injection() && !with.is_unscoped {
             prefix_only &= range.start == 0 && index == 0;
             writer.insert(range.start, with.injection.set_local(), with.injection.set_local_statements());
             scope.on_injected();
@@ -165,11 +202,27 @@ pub fn plan(sql: &str, facts: &Arc<Facts>, scope: &mut TransactionScope, with: C
     match (plan_needed, writer.is_edited()) {
         (false, false) => Sending::Plain,
         (false, true) if prefix_only => Sending::Prefixed,
-        (true, false) if facts.statements.len() == 1 => Sending::Single,
+        (true, false) if facts.statements.len() == 1 && !with.is_recorded => Sending::Single,
         _ => {
-            let (text, steps, positions) = writer.finish();
+            let (text, steps, positions) = writer.finish(text_end);
             Sending::Rewritten(Box::new(QueryPlan { facts: Arc::clone(facts), steps, next: 0, positions }), text)
         }
+    }
+}
+
+/// Where the text of a part begins.
+fn text_start(sql: &str, facts: &Facts, first: usize) -> usize {
+    match facts.statements.get(first) {
+        Some(statement) if first > 0 => statement.range(sql.len()).start,
+        Some(_) | None => 0,
+    }
+}
+
+/// Where it ends.
+fn text_end(sql: &str, facts: &Facts, end: usize) -> usize {
+    match end.checked_sub(1).and_then(|last| facts.statements.get(last)) {
+        Some(statement) if end < facts.statements.len() => statement.range(sql.len()).end,
+        Some(_) | None => sql.len(),
     }
 }
 
@@ -265,6 +318,9 @@ fn substitute(
     if facts.statements.len() == 1 && scope.predicted() == TransactionStatus::Idle && release::needs_block(statement) {
         return Some(Substitution::Refuse(Box::new(release::declare_outside_block())));
     }
+    if let Some(fault) = release::outside_any_block(statement).filter(|_| with.is_in_own_block) {
+        return Some(Substitution::Failing(Box::new(fault)));
+    }
     let is_alone = facts.statements.len() == 1 && !with.is_segment_open;
     let is_idle = scope.predicted() == TransactionStatus::Idle;
     match &statement.control {
@@ -299,7 +355,7 @@ fn reset_all(settings: &ClientSettings) -> Substitution {
                     return Substitution::Failing(Box::new(Fault::of(crate::fault::Code::Internal)));
                 }
             }
-            Change::ResetAll => {}
+            Change::ResetAll | Change::Local(..) => {}
         }
     }
     text.push_str(release::NOTHING);
@@ -319,11 +375,11 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(sql: &'a str) -> Self {
+    fn new(sql: &'a str, start: usize) -> Self {
         Self {
             sql,
-            taken: 0,
-            taken_chars: 0,
+            taken: start,
+            taken_chars: chars(sql.get(..start).unwrap_or_default()),
             text: String::new(),
             text_chars: 0,
             steps: Vec::new(),
@@ -374,8 +430,8 @@ impl<'a> Writer<'a> {
         self.text_chars = self.text_chars.saturating_add(chars(text));
     }
 
-    fn finish(mut self) -> (Vec<u8>, Vec<Step>, Vec<Stretch>) {
-        self.take_until(self.sql.len());
+    fn finish(mut self, end: usize) -> (Vec<u8>, Vec<Step>, Vec<Stretch>) {
+        self.take_until(end);
         (self.text.into_bytes(), self.steps, self.positions)
     }
 }

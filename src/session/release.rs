@@ -157,6 +157,33 @@ pub fn needs_block(statement: &Statement) -> bool {
     statement.class == StatementClass::DeclareCursor
 }
 
+/// PostgreSQL's own refusal of a statement that, alone, runs only in a transaction block.
+#[must_use]
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else, PostgreSQL itself refuses")]
+pub fn outside_block(statement: &Statement) -> Option<Fault> {
+    match statement.class {
+        StatementClass::DeclareCursor => Some(declare_outside_block()),
+        StatementClass::Lock => Some(block_needed("LOCK TABLE")),
+        _ => outside_any_block(statement),
+    }
+}
+
+/// The same of those that PostgreSQL refuses in a Query of several statements, too.
+#[must_use]
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else, PostgreSQL itself refuses")]
+pub fn outside_any_block(statement: &Statement) -> Option<Fault> {
+    match statement.control {
+        Control::Savepoint(_) => Some(block_needed("SAVEPOINT")),
+        Control::Release(_) => Some(block_needed("RELEASE SAVEPOINT")),
+        Control::RollbackTo(_) => Some(block_needed("ROLLBACK TO SAVEPOINT")),
+        _ => None,
+    }
+}
+
+fn block_needed(what: &str) -> Fault {
+    Fault::native(b"25P01", format!("{what} can only be used in transaction blocks"))
+}
+
 /// PostgreSQL's own refusal of DECLARE outside a transaction block.
 #[must_use]
 pub fn declare_outside_block() -> Fault {

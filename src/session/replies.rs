@@ -22,7 +22,7 @@ use crate::wire::limits::INSPECTED_BYTES_MAX;
 
 /// What is done with one server message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delivery {
+pub(super) enum Delivery {
     Forward,
     Swallow,
 }
@@ -170,6 +170,9 @@ impl Session {
     /// Rows, row descriptions and COPY data: decided on the head, forwarded as they come.
     fn take_bulk(&mut self, head: Head, rest: &[u8]) -> Result<(usize, Delivery), Ended> {
         let delivery = self.on_small(head.tag)?;
+        if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd') {
+            self.note_row();
+        }
         self.server_passing = match delivery {
             Delivery::Forward => Passing::Forward(head.frame_bytes()),
             Delivery::Swallow => Passing::Drop(head.frame_bytes()),
@@ -216,6 +219,9 @@ impl Session {
                 if tag == b'G' {
                     self.copy = CopyIn::Active;
                 }
+                if matches!(lease.replies().front(), Some(Cause::OwnEnd(_))) {
+                    return Err(self.distrust(format!("message {:?} for a COMMIT", char::from(tag))));
+                }
                 let is_own = lease.replies().front().is_some_and(Cause::is_own);
                 Ok(if is_own { Delivery::Swallow } else { Delivery::Forward })
             }
@@ -260,8 +266,10 @@ impl Session {
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::Recovery => Ok(Delivery::Swallow),
-            Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
+            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::OwnBegin | Cause::Recovery => {
+                Ok(Delivery::Swallow)
+            }
+            Cause::OwnEnd(_) | Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
                 Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
             }
         }
@@ -272,6 +280,9 @@ impl Session {
         let Ok(tag) = backend::read_command_tag(body) else {
             return Err(self.distrust("a malformed CommandComplete".to_owned()));
         };
+        if self.recorder.is_some() {
+            self.note_tag(tag);
+        }
         self.steps = self.steps.wrapping_add(1);
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         match lease.receive(b'C') {
@@ -308,6 +319,14 @@ impl Session {
                 return self.on_plan_step(tag);
             }
             Some(Cause::Recovery) => out = Ok(Delivery::Swallow),
+            Some(Cause::OwnBegin) if tag == b"BEGIN" => out = Ok(Delivery::Swallow),
+            Some(Cause::OwnEnd(is_commit)) if (tag == b"COMMIT") == *is_commit => {
+                let is_commit = *is_commit;
+                lease.scope_mut().on_ended();
+                self.end_transaction(&mut lease, is_commit);
+                self.on_own_end(is_commit);
+                out = Ok(Delivery::Swallow);
+            }
             Some(Cause::Client | Cause::Prefixed { .. }) => {}
             Some(_) | None => out = Err("CommandComplete for what must be refused"),
         }
@@ -318,6 +337,7 @@ impl Session {
     fn on_plan_step(&mut self, tag: &[u8]) -> Result<Delivery, Ended> {
         let Some(mut lease) = self.lease.take() else { return Err(Ended) };
         let Some(Cause::Plan(plan)) = lease.front_mut() else { return Err(Ended) };
+        let is_last = plan.is_at_last_step();
         let (statement, own_tag) = match plan.complete() {
             PlanStep::Own(confirms) => {
                 if confirms {
@@ -333,8 +353,16 @@ impl Session {
                 return Err(self.distrust("more answers than statements".to_owned()));
             }
         };
+        let is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
         self.on_effect(&mut lease, &statement, tag, false);
         self.lease = Some(lease);
+        if is_warned {
+            backend::put_command_complete(&mut self.client_out, tag);
+            return Ok(Delivery::Swallow);
+        }
+        if is_last && self.hold_complete(own_tag.map_or(tag, str::as_bytes)) {
+            return Ok(Delivery::Swallow);
+        }
         Ok(self.deliver_tag(own_tag))
     }
 
@@ -360,10 +388,17 @@ impl Session {
                 Err("another statement than was asked for")
             }
             Cause::Execute { facts, tag: own_tag, .. } => {
+                let mut is_warned = false;
                 if let Some(statement) = facts.statements.first() {
+                    is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
                     self.on_effect(&mut lease, statement, tag, true);
                 }
-                Ok(self.deliver_tag(own_tag))
+                if is_warned {
+                    backend::put_command_complete(&mut self.client_out, tag);
+                    Ok(Delivery::Swallow)
+                } else {
+                    Ok(self.deliver_tag(own_tag))
+                }
             }
             Cause::Scope(confirms) => {
                 if confirms {
@@ -373,6 +408,8 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Cause::Replay(false) => Ok(Delivery::Swallow),
+            Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
+            Cause::OwnBegin => Err("a block that was not opened"),
             Cause::Replay(true) if tag == b"COMMIT" => {
                 self.lease = Some(lease);
                 self.on_replayed();
@@ -393,6 +430,7 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::OwnEnd(_)
             | Cause::Recovery => Err("CommandComplete for something else than Execute"),
         };
         self.lease = Some(lease);
@@ -411,6 +449,7 @@ impl Session {
     /// A client's statement has succeeded: what that means for transaction and client state.
     /// `is_extended`: a stand-in ran without the settings changes that the text form makes itself.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
+        self.on_recorded_effect(&statement.control, tag);
         match &statement.control {
             Control::Commit { .. } | Control::Rollback { .. } => {
                 #[cfg(feature = "mutants")]
@@ -506,7 +545,14 @@ impl Session {
         self.lease = Some(lease);
         self.forget_cancel();
         match received {
-            Ok(Received::Ready(Cause::Recovery)) => Ok(Delivery::Swallow),
+            Ok(Received::Ready(Cause::Recovery)) => {
+                self.conclude_rolled_back();
+                Ok(Delivery::Swallow)
+            }
+            Ok(Received::Ready(cause)) if self.recorder.is_some() => {
+                let delivery = self.on_recorded_ready(&cause, status);
+                delivery.ok_or_else(|| self.distrust("a transaction block that was not asked for".to_owned()))
+            }
             Ok(Received::Ready(_)) if self.tells_nothing() => Ok(Delivery::Forward),
             Ok(Received::Ready(_)) => {
                 self.tell_parameters();
@@ -543,7 +589,10 @@ impl Session {
     }
 
     /// A notice of an injected statement is not the client's.
-    fn on_notice(&self) -> Delivery {
+    fn on_notice(&mut self) -> Delivery {
+        if self.recorder.is_some() && self.is_about_own_block() {
+            return Delivery::Swallow;
+        }
         let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
         if front.is_some_and(Cause::is_own) { Delivery::Swallow } else { Delivery::Forward }
     }
@@ -563,6 +612,7 @@ impl Session {
     fn attribute(&mut self, body: &[u8]) -> Result<Delivery, Ended> {
         self.segment_failed = true;
         let fields = Fields::new(body);
+        self.note_failure(fields.sqlstate());
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         if lease.replies().is_empty() {
             return self.on_unasked_error(fields);
@@ -597,11 +647,15 @@ impl Session {
 
     fn on_query_error(&mut self, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
         self.note_goodbye(fields);
+        if self.recorder.is_some() {
+            self.warn_of_failing_end();
+        }
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         let sqlstate = fields.sqlstate();
         match lease.front_mut() {
             Some(Cause::Refused(refused)) if sqlstate == Some(refused.expected) => {
                 let fault = refused.fault.clone();
+                self.note_failure(Some(fault.sqlstate));
                 backend::put_error(&mut self.client_out, &fault);
                 Ok(Delivery::Swallow)
             }
@@ -616,6 +670,7 @@ impl Session {
                 if let Some(fault) = plan.refusal().filter(|_| sqlstate.map(|s| s.0) == Some(query::MUST_FAIL_SQLSTATE))
                 {
                     let fault = fault.clone();
+                    self.note_failure(Some(fault.sqlstate));
                     backend::put_error(&mut self.client_out, &fault);
                     return Ok(Delivery::Swallow);
                 }
@@ -626,6 +681,7 @@ impl Session {
                 put_with_position(out, body, |position| plan.original_position(position));
                 Ok(Delivery::Swallow)
             }
+            Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
@@ -644,9 +700,10 @@ impl Session {
         match cause {
             Cause::Refused(refused) if fields.sqlstate() == Some(refused.expected) => {
                 backend::put_error(&mut self.client_out, &refused.fault);
+                self.note_failure(Some(refused.fault.sqlstate));
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_) => self.on_scope_error(body, fields),
+            Cause::Scope(_) | Cause::OwnBegin => self.on_scope_error(body, fields),
             Cause::Replay(_) => Err(self.on_replay_error(fields)),
             Cause::Named(name) | Cause::Bind(Some(name), _) => Ok(self.put_named(name, body, fields)),
             Cause::BindNamed(note) => match &note.statement {
@@ -667,6 +724,7 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::OwnEnd(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
     }
@@ -762,6 +820,8 @@ impl Session {
             | Cause::Plan(_)
             | Cause::Scope(_)
             | Cause::Replay(_)
+            | Cause::OwnBegin
+            | Cause::OwnEnd(_)
             | Cause::Recovery => {}
         }
     }
@@ -789,7 +849,9 @@ impl Session {
         if self.copy != CopyIn::None && !lease.replies().owes_statement() {
             self.copy = CopyIn::None;
         }
-        let may_check_in = lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None;
+        let is_held = self.record_holds_server();
+        let may_check_in =
+            lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None && !is_held;
         #[cfg(feature = "mutants")]
         let may_check_in = may_check_in || self.checks_in_early();
         if may_check_in && self.server_passing == Passing::Nothing {

@@ -139,15 +139,21 @@ impl Session {
 
     /// Whether a message of this kind has to wait for answers.
     fn must_wait(&self, kind: Kind) -> bool {
-        let Some(lease) = &self.lease else { return false };
+        let Some(lease) = &self.lease else { return self.has_parts() };
         let replies = lease.replies();
         let is_copy_unknown = self.copy == CopyIn::Awaited && !matches!(kind, Kind::Sync | Kind::Flush);
         // The state after transaction control decides what may be sent, so a new segment waits for it.
         let is_copy = matches!(kind, Kind::CopyData | Kind::CopyDone | Kind::CopyFail);
+        // In copy-in the server ignores Sync and Flush, and the data behind them must not wait for its end.
+        let is_copy = is_copy || self.copy == CopyIn::Active;
         let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
+        // Where transactions are recorded, one segment at a time is with the server.
+        let is_in_lockstep = self.recorder.is_some()
+            && (!is_copy || self.owes_end())
+            && (self.has_parts() || self.owes_end() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
-        is_copy_unknown || is_state_unknown || is_leaving
+        is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving
     }
 
     /// Whether the first of the client's messages that were kept has to wait for answers, not for its own end.
@@ -284,8 +290,14 @@ impl Session {
             self.answer_release(facts);
             return true;
         }
+        if let Some(fault) = self.take_refusal() {
+            return self.refuse_query(fault);
+        }
         if !self.ensure_lease() {
             return false;
+        }
+        if self.recorder.is_some() {
+            return self.send_recorded_query(frame, text, facts);
         }
         self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
@@ -301,13 +313,16 @@ impl Session {
             settings: &self.settings,
             statements: &self.statements,
             is_segment_open: is_open,
+            is_recorded: false,
+            is_unscoped: false,
+            is_in_own_block: false,
         };
         let mut scope = *lease.scope();
         #[cfg(feature = "mutants")]
         if self.rules.mutant == Some(super::Mutant::NoInjection) {
             scope.on_injected();
         }
-        let sending = query::plan(text, facts, &mut scope, circumstances);
+        let sending = query::plan(text, facts, 0..facts.statements.len(), &mut scope, circumstances);
         if let Sending::Refuse(fault) = sending {
             self.lease = Some(lease);
             return self.refuse_query(*fault);
@@ -391,6 +406,7 @@ impl Session {
     /// Refuses a Query: at once where no server is leased, else by a Query that the server must refuse.
     pub(super) fn refuse_query(&mut self, fault: Fault) -> bool {
         self.note_refusal(&fault);
+        self.forget_parts();
         if fault.severity == Severity::Fatal {
             self.end_with(fault, DiscardReason::ClientLeft, CloseReason::Limit);
             return true;
@@ -474,6 +490,10 @@ impl Session {
 
     /// No server could be leased for the message at the front: it is answered by the error.
     pub(super) fn refuse_waiting_message(&mut self, fault: Fault) {
+        if self.has_parts() {
+            self.refuse_query(fault);
+            return;
+        }
         let Ok(Some(head)) = Head::read(&self.client_in) else { return };
         self.inspected = None;
         self.note_refusal(&fault);
@@ -541,7 +561,12 @@ impl Session {
 }
 
 /// Sends a Query of two stretches of text.
-fn send_text(lease: &mut crate::scope::LeasedServer<Cause>, front: &[u8], text: &[u8], cause: Cause) -> Option<Cause> {
+pub(super) fn send_text(
+    lease: &mut crate::scope::LeasedServer<Cause>,
+    front: &[u8],
+    text: &[u8],
+    cause: Cause,
+) -> Option<Cause> {
     let length = front.len().saturating_add(text.len()).saturating_add(5);
     let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     let [a, b, c, d] = length;

@@ -19,6 +19,8 @@ pub enum Change {
     Reset(Box<str>),
     /// RESET ALL.
     ResetAll,
+    /// SET LOCAL of the reason (or back to its default): ends with the transaction.
+    Local(Box<str>, Option<Box<str>>),
 }
 
 #[derive(Debug)]
@@ -66,6 +68,21 @@ impl ClientSettings {
     #[must_use]
     pub fn base(&self, name: &str) -> Option<&str> {
         self.base.get(name).map(|value| &**value)
+    }
+
+    /// A setting's value now, as far as answers say.
+    #[must_use]
+    pub fn current(&self, name: &str) -> Option<&str> {
+        for entry in self.journal.iter().rev() {
+            match &entry.change {
+                Change::Set(known, value) if **known == *name => return Some(value),
+                Change::Local(known, value) if **known == *name => return value.as_deref(),
+                Change::Reset(known) if **known == *name => return self.base(name),
+                Change::ResetAll => return self.base(name),
+                Change::Set(..) | Change::Local(..) | Change::Reset(_) => {}
+            }
+        }
+        self.committed.get(name).map(|value| &**value)
     }
 
     /// Under which a statement parsed now is the same as others'; `None` while this transaction has
@@ -203,6 +220,7 @@ fn apply(settings: &mut BTreeMap<Box<str>, Box<str>>, base: &Settings, change: &
             }
         },
         Change::ResetAll => settings.clone_from(base),
+        Change::Local(..) => {}
     }
 }
 

@@ -64,6 +64,9 @@ pub enum StartupFault {
     /// No tenant.
     #[error("no tenant: {0:?}")]
     Tenant(TenantRefusal),
+    /// A bypass client that names a tenant.
+    #[error("a bypass login with a tenant among its startup parameters")]
+    BypassNamesTenant,
     /// `options` that cannot be read.
     #[error("{0}")]
     Options(#[from] OptionsFault),
@@ -104,6 +107,7 @@ impl StartupFault {
             | StartupFault::Scram(_)
             | StartupFault::DatabaseUnknown(_)
             | StartupFault::Tenant(_)
+            | StartupFault::BypassNamesTenant
             | StartupFault::Options(_)
             | StartupFault::Setting { .. }
             | StartupFault::TooManySettings(_)
@@ -133,6 +137,7 @@ impl StartupFault {
                 Some(Fault::saying(Code::DatabaseUnknown, message))
             }
             StartupFault::Tenant(refusal) => Some(refusal.fault()),
+            StartupFault::BypassNamesTenant => Some(Fault::of(Code::BypassNamesTenant)),
             StartupFault::Options(fault) => {
                 Some(Fault::of(Code::StartupParameterRefused).with_detail(fault.to_string()))
             }
@@ -197,6 +202,9 @@ fn rules_reply(refusal: Refusal) -> Fault {
 }
 
 fn setting_reply(name: &str, reason: &Fault) -> Fault {
+    if reason.code == Some(Code::ReasonRefused) {
+        return reason.clone().fatal();
+    }
     let message = format!("the startup parameter \"{name}\" is not allowed");
     let detail = match &reason.detail {
         Some(detail) => format!("{} {detail}", reason.message),

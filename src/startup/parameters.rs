@@ -109,6 +109,9 @@ impl Asked {
         }
         match &found.login.access {
             Access::Tenant(policy) => self.tenant(policy, settings, found).map(Purpose::Tenant),
+            Access::Bypass if self.settings.iter().any(|(name, _)| names_tenant(settings, name)) => {
+                Err(StartupFault::BypassNamesTenant)
+            }
             Access::Bypass => Ok(Purpose::Bypass),
             Access::Console => Err(unknown()),
         }

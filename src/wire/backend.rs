@@ -111,6 +111,17 @@ pub fn put_error(out: &mut BytesMut, fault: &Fault) {
     });
 }
 
+/// A warning in PostgreSQL's own words.
+pub fn put_warning(out: &mut BytesMut, sqlstate: &[u8; 5], message: &str) {
+    put_message(out, b'N', |out| {
+        put_field(out, b'S', "WARNING");
+        put_field(out, b'V', "WARNING");
+        put_field(out, b'C', std::str::from_utf8(sqlstate).unwrap_or("01000"));
+        put_field(out, b'M', message);
+        out.put_u8(0);
+    });
+}
+
 /// A field whose text may come from a peer: it ends at a NUL, as the protocol's strings do.
 fn put_field(out: &mut BytesMut, kind: u8, value: &str) {
     out.put_u8(kind);

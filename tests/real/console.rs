@@ -33,7 +33,7 @@ fn bench(more: &str) -> Bench {
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let more = format!(
         "[metrics]\naddress = \"{http}\"\n[console]\nadmins = [\"ops\"]\nstats = [\"watcher\"]\n\
-         [logins.ops]\npassword = \"demo\"\ntenant.fixed = \"{ACME}\"\n\
+         [logins.ops]\npassword = \"demo\"\npreset = \"console\"\n\
          [logins.watcher]\npassword = \"demo\"\ntenant.fixed = \"{ACME}\"\n{more}"
     );
     let proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 3, mutant: None, more: &more });
@@ -143,6 +143,9 @@ fn whoever_is_not_listed_gets_no_console_and_stats_may_only_look() {
         let client = Client::try_connect(&Target::new(bench.proxy.address, login, database).password("demo")).unwrap();
         assert_eq!(client.startup.last().map(|reply| reply.fields()[&'C'].clone()).as_deref(), Some("3D000"));
     }
+    // A login for the console only sees no database.
+    let data = Client::try_connect(&Target::new(bench.proxy.address, "ops", DATABASE).password("demo")).unwrap();
+    assert_eq!(data.startup.last().map(|reply| reply.fields()[&'C'].clone()).as_deref(), Some("3D000"));
     let wrong = Client::try_connect(&Target::new(bench.proxy.address, "ops", "pgbouncer").password("wrong")).unwrap();
     assert_eq!(wrong.startup.last().map(|reply| reply.fields()[&'C'].clone()).as_deref(), Some("28P01"));
     let mut watcher = bench.enter("watcher");
@@ -156,7 +159,19 @@ fn whoever_is_not_listed_gets_no_console_and_stats_may_only_look() {
     assert!(!config.iter().any(|row| row["value"].contains("demo") && row["key"].contains("password")));
     let refused = bench.show("DENIALS").into_iter().find(|row| row["code"] == "TG040").unwrap();
     assert_eq!((&*refused["login"], &*refused["class"]), ("ops", "login"));
-    assert_eq!(bench.metric("tenantgate_refusals_total{code=\"TG045\"}"), 2.0);
+    assert_eq!(bench.metric("tenantgate_refusals_total{code=\"TG045\"}"), 3.0);
+}
+
+#[test]
+fn an_admin_gets_in_when_all_places_are_taken() {
+    let _turn = alone();
+    let bench = bench("");
+    let clients: Vec<_> = (0..2000).map(|_| Client::connect(&bench.proxy.target(ACME))).collect();
+    let refused = Client::try_connect(&bench.proxy.target(ACME)).unwrap();
+    assert_eq!(refused.startup.last().map(|reply| reply.fields()[&'C'].clone()).as_deref(), Some("53300"));
+    let lists = bench.show("LISTS");
+    assert!(lists.iter().any(|row| row["list"] == "used_clients" && row["items"] == "2001"), "{lists:?}");
+    drop(clients);
 }
 
 #[test]
@@ -210,11 +225,11 @@ fn a_cancel_ends_the_wait_for_a_pause() {
 #[test]
 fn health_is_one_thing_and_readiness_another() {
     let _turn = alone();
-    let nowhere = free_port();
-    let bench = bench(&format!(
-        "[servers.gone]\nhost = \"127.0.0.1\"\nport = {nowhere}\ntls.mode = \"disable\"\n\
-         [databases.gone]\nserver = \"gone\"\nrole = \"app\"\n"
-    ));
+    // Nobody listens on port 1.
+    let bench = bench(
+        "[servers.gone]\nhost = \"127.0.0.1\"\nport = 1\ntls.mode = \"disable\"\n\
+         [databases.gone]\nserver = \"gone\"\nrole = \"app\"\n",
+    );
     assert!(bench.get("/healthz").starts_with("HTTP/1.1 200"));
     assert!(bench.get("/readyz").ends_with("\r\n\r\nready\n"));
     let target = Target::new(bench.proxy.address, "acme_app", "gone").password("demo");

@@ -267,3 +267,23 @@ fn an_idle_client_without_a_transaction_may_stay() {
         },
     );
 }
+
+#[test]
+fn a_reload_changes_limits_under_those_who_are_there() {
+    with_proxy(2, "[limits.tenant]\nleases_max = 1\nwaiting_max = 1\nstatement_timeout = \"1h\"\n", |_, proxy| {
+        let mut holder = Client::connect(&proxy.target(ACME));
+        let mut rivals: Vec<Client> = (0..2).map(|_| Client::connect(&proxy.target(ACME))).collect();
+        holder.run("BEGIN; SELECT 1");
+        rivals.iter_mut().for_each(|rival| send(rival, "SELECT count(*) FROM items"));
+        let refused = await_refusal(&mut rivals).0;
+        proxy.edit("leases_max = 1", "leases_max = 2");
+        proxy.edit("\"1h\"", "\"300ms\"");
+        assert!(proxy.reload());
+        // The one that waits is served although no server came back.
+        let waited = &mut rivals[1 - refused];
+        let (replies, silence) = waited.replies_to(b'Z');
+        assert!(silence.is_none() && !is_refused(&replies), "{replies:?}");
+        is(refusal(&waited.query(LONG)), "ERROR", "57014", "TG088");
+        holder.run("COMMIT");
+    });
+}

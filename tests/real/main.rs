@@ -9,6 +9,7 @@
 //! | `TENANTGATE_PG15_BIN`, `TENANTGATE_PG18_BIN` | where PostgreSQL's programs are |
 //! | `TENANTGATE_SCRIPT`, `TENANTGATE_SHOW`, `TENANTGATE_REHEARSAL` | see `tests/scripts/README.md` |
 //! | `TENANTGATE_RANDOM_SCRIPTS`, `TENANTGATE_SEED` | how many random scripts, from which seed |
+//! | `TENANTGATE_CRASHES`, `TENANTGATE_SEED` | how often proxy or servers are killed under bypass transactions |
 //! | `TENANTGATE_LOAD_TRANSACTIONS`, `TENANTGATE_SEED` | size and choices of the storm |
 //!
 //! The feature `mutants` adds the proofs that planted defects are found: `cargo test --features mutants --test real
@@ -19,6 +20,8 @@
 mod support;
 
 mod acts;
+mod bypass;
+mod bypass_crash;
 mod console;
 mod drivers;
 mod lifecycle;
@@ -30,5 +33,6 @@ mod pgbench;
 mod random;
 mod reload;
 mod scripts;
+mod soak;
 mod transport;
 mod upheaval;

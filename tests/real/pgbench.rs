@@ -46,7 +46,7 @@ pub fn prepare(cluster: &Cluster) {
 }
 
 /// What the command printed; ended if it takes too long.
-fn bounded(mut command: Command, limit: Duration) -> Output {
+pub fn bounded(mut command: Command, limit: Duration) -> Output {
     bounded_child(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgbench starts"), limit)
 }
 

@@ -31,6 +31,9 @@ pub fn superuser(cluster: &Cluster) -> Client {
     cluster.create_database(DATABASE);
     let mut admin = cluster.admin(DATABASE);
     admin.run(SCHEMA);
+    if admin.rows("SELECT 1 FROM pg_roles WHERE rolname = 'script_recorded'").is_empty() {
+        admin.run("CREATE ROLE script_recorded LOGIN IN ROLE app_user");
+    }
     admin.run("SET lock_timeout = '5s'");
     admin
 }
@@ -43,10 +46,64 @@ fn prepare(admin: &mut Client, script: &Script) {
     }
 }
 
-pub fn direct(cluster: &Cluster, connection: char) -> Target {
+pub fn direct(cluster: &Cluster, login: Login, connection: char) -> Target {
     let options = format!("-c app.tenant_id={}", tenant(connection));
-    Target::new(cluster.address, "app_user", DATABASE).with("options", &options)
+    Target::new(cluster.address, login.role(), DATABASE).with("options", &options)
 }
+
+/// Over which kind of login the proxy is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// The ordinary one.
+    Tenant,
+    /// A migration login: every transaction is recorded, in a block of the proxy's.
+    Recorded,
+}
+
+impl Login {
+    const fn role(self) -> &'static str {
+        match self {
+            Login::Tenant => "app_user",
+            Login::Recorded => "script_recorded",
+        }
+    }
+
+    /// More configuration.
+    pub fn more(self, ledger: &Path) -> String {
+        match self {
+            Login::Tenant => String::new(),
+            Login::Recorded => RECORDED.replace("LEDGER", ledger.to_str().expect("a folder in UTF-8")),
+        }
+    }
+
+    /// A client of the proxy.
+    pub fn proxied(self, proxy: &Proxy, connection: char) -> Target {
+        let tenant = tenant(connection);
+        match self {
+            Login::Tenant => proxy.target(&tenant),
+            Login::Recorded => Target::new(proxy.address, &format!("recorded.{tenant}"), DATABASE).password("demo"),
+        }
+    }
+
+    /// What the proxy refuses by design where it records.
+    pub fn leaves_out(self, script: &Script) -> bool {
+        let is_chain = |step: &script::Step| step.to_string().to_uppercase().contains("AND CHAIN");
+        self == Login::Recorded && (script.has_refusals() || script.steps.iter().any(is_chain))
+    }
+}
+
+const RECORDED: &str = r#"
+[roles.recorded]
+user = "script_recorded"
+[logins.recorded]
+password = "demo"
+preset = "migration"
+role = "recorded"
+[logins.recorded.tenant]
+from = ["suffix"]
+[ledger]
+path = "LEDGER"
+"#;
 
 /// The transcript of one side, with what the tables hold afterwards.
 pub fn play(admin: &mut Client, script: &Script, side: &Side<'_>) -> Vec<String> {
@@ -57,19 +114,22 @@ pub fn play(admin: &mut Client, script: &Script, side: &Side<'_>) -> Vec<String>
     lines
 }
 
-fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
+fn compare(cluster: &Cluster, login: Login, scripts: &[Script]) -> Vec<String> {
     let mut admin = superuser(cluster);
     // Only to try the scripts out while there is no proxy: both sides are PostgreSQL.
     let rehearsal = number("TENANTGATE_REHEARSAL", 0) == 1;
-    let proxy =
-        (!rehearsal).then(|| Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 2, mutant: None, more: "" }));
-    let natively = |connection: char| direct(cluster, connection);
+    let folder = tempfile::tempdir().expect("a folder for a ledger");
+    let more = login.more(&folder.path().join("ledger.jsonl"));
+    let proxy = (!rehearsal)
+        .then(|| Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 2, mutant: None, more: &more }));
+    let natively = |connection: char| direct(cluster, login, connection);
     let proxied = |connection: char| match &proxy {
-        Some(proxy) => proxy.target(&tenant(connection)),
+        Some(proxy) => login.proxied(proxy, connection),
         None => natively(connection),
     };
     let mut failures = Vec::new();
-    for script in scripts.iter().filter(|script| (script.versions.0..=script.versions.1).contains(&cluster.version)) {
+    let fits = |script: &&Script| (script.versions.0..=script.versions.1).contains(&cluster.version);
+    for script in scripts.iter().filter(fits).filter(|script| !login.leaves_out(script)) {
         let left = play(
             &mut admin,
             script,
@@ -97,22 +157,34 @@ fn compare(cluster: &Cluster, scripts: &[Script]) -> Vec<String> {
     failures
 }
 
-fn same_replies(cluster: &Cluster) {
+fn same_replies(cluster: &Cluster, login: Login) {
     let _turn = alone();
     let scripts = selected();
-    let failures = compare(cluster, &scripts);
+    let failures = compare(cluster, login, &scripts);
     eprintln!("{} scripts on PostgreSQL {}, {} comparisons differ", scripts.len(), cluster.version, failures.len());
     assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
 fn scripts_get_the_same_replies_on_15() {
-    same_replies(cluster::fifteen());
+    same_replies(cluster::fifteen(), Login::Tenant);
 }
 
 #[test]
 fn scripts_get_the_same_replies_on_18() {
     if let Some(cluster) = cluster::eighteen() {
-        same_replies(cluster);
+        same_replies(cluster, Login::Tenant);
+    }
+}
+
+#[test]
+fn recorded_sessions_get_the_same_replies_on_15() {
+    same_replies(cluster::fifteen(), Login::Recorded);
+}
+
+#[test]
+fn recorded_sessions_get_the_same_replies_on_18() {
+    if let Some(cluster) = cluster::eighteen() {
+        same_replies(cluster, Login::Recorded);
     }
 }

@@ -208,8 +208,11 @@ fn unix_sockets_on_both_sides_carry_sessions_and_cancels() {
 
 /// Waits until the slow statement runs on the server.
 async fn until_it_runs(cluster: &Cluster) {
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series%' AND \
-                   pid <> pg_backend_pid()";
+    // Other tests use the same cluster, and have long statements of their own.
+    let running = &format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series%' AND \
+         datname = '{DATABASE}'"
+    );
     let mut admin = cluster.admin("postgres");
     while admin.value(running) == "0" {
         tokio::task::yield_now().await;
@@ -283,4 +286,85 @@ fn certificates_and_channel_binding_work_from_the_configuration_on() {
     let bound = format!("user=by_password.{ACME} sslmode=require channel_binding=require sslcert=/none");
     assert_eq!(psql(&bound), ACME, "{}", proxy.log_tail());
     assert!(psql(&format!("user=by_password.{ACME} sslmode=disable")).contains("TG042"));
+}
+
+/// Puts TLS on a cluster of one's own: its certificate, for localhost, and the clients' authority.
+fn give_tls(cluster: &Cluster, folder: &Path) {
+    let data = cluster.folder.join("data");
+    let owner = std::fs::metadata(&data).unwrap();
+    let (uid, gid) = (std::os::unix::fs::MetadataExt::uid(&owner), std::os::unix::fs::MetadataExt::gid(&owner));
+    for (from, to) in [("proxy.crt", "server.crt"), ("proxy.key", "server.key"), ("clients.crt", "clients.crt")] {
+        std::fs::copy(folder.join(from), data.join(to)).unwrap();
+        std::os::unix::fs::chown(data.join(to), Some(uid), Some(gid)).unwrap();
+    }
+    let rules = "local all all trust\nhostssl all app_user all cert\nhostssl all scram_user all scram-sha-256\n\
+                 hostssl all clear_user all password\nhost all postgres all trust\n";
+    std::fs::write(data.join("pg_hba.conf"), rules).unwrap();
+    let mut admin = cluster.admin("postgres");
+    admin.run("CREATE ROLE clear_user LOGIN PASSWORD 'geheim'");
+    for setting in ["ssl = on", "ssl_ca_file = 'clients.crt'"] {
+        admin.run(&format!("ALTER SYSTEM SET {setting}"));
+    }
+    admin.run("SELECT pg_reload_conf()");
+    while cluster.admin("postgres").value("SHOW ssl") != "on" {
+        std::thread::yield_now();
+    }
+}
+
+/// A group with TLS, and a database of its name for each of these roles.
+fn tls_group(name: &str, cluster: &Cluster, more: &str, role: &str) -> String {
+    let port = cluster.address.port();
+    format!(
+        "[servers.{name}]\nhost = \"localhost\"\nport = {port}\n[servers.{name}.tls]\nca = \"proxy.crt\"\n{more}\n\
+         [databases.{name}]\nserver = \"{name}\"\nname = \"{DATABASE}\"\nrole = \"{role}\"\n"
+    )
+}
+
+#[test]
+fn tls_towards_servers_works_from_the_configuration_on() {
+    let _turn = alone();
+    let cluster = Cluster::own(15, "tls");
+    cluster.create_database(DATABASE);
+    let proxy = Proxy::start_with(DATABASE, None, |address, folder| {
+        write_certificates(folder);
+        give_tls(&cluster, folder);
+        let shown = |name: &str| format!("certificate = \"{name}.crt\"\nkey = \"{name}.key\"");
+        [
+            format!("[listen]\naddresses = [\"{address}\"]\n{COMMON}"),
+            "[roles.scram]\nuser = \"scram_user\"\npassword = \"geheim\"\n".to_owned(),
+            "[roles.clear]\nuser = \"clear_user\"\npassword = \"geheim\"\nauth_allowed = [\"password\"]\n".to_owned(),
+            "[roles.strict]\nuser = \"clear_user\"\npassword = \"geheim\"\n".to_owned(),
+            tls_group("bound", &cluster, "channel_binding = \"require\"", "scram"),
+            tls_group("shown", &cluster, &shown("app_user"), "app"),
+            tls_group("strange", &cluster, &shown("stranger"), "app"),
+            tls_group("clear", &cluster, "", "clear"),
+            tls_group("strict", &cluster, "", "strict"),
+            tls_group("direct", &cluster, "negotiation = \"direct\"", "scram"),
+        ]
+        .concat()
+    });
+    for (database, expected) in
+        [("bound", Ok("scram_user")), ("shown", Ok("app_user")), ("clear", Ok("clear_user")), ("strict", Err("TG093"))]
+    {
+        let answer = ask(&proxy, database, "SELECT current_user");
+        match expected {
+            Ok(user) => assert_eq!(answer.as_deref(), Ok(user), "{database}: {}", proxy.log_tail()),
+            Err(code) => assert!(answer.as_ref().is_err_and(|error| error.starts_with(code)), "{database}: {answer:?}"),
+        }
+    }
+    // The certificate of another role, and a server that knows nothing of direct TLS.
+    for database in ["strange", "direct"] {
+        let answer = ask(&proxy, database, "SELECT 1");
+        assert!(answer.as_ref().is_err_and(|error| error.starts_with("TG052")), "{database}: {answer:?}");
+    }
+    let mut client = Client::connect(&target(&proxy, "bound"));
+    let sleeping = client.canceller();
+    let slow = std::thread::spawn(move || {
+        client.query_to_the_end("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(until_it_runs(&cluster));
+    sleeping.cancel();
+    let replies = slow.join().unwrap();
+    assert!(error(&replies).is_some_and(|error| error.contains("canceling statement")), "{replies:?}");
 }

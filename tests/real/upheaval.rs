@@ -153,6 +153,24 @@ fn acts_on_pools(cluster: &mut Cluster, outcomes: &mut Vec<Outcome>) {
     outcomes.push(load.end("KILL, RESUME"));
 }
 
+/// Pools that come and go with every reload, while sessions begin, wait and end.
+fn acts_on_roles(cluster: &Cluster, outcomes: &mut Vec<Outcome>) {
+    let proxy = Inside::start(&wish(cluster, ""));
+    proxy.edit("[roles.app]", "[roles.second]\nuser = \"app_user\"\n[roles.app]");
+    let (one, other) = ("server = \"main\"\nrole = \"app\"", "server = \"main\"\nrole = \"second\"");
+    for (act, more) in
+        [("RELOAD: another pool, 20 times", &[][..]), ("RELOAD: another pool, 20 times, -C", &["-C"][..])]
+    {
+        let load = start(cluster, proxy.address, 4, more);
+        for _ in 0..10 {
+            proxy.reload_with(one, other);
+            proxy.reload_with(other, one);
+        }
+        load.wait_for_more();
+        outcomes.push(load.end(act));
+    }
+}
+
 fn certificate(folder: &Path) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -204,6 +222,7 @@ fn what_fails_when_an_operator_acts_under_load() {
     pgbench::prepare(&cluster);
     let mut outcomes = Vec::new();
     acts_on_pools(&mut cluster, &mut outcomes);
+    acts_on_roles(&cluster, &mut outcomes);
     acts_on_the_process(&cluster, &mut outcomes);
     print(&outcomes);
     for outcome in &outcomes {

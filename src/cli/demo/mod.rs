@@ -5,6 +5,7 @@
 
 mod binaries;
 mod cluster;
+mod operator;
 mod show;
 mod tour;
 
@@ -23,6 +24,7 @@ use super::{EXIT_WRONG, serve};
 use crate::config::{self, Config, EmptyEnvironment, LogFormat, LogLevel, LogSettings, RuntimeSettings};
 use crate::driver::{self, RunningServer};
 use cluster::Cluster;
+use operator::Outlook;
 
 const SCHEMA: &str = include_str!("schema.sql");
 const DEFAULT_PORT: u16 = 6432;
@@ -114,7 +116,8 @@ async fn with_cluster(cluster: &Cluster, arguments: &DemoArguments) -> anyhow::R
     let admin = cluster.admin("demo").await?;
     admin.batch_execute(&SCHEMA.replace("{app_password}", &app_password)).await.context("loading the schema")?;
 
-    let file = write_configuration(cluster, arguments, &app_password)?;
+    let outlook = Outlook { ledger: cluster.folder().join("ledger.jsonl"), metrics: free_address()? };
+    let file = write_configuration(cluster, arguments, &app_password, outlook.metrics)?;
     let log_file = cluster.folder().join("tenantgate.log");
     log::start(
         LogSettings { format: LogFormat::Text, level: LogLevel::Info },
@@ -124,9 +127,9 @@ async fn with_cluster(cluster: &Cluster, arguments: &DemoArguments) -> anyhow::R
     let address = *proxy.local_addresses().first().context("the proxy listens nowhere")?;
     println!("TenantGate listens on {address}; its configuration: {}; its log: {}", file.display(), log_file.display());
 
-    let held = if arguments.hold { true } else { tour::run(&admin, address, arguments.pool_size).await? };
+    let held = if arguments.hold { true } else { tour::run(&admin, address, arguments.pool_size, &outlook).await? };
     if !arguments.once {
-        show::connection_strings(address);
+        show::connection_strings(address, &outlook);
     }
     Ok((proxy, held))
 }
@@ -139,9 +142,20 @@ fn load(file: &Path) -> anyhow::Result<Config> {
     })
 }
 
-fn write_configuration(cluster: &Cluster, arguments: &DemoArguments, app_password: &str) -> anyhow::Result<PathBuf> {
+/// The configuration has to name the port before the proxy has it.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+fn write_configuration(
+    cluster: &Cluster,
+    arguments: &DemoArguments,
+    app_password: &str,
+    metrics: SocketAddr,
+) -> anyhow::Result<PathBuf> {
     let address = SocketAddr::from(([127, 0, 0, 1], listen_port(arguments.port)));
-    let text = configuration(address, &cluster.sockets(), arguments.pool_size, app_password);
+    let text = configuration(address, cluster.folder(), &cluster.sockets(), arguments.pool_size, app_password, metrics);
+    std::fs::create_dir(cluster.folder().join("state"))?;
     let path = cluster.folder().join("tenantgate.toml");
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(text.as_bytes())?;
@@ -156,9 +170,17 @@ fn listen_port(asked: Option<u16>) -> u16 {
     })
 }
 
-fn configuration(address: SocketAddr, sockets: &Path, pool_size: u16, app_password: &str) -> String {
+fn configuration(
+    address: SocketAddr,
+    folder: &Path,
+    sockets: &Path,
+    pool_size: u16,
+    app_password: &str,
+    metrics: SocketAddr,
+) -> String {
     let (host, server_port) = (sockets.display(), cluster::PORT);
     let acme = tour::ACME;
+    let operators = operators(folder, metrics);
     format!(
         r#"# Made by `tenantgate demo` for its throw-away cluster.
 
@@ -171,6 +193,10 @@ port = {server_port}
 
 [roles.app]
 user = "app_user"
+password = "{app_password}"
+
+[roles.bypass]
+user = "app_bypass"
 password = "{app_password}"
 
 [databases.demo]
@@ -192,9 +218,40 @@ password = "demo"
 [logins.acme_app.tenant]
 fixed = "{acme}"
 
+{operators}
 # An open transaction in some psql should not hold up the end.
 [runtime]
 shutdown_timeout = "2s"
+"#
+    )
+}
+
+/// The part of the configuration that operators and reviewers need.
+fn operators(folder: &Path, metrics: SocketAddr) -> String {
+    let folder = folder.display();
+    format!(
+        r#"# Sees all tenants, with a reason, and every transaction leaves its records.
+[logins.ops]
+password = "demo"
+preset = "bypass"
+role = "bypass"
+
+[ledger]
+path = "{folder}/ledger.jsonl"
+
+[logins.admin]
+password = "demo"
+preset = "console"
+
+[console]
+admins = ["admin"]
+
+[metrics]
+address = "{metrics}"
+
+# Frozen tenants stay frozen.
+[state]
+folder = "{folder}/state"
 "#
     )
 }
@@ -205,7 +262,9 @@ mod tests {
 
     #[test]
     fn the_demos_configuration_has_no_problems() {
-        let text = configuration(SocketAddr::from(([127, 0, 0, 1], 0)), Path::new("/tmp/x/sockets"), 1, "secret");
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let folder = Path::new("/tmp/x");
+        let text = configuration(address, folder, &folder.join("sockets"), 1, "secret", address);
         let loaded = config::load(&text, &EmptyEnvironment).unwrap();
         assert!(loaded.warnings.is_empty() && loaded.config.databases["demo"].pool.size == 1);
     }

@@ -44,8 +44,10 @@ impl Tour<'_> {
             show::note(&record.to_string());
         }
         let has_reason = |record: &Value| record.to_string().contains(REASON);
-        findings.expect(records.len() == 2 && has_reason(&records[0]), "not one intent with the reason and one outcome");
-        findings.expect(!records.iter().any(|record| record.to_string().contains("12.34")), "a literal is in the ledger");
+        findings
+            .expect(records.len() == 2 && has_reason(&records[0]), "not one intent with the reason and one outcome");
+        findings
+            .expect(!records.iter().any(|record| record.to_string().contains("12.34")), "a literal is in the ledger");
         let why = "a bypass login has a server role of its own; before its transaction begins the intent is on the disk, \
                    afterwards its outcome, with statements but without their literals.";
         Ok((findings, why))

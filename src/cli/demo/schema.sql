@@ -3,12 +3,14 @@
 
 CREATE ROLE saas_owner NOLOGIN;
 CREATE ROLE app_user LOGIN PASSWORD '{app_password}' NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
+-- Who may see all tenants, over bypass logins only. No BYPASSRLS: policies of its own say what it sees.
+CREATE ROLE app_bypass LOGIN PASSWORD '{app_password}' NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
 
 -- The pool's role may leave nothing behind for the next tenant.
 REVOKE ALL ON DATABASE demo FROM PUBLIC;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT CONNECT ON DATABASE demo TO app_user;
-GRANT USAGE ON SCHEMA public TO app_user;
+GRANT CONNECT ON DATABASE demo TO app_user, app_bypass;
+GRANT USAGE ON SCHEMA public TO app_user, app_bypass;
 GRANT USAGE, CREATE ON SCHEMA public TO saas_owner;
 
 SET ROLE saas_owner;
@@ -42,18 +44,21 @@ INSERT INTO invoices (tenant_id, customer, amount) VALUES
 
 ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenants FORCE ROW LEVEL SECURITY;
-CREATE POLICY own_tenant ON tenants
+CREATE POLICY own_tenant ON tenants TO app_user
     USING      (id = NULLIF(current_setting('app.tenant_id', true), '')::uuid)
     WITH CHECK (id = NULLIF(current_setting('app.tenant_id', true), '')::uuid);
 
 ALTER TABLE invoices ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invoices FORCE ROW LEVEL SECURITY;
-CREATE POLICY own_rows ON invoices
+CREATE POLICY own_rows ON invoices TO app_user
     USING      (tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::uuid)
     WITH CHECK (tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::uuid);
 
-GRANT SELECT ON tenants TO app_user;
-GRANT SELECT, INSERT, UPDATE, DELETE ON invoices TO app_user;
+CREATE POLICY every_tenant ON tenants TO app_bypass USING (true) WITH CHECK (true);
+CREATE POLICY every_row ON invoices TO app_bypass USING (true) WITH CHECK (true);
+
+GRANT SELECT ON tenants TO app_user, app_bypass;
+GRANT SELECT, INSERT, UPDATE, DELETE ON invoices TO app_user, app_bypass;
 
 RESET ROLE;
 ANALYZE;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tokio_postgres::{Error, SimpleQueryMessage};
 
+use super::operator::Outlook;
 use super::tour::{ACME, GLOBEX, INITECH};
 
 const TENANTS: [(&str, &str); 3] = [("acme", ACME), ("globex", GLOBEX), ("initech", INITECH)];
@@ -164,8 +165,9 @@ pub fn name_of(tenant: &str) -> String {
 }
 
 /// What to try by hand.
-pub fn connection_strings(address: SocketAddr) {
+pub fn connection_strings(address: SocketAddr, outlook: &Outlook) {
     let base = format!("host={} port={} dbname=demo password=demo", address.ip(), address.port());
+    let console = base.replace("dbname=demo", "dbname=tenantgate");
     println!("\nThe proxy stays up until Ctrl-C. To try it:\n");
     for (name, tenant) in TENANTS {
         println!("  {name:<22} psql \"{base} user=app_user.{tenant}\"");
@@ -173,5 +175,12 @@ pub fn connection_strings(address: SocketAddr) {
     println!("  {:<22} psql \"{base} user=app_user options='-c app.tenant_id={GLOBEX}'\"", "globex, by options");
     println!("  {:<22} psql \"{base} user=acme_app\"", "acme, fixed");
     println!("  {:<22} psql \"{base} user=app_user\"", "no tenant (refused)");
+    println!(
+        "  {:<22} psql \"{base} user=ops options='-c tenantgate.reason=looking\\ around'\"",
+        "all tenants (bypass)"
+    );
+    println!("  {:<22} psql \"{console} user=admin\"      (SHOW HELP)", "console");
+    println!("  {:<22} curl http://{}/metrics", "metrics", outlook.metrics);
+    println!("  {:<22} tenantgate ledger list --ledger {}", "ledger", outlook.ledger.display());
     println!("\nand in it: SELECT pg_backend_pid(), * FROM invoices;");
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_postgres::{Client, Error, NoTls};
 
+use super::operator::Outlook;
 use super::show::{self, Reply};
 
 /// The first tenant.
@@ -21,28 +22,34 @@ pub const GLOBEX: &str = "00000000-0000-0000-0000-00000000000b";
 pub const INITECH: &str = "00000000-0000-0000-0000-00000000000c";
 
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
-const LIST: &str = "SELECT pg_backend_pid() AS server, customer, amount FROM invoices ORDER BY id";
+pub(super) const LIST: &str = "SELECT pg_backend_pid() AS server, customer, amount FROM invoices ORDER BY id";
 const ROUNDS: usize = 50;
 
 /// What every step needs.
-struct Tour<'t> {
-    admin: &'t Client,
+pub(super) struct Tour<'t> {
+    pub(super) admin: &'t Client,
     address: SocketAddr,
     pool_size: u16,
 }
 
 /// Collects what did not hold in one step.
 #[derive(Default)]
-struct Findings(Vec<String>);
+pub(super) struct Findings(Vec<String>);
 
 impl Findings {
-    fn expect(&mut self, holds: bool, otherwise: impl Into<String>) {
+    pub(super) fn expect(&mut self, holds: bool, otherwise: impl Into<String>) {
         if !holds {
             self.0.push(otherwise.into());
         }
     }
 
-    fn expect_refused(&mut self, reply: &Reply, wanted_severity: &str, wanted_state: &str, wanted_text: &str) {
+    pub(super) fn expect_refused(
+        &mut self,
+        reply: &Reply,
+        wanted_severity: &str,
+        wanted_state: &str,
+        wanted_text: &str,
+    ) {
         let is_wanted = matches!(reply, Reply::Refused { severity, sqlstate, message, .. }
             if severity == wanted_severity && sqlstate == wanted_state && message.contains(wanted_text));
         self.expect(is_wanted, format!("expected {wanted_severity} {wanted_state} with {wanted_text:?}"));
@@ -53,7 +60,7 @@ impl Findings {
 ///
 /// # Errors
 /// If a step cannot be carried out at all.
-pub async fn run(admin: &Client, address: SocketAddr, pool_size: u16) -> anyhow::Result<bool> {
+pub async fn run(admin: &Client, address: SocketAddr, pool_size: u16, outlook: &Outlook) -> anyhow::Result<bool> {
     let tour = Tour { admin, address, pool_size };
     show::legend();
     let held = [
@@ -64,6 +71,9 @@ pub async fn run(admin: &Client, address: SocketAddr, pool_size: u16) -> anyhow:
         step(5, "No tenant, no session", tour.missing_tenant()).await?,
         step(6, "The tenant cannot be changed by SQL", tour.changed_tenant()).await?,
         step(7, "Writing into another tenant", tour.foreign_write()).await?,
+        step(8, "All tenants, but not without a reason", tour.bypass_needs_a_reason(outlook)).await?,
+        step(9, "Freezing a tenant", tour.frozen_tenant()).await?,
+        step(10, "Console and metrics", tour.console_and_metrics(outlook)).await?,
     ];
     let count = held.iter().filter(|held| **held).count();
     println!("\n{count} of {} steps held.", held.len());
@@ -220,15 +230,20 @@ impl Tour<'_> {
     }
 
     /// A client of `app_user` with the tenant in its user name.
-    async fn client(&self, tenant: &str) -> Result<Client, Error> {
+    pub(super) async fn client(&self, tenant: &str) -> Result<Client, Error> {
         self.connect(&user_of(tenant), None).await
     }
 
     /// Dropped, the connection is closed.
-    async fn connect(&self, user: &str, options: Option<&str>) -> Result<Client, Error> {
+    pub(super) async fn connect(&self, user: &str, options: Option<&str>) -> Result<Client, Error> {
+        self.connect_to("demo", user, options).await
+    }
+
+    /// Dropped, the connection is closed.
+    pub(super) async fn connect_to(&self, database: &str, user: &str, options: Option<&str>) -> Result<Client, Error> {
         let mut settings = tokio_postgres::Config::new();
         settings.host(self.address.ip().to_string()).port(self.address.port());
-        settings.user(user).password("demo").dbname("demo").application_name("tenantgate demo");
+        settings.user(user).password("demo").dbname(database).application_name("tenantgate demo");
         if let Some(options) = options {
             settings.options(options);
         }
@@ -238,7 +253,7 @@ impl Tour<'_> {
     }
 
     /// What a tenant should see, by PostgreSQL's superuser: customer and amount.
-    async fn rows_of(&self, tenant: &str) -> anyhow::Result<Vec<Vec<String>>> {
+    pub(super) async fn rows_of(&self, tenant: &str) -> anyhow::Result<Vec<Vec<String>>> {
         let sql = format!("SELECT customer, amount FROM invoices WHERE tenant_id = '{tenant}' ORDER BY id");
         match Reply::of(self.admin.simple_query(&sql).await) {
             Reply::Rows { rows, .. } => Ok(rows),
@@ -251,7 +266,7 @@ impl Tour<'_> {
     }
 
     /// All rows of all tenants in one text.
-    async fn fingerprint(&self) -> anyhow::Result<String> {
+    pub(super) async fn fingerprint(&self) -> anyhow::Result<String> {
         let sql = "SELECT string_agg(i::text, ',' ORDER BY i.tenant_id, i.id) FROM invoices i";
         Ok(self.admin.query_one(sql, &[]).await?.try_get(0)?)
     }
@@ -262,14 +277,14 @@ fn user_of(tenant: &str) -> String {
 }
 
 /// Sends one statement and prints what came back. Dropped, the reply is lost.
-async fn ask(client: &Client, who: &str, sql: &str) -> Reply {
+pub(super) async fn ask(client: &Client, who: &str, sql: &str) -> Reply {
     let reply = Reply::of(client.simple_query(sql).await);
     show::exchange(who, sql, &reply);
     reply
 }
 
 /// The rows of a reply to [`LIST`] without its first column; nothing if it has none.
-fn without_server(reply: &Reply) -> Vec<Vec<String>> {
+pub(super) fn without_server(reply: &Reply) -> Vec<Vec<String>> {
     match reply {
         Reply::Rows { rows, .. } => rows.iter().map(|row| row.iter().skip(1).cloned().collect()).collect(),
         Reply::Done(_) | Reply::Refused { .. } | Reply::Broken(_) => Vec::new(),

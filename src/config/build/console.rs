@@ -45,6 +45,13 @@ impl Builder<'_> {
             self.problems
                 .error(&section.place, format!("{name:?} is the console's name as long as [console] lists logins"));
         }
+        for (name, login) in root.table("logins").named_tables() {
+            let is_console = login.text("preset").is_some_and(|preset| preset == "console");
+            if is_console && settings.right_of(name).is_none() {
+                let hint = "list it in [console] admins or stats";
+                self.problems.warn(&login.place_of("preset"), "this login may not even enter the console", hint);
+            }
+        }
         Some(settings)
     }
 

@@ -7,7 +7,7 @@ use super::Builder;
 use super::names::is_identifier;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::{GuardSettings, ScopeSettings};
-use crate::guard::PolicySettings;
+use crate::guard::{PolicySettings, Preset};
 
 /// Settings that would change who or what a statement acts for, or how its text is read.
 const SETTINGS_PINNED: [&str; 7] = [
@@ -33,6 +33,9 @@ impl Builder<'_> {
             if is_scope(name) {
                 return Some("is a scope setting: only the proxy sets it");
             }
+            if name.starts_with("tenantgate.") {
+                return Some("belongs to the proxy");
+            }
             SETTINGS_PINNED.contains(&name).then_some("can never be allowed: it would undo the isolation")
         });
         let functions = self.lower_names(section, "functions_allowed", |name| {
@@ -46,6 +49,7 @@ impl Builder<'_> {
         let texts = |names: BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
         Some(GuardSettings {
             policy: PolicySettings {
+                preset: Preset::Tenant,
                 settings_allowed: texts(settings?),
                 functions_allowed: texts(functions?),
                 scope_settings: scope?.template.names().map(str::to_owned).collect(),

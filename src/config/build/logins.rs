@@ -3,12 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Builder;
+use super::{Builder, pick};
 use crate::auth::DatabaseList;
 use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section, TenantsText};
 use crate::config::settings::{LoginEntry, LoginSecret, ScopeSettings};
+use crate::guard::Preset;
 use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
+
+/// What a login is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Statements, as the preset allows them.
+    Data(Preset),
+    /// The console and nothing else.
+    Console,
+}
+
+const PRESETS: [(&str, Purpose); 4] = [
+    ("tenant", Purpose::Data(Preset::Tenant)),
+    ("migration", Purpose::Data(Preset::Migration)),
+    ("bypass", Purpose::Data(Preset::Bypass)),
+    ("console", Purpose::Console),
+];
 
 impl Builder<'_> {
     /// `[logins.*]`
@@ -35,10 +52,53 @@ impl Builder<'_> {
             let place = section.place_of("role");
             self.reference(root, "roles", &Placed { place, value })
         });
-        let tenant = self.tenant_policy(&section.table("tenant"), kind);
+        let purpose = pick(section, "preset", &PRESETS);
+        if purpose == Some(Purpose::Console) {
+            return self.console_login(section, key?, secret);
+        }
+        let preset = purpose.map(|purpose| match purpose {
+            Purpose::Data(preset) => preset,
+            Purpose::Console => Preset::Tenant,
+        });
+        let tenant = match preset {
+            Some(Preset::Bypass) => self.no_tenant(section),
+            Some(Preset::Tenant | Preset::Migration) | None => {
+                self.tenant_policy(&section.table("tenant"), kind).map(Some)
+            }
+        };
+        if preset.is_some_and(Preset::is_recorded) && !section.has("role") {
+            let hint = "it needs a server role of its own, which sees more than the tenants' role";
+            self.problems.error_with_hint(&section.place.key("role"), "is missing", hint);
+        }
         // A role that is given and wrong has been reported.
         let role = role.flatten();
-        Some((key?, LoginEntry { secret, databases: databases?, role, tenant: tenant? }))
+        Some((key?, LoginEntry { secret, databases: databases?, role, preset: preset?, tenant: tenant? }))
+    }
+
+    /// A login that sees no database at all; `[console]` says what it may do.
+    fn console_login(
+        &mut self,
+        section: &Section,
+        name: Arc<str>,
+        secret: Option<LoginSecret>,
+    ) -> Option<(Arc<str>, LoginEntry)> {
+        let table = section.table("tenant");
+        let keys = ["role", "databases"].into_iter().filter(|key| section.has(key)).map(|key| section.place_of(key));
+        for place in keys.chain(table.is_present.then_some(table.place)) {
+            self.problems.error(&place, "has no meaning for a login that is for the console only");
+        }
+        let databases = DatabaseList::Only(BTreeSet::new());
+        Some((name, LoginEntry { secret, databases, role: None, preset: Preset::Tenant, tenant: None }))
+    }
+
+    /// `Some(None)`: a bypass login has none, and that is right.
+    fn no_tenant(&mut self, section: &Section) -> Option<Option<TenantPolicy>> {
+        let table = section.table("tenant");
+        if table.is_present {
+            self.problems.error(&table.place, "has no meaning for a bypass login, which sees every tenant's rows");
+            return None;
+        }
+        Some(None)
     }
 
     /// Only a login that a rule lets in without a password may have none.
@@ -154,7 +214,7 @@ impl Builder<'_> {
     /// `app.user` as a login and as tenant `user` of login `app` must not be the same user name.
     fn check_suffixes_are_unambiguous(&mut self, table: &Section, logins: &BTreeMap<Arc<str>, LoginEntry>) {
         for (name, login) in logins {
-            let Some(separator) = login.tenant.suffix_separator() else { continue };
+            let Some(separator) = login.tenant.as_ref().and_then(TenantPolicy::suffix_separator) else { continue };
             let prefix = format!("{name}{}", separator.as_str());
             if let Some((other, _)) = logins.iter().find(|(other, _)| other.starts_with(&prefix)) {
                 let message = format!("could also be the login {name:?} with a tenant as suffix");

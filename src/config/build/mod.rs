@@ -9,6 +9,7 @@
 mod clients;
 mod console;
 mod guard;
+mod ledger;
 mod limits;
 mod logins;
 mod names;
@@ -43,6 +44,9 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let scope = builder.scope(&root.table("scope"));
     let logins = builder.logins(root, scope.as_ref());
     let rules = builder.rules(root);
+    let ledger_section = root.table("ledger");
+    let ledger = if ledger_section.is_present { Some(builder.ledger(&ledger_section)) } else { None };
+    let bypass = builder.bypass(&root.table("bypass"));
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
     let limits = builder.limits(root, scope.as_ref());
     let log = log(&root.table("log"));
@@ -60,6 +64,11 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         logins,
         rules,
         guard: guard?,
+        ledger: match ledger {
+            Some(ledger) => Some(ledger?),
+            None => None,
+        },
+        bypass: bypass?,
         limits: limits?,
         log: log?,
         metrics: metrics?,
@@ -71,6 +80,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);
         builder.check_listeners_are_private(root, &config);
+        builder.check_recorded_logins(root, &config);
         builder.check_passwords_reach_their_server(root, &config);
     }
     Some(config)

@@ -14,6 +14,9 @@ use crate::config::settings::{
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
 use crate::upstream::login::{AllowedMethods, BindingPolicy, PasswordAllowed};
 
+/// What a unix socket's path (`sun_path`) leaves for its folder: 107 bytes less those of `/.s.PGSQL.65535`.
+const FOLDER_BYTES_MAX: usize = 107 - 15;
+
 /// Hosts of one group: every new connection may have to try them all.
 const HOSTS_MAX: usize = 16;
 
@@ -98,6 +101,12 @@ impl Builder<'_> {
 
     fn host(&mut self, place: &Place, text: &str) -> Option<ServerHost> {
         if text.starts_with('/') {
+            if text.len() > FOLDER_BYTES_MAX {
+                let message =
+                    format!("a socket's folder may have {FOLDER_BYTES_MAX} bytes, and this has {}", text.len());
+                self.problems.error(place, message);
+                return None;
+            }
             return Some(ServerHost::UnixFolder(text.into()));
         }
         if let Ok(address) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {

@@ -1,0 +1,122 @@
+//! One record as one line of JSON.
+//!
+//! This is the one place where lines are made: the hash chain (`prev`, `hash`) goes in here.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::record::{Entry, Intent, Outcome, Record};
+
+/// Version of the line's form.
+pub const SCHEMA_VERSION: u64 = 1;
+
+/// A line, with its line break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line(String);
+
+impl Line {
+    /// The line of a record, with its number in the ledger and the time of writing.
+    #[must_use]
+    pub fn new(record: &Record, sequence: u64, at: Timestamp) -> Self {
+        let actor = &record.actor;
+        let mut fields = Map::new();
+        let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+        put("v", json!(SCHEMA_VERSION));
+        put("seq", json!(sequence));
+        put("kind", json!(kind(&record.entry)));
+        put("id", json!(record.transaction.to_string()));
+        put("at", json!(format!("{at:.6}")));
+        put("login", json!(*actor.login));
+        put("address", json!(*actor.address));
+        put("database", json!(*actor.database));
+        put("role", json!(*actor.role));
+        put("preset", json!(actor.preset));
+        put("tenant", json!(actor.tenant));
+        put("client", json!(actor.client));
+        match &record.entry {
+            Entry::Intent(intent) => put_intent(&mut fields, intent),
+            Entry::Outcome(outcome) => put_outcome(&mut fields, outcome),
+        }
+        let mut text = Value::Object(fields).to_string();
+        text.push('\n');
+        Self(text)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+const fn kind(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Intent(_) => "intent",
+        Entry::Outcome(_) => "outcome",
+    }
+}
+
+fn put_intent(fields: &mut Map<String, Value>, intent: &Intent) {
+    let Intent { reason, server, server_process } = intent;
+    fields.insert("reason".into(), json!(reason.as_ref().map(super::Reason::as_str)));
+    fields.insert("server".into(), json!(server));
+    fields.insert("server_process".into(), json!(server_process));
+}
+
+fn put_outcome(fields: &mut Map<String, Value>, outcome: &Outcome) {
+    let Outcome { conclusion, sqlstate, statements, statements_total, tables, .. } = outcome;
+    let statements: Vec<Value> =
+        statements.iter().map(|note| json!({ "class": note.class.name(), "text": note.text })).collect();
+    fields.insert("result".into(), json!(conclusion.word()));
+    fields.insert("sqlstate".into(), json!(sqlstate.as_ref().map(crate::fault::SqlState::as_str)));
+    fields.insert("statements".into(), Value::Array(statements));
+    fields.insert("statements_total".into(), json!(statements_total));
+    fields.insert("tables".into(), json!(tables));
+    fields.insert("rows_delivered".into(), json!(outcome.rows_delivered));
+    fields.insert("rows_affected".into(), json!(outcome.rows_affected));
+    fields.insert("truncated".into(), json!(outcome.is_truncated));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
+    use super::super::{Account, Actor, Conclusion, Reason, TransactionId, review};
+    use super::*;
+
+    pub fn record(entry: Entry) -> Record {
+        Record {
+            transaction: TransactionId(Uuid::from_u128(7)),
+            actor: Arc::new(Actor {
+                login: "ops \"x\"".into(),
+                address: "127.0.0.1".into(),
+                database: "demo".into(),
+                role: "app_bypass".into(),
+                preset: "bypass",
+                tenant: None,
+                client: 4711,
+            }),
+            entry,
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_can_be_read_back() {
+        let reason = Reason::parse("„Auskunft\" \u{2028} #1").unwrap();
+        let intent = record(Entry::Intent(Intent { reason: Some(reason), server: 3, server_process: 99 }));
+        let at: Timestamp = "2026-11-23T09:00:00.5Z".parse().unwrap();
+        let first = Line::new(&intent, 1, at);
+        let outcome = Account::default().conclude(Conclusion::Failed, Some(crate::fault::SqlState(*b"23505")));
+        let second = Line::new(&record(Entry::Outcome(Box::new(outcome))), 2, at);
+        let text = [first.as_bytes(), second.as_bytes()].concat();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        let (rows, broken) = review(text.lines());
+        assert_eq!((rows.len(), broken), (1, 0));
+        assert_eq!(rows[0].login, "ops \"x\"");
+        assert_eq!(rows[0].result.as_deref(), Some("failed"));
+        assert_eq!(rows[0].at, "2026-11-23T09:00:00.500000Z");
+    }
+}

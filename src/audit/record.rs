@@ -1,0 +1,125 @@
+//! What is said of one transaction.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::reason::Reason;
+use crate::fault::SqlState;
+use crate::guard::StatementClass;
+
+/// A transaction's name in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransactionId(pub Uuid);
+
+impl std::fmt::Display for TransactionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who acts: the same for all transactions of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The login.
+    pub login: Arc<str>,
+    /// Where the client is.
+    pub address: Box<str>,
+    /// The database, as the client asked for it.
+    pub database: Arc<str>,
+    /// The role's name on the server.
+    pub role: Arc<str>,
+    /// `bypass` or `migration`.
+    pub preset: &'static str,
+    /// The tenant, over migration logins.
+    pub tenant: Option<Box<str>>,
+    /// The process id in the client's cancel key.
+    pub client: i32,
+}
+
+/// What a session says before a transaction begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The proxy's number for the server connection.
+    pub server: u64,
+    /// The process behind it.
+    pub server_process: i32,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Conclusion {
+    /// The server confirmed its COMMIT.
+    Committed,
+    /// It was rolled back, by the client or because the client left.
+    RolledBack,
+    /// An error ended it.
+    Failed,
+    /// A COMMIT was sent and never answered.
+    Unknown,
+}
+
+impl Conclusion {
+    /// The word in the ledger.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Conclusion::Committed => "committed",
+            Conclusion::RolledBack => "rolled_back",
+            Conclusion::Failed => "failed",
+            Conclusion::Unknown => "unknown",
+        }
+    }
+}
+
+/// One statement of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatementNote {
+    /// Its class.
+    pub class: StatementClass,
+    /// Its text without literals; `None` where they could not be left out for certain, or where there was no room.
+    pub text: Option<Box<str>>,
+}
+
+/// What a session says after a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub conclusion: Conclusion,
+    /// The error that ended it.
+    pub sqlstate: Option<SqlState>,
+    /// The first statements that were sent.
+    pub statements: Vec<StatementNote>,
+    /// How many were sent.
+    pub statements_total: u64,
+    /// The tables that they name.
+    pub tables: Vec<Box<str>>,
+    /// Rows the client was sent, whatever the outcome.
+    pub rows_delivered: u64,
+    /// Rows that were written, by the server's count.
+    pub rows_affected: u64,
+    /// Statements, texts or tables were left out for want of room.
+    pub is_truncated: bool,
+}
+
+/// One record's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Before the transaction.
+    Intent(Intent),
+    /// After it.
+    Outcome(Box<Outcome>),
+}
+
+/// A record: who, which transaction, what.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The transaction.
+    pub transaction: TransactionId,
+    /// Who acts.
+    pub actor: Arc<Actor>,
+    /// What is said.
+    pub entry: Entry,
+}

@@ -1,0 +1,130 @@
+//! Reading a ledger: intents joined with their outcomes.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One transaction as a reviewer sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reviewed {
+    /// The transaction.
+    pub id: String,
+    /// When its intent was written, RFC 3339 in UTC.
+    pub at: String,
+    /// The login.
+    pub login: String,
+    /// Where the client was.
+    pub address: String,
+    /// The database.
+    pub database: String,
+    /// The role on the server.
+    pub role: String,
+    /// `bypass` or `migration`.
+    pub preset: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// How it ended; `None` while there is no outcome.
+    pub result: Option<String>,
+    /// The error that ended it.
+    pub sqlstate: Option<String>,
+    /// Its statements, without literals.
+    pub statements: Vec<String>,
+    /// How many there were.
+    pub statements_total: u64,
+    /// Its tables.
+    pub tables: Vec<String>,
+    /// Rows the client was sent.
+    pub rows_delivered: u64,
+    /// Rows written.
+    pub rows_affected: u64,
+    /// When its outcome was written.
+    pub ended_at: Option<String>,
+}
+
+/// What is read of a line; fields of later versions are ignored.
+#[derive(Deserialize)]
+struct Read {
+    kind: String,
+    id: String,
+    at: String,
+    login: String,
+    address: String,
+    database: String,
+    role: String,
+    preset: String,
+    reason: Option<String>,
+    result: Option<String>,
+    sqlstate: Option<String>,
+    #[serde(default)]
+    statements: Vec<ReadStatement>,
+    #[serde(default)]
+    statements_total: u64,
+    #[serde(default)]
+    tables: Vec<String>,
+    #[serde(default)]
+    rows_delivered: u64,
+    #[serde(default)]
+    rows_affected: u64,
+}
+
+#[derive(Deserialize)]
+struct ReadStatement {
+    class: String,
+    text: Option<String>,
+}
+
+/// Joins the lines of a ledger, in its order; also says how many lines could not be read (a torn one after a crash).
+pub fn review<'l>(lines: impl Iterator<Item = &'l str>) -> (Vec<Reviewed>, usize) {
+    let mut rows: Vec<Reviewed> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut broken = 0;
+    for line in lines.filter(|line| !line.trim().is_empty()) {
+        let Ok(read) = serde_json::from_str::<Read>(line) else {
+            broken += 1;
+            continue;
+        };
+        let is_outcome = read.kind == "outcome";
+        let place = places.get(&read.id).copied().unwrap_or_else(|| {
+            rows.push(row(&read));
+            rows.len() - 1
+        });
+        places.insert(read.id.clone(), place);
+        if let Some(row) = rows.get_mut(place).filter(|_| is_outcome) {
+            finish(row, read);
+        }
+    }
+    (rows, broken)
+}
+
+fn row(read: &Read) -> Reviewed {
+    Reviewed {
+        id: read.id.clone(),
+        at: read.at.clone(),
+        login: read.login.clone(),
+        address: read.address.clone(),
+        database: read.database.clone(),
+        role: read.role.clone(),
+        preset: read.preset.clone(),
+        reason: read.reason.clone(),
+        result: None,
+        sqlstate: None,
+        statements: Vec::new(),
+        statements_total: 0,
+        tables: Vec::new(),
+        rows_delivered: 0,
+        rows_affected: 0,
+        ended_at: None,
+    }
+}
+
+fn finish(row: &mut Reviewed, read: Read) {
+    row.result = read.result;
+    row.sqlstate = read.sqlstate;
+    let text = |statement: ReadStatement| statement.text.unwrap_or_else(|| format!("({})", statement.class));
+    row.statements = read.statements.into_iter().map(text).collect();
+    row.statements_total = read.statements_total;
+    row.tables = read.tables;
+    row.rows_delivered = read.rows_delivered;
+    row.rows_affected = read.rows_affected;
+    row.ended_at = Some(read.at);
+}

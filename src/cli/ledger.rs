@@ -1,0 +1,165 @@
+//! `tenantgate ledger list`: the transactions of bypass and migration logins, as a table.
+//!
+//! Exit status: 0 if the ledger could be read, 2 if not.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::EXIT_UNUSABLE;
+use super::environment::{LoadFailure, load_file};
+use crate::audit::{Reviewed, review};
+
+/// What is done with the ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Show its transactions, each with its outcome.
+    List(ListArguments),
+}
+
+/// Which transactions are shown.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// The configuration whose [ledger] path is read.
+    #[arg(long, value_name = "FILE", required_unless_present = "ledger", conflicts_with = "ledger")]
+    config: Option<PathBuf>,
+    /// The ledger itself.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// Only those whose intent was written at or after this time (RFC 3339, 2026-11-23T09:00:00Z).
+    #[arg(long, value_name = "TIME")]
+    since: Option<jiff::Timestamp>,
+    /// Only those of this login.
+    #[arg(long, value_name = "LOGIN")]
+    login: Option<String>,
+    /// One JSON object a line instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs a command.
+pub fn run(command: &LedgerCommand) -> ExitCode {
+    let LedgerCommand::List(arguments) = command;
+    match list(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("tenantgate: {reason}");
+            ExitCode::from(EXIT_UNUSABLE)
+        }
+    }
+}
+
+fn list(arguments: &ListArguments) -> Result<(), String> {
+    let path = ledger_path(arguments)?;
+    let bytes = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (rows, broken) = review(text.lines());
+    let rows: Vec<Reviewed> = rows.into_iter().filter(|row| is_wanted(row, arguments)).collect();
+    let shown = if arguments.json { as_json(&rows) } else { as_table(&rows) };
+    writeln!(std::io::stdout().lock(), "{shown}").map_err(|error| format!("cannot write: {error}"))?;
+    if broken > 0 {
+        eprintln!("tenantgate: {broken} lines of {} cannot be read", path.display());
+    }
+    Ok(())
+}
+
+fn ledger_path(arguments: &ListArguments) -> Result<PathBuf, String> {
+    match (&arguments.ledger, &arguments.config) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(config)) => configured_path(config),
+        (None, None) => Err("neither --config nor --ledger is given".to_owned()),
+    }
+}
+
+fn configured_path(config: &Path) -> Result<PathBuf, String> {
+    match load_file(config) {
+        Ok(loaded) => {
+            let none = || format!("{} has no [ledger]", config.display());
+            loaded.config.ledger.map(|ledger| ledger.path).ok_or_else(none)
+        }
+        Err(LoadFailure::Unreadable(reason)) => Err(format!("{} cannot be read: {reason}", config.display())),
+        Err(LoadFailure::Wrong(problems)) => {
+            Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+fn is_wanted(row: &Reviewed, arguments: &ListArguments) -> bool {
+    let is_late_enough = arguments.since.is_none_or(|since| {
+        // A time that cannot be read is shown rather than hidden.
+        row.at.parse::<jiff::Timestamp>().map_or(true, |at| at >= since)
+    });
+    is_late_enough && arguments.login.as_ref().is_none_or(|login| *login == row.login)
+}
+
+fn as_json(rows: &[Reviewed]) -> String {
+    let line = |row: &Reviewed| serde_json::to_string(row).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn as_table(rows: &[Reviewed]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(width());
+    table.set_header([
+        "time",
+        "login",
+        "address",
+        "role",
+        "reason",
+        "result",
+        "rows",
+        "written",
+        "tables",
+        "statements",
+    ]);
+    for row in rows {
+        let result = match (&row.result, &row.sqlstate) {
+            (None, _) => "no outcome".to_owned(),
+            (Some(result), None) => result.clone(),
+            (Some(result), Some(sqlstate)) => format!("{result} ({sqlstate})"),
+        };
+        table.add_row([
+            printable(&row.at),
+            printable(&row.login),
+            printable(&row.address),
+            printable(&row.role),
+            printable(row.reason.as_deref().unwrap_or("-")),
+            printable(&result),
+            row.rows_delivered.to_string(),
+            row.rows_affected.to_string(),
+            printable(&row.tables.join(", ")),
+            printable(&statements(row)),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The terminal's, as the shell tells it.
+fn width() -> u16 {
+    const DEFAULT: u16 = 180;
+    std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok())
+        .filter(|width| *width >= 80)
+        .unwrap_or(DEFAULT)
+}
+
+/// The first few; the rest is counted.
+fn statements(row: &Reviewed) -> String {
+    const SHOWN_MAX: usize = 3;
+    let mut text = row.statements.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join("; ");
+    let more = row.statements_total.saturating_sub(SHOWN_MAX.min(row.statements.len()) as u64);
+    if more > 0 {
+        text.push_str(&format!("; and {more} more"));
+    }
+    text
+}
+
+/// A terminal must not be told what to do by a record.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,499 @@
+//! The ledger's file: one thread that writes records and makes them durable.
+//!
+//! Records that wait together share one `fdatasync`. After a failed write the file goes back to its last good length
+//! and is opened anew at the next record; until that works every intent is refused, and outcomes are kept in memory.
+//!
+//! Owns: the file, its lock, its order. Does not own: what a record says (`audit`), or who waits for it.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::admin::BypassRow;
+use crate::audit::{Actor, Entry, Line, Outcome, Reason, Record, TransactionId};
+use crate::fault::{Code, Fault};
+
+/// Most records written by one `fdatasync`.
+const BATCH_MAX: usize = 1024;
+
+/// Most records that wait. Each session waits for one, so this many sessions cross tenants at the same time; intents
+/// beyond are refused, as a disk that hangs would else collect those of clients that have left.
+const QUEUED_MAX: usize = 10_000;
+
+/// Most outcomes that are kept while the file cannot be written: as many as there can be open transactions.
+const UNWRITTEN_MAX: usize = 10_000;
+
+/// How many of the last records are kept in memory for the console.
+const RECENT_MAX: usize = 1_000;
+
+/// How much of a file's end is read to find the last record's number: far more than one line's bound.
+const TAIL_BYTES: u64 = 1 << 20;
+
+/// Whoever asked for a record is told when it is durable.
+pub type Answer = oneshot::Receiver<Result<(), Fault>>;
+
+/// A record that was written lately.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    /// When it was written.
+    pub at: Timestamp,
+    /// The record.
+    pub record: Record,
+}
+
+/// The ledger.
+pub struct Ledger {
+    jobs: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queued: AtomicUsize,
+    is_writable: AtomicBool,
+    recent: Mutex<VecDeque<Recent>>,
+}
+
+enum Job {
+    Write(Record, oneshot::Sender<Result<(), Fault>>),
+    /// Answered when all before it is done.
+    Settle(oneshot::Sender<()>),
+}
+
+impl Ledger {
+    /// Starts the thread. A file that cannot be opened is tried again with every record.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(path: PathBuf) -> io::Result<Arc<Self>> {
+        let (jobs, queue) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let mut writer = Writer::new(path, Arc::clone(&shared));
+        if let Err(error) = writer.open() {
+            tracing::warn!(path = %writer.path.display(), %error, "the ledger cannot be opened: bypass and migration logins are refused until it can");
+        }
+        std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&queue))?;
+        Ok(Arc::new(Self { jobs, shared }))
+    }
+
+    /// Whether the last attempt to write or open succeeded.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.shared.is_writable.load(Ordering::Acquire)
+    }
+
+    /// The last records, oldest first.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Recent> {
+        self.shared.recent.lock().iter().cloned().collect()
+    }
+
+    /// The last records joined to transactions, the latest first.
+    #[must_use]
+    pub fn transactions(&self) -> Vec<BypassRow> {
+        let mut rows: Vec<(TransactionId, Timestamp, BypassRow)> = Vec::new();
+        for Recent { at, record } in self.shared.recent.lock().iter() {
+            let known = rows.iter().rposition(|(id, ..)| *id == record.transaction);
+            let place = known.unwrap_or_else(|| {
+                rows.push((record.transaction, *at, row_of(record, *at)));
+                rows.len() - 1
+            });
+            if let Some((_, begun, row)) = rows.get_mut(place) {
+                match &record.entry {
+                    Entry::Intent(intent) => row.reason = intent.reason.as_ref().map_or("", Reason::as_str).into(),
+                    Entry::Outcome(outcome) => put_outcome(row, outcome, at.duration_since(*begun)),
+                }
+            }
+        }
+        rows.into_iter().rev().map(|(.., row)| row).collect()
+    }
+
+    /// Waits until everything asked for before is written or has failed. If dropped: nothing is lost.
+    pub async fn settle(&self) {
+        let (sender, settled) = oneshot::channel();
+        if self.jobs.send(Job::Settle(sender)).is_ok() && settled.await.is_err() {
+            tracing::debug!("the ledger's thread has ended");
+        }
+    }
+
+    fn write(&self, record: Record) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        let is_intent = matches!(record.entry, Entry::Intent(_));
+        if is_intent && self.shared.queued.load(Ordering::Acquire) >= QUEUED_MAX {
+            reply(sender, Err(unavailable()));
+            return answer;
+        }
+        self.shared.queued.fetch_add(1, Ordering::AcqRel);
+        if let Err(mpsc::SendError(Job::Write(_, sender))) = self.jobs.send(Job::Write(record, sender)) {
+            reply(sender, Err(unavailable()));
+        }
+        answer
+    }
+}
+
+fn row_of(record: &Record, at: Timestamp) -> BypassRow {
+    let actor = &record.actor;
+    BypassRow {
+        id: record.transaction.to_string().into(),
+        at: format!("{at:.6}").into(),
+        login: Arc::clone(&actor.login),
+        address: actor.address.as_ref().into(),
+        database: Arc::clone(&actor.database),
+        role: Arc::clone(&actor.role),
+        preset: actor.preset.into(),
+        outcome: "open".into(),
+        ..BypassRow::default()
+    }
+}
+
+fn put_outcome(row: &mut BypassRow, outcome: &Outcome, took: jiff::SignedDuration) {
+    row.outcome = outcome.conclusion.word().into();
+    row.statements = usize::try_from(outcome.statements_total).unwrap_or(usize::MAX);
+    row.rows = outcome.rows_delivered.saturating_add(outcome.rows_affected);
+    row.tables = outcome.tables.join(", ").into();
+    row.duration_micros = u64::try_from(took.as_micros()).unwrap_or(0);
+}
+
+/// One session's place in the ledger.
+pub struct SessionLedger {
+    ledger: Arc<Ledger>,
+    actor: Arc<Actor>,
+    transaction: TransactionId,
+}
+
+impl SessionLedger {
+    /// For the transactions of one session.
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>, actor: Actor) -> Self {
+        Self { ledger, actor: Arc::new(actor), transaction: TransactionId(Uuid::nil()) }
+    }
+
+    /// Writes a record: an intent begins a transaction, an outcome ends it.
+    pub fn record(&mut self, entry: Entry) -> Answer {
+        if matches!(entry, Entry::Intent(_)) {
+            self.transaction = TransactionId(Uuid::new_v4());
+        }
+        self.ledger.write(Record { transaction: self.transaction, actor: Arc::clone(&self.actor), entry })
+    }
+}
+
+fn unavailable() -> Fault {
+    Fault::of(Code::LedgerUnavailable)
+}
+
+fn reply<T>(sender: oneshot::Sender<T>, answer: T) {
+    // The session may have ended meanwhile.
+    drop(sender.send(answer));
+}
+
+/// The file while it is good.
+struct OpenFile {
+    file: File,
+    /// Where the last durable record ends.
+    length: u64,
+    /// Device and inode: the path must still lead here.
+    identity: (u64, u64),
+}
+
+struct Writer {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    file: Option<OpenFile>,
+    next: u64,
+    /// Transactions whose intent is durable and whose outcome is not.
+    open: HashSet<TransactionId>,
+    /// Outcomes that could not be written yet.
+    unwritten: VecDeque<Record>,
+}
+
+impl Writer {
+    fn new(path: PathBuf, shared: Arc<Shared>) -> Self {
+        Self { path, shared, file: None, next: 1, open: HashSet::new(), unwritten: VecDeque::new() }
+    }
+
+    /// Until the last handle is gone.
+    fn run(mut self, queue: &mpsc::Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX
+                && let Ok(job) = queue.try_recv()
+            {
+                batch.push(job);
+            }
+            self.take(batch);
+        }
+    }
+
+    fn take(&mut self, batch: Vec<Job>) {
+        let mut waiting = Vec::with_capacity(batch.len());
+        let mut settled = Vec::new();
+        let mut records: Vec<Record> = std::mem::take(&mut self.unwritten).into();
+        let old = records.len();
+        for job in batch {
+            match job {
+                Job::Write(record, sender) => {
+                    waiting.push(sender);
+                    records.push(record);
+                }
+                Job::Settle(sender) => settled.push(sender),
+            }
+        }
+        self.shared.queued.fetch_sub(waiting.len(), Ordering::AcqRel);
+        let written = if records.is_empty() { Ok(()) } else { self.write(&records) };
+        match &written {
+            Ok(()) => self.on_written(records),
+            Err(error) => self.on_failed(records, old, error),
+        }
+        for sender in waiting {
+            reply(sender, written.as_ref().map_err(|_| unavailable()).copied());
+        }
+        settled.into_iter().for_each(|sender| reply(sender, ()));
+    }
+
+    fn on_written(&mut self, records: Vec<Record>) {
+        let at = Timestamp::now();
+        let mut recent = self.shared.recent.lock();
+        for record in records {
+            match &record.entry {
+                Entry::Intent(_) => drop(self.open.insert(record.transaction)),
+                Entry::Outcome(_) => drop(self.open.remove(&record.transaction)),
+            }
+            if recent.len() >= RECENT_MAX {
+                recent.pop_front();
+            }
+            recent.push_back(Recent { at, record });
+        }
+        self.shared.is_writable.store(true, Ordering::Release);
+    }
+
+    /// Intents are refused; outcomes of transactions that have one are kept.
+    fn on_failed(&mut self, records: Vec<Record>, old: usize, error: &io::Error) {
+        self.shared.is_writable.store(false, Ordering::Release);
+        tracing::error!(path = %self.path.display(), %error, "the ledger cannot be written");
+        for (index, record) in records.into_iter().enumerate() {
+            let is_kept =
+                matches!(record.entry, Entry::Outcome(_)) && (index < old || self.open.contains(&record.transaction));
+            if is_kept && self.unwritten.len() < UNWRITTEN_MAX {
+                self.unwritten.push_back(record);
+            } else if is_kept {
+                tracing::error!(transaction = %record.transaction, "an outcome is lost: too many cannot be written");
+            }
+        }
+    }
+
+    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+        if !self.is_in_place() {
+            self.file = None;
+            self.open()?;
+        }
+        let at = Timestamp::now();
+        let mut begun: HashSet<TransactionId> = HashSet::new();
+        let mut bytes = Vec::new();
+        let mut next = self.next;
+        for record in records {
+            match &record.entry {
+                Entry::Intent(_) => drop(begun.insert(record.transaction)),
+                // Its intent was refused: there is nothing to end.
+                Entry::Outcome(_)
+                    if !begun.contains(&record.transaction) && !self.open.contains(&record.transaction) =>
+                {
+                    continue;
+                }
+                Entry::Outcome(_) => {}
+            }
+            bytes.extend_from_slice(Line::new(record, next, at).as_bytes());
+            next += 1;
+        }
+        let Some(open) = self.file.as_mut() else { return Err(io::Error::other("no file")) };
+        let length = open.length + bytes.len() as u64;
+        match open.file.write_all(&bytes).and_then(|()| open.file.sync_data()) {
+            Ok(()) => {
+                open.length = length;
+                self.next = next;
+                Ok(())
+            }
+            Err(error) => {
+                self.take_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Back to the last good length; whatever that leaves is looked at when the file is opened anew.
+    fn take_back(&mut self) {
+        let Some(open) = self.file.take() else { return };
+        if let Err(error) = open.file.set_len(open.length).and_then(|()| open.file.sync_data()) {
+            tracing::error!(path = %self.path.display(), %error, "the ledger cannot be taken back to its last good length");
+        }
+    }
+
+    /// Whether the path still leads to the open file: one that was moved away or removed is nobody's to read.
+    fn is_in_place(&self) -> bool {
+        let identity = std::fs::metadata(&self.path).map(|found| (found.dev(), found.ino()));
+        self.file.as_ref().is_some_and(|open| identity.is_ok_and(|identity| identity == open.identity))
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        let mut options = File::options();
+        let mut file = options.read(true).append(true).create(true).mode(0o600).open(&self.path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::Error::other("another process has it open")),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let found = file.metadata()?;
+        let identity = (found.dev(), found.ino());
+        if found.permissions().mode() & 0o077 != 0 {
+            tracing::warn!(path = %self.path.display(), "others than its owner may read the ledger");
+        }
+        if found.is_file() {
+            self.mend(&mut file, found.len())?;
+            sync_folder(&self.path)?;
+        }
+        let length = file.metadata()?.len();
+        self.file = Some(OpenFile { file, length, identity });
+        self.shared.is_writable.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Closes a line that a crash has torn (it is never deleted), and goes on behind the last number.
+    fn mend(&mut self, file: &mut File, length: u64) -> io::Result<()> {
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        io::Read::take(&*file, TAIL_BYTES).read_to_end(&mut tail)?;
+        if tail.last().is_some_and(|last| *last != b'\n') {
+            tracing::warn!(path = %self.path.display(), "the ledger's last line is torn: it is kept and closed");
+            file.write_all(b"\n")?;
+            file.sync_data()?;
+        }
+        let lines = tail.split(|byte| *byte == b'\n').rev();
+        let number = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("seq")?.as_u64();
+        if let Some(last) = lines.take(BATCH_MAX).find_map(number) {
+            self.next = self.next.max(last.saturating_add(1));
+        }
+        Ok(())
+    }
+}
+
+/// A file that was just made is durable only with its folder.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Account, Conclusion, Intent, review};
+
+    fn actor() -> Actor {
+        Actor {
+            login: "ops".into(),
+            address: "127.0.0.1:5".into(),
+            database: "demo".into(),
+            role: "app_bypass".into(),
+            preset: "bypass",
+            tenant: None,
+            client: 1,
+        }
+    }
+
+    fn intent() -> Entry {
+        Entry::Intent(Intent { reason: Reason::parse("a test").ok(), server: 1, server_process: 2 })
+    }
+
+    fn outcome() -> Entry {
+        Entry::Outcome(Box::new(Account::default().conclude(Conclusion::Committed, None)))
+    }
+
+    fn wait(answer: Answer) -> Result<(), Fault> {
+        answer.blocking_recv().unwrap()
+    }
+
+    fn lines(path: &Path) -> Vec<String> {
+        std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn records_are_in_the_file_when_they_are_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let ledger = Ledger::start(path.clone()).unwrap();
+        let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
+        wait(session.record(intent())).unwrap();
+        assert_eq!(lines(&path).len(), 1);
+        wait(session.record(outcome())).unwrap();
+        let text = lines(&path).join("\n");
+        let (rows, broken) = review(text.lines());
+        assert_eq!((rows.len(), broken, rows[0].result.as_deref()), (1, 0, Some("committed")));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(ledger.recent().len(), 2);
+        let shown = ledger.transactions();
+        assert_eq!((shown.len(), &*shown[0].reason, &*shown[0].outcome), (1, "a test", "committed"));
+    }
+
+    #[test]
+    fn two_processes_never_share_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let first = Ledger::start(path.clone()).unwrap();
+        wait(SessionLedger::new(Arc::clone(&first), actor()).record(intent())).unwrap();
+        let second = Ledger::start(path).unwrap();
+        assert!(!second.is_writable());
+        assert!(wait(SessionLedger::new(second, actor()).record(intent())).is_err());
+    }
+
+    #[test]
+    fn a_full_disk_refuses_intents() {
+        let ledger = Ledger::start("/dev/full".into()).unwrap();
+        let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
+        let fault = wait(session.record(intent())).unwrap_err();
+        assert_eq!(fault.code, Some(Code::LedgerUnavailable));
+        assert!(!ledger.is_writable());
+    }
+
+    #[test]
+    fn outcomes_wait_for_a_file_that_comes_back_and_refused_transactions_leave_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let path = inner.join("ledger.jsonl");
+        let ledger = Ledger::start(path.clone()).unwrap();
+        let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
+        wait(session.record(intent())).unwrap();
+        std::fs::remove_dir_all(&inner).unwrap();
+        wait(session.record(outcome())).unwrap_err();
+        let mut refused = SessionLedger::new(Arc::clone(&ledger), actor());
+        wait(refused.record(intent())).unwrap_err();
+        wait(refused.record(outcome())).unwrap_err();
+        std::fs::create_dir(&inner).unwrap();
+        let mut later = SessionLedger::new(Arc::clone(&ledger), actor());
+        wait(later.record(intent())).unwrap();
+        let written = lines(&path);
+        assert_eq!(written.len(), 2, "{written:?}");
+        assert!(written[0].contains("\"outcome\"") && written[1].contains("\"seq\":3"), "{written:?}");
+    }
+
+    #[test]
+    fn a_torn_line_is_closed_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        std::fs::write(&path, "{\"seq\":41}\n{\"seq\":42,\"ki").unwrap();
+        let ledger = Ledger::start(path.clone()).unwrap();
+        wait(SessionLedger::new(ledger, actor()).record(intent())).unwrap();
+        let written = lines(&path);
+        assert_eq!(written.len(), 3);
+        assert_eq!(written[1], "{\"seq\":42,\"ki");
+        assert!(written[2].contains("\"seq\":42"), "{}", written[2]);
+    }
+}

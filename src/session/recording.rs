@@ -1,0 +1,820 @@
+//! Sessions whose every transaction is recorded: bypass and migration logins.
+//!
+//! ```text
+//!        first statement that needs it          durable           BEGIN answered
+//!  None ─────────────────────────────▶ Intending ──▶ Intended ──▶ Opening ─────▶ Running
+//!    ▲                                     │ refused      └── client's own block ──▲  │ COMMIT or ROLLBACK
+//!    │                                     ▼                                          ▼ (Ending: the proxy's own)
+//!    └── durable ── Concluding ◀──────── (the message is refused)      answered ── ◀──┘
+//! ```
+//!
+//! One segment at a time is with the server. Where the client is outside a transaction block, the proxy opens one, so
+//! that nothing commits before the proxy says so; a simple Query that ends transactions in its middle is sent part by
+//! part, each behind its own intent. The client's ReadyForQuery waits for the outcome's record.
+//!
+//! Owns: when a record is due, the block, what is held back. Does not own: the record's content (`audit`), writing
+//! it (the driver).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::cause::Cause;
+use super::query::{self, Circumstances, Sending};
+use super::release;
+use super::replies::Delivery;
+use super::requests::send_text;
+use super::statements::ClientStatement;
+use super::{CopyIn, Effect, Passing, Phase, Session};
+use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
+use crate::fault::{Code, Fault, SqlState};
+use crate::guard::{ConfiguredValue, Control, Facts, REASON_SETTING, Statement};
+use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
+use crate::upstream::Expect;
+use crate::wire::frame::Head;
+use crate::wire::{TransactionStatus, backend, frontend};
+
+/// That, and how, the transactions of a login are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// Whether a transaction needs a reason.
+    pub needs_reason: bool,
+}
+
+/// Whose transaction block a recorded transaction runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Block {
+    /// The proxy's, around one segment.
+    Own,
+    /// The client's.
+    Clients,
+    /// None: a statement that runs only outside of blocks and commits by itself.
+    Absent,
+}
+
+/// Where the current transaction's record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// There is none.
+    None,
+    /// The intent is being written; the message in front waits.
+    Intending,
+    /// The intent is durable; the message in front goes on.
+    Intended,
+    /// The proxy's BEGIN in front of a Query is with the server.
+    Opening,
+    /// The transaction runs.
+    Running(Block),
+    /// The proxy's COMMIT or ROLLBACK is with the server.
+    Ending,
+    /// The outcome is being written; the client's ReadyForQuery waits.
+    Concluding,
+}
+
+/// What a recorded session keeps beside others.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    needs_reason: bool,
+    stage: Stage,
+    account: Account,
+    /// A COMMIT was sent for the open record: without its answer the outcome is unknown.
+    commit_sent: bool,
+    /// The last error of the transaction.
+    failure: Option<SqlState>,
+    /// The tag of the last CommandComplete of a Query in the proxy's block: the COMMIT may still fail.
+    held_complete: Option<Vec<u8>>,
+    /// The client's ReadyForQuery.
+    held_ready: Option<TransactionStatus>,
+    /// Why the message in front cannot go on.
+    refusal: Option<Fault>,
+    /// What of a Query is still to be sent.
+    rest: Option<Rest>,
+    /// An error came since the last part of a Query was sent.
+    query_failed: bool,
+    flush_asked: bool,
+    /// The proxy's block is to be ended thus, once the client's message that is half sent (COPY data behind a failure) is
+    /// there as a whole.
+    end_due: Option<bool>,
+    /// The client asked for a cancel while its transaction was not with the server yet.
+    is_cancelled: bool,
+}
+
+/// The parts of a Query that wait for those before them.
+#[derive(Debug)]
+struct Rest {
+    text: Box<str>,
+    facts: Arc<Facts>,
+    /// Statements that were sent.
+    sent: usize,
+}
+
+/// Whether the message in front may go on.
+pub(super) enum Readiness {
+    Ready,
+    Held,
+    Refused(Fault),
+}
+
+impl Recorder {
+    pub(super) fn new(recording: Recording) -> Self {
+        Self {
+            needs_reason: recording.needs_reason,
+            stage: Stage::None,
+            account: Account::default(),
+            commit_sent: false,
+            failure: None,
+            held_complete: None,
+            held_ready: None,
+            refusal: None,
+            rest: None,
+            query_failed: false,
+            flush_asked: false,
+            end_due: None,
+            is_cancelled: false,
+        }
+    }
+
+    /// Whether the ledger's answer is awaited.
+    pub(super) const fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Intending | Stage::Concluding)
+    }
+
+    /// Whether an outcome is still owed to the ledger.
+    const fn is_open(&self) -> bool {
+        match self.stage {
+            Stage::Intending | Stage::Intended | Stage::Opening | Stage::Running(_) | Stage::Ending => true,
+            Stage::None | Stage::Concluding => false,
+        }
+    }
+
+    /// Whether the transaction runs in the proxy's block.
+    fn is_own(&self) -> bool {
+        self.stage == Stage::Running(Block::Own)
+    }
+
+    fn refuse_cancelled(&mut self) {
+        let fault = Fault::native(b"57014", "canceling statement due to user request");
+        self.failure = Some(fault.sqlstate);
+        self.refusal = Some(fault);
+    }
+
+    fn is_absent(&self) -> bool {
+        self.stage == Stage::Running(Block::Absent)
+    }
+
+    fn note(&mut self, statement: &Statement, text: &str) {
+        if self.is_open() {
+            self.account.note_statement(statement, text);
+            self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
+        }
+    }
+}
+
+impl Session {
+    /// Whether the session can go on under such rules: one that is recorded stays so, and the other way round.
+    pub(super) fn takes_recording(&mut self, needs_reason: Option<bool>) -> bool {
+        self.recorder.as_ref().map(|recorder| recorder.needs_reason) == needs_reason
+    }
+
+    /// Whether the ledger's answer is awaited.
+    pub(super) fn waits_for_record(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_waiting())
+    }
+
+    /// Whether the server that is leased belongs to an open record, and so stays.
+    pub(super) fn record_holds_server(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_open())
+    }
+
+    /// Whether what is sent now runs outside of any block, without a scope.
+    pub(super) fn runs_without_block(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_absent())
+    }
+
+    /// The ledger has answered.
+    pub(super) fn on_recorded(&mut self, answer: Result<(), Fault>) {
+        let Some(recorder) = self.recorder.as_mut() else { return };
+        match (recorder.stage, answer) {
+            (Stage::Intending, Ok(())) if recorder.is_cancelled => {
+                recorder.refuse_cancelled();
+                return self.conclude_rolled_back();
+            }
+            (Stage::Intending, Ok(())) => recorder.stage = Stage::Intended,
+            (Stage::Intending, Err(fault)) => {
+                recorder.stage = Stage::None;
+                recorder.refusal = Some(fault);
+            }
+            // An outcome that cannot be written now is kept by the ledger; what happened has happened.
+            (Stage::Concluding, Ok(()) | Err(_)) => {
+                recorder.stage = Stage::None;
+                let ready = recorder.held_ready.take();
+                if let Some(status) = ready.filter(|_| matches!(self.phase, Phase::Ready | Phase::Skipping)) {
+                    backend::put_ready(&mut self.client_out, status);
+                }
+            }
+            // The session left while it waited.
+            (Stage::None | Stage::Intended | Stage::Opening | Stage::Running(_) | Stage::Ending, _) => return,
+        }
+        self.advance();
+        self.end_if_draining();
+    }
+
+    /// The client asked for a cancel. What is with the server is cancelled there; what is not yet, here.
+    pub(super) fn on_cancelled(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.is_cancelled |= matches!(recorder.stage, Stage::Intending | Stage::Intended | Stage::Opening);
+        }
+    }
+
+    /// Why the message in front cannot go on, asked once.
+    pub(super) fn take_refusal(&mut self) -> Option<Fault> {
+        self.recorder.as_mut().and_then(|recorder| recorder.refusal.take())
+    }
+
+    // -- before a transaction
+
+    /// The reason as it stands once everything that was sent is answered.
+    fn reason(&self) -> Option<&str> {
+        self.settings.current(REASON_SETTING)
+    }
+
+    /// Asks for the intent's record, if the reason allows.
+    fn intend(&mut self, reason: Option<&str>) -> Readiness {
+        let reason = reason.and_then(|text| Reason::parse(text).ok());
+        let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
+        if reason.is_none() && recorder.needs_reason {
+            return Readiness::Refused(Fault::of(Code::ReasonMissing));
+        }
+        recorder.stage = Stage::Intending;
+        recorder.account = Account::default();
+        recorder.commit_sent = false;
+        recorder.failure = None;
+        recorder.is_cancelled = false;
+        let server = self.lease.as_ref().map(|lease| (lease.server().id.0, lease.server().key.process_id));
+        let (server, server_process) = server.unwrap_or_default();
+        self.effects.push_back(Effect::Record(Entry::Intent(Intent { reason, server, server_process })));
+        Readiness::Held
+    }
+
+    /// Sends the first part of an allowed Query; `false` while it has to wait.
+    pub(super) fn send_recorded_query(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>) -> bool {
+        let part = 0..self.part_end(facts, 0);
+        match self.ready_for_part(facts, &part) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_query(fault),
+        }
+        let end = part.end;
+        if self.send_part(frame, text, facts, part)
+            && end < facts.statements.len()
+            && let Some(recorder) = self.recorder.as_mut()
+        {
+            recorder.rest = Some(Rest { text: text.into(), facts: Arc::clone(facts), sent: end });
+        }
+        true
+    }
+
+    /// Where the next part of a Query ends: behind the first statement that ends a transaction, if one that has to be
+    /// recorded comes after it.
+    fn part_end(&self, facts: &Facts, start: usize) -> usize {
+        let is_end =
+            |statement: &Statement| matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. });
+        let rest = facts.statements.get(start..).unwrap_or_default();
+        let end = rest.iter().position(is_end).map_or(rest.len(), |at| at + 1);
+        let is_due = |statement: &Statement| self.rules.policy.needs_scope(statement);
+        let behind = rest.get(end..).unwrap_or_default();
+        if behind.iter().any(is_due) { start + end } else { facts.statements.len() }
+    }
+
+    /// Whether a Query is still to be sent in part: nothing behind it but COPY data is taken.
+    pub(super) fn has_parts(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.rest.is_some())
+    }
+
+    /// Sends the next part of a Query, if its turn has come.
+    pub(super) fn go_on_with_parts(&mut self) {
+        let is_busy = self.is_held() || self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
+        if is_busy || !self.has_parts() || !self.ensure_lease() {
+            return;
+        }
+        let Some(rest) = self.recorder.as_mut().and_then(|recorder| recorder.rest.take()) else { return };
+        let part = rest.sent..self.part_end(&rest.facts, rest.sent);
+        match self.ready_for_part(&rest.facts, &part) {
+            Readiness::Ready => {}
+            Readiness::Held => return self.keep_rest(rest),
+            Readiness::Refused(fault) => {
+                self.refuse_query(fault);
+                return;
+            }
+        }
+        let end = part.end;
+        if self.send_part(b"", &rest.text, &rest.facts, part) && end < rest.facts.statements.len() {
+            self.keep_rest(Rest { sent: end, ..rest });
+        }
+    }
+
+    fn keep_rest(&mut self, rest: Rest) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.rest = Some(rest);
+        }
+    }
+
+    fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
+        let due = self.record_due(facts, part);
+        let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
+        if let Some(refusal) = recorder.refusal.take() {
+            return Readiness::Refused(refusal);
+        }
+        let Some((reason, block)) = due else { return Readiness::Ready };
+        match recorder.stage {
+            Stage::None if block == Block::Own && facts.statements.len() == 1 => match outside_block(facts) {
+                Some(fault) => Readiness::Refused(fault),
+                None => self.intend(reason.as_deref()),
+            },
+            Stage::None => self.intend(reason.as_deref()),
+            Stage::Intended if block == Block::Own => {
+                recorder.stage = Stage::Opening;
+                self.send_own_query(b"BEGIN", Cause::OwnBegin);
+                Readiness::Held
+            }
+            Stage::Intended => {
+                recorder.stage = Stage::Running(block);
+                Readiness::Ready
+            }
+            Stage::Running(_) => Readiness::Ready,
+            Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
+        }
+    }
+
+    /// Whether a part of a Query holds a statement that has to be recorded: with which reason, in whose block.
+    fn record_due(&self, facts: &Facts, part: &Range<usize>) -> Option<(Option<String>, Block)> {
+        let mut scope = *self.lease.as_ref()?.scope();
+        let mut reason = self.reason().map(str::to_owned);
+        for statement in facts.statements.get(part.clone())? {
+            if self.rules.policy.needs_scope(statement) && scope.predicted() != TransactionStatus::Failed {
+                let is_idle = scope.predicted() == TransactionStatus::Idle;
+                let block = match is_idle {
+                    true if statement.outside_block && facts.statements.len() == 1 => Block::Absent,
+                    true => Block::Own,
+                    false => Block::Clients,
+                };
+                return Some((reason, block));
+            }
+            match reason_change(&statement.control) {
+                Some(ReasonChange::To(value)) => reason = Some(value.to_owned()),
+                Some(ReasonChange::Back) => reason = self.settings.base(REASON_SETTING).map(str::to_owned),
+                None => {}
+            }
+            query::follow(&mut scope, &statement.control);
+        }
+        None
+    }
+
+    /// Sends a part; `false` if it was refused after all.
+    fn send_part(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>, part: Range<usize>) -> bool {
+        self.statements.destroy_unnamed();
+        self.portals.remove_unnamed();
+        let is_absent = self.runs_without_block();
+        let Some(mut lease) = self.lease.take() else { return false };
+        lease.server_mut().statements.set_unnamed(None);
+        let is_open = lease.replies().is_open();
+        if is_open && lease.scope().predicted() == TransactionStatus::Idle {
+            lease.set_doubt(DiscardReason::QueryBehindExecute);
+        }
+        let circumstances = Circumstances {
+            policy: &self.rules.policy,
+            injection: &self.rules.injection,
+            settings: &self.settings,
+            statements: &self.statements,
+            is_segment_open: is_open,
+            is_recorded: true,
+            is_unscoped: is_absent,
+            is_in_own_block: self.recorder.as_ref().is_some_and(|recorder| recorder.is_own()),
+        };
+        let mut scope = *lease.scope();
+        let sending = query::plan(text, facts, part.clone(), &mut scope, circumstances);
+        let cause_and_text = match sending {
+            Sending::Rewritten(plan, sent) => Some((plan, sent)),
+            Sending::Refuse(fault) => {
+                self.lease = Some(lease);
+                self.refuse_query(*fault);
+                return false;
+            }
+            // The empty text.
+            Sending::Plain | Sending::Single | Sending::Prefixed => None,
+        };
+        *lease.scope_mut() = scope;
+        let skipped = match cause_and_text {
+            Some((plan, sent)) => send_text(&mut lease, &sent, b"", Cause::Plan(plan)),
+            None => lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Client),
+        };
+        drop(skipped);
+        self.lease = Some(lease);
+        let statements = facts.statements.get(part).unwrap_or_default();
+        self.control_in_flight |= statements.iter().any(|statement| query::has_effect(&statement.control));
+        if statements.iter().any(|statement| statement.copy_in) {
+            self.copy = CopyIn::Awaited;
+        }
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.query_failed = false;
+            // A COMMIT goes with its part: the pre-commit record has its place in front of this.
+            for statement in statements {
+                self.settings.on_sent(&statement.control);
+                recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default());
+            }
+        }
+        true
+    }
+
+    /// What a Bind has to wait for.
+    pub(super) fn ready_for_bind(&mut self, statement: &ClientStatement) -> Readiness {
+        if self.recorder.is_none() {
+            return Readiness::Ready;
+        }
+        let readiness = self.ready_for_recorded_bind(statement);
+        if matches!(readiness, Readiness::Ready)
+            && let Some(recorder) = self.recorder.as_mut()
+        {
+            recorder.flush_asked = false;
+            let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
+            statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
+        }
+        readiness
+    }
+
+    fn ready_for_recorded_bind(&mut self, statement: &ClientStatement) -> Readiness {
+        let is_due = self.needs_scope(&statement.facts);
+        let reason = self.reason().map(str::to_owned);
+        let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_ref()) else {
+            return Readiness::Ready;
+        };
+        if let Some(refusal) = recorder.refusal.take() {
+            return Readiness::Refused(refusal);
+        }
+        let predicted = lease.scope().predicted();
+        if !is_due || predicted == TransactionStatus::Failed {
+            return Readiness::Ready;
+        }
+        let is_idle = predicted == TransactionStatus::Idle;
+        // The reason, or the transaction's end, may still fail: its answer decides.
+        let is_in_doubt = self.control_in_flight && !lease.replies().is_empty();
+        match recorder.stage {
+            Stage::None if is_in_doubt => self.wait_for_answers(),
+            Stage::None => self.intend(reason.as_deref()),
+            Stage::Intended => self.enter_block(is_idle, &statement.facts),
+            Stage::Running(Block::Absent) => Readiness::Refused(Fault::of(Code::LedgerEscape).with_detail(
+                "It stands behind a statement that runs outside of transactions, without a Sync between them.",
+            )),
+            Stage::Running(_) if is_idle => self.wait_for_answers(),
+            Stage::Running(_) => Readiness::Ready,
+            Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
+        }
+    }
+
+    /// Makes the server answer what it has been sent of this segment.
+    fn wait_for_answers(&mut self) -> Readiness {
+        if let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_mut())
+            && !std::mem::replace(&mut recorder.flush_asked, true)
+        {
+            lease.flush();
+        }
+        Readiness::Held
+    }
+
+    /// The intent of a Bind's transaction is durable: the block around it.
+    fn enter_block(&mut self, is_idle: bool, facts: &Facts) -> Readiness {
+        let is_alone = !self.has_executed && facts.statements.iter().all(|statement| statement.outside_block);
+        let keep_portal = self.portals.has_unnamed();
+        let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_mut()) else {
+            return Readiness::Ready;
+        };
+        let block = match is_idle {
+            true if is_alone => Block::Absent,
+            true => Block::Own,
+            false => Block::Clients,
+        };
+        if block == Block::Own {
+            lease.begin_block(keep_portal, || Cause::OwnBegin);
+        }
+        recorder.stage = Stage::Running(block);
+        Readiness::Ready
+    }
+
+    /// An Execute is sent: one of COMMIT decides. (The pre-commit record has its place in front of it.)
+    pub(super) fn note_execute(&mut self, control: &Control) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.commit_sent |= recorder.is_open() && matches!(control, Control::Commit { .. });
+        }
+    }
+
+    fn send_own_query(&mut self, sql: &[u8], cause: Cause) {
+        let Some(lease) = self.lease.as_mut() else { return };
+        let mut bytes = BytesMut::new();
+        frontend::put_query(&mut bytes, sql);
+        if matches!(cause, Cause::OwnBegin) {
+            lease.scope_mut().on_begin();
+        } else {
+            lease.scope_mut().on_end(false);
+        }
+        lease.server_mut().statements.set_unnamed(None);
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
+        // Nothing is skipped: the segment before this has been answered.
+        drop(lease.send(frame, cause));
+    }
+
+    // -- answers
+
+    /// What a statement that runs only in the client's own block meets in the proxy's.
+    pub(super) fn refusal_in_own_block(&self, statement: &Statement) -> Option<Fault> {
+        let is_own = self.recorder.as_ref().is_some_and(|recorder| recorder.is_own());
+        match self.has_executed {
+            _ if !is_own => None,
+            // Behind another Execute PostgreSQL takes it for one of several.
+            true => release::outside_any_block(statement),
+            false => release::outside_block(statement),
+        }
+    }
+
+    /// Whether a notice is about the block that the client knows nothing of: its BEGIN is the first, to it.
+    pub(super) fn is_about_own_block(&mut self) -> bool {
+        if !self.recorder.as_ref().is_some_and(|recorder| recorder.is_own()) {
+            return false;
+        }
+        let front = self.lease.as_mut().and_then(|lease| lease.front_mut());
+        let control = match front {
+            Some(Cause::Plan(plan)) => plan.control(),
+            Some(Cause::Execute { facts, .. }) => facts.statements.first().map(|statement| &statement.control),
+            Some(_) | None => None,
+        };
+        matches!(control, Some(Control::Begin))
+    }
+
+    /// COMMIT or ROLLBACK in the proxy's block: PostgreSQL would warn that there is none. Whether it was put.
+    pub(super) fn warn_of_no_block(&mut self, control: &Control) -> bool {
+        let is_own = self.recorder.as_ref().is_some_and(|recorder| recorder.is_own());
+        let is_warned = is_own && matches!(control, Control::Commit { .. } | Control::Rollback { .. });
+        if is_warned {
+            backend::put_warning(&mut self.client_out, b"25P01", "there is no transaction in progress");
+        }
+        is_warned
+    }
+
+    /// The same where that COMMIT of a Query fails.
+    pub(super) fn warn_of_failing_end(&mut self) {
+        let front = self.lease.as_mut().and_then(|lease| lease.front_mut());
+        if let Some(Cause::Plan(plan)) = front
+            && let Some(control) = plan.control().cloned()
+        {
+            self.warn_of_no_block(&control);
+        }
+    }
+
+    /// A row is on its way to the client.
+    pub(super) fn note_row(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open()) {
+            recorder.account.note_row();
+        }
+    }
+
+    /// A CommandComplete came.
+    pub(super) fn note_tag(&mut self, tag: &[u8]) {
+        let is_copy_in = self.copy != CopyIn::None;
+        let is_own = self.lease.as_ref().and_then(|lease| lease.replies().front()).is_some_and(Cause::is_own);
+        if let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open() && !is_own) {
+            recorder.account.note_tag(tag, is_copy_in);
+        }
+    }
+
+    /// An error came.
+    pub(super) fn note_failure(&mut self, sqlstate: Option<SqlState>) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.failure = sqlstate.or(Some(SqlState(*b"XX000")));
+            recorder.query_failed = true;
+            recorder.held_complete = None;
+        }
+    }
+
+    /// Holds the last CommandComplete of a Query in the proxy's block; `false` if there is none to hold.
+    pub(super) fn hold_complete(&mut self, tag: &[u8]) -> bool {
+        match self.recorder.as_mut().filter(|recorder| recorder.is_own()) {
+            Some(recorder) => {
+                recorder.held_complete = Some(tag.to_vec());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// What a statement's success means for the record, and for the reason.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these move a transaction or the reason")]
+    pub(super) fn on_recorded_effect(&mut self, control: &Control, tag: &[u8]) {
+        if self.recorder.is_none() {
+            return;
+        }
+        let is_done = !matches!(control, Control::Configure(_)) || tag == b"SELECT 1";
+        if let Some(change) = reason_change(control).filter(|_| is_local(control) && is_done) {
+            let value = match change {
+                ReasonChange::To(value) => Some(value),
+                ReasonChange::Back => self.settings.base(REASON_SETTING),
+            };
+            let value = value.map(Box::from);
+            self.settings.record(super::settings::Change::Local(REASON_SETTING.into(), value), false);
+        }
+        let Some(recorder) = self.recorder.as_mut() else { return };
+        match control {
+            // The client's BEGIN inside the proxy's block makes it the client's.
+            Control::Begin if recorder.is_own() => recorder.stage = Stage::Running(Block::Clients),
+            Control::RollbackTo(_) => recorder.failure = None,
+            Control::Commit { .. } if tag == b"COMMIT" => self.conclude(Conclusion::Committed),
+            Control::Commit { .. } | Control::Rollback { .. } => self.conclude_rolled_back(),
+            _ => {}
+        }
+    }
+
+    /// The proxy's COMMIT or ROLLBACK was answered.
+    pub(super) fn on_own_end(&mut self, is_commit: bool) {
+        if !is_commit {
+            return self.conclude_rolled_back();
+        }
+        if let Some(tag) = self.recorder.as_mut().and_then(|recorder| recorder.held_complete.take()) {
+            backend::put_command_complete(&mut self.client_out, &tag);
+        }
+        self.conclude(Conclusion::Committed);
+    }
+
+    pub(super) fn conclude_rolled_back(&mut self) {
+        let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.failure.is_some());
+        self.conclude(if has_failed { Conclusion::Failed } else { Conclusion::RolledBack });
+    }
+
+    /// The transaction is over: its outcome goes to the ledger.
+    fn conclude(&mut self, conclusion: Conclusion) {
+        let is_served = matches!(self.phase, Phase::Ready | Phase::Skipping);
+        let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open()) else { return };
+        let failure = recorder.failure.take().filter(|_| conclusion != Conclusion::Committed);
+        let outcome = std::mem::take(&mut recorder.account).conclude(conclusion, failure);
+        recorder.commit_sent = false;
+        recorder.stage = if is_served { Stage::Concluding } else { Stage::None };
+        self.effects.push_back(Effect::Record(Entry::Outcome(Box::new(outcome))));
+    }
+
+    /// The session ends, and with it what is not answered.
+    pub(super) fn conclude_lost(&mut self) {
+        match self.recorder.as_ref().is_some_and(|recorder| recorder.commit_sent) {
+            true => self.conclude(Conclusion::Unknown),
+            false => self.conclude_rolled_back(),
+        }
+    }
+
+    /// ReadyForQuery in a recorded session.
+    pub(super) fn on_recorded_ready(&mut self, cause: &Cause, status: TransactionStatus) -> Option<Delivery> {
+        let recorder = self.recorder.as_mut()?;
+        recorder.flush_asked = false;
+        match (recorder.stage, status) {
+            (Stage::Opening, TransactionStatus::InBlock) => {
+                recorder.stage = Stage::Running(Block::Own);
+                if recorder.is_cancelled {
+                    recorder.refuse_cancelled();
+                }
+                return Some(Delivery::Swallow);
+            }
+            (Stage::Opening, TransactionStatus::Idle) => {
+                self.conclude_rolled_back();
+                self.drop_waiting_query();
+            }
+            (Stage::Running(Block::Own), TransactionStatus::InBlock) => {
+                self.end_own_block(true);
+                return Some(Delivery::Swallow);
+            }
+            (Stage::Running(Block::Own), TransactionStatus::Failed) => {
+                self.end_own_block(false);
+                return Some(Delivery::Swallow);
+            }
+            (Stage::Running(block), TransactionStatus::Idle) => self.conclude_idle(block),
+            (Stage::Ending, TransactionStatus::Idle) => self.conclude_rolled_back(),
+            (Stage::Opening | Stage::Ending, _) => return None,
+            (Stage::None | Stage::Intending | Stage::Intended | Stage::Concluding | Stage::Running(_), _) => {}
+        }
+        debug_assert!(!matches!(cause, Cause::Recovery));
+        Some(self.deliver_ready(status))
+    }
+
+    /// The transaction ended without an answer to a COMMIT or ROLLBACK of anybody's.
+    fn conclude_idle(&mut self, block: Block) {
+        let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.failure.is_some());
+        self.conclude(match (has_failed, block) {
+            (true, _) => Conclusion::Failed,
+            (false, Block::Absent) => Conclusion::Committed,
+            (false, Block::Own | Block::Clients) => Conclusion::Unknown,
+        });
+    }
+
+    /// Whether the proxy's block is over and its end not sent yet.
+    pub(super) fn owes_end(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.end_due.is_some())
+    }
+
+    /// Sends an end that had to wait.
+    pub(super) fn send_due_end(&mut self) {
+        if matches!(self.client_passing, Passing::Forward(_)) {
+            return;
+        }
+        if let Some(is_commit) = self.recorder.as_mut().and_then(|recorder| recorder.end_due.take()) {
+            self.end_own_block(is_commit);
+        }
+    }
+
+    /// Ends the proxy's block. The pre-commit record has its place in front of this COMMIT.
+    fn end_own_block(&mut self, is_commit: bool) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            if matches!(self.client_passing, Passing::Forward(_)) {
+                recorder.end_due = Some(is_commit);
+                return;
+            }
+            recorder.stage = Stage::Ending;
+            recorder.commit_sent = is_commit;
+        }
+        self.portals.clear();
+        let sql: &[u8] = if is_commit { b"COMMIT" } else { b"ROLLBACK" };
+        self.send_own_query(sql, Cause::OwnEnd(is_commit));
+    }
+
+    /// The client's ReadyForQuery: now, when the record is there, or not at all where more of its Query is to come.
+    fn deliver_ready(&mut self, status: TransactionStatus) -> Delivery {
+        let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.query_failed);
+        if self.has_parts() && !has_failed {
+            return Delivery::Swallow;
+        }
+        self.forget_parts();
+        if !self.tells_nothing() {
+            self.tell_parameters();
+        }
+        match self.recorder.as_mut().filter(|recorder| recorder.stage == Stage::Concluding) {
+            Some(recorder) => recorder.held_ready = Some(status),
+            None => backend::put_ready(&mut self.client_out, status),
+        }
+        Delivery::Swallow
+    }
+
+    /// The Query that waits for its block will not be sent.
+    fn drop_waiting_query(&mut self) {
+        if self.has_parts() {
+            return self.forget_parts();
+        }
+        self.inspected = None;
+        if let Ok(Some(head)) = Head::read(&self.client_in) {
+            self.client_passing = Passing::Drop(head.frame_bytes());
+        }
+    }
+
+    /// A Query is over, whatever of it was sent.
+    pub(super) fn forget_parts(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.rest = None;
+        }
+    }
+}
+
+/// PostgreSQL's own refusal of a statement that runs only in a transaction block, if it is one.
+fn outside_block(facts: &Facts) -> Option<Fault> {
+    let [statement] = &*facts.statements else { return None };
+    release::outside_block(statement)
+}
+
+enum ReasonChange<'c> {
+    To(&'c str),
+    Back,
+}
+
+/// What a statement does to the reason.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these name a setting or all of them")]
+fn reason_change(control: &Control) -> Option<ReasonChange<'_>> {
+    match control {
+        Control::Set { name, value, .. } if **name == *REASON_SETTING => Some(ReasonChange::To(value)),
+        Control::Reset { name, .. } if **name == *REASON_SETTING => Some(ReasonChange::Back),
+        Control::ResetAll => Some(ReasonChange::Back),
+        Control::Configure(list) => list.iter().rev().find_map(|one| match &one.value {
+            ConfiguredValue::Text(value) if *one.name == *REASON_SETTING => Some(ReasonChange::To(value)),
+            ConfiguredValue::Text(_) | ConfiguredValue::Parameter(_) => None,
+        }),
+        _ => None,
+    }
+}
+
+/// Whether a statement changes the reason for its transaction only, which no other client setting's journal follows.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these have a local form")]
+fn is_local(control: &Control) -> bool {
+    match control {
+        Control::Set { local, .. } | Control::Reset { local, .. } => *local,
+        Control::Configure(list) => {
+            list.iter().rev().find(|one| *one.name == *REASON_SETTING).is_some_and(|one| one.local)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a statement's success changes the reason.
+pub(super) fn changes_reason(control: &Control) -> bool {
+    reason_change(control).is_some()
+}

@@ -1,0 +1,244 @@
+//! kill -9 of the proxy and of servers during bypass transactions: whatever was committed has its intent in the
+//! ledger, and what the ledger calls committed was.
+//!
+//! Each transaction writes a row with a token of its own and gives the same token as its reason, so that rows and
+//! records can be compared without a literal in the ledger.
+
+use super::support::cluster::{Cluster, eighteen};
+use super::support::dice::Dice;
+use super::support::message::Message;
+use super::support::proxy::{Proxy, Wish};
+use super::support::raw::{Client, Target};
+use super::support::{alone, number};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const CLIENTS: u64 = 4;
+
+const LOGINS: &str = r#"
+[roles.bypass]
+user = "app_bypass"
+[logins.ops]
+password = "demo"
+preset = "bypass"
+role = "bypass"
+[ledger]
+path = "LEDGER"
+"#;
+
+/// One run of clients until proxy or server is gone.
+struct Run<'r> {
+    target: &'r Target,
+    round: u64,
+    steps: &'r AtomicU64,
+    is_over: &'r AtomicBool,
+}
+
+impl Run<'_> {
+    /// Transactions in all forms until something ends them.
+    fn client(&self, number: u64) {
+        let Ok(mut client) = Client::try_connect(self.target) else { return };
+        if client.startup.iter().any(|reply| reply.tag == b'E') {
+            // The server was killed before it could be greeted.
+            return;
+        }
+        client.patience(Duration::from_secs(30));
+        for count in 0_u64.. {
+            if self.is_over.load(Ordering::Acquire) {
+                return client.bye();
+            }
+            let token = format!("{}-{number}-{count}", self.round);
+            if self.transaction(&mut client, count % 5, &token).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One transaction; `None` once the connection is gone.
+    fn transaction(&self, client: &mut Client, form: u64, token: &str) -> Option<()> {
+        let set = format!("SET tenantgate.reason = '{token}'");
+        let insert = format!("INSERT INTO work VALUES ('{token}')");
+        match form {
+            0 => {
+                self.query(client, &set)?;
+                self.query(client, &insert)
+            }
+            1 => {
+                self.query(client, "BEGIN")?;
+                self.query(client, &set)?;
+                self.query(client, &insert)?;
+                self.query(client, "COMMIT")
+            }
+            2 => {
+                self.query(client, &set)?;
+                let insert = Message::parse("", "INSERT INTO work VALUES ($1)");
+                client.send_all(&[insert, Message::bind("", &[token]), Message::execute(), Message::Sync]);
+                self.answer(client)
+            }
+            3 => self.query(
+                client,
+                &format!("BEGIN; SET LOCAL tenantgate.reason = '{token}'; {insert}; COMMIT; SHOW timezone"),
+            ),
+            _ => {
+                self.query(client, &set)?;
+                self.query(client, "BEGIN")?;
+                self.query(client, &insert)?;
+                self.query(client, "ROLLBACK")
+            }
+        }
+    }
+
+    fn query(&self, client: &mut Client, sql: &str) -> Option<()> {
+        client.send(&Message::Query(sql.to_owned()));
+        self.answer(client)
+    }
+
+    fn answer(&self, client: &mut Client) -> Option<()> {
+        client.flush().ok()?;
+        self.steps.fetch_add(1, Ordering::AcqRel);
+        let answer = client.replies_to(b'Z');
+        self.steps.fetch_add(1, Ordering::AcqRel);
+        answer.1.is_none().then_some(())
+    }
+}
+
+/// What is killed in a round.
+#[derive(Clone, Copy)]
+enum Victim {
+    Proxy,
+    Server,
+}
+
+fn kill(pid: &str) {
+    // It may have ended by itself.
+    drop(Command::new("kill").args(["-9", pid]).stderr(std::process::Stdio::null()).status());
+}
+
+fn crashes(version: u32, rounds: u64) {
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::own(version, &format!("crash-pg{version}"))));
+    cluster.admin("postgres").run("CREATE ROLE app_bypass LOGIN");
+    cluster.admin("postgres").run("ALTER ROLE app_bypass SET synchronous_commit = on");
+    cluster.create_database("crash");
+    cluster.admin("crash").run("CREATE TABLE work (token text); GRANT ALL ON work TO app_bypass");
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger.jsonl");
+    let more = LOGINS.replace("LEDGER", ledger.to_str().unwrap());
+    let wish = Wish { cluster, database: "crash", pool_size: 4, mutant: None, more: &more };
+    let mut dice = Dice::new(number("TENANTGATE_SEED", 4711));
+    let mut proxy = Proxy::start(&wish);
+    for round in 0..rounds {
+        let victim = if round % 2 == 0 { Victim::Proxy } else { Victim::Server };
+        let point = 1 + dice.below(200);
+        one_round(&proxy, cluster.admin("crash"), round, victim, point);
+        match victim {
+            Victim::Proxy => {
+                drop(proxy);
+                proxy = Proxy::start(&wish);
+            }
+            Victim::Server => wait_for_server(cluster),
+        }
+    }
+    drop(proxy);
+    compare(cluster, &ledger, version, rounds);
+}
+
+fn one_round(proxy: &Proxy, mut admin: Client, round: u64, victim: Victim, point: u64) {
+    let target = Target::new(proxy.address, "ops", "crash").password("demo");
+    let (steps, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let run = Run { target: &target, round, steps: &steps, is_over: &is_over };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                scope.spawn({
+                    let run = &run;
+                    move || run.client(number)
+                })
+            })
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while steps.load(Ordering::Acquire) < point && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        match victim {
+            Victim::Proxy => kill(&proxy.pid.to_string()),
+            Victim::Server => kill_server(&mut admin),
+        }
+        is_over.store(true, Ordering::Release);
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+}
+
+/// Ends one of the proxy's servers: PostgreSQL then restarts all of them.
+fn kill_server(admin: &mut Client) {
+    let pids = admin.rows("SELECT pid FROM pg_stat_activity WHERE usename = 'app_bypass' LIMIT 1");
+    if let Some(pid) = pids.first().and_then(|row| row[0].clone()) {
+        kill(&pid);
+    }
+}
+
+fn wait_for_server(cluster: &Cluster) {
+    let target = Target::new(cluster.address, "postgres", "crash");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !Client::try_connect(&target).is_ok_and(|client| client.startup.iter().all(|reply| reply.tag != b'E')) {
+        assert!(Instant::now() < deadline, "the server does not come back:\n{}", cluster.log());
+        std::thread::yield_now();
+    }
+}
+
+fn compare(cluster: &Cluster, ledger: &std::path::Path, version: u32, rounds: u64) {
+    let mut admin = cluster.admin("crash");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while admin.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_bypass'") != "0" {
+        assert!(Instant::now() < deadline, "servers of a dead proxy stay");
+    }
+    let rows: BTreeSet<String> =
+        admin.rows("SELECT token FROM work").into_iter().filter_map(|row| row[0].clone()).collect();
+    let text = std::fs::read_to_string(ledger).unwrap();
+    let (mut intents, mut results, mut torn) = (BTreeMap::new(), BTreeMap::new(), 0);
+    for line in text.lines() {
+        let Ok(record) = serde_json::from_str::<Value>(line) else {
+            torn += 1;
+            continue;
+        };
+        let id = record["id"].as_str().unwrap().to_owned();
+        match record["kind"].as_str() {
+            Some("intent") => drop(intents.insert(record["reason"].as_str().unwrap().to_owned(), id)),
+            _ => drop(results.insert(id, record["result"].as_str().unwrap().to_owned())),
+        }
+    }
+    let without: Vec<_> = rows.iter().filter(|row| !intents.contains_key(*row)).collect();
+    assert!(without.is_empty(), "committed without intent: {without:?}");
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for (token, id) in &intents {
+        let result = results.get(id).map_or("none", String::as_str);
+        *counts.entry(result).or_default() += 1;
+        match result {
+            "committed" => assert!(rows.contains(token), "{token} is committed in the ledger alone"),
+            "rolled_back" | "failed" => {
+                assert!(!rows.contains(token), "{token} is {result} in the ledger, and committed")
+            }
+            _ => {}
+        }
+    }
+    println!(
+        "PostgreSQL {version}: {rounds} kills, {} rows, {} intents, outcomes {counts:?}, {torn} torn lines",
+        rows.len(),
+        intents.len()
+    );
+    assert!(rows.len() as u64 > rounds, "too few transactions to prove anything");
+}
+
+#[test]
+fn every_committed_bypass_transaction_has_its_intent_whatever_is_killed() {
+    let _turn = alone();
+    let rounds = number("TENANTGATE_CRASHES", 85);
+    crashes(15, rounds);
+    if eighteen().is_some() {
+        crashes(18, rounds / 5);
+    }
+}
