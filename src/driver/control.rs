@@ -295,24 +295,36 @@ impl Proxy {
 
     async fn freeze(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
         check_reason(reason)?;
+        // A console that was opened before a reload may name tenants of a type that there is no more.
+        let _no_reload = self.reloading.lock().await;
+        let kind = self.generation.load().config.scope.tenant_kind;
+        if TenantId::parse(kind, tenant.as_str()).ok().as_ref() != Some(tenant) {
+            let detail = "The tenant is not of the type in force; connect to the console again.";
+            return Err(Fault::of(Code::CommandRefused).with_detail(detail));
+        }
         let frozen =
             Frozen { reason: Arc::clone(reason), by: Arc::clone(&actor.login), at: time_of_day().as_str().into() };
         let with = |set: &FrozenTenants| set.with(tenant, frozen).ok_or_else(too_many_frozen);
-        self.freezer.change(with).await?;
+        let (clients, whose, reason, actor) =
+            (Arc::clone(&self.clients), tenant.clone(), Arc::clone(reason), actor.clone());
         // First the set, then those who are there: whoever comes between finds itself in the set.
-        let count = self.clients.order_all(Order::Freeze, |facts| facts.tenant() == Some(tenant));
-        tracing::warn!(
-            %tenant, reason = %reason, login = %actor.login, address = %actor.address, clients = count, "tenant frozen"
-        );
-        Ok(())
+        let then = move || {
+            let count = clients.order_all(Order::Freeze, |facts| facts.tenant() == Some(&whose));
+            tracing::warn!(
+                tenant = %whose, %reason, login = %actor.login, address = %actor.address, clients = count, "tenant frozen"
+            );
+        };
+        self.freezer.change(with, then).await
     }
 
     async fn thaw(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
         check_reason(reason)?;
         let not_frozen = || Fault::of(Code::CommandRefused).with_detail("The tenant is not frozen.");
-        self.freezer.change(|set| set.without(tenant).ok_or_else(not_frozen)).await?;
-        tracing::warn!(%tenant, reason = %reason, login = %actor.login, address = %actor.address, "tenant thawed");
-        Ok(())
+        let (whose, reason, actor) = (tenant.clone(), Arc::clone(reason), actor.clone());
+        let then = move || {
+            tracing::warn!(tenant = %whose, %reason, login = %actor.login, address = %actor.address, "tenant thawed");
+        };
+        self.freezer.change(|set| set.without(tenant).ok_or_else(not_frozen), then).await
     }
 
     fn pool_row(&self, database: &Arc<str>, login: &Arc<str>, pool: Option<&ServerPool>, count: Count) -> PoolRow {

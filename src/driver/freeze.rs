@@ -48,10 +48,10 @@ pub enum FreezeFault {
 /// The frozen tenants.
 #[derive(Debug)]
 pub struct Freezer {
-    set: ArcSwap<FrozenTenants>,
+    set: Arc<ArcSwap<FrozenTenants>>,
     folder: Option<PathBuf>,
     /// Changes go one after the other.
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Freezer {
@@ -66,9 +66,9 @@ impl Freezer {
             write(folder, &set)?;
         }
         Ok(Self {
-            set: ArcSwap::from_pointee(set),
+            set: Arc::new(ArcSwap::from_pointee(set)),
             folder: folder.map(Path::to_path_buf),
-            changing: tokio::sync::Mutex::default(),
+            changing: Arc::default(),
         })
     }
 
@@ -93,27 +93,37 @@ impl Freezer {
             .all(|(tenant, _)| TenantId::parse(kind, tenant.as_str()).is_ok_and(|same| same == *tenant))
     }
 
-    /// If dropped: the change may still be written, and counts then from the next start on.
+    /// If dropped: the change is made all the same, in the file, here and for those whom `then` tells, or not at all.
     ///
-    /// Changes the set: first the file, then what logins see.
+    /// Changes the set: first the file, then what logins see, then whatever `then` does.
     ///
     /// # Errors
     /// What `change` says, or that the file cannot be written; nothing is changed then.
     pub async fn change(
         &self,
         change: impl FnOnce(&FrozenTenants) -> Result<FrozenTenants, Fault>,
+        then: impl FnOnce() + Send + 'static,
     ) -> Result<(), Fault> {
         let folder = self.folder.clone().ok_or_else(|| Fault::of(Code::StateMissing))?;
-        let _turn = self.changing.lock().await;
+        let turn = Arc::clone(&self.changing).lock_owned().await;
         let next = Arc::new(change(&self.set.load())?);
-        let to_write = Arc::clone(&next);
-        let written = tokio::task::spawn_blocking(move || write(&folder, &to_write)).await;
-        match written {
-            Ok(Ok(())) => self.set.store(next),
-            Ok(Err(fault)) => return Err(Fault::of(Code::StateUnwritten).with_detail(fault.to_string())),
-            Err(_) => return Err(Fault::of(Code::StateUnwritten).with_detail("The proxy is ending.")),
+        let set = Arc::clone(&self.set);
+        // The turn goes along: whoever asked may be gone before the file is written, and the next one waits for it.
+        let changed = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            write(&folder, &next)?;
+            set.store(next);
+            then();
+            Ok(())
+        });
+        match changed.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(fault)) => {
+                let fault: FreezeFault = fault;
+                Err(Fault::of(Code::StateUnwritten).with_detail(fault.to_string()))
+            }
+            Err(_) => Err(Fault::of(Code::StateUnwritten).with_detail("The proxy is ending.")),
         }
-        Ok(())
     }
 }
 
@@ -159,7 +169,7 @@ mod tests {
     }
 
     async fn freeze(freezer: &Freezer) -> Result<(), Fault> {
-        freezer.change(|set| set.with(&tenant(), frozen()).ok_or_else(|| Fault::of(Code::CommandRefused))).await
+        freezer.change(|set| set.with(&tenant(), frozen()).ok_or_else(|| Fault::of(Code::CommandRefused)), || ()).await
     }
 
     #[tokio::test]
@@ -171,8 +181,8 @@ mod tests {
         let again = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap();
         assert_eq!(again.now(), freezer.now());
         let thaw = |set: &FrozenTenants| set.without(&tenant()).ok_or_else(|| Fault::of(Code::CommandRefused));
-        again.change(thaw).await.unwrap();
-        assert_eq!(again.change(thaw).await.unwrap_err().code, Some(Code::CommandRefused));
+        again.change(thaw, || ()).await.unwrap();
+        assert_eq!(again.change(thaw, || ()).await.unwrap_err().code, Some(Code::CommandRefused));
         assert!(Freezer::open(Some(folder.path()), TenantKind::Text).unwrap().now().is_empty());
     }
 

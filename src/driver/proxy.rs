@@ -439,10 +439,10 @@ impl Proxy {
         base: &Settings,
     ) -> Result<(Renewed, Arc<Seat>, Arc<Parameters>), Fault> {
         // A hold has no end of its own, and here nobody would notice a client that is gone.
-        let limit = self.renewed(client)?.pool.limits().wait_timeout + GREETING_MARGIN;
+        let mut renewed = self.renewed(client)?;
+        let limit = renewed.pool.limits().wait_timeout + GREETING_MARGIN;
         let greeting = async {
             loop {
-                let renewed = self.renewed(client)?;
                 let seat = renewed.pool.join(Arc::clone(membership));
                 match seat.greeting(base).await {
                     Ok(greeting) => return Ok((renewed, seat, greeting)),
@@ -450,6 +450,7 @@ impl Proxy {
                     Err(refused) => return Err(refused.fatal()),
                 }
                 yield_now().await;
+                renewed = self.renewed(client)?;
             }
         };
         timeout(limit, greeting).await.unwrap_or_else(|_| Err(Fault::of(Code::WaitTimeout).fatal()))

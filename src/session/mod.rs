@@ -521,6 +521,16 @@ impl Session {
                 let fault = Fault::of(Code::NoLongerAdmitted).with_detail("The login's preset has changed.");
                 return self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled);
             }
+            // What the session has set is put on every server it gets: it has to be allowed now, too.
+            let is_lost = |name: &str, value: &str| {
+                let was_allowed = self.rules.policy.setting_verdict(name, value).is_ok();
+                was_allowed && rules.policy.setting_verdict(name, value).is_err()
+            };
+            if self.settings.committed().iter().any(|(name, value)| is_lost(name, value)) {
+                let fault =
+                    Fault::of(Code::NoLongerAdmitted).with_detail("A setting of the session is not allowed any more.");
+                return self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled);
+            }
             self.prefix_chars = chars(rules.injection.set_local());
             self.rules = rules;
         }

@@ -318,7 +318,11 @@ impl Session {
                 self.lease = Some(lease);
                 return self.on_plan_step(tag);
             }
-            Some(Cause::Recovery) => out = Ok(Delivery::Swallow),
+            Some(Cause::Recovery) => {
+                // What the client set in its transaction is gone with it: the server has what it had before.
+                self.end_transaction(&mut lease, false);
+                out = Ok(Delivery::Swallow);
+            }
             Some(Cause::OwnBegin) if tag == b"BEGIN" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnEnd(is_commit)) if (tag == b"COMMIT") == *is_commit => {
                 let is_commit = *is_commit;
