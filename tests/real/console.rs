@@ -196,11 +196,17 @@ fn an_admin_pauses_resumes_and_drops_clients() {
     assert_eq!(mine.iter().filter(|row| row["database"] == "pgbouncer").count(), 2);
     let error = ops.query("KILL_CLIENT 2147483647").remove(0);
     assert_eq!(error.fields()[&'C'], "55000");
-    for row in mine.iter().filter(|row| row["database"] == "pgbouncer") {
-        other.send(&Message::Query(format!("KILL_CLIENT {}", row["id"])));
+    // Itself last: nothing behind that is carried out.
+    let consoles = mine.iter().filter(|row| row["database"] == "pgbouncer");
+    let mut ids: Vec<u32> = consoles.map(|row| row["id"].parse().unwrap()).collect();
+    ids.sort_unstable();
+    for id in ids {
+        other.send(&Message::Query(format!("KILL_CLIENT {id}")));
     }
     other.flush().unwrap();
-    assert!(ops.replies_to(b'E').1.is_none(), "an admin may be dropped, too");
+    for console in [&mut ops, &mut other] {
+        assert!(console.replies_to(b'E').1.is_none(), "an admin may be dropped, too");
+    }
 }
 
 #[test]
@@ -220,6 +226,59 @@ fn a_cancel_ends_the_wait_for_a_pause() {
     assert_eq!(ops.replies_to(b'Z').0[0].fields()[&'C'], "57014");
     ops.run("RESUME");
     client.run("COMMIT");
+}
+
+/// Sends RELOAD with a PAUSE right behind it: what is said until one of the answers is an error, and whether the
+/// pause began.
+fn reload_and_pause(bench: &Bench) -> (Vec<crate::support::reply::Reply>, bool) {
+    let mut ops = bench.enter("ops");
+    for command in ["RELOAD".to_owned(), format!("PAUSE {DATABASE}")] {
+        ops.send(&Message::Query(command));
+    }
+    ops.flush().unwrap();
+    let mut replies = ops.replies_to(b'Z').0;
+    let next = ops.reply().unwrap();
+    replies.push(next);
+    let databases = bench.show("DATABASES");
+    (replies, databases.iter().any(|row| row["name"] == DATABASE && row["paused"] == "1"))
+}
+
+#[test]
+fn commands_behind_the_reload_that_takes_the_right_away_are_not_carried_out() {
+    let _turn = alone();
+    let tags = |replies: &[crate::support::reply::Reply]| -> String {
+        replies.iter().map(|reply| char::from(reply.tag)).collect()
+    };
+    for (from, to) in [
+        ("admins = [\"ops\"]\nstats = [\"watcher\"]", "admins = []\nstats = [\"watcher\", \"ops\"]"),
+        ("[logins.ops]\npassword = \"demo\"", "[logins.ops]\npassword = \"other\""),
+        // Commands would name tenants of the old type.
+        ("[guard]", "[scope]\ntenant_type = \"text\"\n[guard]"),
+    ] {
+        let bench = bench("");
+        bench.proxy.edit(from, to);
+        let (replies, is_paused) = reload_and_pause(&bench);
+        assert_eq!((tags(&replies).as_str(), is_paused), ("CZE", false), "{to}");
+        let fields = replies[2].fields();
+        assert!(fields[&'V'] == "FATAL" && fields[&'M'].starts_with("TG070"), "{to}: {fields:?}");
+    }
+    // A reload that leaves the right alone ends nobody.
+    let (replies, is_paused) = reload_and_pause(&bench(""));
+    assert_eq!((tags(&replies).as_str(), is_paused), ("CZC", true));
+}
+
+#[test]
+fn a_login_that_a_reload_overtakes_opens_no_console() {
+    let _turn = alone();
+    let bench = bench("");
+    let target = Target::new(bench.proxy.address, "ops", "pgbouncer").password("demo");
+    let client = Client::try_connect_during(&target, || {
+        bench.proxy.edit("[logins.ops]\npassword = \"demo\"", "[logins.ops]\npassword = \"other\"");
+        assert!(bench.proxy.reload(), "{}", bench.proxy.log_tail());
+    });
+    let startup = client.unwrap().startup;
+    let last = startup.last().unwrap();
+    assert!(last.tag == b'E' && last.fields()[&'M'].starts_with("TG070"), "{startup:?}");
 }
 
 #[test]
