@@ -33,6 +33,7 @@ use crate::scope::{
 use crate::time::Moment;
 use crate::upstream::login::Identity;
 use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings, settings};
+use crate::wire::TransactionStatus;
 use crate::wire::backend;
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend;
@@ -582,7 +583,13 @@ impl Seat {
                     self.check_in(Pooled { server, connected_at });
                     return Ok(greeting);
                 }
-                Asked::Refused(fault) => return Err(fault),
+                Asked::Refused(fault, server) => {
+                    if let Some(server) = server {
+                        returning.done();
+                        self.check_in(Pooled { server, connected_at });
+                    }
+                    return Err(fault);
+                }
                 // It had been closed while it was idle: the ledger knows now, and gives another.
                 Asked::Gone => {}
             }
@@ -692,8 +699,9 @@ impl Drop for Returning {
 enum Asked {
     /// It has the settings and says this.
     Told(PooledServer, Arc<Parameters>),
-    /// It refuses a value.
-    Refused(Fault),
+    /// It refuses a value. It is as it was, unless it could not be brought to rest: whoever may log in may say what
+    /// no server takes, as often as they like, and that must not cost a server each time.
+    Refused(Fault, Option<PooledServer>),
     /// It is not there any more.
     Gone,
 }
@@ -716,7 +724,8 @@ async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
         None => return Asked::Gone,
     };
     if let Some(fault) = fault {
-        return Asked::Refused(fault.fatal());
+        let clean = brought_to_rest(lease, &mut link.stream).await;
+        return Asked::Refused(fault.fatal(), clean.map(|clean| PooledServer { clean, link }));
     }
     lease.server_mut().settings = Arc::clone(base);
     let told = Arc::clone(&lease.server().parameters);
@@ -726,8 +735,21 @@ async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
     }
 }
 
-/// Sends what is queued and a Sync, and takes all answers. `None`: the server is useless; `Some(Some)`: it
-/// refused something.
+/// Ends the transaction in which something was refused: with it goes what was set before that.
+async fn brought_to_rest(mut lease: LeasedServer<()>, stream: &mut Stream) -> Option<CleanServer> {
+    if lease.replies().status() != TransactionStatus::Idle {
+        let mut rollback = BytesMut::new();
+        frontend::put_query(&mut rollback, b"ROLLBACK");
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&rollback, b"", b""], Some(Expect::Query));
+        lease.scope_mut().on_end(false);
+        if lease.send(frame, ()).is_some() || exchange(&mut lease, stream).await?.is_some() {
+            return None;
+        }
+    }
+    lease.into_clean().ok()
+}
+
+/// Sends what is queued and a Sync, and takes all answers; as [`exchange`].
 async fn converse(lease: &mut LeasedServer<()>, stream: &mut Stream) -> Option<Option<Fault>> {
     let mut sync = BytesMut::new();
     frontend::put_sync(&mut sync);
@@ -735,6 +757,11 @@ async fn converse(lease: &mut LeasedServer<()>, stream: &mut Stream) -> Option<O
     if lease.send(frame, ()).is_some() {
         return None;
     }
+    exchange(lease, stream).await
+}
+
+/// Sends what is queued and takes all answers. `None`: the server is useless; `Some(Some)`: it refused something.
+async fn exchange(lease: &mut LeasedServer<()>, stream: &mut Stream) -> Option<Option<Fault>> {
     let out = lease.out_mut().split();
     stream.write_all(&out).await.ok()?;
     stream.flush().await.ok()?;
