@@ -26,7 +26,9 @@ use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
 use crate::metrics::{Metrics, PoolGauge};
-use crate::pool::{self, Action, Fairness, Hold, Membership, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
+use crate::pool::{
+    self, Action, Check, Fairness, Hold, Membership, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket,
+};
 use crate::scope::{
     CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
 };
@@ -82,7 +84,7 @@ pub struct Way {
 pub type Granted = Pooled<PooledServer>;
 
 /// What someone who waits is sent.
-type Answer = Result<Granted, Fault>;
+type Answer = Result<(Granted, Check), Fault>;
 
 /// Who waits; it keeps the seat, so that a server granted at the last moment has somebody to come back from.
 type Waiter = (oneshot::Sender<Answer>, Arc<Seat>);
@@ -155,7 +157,7 @@ impl Drop for Wait {
         drop(waiter);
         // A server that was granted at the same moment comes back.
         self.answer.close();
-        if let Ok(Ok(granted)) = self.answer.try_recv() {
+        if let Ok(Ok((granted, _))) = self.answer.try_recv() {
             self.seat.check_in(granted);
         }
     }
@@ -164,7 +166,7 @@ impl Drop for Wait {
 /// What became of a request.
 pub enum Leased {
     /// A server, perhaps to be checked first.
-    Now(Granted, bool),
+    Now(Granted, Check),
     /// Wait.
     Later(Wait),
     /// No.
@@ -379,8 +381,8 @@ impl ServerPool {
             match action {
                 None if has_come_to_rest => return self.at_rest.notify_waiters(),
                 None => return,
-                Some(Action::Grant { waiter: (waiter, seat), pooled, .. }) => {
-                    if let Err(Ok(refused)) = waiter.send(Ok(pooled)) {
+                Some(Action::Grant { waiter: (waiter, seat), pooled, check }) => {
+                    if let Err(Ok((refused, _))) = waiter.send(Ok((pooled, check))) {
                         self.ledger.lock().check_in(seat.seat, refused, self.clock.now());
                     }
                 }
@@ -534,7 +536,7 @@ impl Seat {
             (sender, Arc::clone(self))
         });
         match (requested, receiver) {
-            (Requested::Granted { pooled, needs_check }, _) => Leased::Now(pooled, needs_check),
+            (Requested::Granted { pooled, check }, _) => Leased::Now(pooled, check),
             (Requested::Queued(ticket), Some(answer)) => {
                 pool.act();
                 Leased::Later(Wait { seat: Arc::clone(self), ticket, answer })
@@ -569,8 +571,9 @@ impl Seat {
         }
         loop {
             let granted = match self.lease() {
+                // It is asked something in any case.
                 Leased::Now(granted, _) => granted,
-                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
+                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?.0,
                 Leased::Refused(fault) => return Err(fault),
             };
             let returning = Returning { seat: Arc::clone(self), is_done: false };

@@ -175,6 +175,32 @@ fn server_runs(cluster: &Cluster, sql: &str) -> bool {
     cluster.admin(DATABASE).value(&sql) == "2"
 }
 
+/// Whoever waits gets an idle server when the one it waited for is gone; that one may have died meanwhile, too.
+#[test]
+fn a_dead_server_is_noticed_by_whoever_waited_as_well() {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    prepare(cluster);
+    let proxy = Inside::start(&wish(cluster, 2, "[limits.tenant]\nleases_max = 1\n"));
+    let mut holder = Client::connect(&proxy.target(ACME));
+    let mut rival = Client::connect(&proxy.target(ACME));
+    let mut other = Client::connect(&proxy.target(GLOBEX));
+    holder.run("BEGIN");
+    let busy = holder.value("SELECT pg_backend_pid()");
+    let idle = other.value("SELECT pg_backend_pid()");
+    assert_ne!(busy, idle);
+    rival.send(&Message::Query("SELECT count(*) FROM items".to_owned())).flush().unwrap();
+    eventually("the rival waits", || is_waiting(&proxy, &tenant(ACME)));
+    for process in [&idle, &busy] {
+        cluster.admin(DATABASE).run(&format!("SELECT pg_terminate_backend({process})"));
+        eventually("the server is gone", || !server_processes(cluster).contains(process));
+    }
+    let (replies, silence) = rival.replies_to(b'Z');
+    assert_eq!(silence, None, "{replies:?}");
+    let row = replies.iter().find(|reply| reply.tag == b'D').unwrap_or_else(|| panic!("{replies:?}"));
+    assert_eq!(row.row(), [Some("3".to_owned())]);
+}
+
 #[test]
 fn one_client_is_killed_and_no_other() {
     with_proxy(2, |_, proxy| {
