@@ -400,9 +400,9 @@ impl ServerPool {
         }
     }
 
-    /// Connects one server and tells the ledger. If dropped: the ledger waits for ever for this server
-    /// (only at the runtime's end).
+    /// Connects one server and tells the ledger. If dropped: the attempt has failed.
     async fn connect_one(self: Arc<Self>) {
+        let attempt = Attempt { pool: Arc::clone(&self), is_over: false };
         // A server counts from here: what is changed while it is being connected does not count for it.
         let connected_at = self.clock.now();
         let way = self.way.load_full();
@@ -413,13 +413,14 @@ impl ServerPool {
                 .unwrap_or(Err(ConnectFault::Timeout(limit))),
             Err(fault) => Err(fault),
         };
-        self.metrics.connects.count(if connected.is_ok() { "connected" } else { "failed" });
         match connected {
             Ok(pooled) => {
+                attempt.over("connected");
                 tracing::debug!(pool = self.name, server = pooled.clean.server().id.0, "server connected");
                 self.ledger.lock().connected(Pooled { server: pooled, connected_at }, self.clock.now());
             }
             Err(fault) => {
+                attempt.over("failed");
                 tracing::warn!(pool = self.name, %fault, "cannot connect to the server");
                 self.ledger.lock().connect_failed(&fault.fault(), self.clock.now());
             }
@@ -678,6 +679,35 @@ pub fn poll_is_silent(stream: &mut Stream, context: &mut Context<'_>) -> bool {
     }
 }
 
+/// Sees to it that the ledger hears of an attempt to connect that has come to no end of its own: it panicked, or its
+/// task was dropped. Its place in the pool would be taken for ever.
+struct Attempt {
+    pool: Arc<ServerPool>,
+    is_over: bool,
+}
+
+impl Attempt {
+    fn over(mut self, outcome: &'static str) {
+        self.is_over = true;
+        self.pool.metrics.connects.count(outcome);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        tracing::error!(pool = self.pool.name, "an attempt to connect to the server was given up half-way");
+        self.pool.metrics.connects.count("failed");
+        self.pool.ledger.lock().connect_failed(&Fault::of(Code::ServerUnreachable), self.pool.clock.now());
+        // At the runtime's end nobody is left to be told.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.pool.act();
+        }
+    }
+}
+
 /// Sees to it that the ledger hears of a server that was asked and did not come back.
 struct Returning {
     seat: Arc<Seat>,
@@ -823,4 +853,40 @@ pub fn close_politely(mut stream: Stream) {
             tracing::trace!("a server was gone before it could be told good-bye");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EmptyEnvironment, load};
+    use crate::driver::proxy::start;
+    use crate::pool::{Admission, Limits};
+
+    #[tokio::test]
+    async fn an_attempt_that_is_dropped_takes_no_place() {
+        // It accepts, by its backlog, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = format!(
+            "listen.addresses = [\"127.0.0.1:0\"]\n[servers.main]\nhost = \"127.0.0.1\"\nport = {}\n\
+             tls.mode = \"disable\"\n[roles.app]\nuser = \"app\"\n[databases.demo]\nserver = \"main\"\nrole = \"app\"\n\
+             [logins.a]\npassword = \"x\"\ntenant.from = [\"suffix\"]\n",
+            silent.local_addr().unwrap().port()
+        );
+        let running = start(load(&text, &EmptyEnvironment).unwrap().config).unwrap();
+        let pool = running.proxy.all_pools().remove(0);
+        let membership = Admission::new(Limits::default()).admit(None, &"a".into()).unwrap();
+        let seat = pool.join(Arc::new(membership));
+        let (waiter, mut answer) = oneshot::channel();
+        let requested = pool.ledger.lock().request(seat.seat, pool.clock.now(), || (waiter, Arc::clone(&seat)));
+        assert!(matches!(requested, Requested::Queued(_)));
+        assert!(matches!(pool.ledger.lock().poll_action(), Some(Action::Connect)));
+        let mut attempt = Box::pin(Arc::clone(&pool).connect_one());
+        let is_under_way = std::future::poll_fn(|context| Poll::Ready(attempt.as_mut().poll(context).is_pending()));
+        assert!(is_under_way.await);
+        assert_eq!(pool.counts().connecting, 1);
+        drop(attempt);
+        assert_eq!(pool.counts(), PoolCounts::default());
+        let told = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(told.code, Some(Code::ServerUnreachable));
+    }
 }
