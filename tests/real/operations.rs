@@ -263,6 +263,9 @@ fn a_freeze_ends_a_tenant_at_once_and_survives_a_restart() {
     let mut long = Client::connect_later(&proxy.target(ACME), LONG);
     eventually("the long one runs", || server_runs(cluster, "INSERT INTO plain"));
     other.run("BEGIN; INSERT INTO plain (id) VALUES (3)");
+    // A second proxy would overwrite what this one has frozen.
+    let second = Inside::try_start(&wish(cluster, 1, &more)).err().map(|fault| fault.to_string());
+    assert!(second.as_ref().is_some_and(|said| said.contains("another proxy uses it")), "{second:?}");
     freeze(&proxy, ACME);
     for client in [&mut idle, &mut busy, &mut long] {
         assert_eq!(last_words(client), "TG072");
