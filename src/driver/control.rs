@@ -24,7 +24,8 @@ use crate::pool::{Hold, PoolCounts};
 use crate::tenant::{Frozen, FrozenTenants, REASON_BYTES_MAX, TenantId};
 use crate::time::Moment;
 
-/// Which databases are on hold, by the name clients use. A reload that opens a pool finds it here.
+/// Which databases are on hold, by the name clients use. A reload that opens a pool finds it here. Its lock is held
+/// while pools are put on hold or resumed, and while a reload opens and closes pools: neither sees half of the other.
 #[derive(Debug, Default)]
 pub struct Holds {
     databases: BTreeMap<Arc<str>, Hold>,
@@ -178,7 +179,8 @@ impl Operations for Proxy {
             Command::Pause(database) => self.pause(database.as_deref()).await,
             Command::Resume(database) => self.resume(database.as_deref()),
             Command::Reconnect(database) => {
-                self.pools_of(database.as_deref())?.iter().for_each(ServerPool::reconnect);
+                let generation = self.generation.load_full();
+                self.pools_of(&generation, database.as_deref())?.iter().for_each(ServerPool::reconnect);
                 Ok(())
             }
             Command::Kill(database) => self.kill(database.as_deref()),
@@ -208,8 +210,9 @@ impl Proxy {
     }
 
     fn kill(&self, database: Option<&str>) -> Result<(), Fault> {
+        let mut holds = self.holds.lock();
         let generation = self.generation.load_full();
-        self.hold(database, Hold::Killed)?;
+        self.hold_under(&mut holds, &generation, database, Hold::Killed)?;
         // Everybody whose servers come from these pools, whatever the name of the database.
         let pools = self.keys_of(&generation, database)?;
         let is_meant =
@@ -219,10 +222,23 @@ impl Proxy {
         Ok(())
     }
 
-    fn resume(&self, database: Option<&str>) -> Result<(), Fault> {
-        let pools = self.pools_of(database)?;
-        let names = self.names_of(database);
-        self.holds.lock().databases.retain(|name, _| !names.contains(name));
+    /// Databases that share a pool are resumed with it: none of them is on hold for the next reload. Pools of theirs
+    /// that the command does not mean stay as they are.
+    pub(super) fn resume(&self, database: Option<&str>) -> Result<(), Fault> {
+        let mut holds = self.holds.lock();
+        let generation = self.generation.load_full();
+        let pools = self.pools_of(&generation, database)?;
+        match database {
+            None => holds.databases.clear(),
+            Some(_) => {
+                let resumed = self.keys_of(&generation, database)?;
+                let is_shared = |key: &PoolKey| resumed.contains(key);
+                holds.databases.retain(|name, _| {
+                    // One that is gone has no pools.
+                    !self.keys_of(&generation, Some(name)).is_ok_and(|keys| keys.iter().any(is_shared))
+                });
+            }
+        }
         let resumed = pools.iter().filter(|pool| pool.resume()).count();
         match resumed {
             0 => Err(Fault::of(Code::CommandRefused).with_detail("Nothing is paused or killed.")),
@@ -230,34 +246,36 @@ impl Proxy {
         }
     }
 
-    fn hold(&self, database: Option<&str>, hold: Hold) -> Result<Vec<Arc<ServerPool>>, Fault> {
-        let pools = self.pools_of(database)?;
-        for name in self.names_of(database) {
-            self.holds.lock().databases.insert(name, hold);
-        }
+    pub(super) fn hold(&self, database: Option<&str>, hold: Hold) -> Result<Vec<Arc<ServerPool>>, Fault> {
+        let mut holds = self.holds.lock();
+        self.hold_under(&mut holds, &self.generation.load_full(), database, hold)
+    }
+
+    fn hold_under(
+        &self,
+        holds: &mut Holds,
+        generation: &Generation,
+        database: Option<&str>,
+        hold: Hold,
+    ) -> Result<Vec<Arc<ServerPool>>, Fault> {
+        let pools = self.pools_of(generation, database)?;
+        let names = generation.config.databases.keys();
+        let meant = names.filter(|name| database.is_none_or(|database| ***name == *database));
+        holds.databases.extend(meant.map(|name| (Arc::clone(name), hold)));
         pools.iter().for_each(|pool| put_on_hold(pool, hold));
         Ok(pools)
     }
 
     /// Pools that a reload has opened for a database on hold are on hold, too.
-    pub(super) fn hold_again(&self, next: &Generation) {
-        let holds: Vec<(Arc<str>, Hold)> =
-            self.holds.lock().databases.iter().map(|(name, hold)| (Arc::clone(name), *hold)).collect();
-        for (name, hold) in holds {
+    pub(super) fn hold_again(&self, holds: &Holds, next: &Generation) {
+        for (name, hold) in &holds.databases {
             // A database that is gone has no pools.
-            let keys = self.keys_of(next, Some(&name)).unwrap_or_default();
+            let keys = self.keys_of(next, Some(name)).unwrap_or_default();
             let pools: Vec<_> = keys.iter().filter_map(|key| self.pools.lock().get(key).cloned()).collect();
             for pool in pools.iter().filter(|pool| pool.hold() == Hold::None) {
-                put_on_hold(pool, hold);
+                put_on_hold(pool, *hold);
             }
         }
-    }
-
-    /// The names of databases that a command means.
-    fn names_of(&self, database: Option<&str>) -> Vec<Arc<str>> {
-        let generation = self.generation.load_full();
-        let names = generation.config.databases.keys();
-        names.filter(|name| database.is_none_or(|database| ***name == *database)).cloned().collect()
     }
 
     fn keys_of(&self, generation: &Generation, database: Option<&str>) -> Result<Vec<PoolKey>, Fault> {
@@ -275,8 +293,8 @@ impl Proxy {
     }
 
     /// The pools that a command means, each once.
-    fn pools_of(&self, database: Option<&str>) -> Result<Vec<Arc<ServerPool>>, Fault> {
-        let keys = self.keys_of(&self.generation.load_full(), database)?;
+    fn pools_of(&self, generation: &Generation, database: Option<&str>) -> Result<Vec<Arc<ServerPool>>, Fault> {
+        let keys = self.keys_of(generation, database)?;
         let pools = self.pools.lock();
         let mut found: Vec<Arc<ServerPool>> = Vec::new();
         for pool in keys.iter().filter_map(|key| pools.get(key)) {
@@ -352,7 +370,7 @@ impl Proxy {
         let group = generation.config.servers.get(&entry.server);
         let host = group.map_or_else(|| "".into(), |group| host_words(&group.hosts));
         let user = generation.config.roles.get(&entry.role).map_or_else(|| "".into(), |role| Arc::clone(&role.user));
-        let pools = self.pools_of(Some(name)).unwrap_or_default();
+        let pools = self.pools_of(generation, Some(name)).unwrap_or_default();
         let servers = |counts: PoolCounts| counts.idle + counts.leased + counts.connecting;
         let has = |hold: Hold| !pools.is_empty() && pools.iter().all(|pool| pool.hold() == hold);
         DatabaseRow {
