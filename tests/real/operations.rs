@@ -168,7 +168,7 @@ fn server_runs(cluster: &Cluster, sql: &str) -> bool {
 fn a_dead_server_is_noticed_by_whoever_waited_as_well() {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    prepare(cluster);
+    cluster.create_filled_database(DATABASE);
     let proxy = Inside::start(&wish(cluster, 2, "[limits.tenant]\nleases_max = 1\n"));
     let mut holder = Client::connect(&proxy.target(ACME));
     let mut rival = Client::connect(&proxy.target(ACME));
