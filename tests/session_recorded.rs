@@ -144,6 +144,29 @@ fn query(sql: &str) -> Vec<u8> {
     out.to_vec()
 }
 
+/// Parse of a named statement, Bind and Execute of a portal of that name.
+fn execution(name: &str, sql: &str) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frontend::put_parse(&mut out, name.as_bytes(), sql.as_bytes(), &[]);
+    frontend::put_bind_text(&mut out, name.as_bytes(), name.as_bytes(), &[]);
+    frontend::put_message(&mut out, b'E', |out| out.extend_from_slice(format!("{name}\0\0\0\0\0").as_bytes()));
+    out.to_vec()
+}
+
+/// The types of the messages in these bytes.
+fn tags(mut bytes: &[u8]) -> String {
+    let mut tags = String::new();
+    while let [tag, a, b, c, d, ..] = *bytes {
+        tags.push(char::from(tag));
+        bytes = &bytes[1 + u32::from_be_bytes([a, b, c, d]) as usize..];
+    }
+    tags
+}
+
+fn sync() -> Vec<u8> {
+    reply(b'S', b"")
+}
+
 fn reply(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
     frontend::put_message(&mut out, tag, |out| out.extend_from_slice(body));
@@ -307,4 +330,37 @@ fn the_proxy_drains_between_transactions_only() {
     played.ledger_says(Ok(()));
     assert!(played.is_closed);
     assert!(contains(&played.told(), &ready(b'I')));
+}
+
+/// A bypass session with VACUUM executed in an open segment, its intent durable.
+fn behind_a_vacuum() -> Played {
+    let mut played = Played::new();
+    played.says(&execution("v", "VACUUM t"));
+    played.replay_is_answered();
+    played.ledger_says(Ok(()));
+    assert_eq!(tags(&played.sent()), "BE");
+    assert_eq!(played.ledger(), "i");
+    played
+}
+
+#[test]
+fn no_block_begins_behind_a_statement_that_has_none() {
+    // Pipelined: PostgreSQL would open a block, whose statements were in the record of the VACUUM.
+    let mut played = behind_a_vacuum();
+    played.says(&[execution("b", "BEGIN"), sync()].concat());
+    // A Bind of a statement that no server has stands in place of its Execute.
+    assert_eq!(tags(&played.sent()), "PBBS");
+    // As one Query without a Sync in front of it.
+    for sql in ["BEGIN", "SELECT 1", "SHOW jit; BEGIN"] {
+        let mut played = behind_a_vacuum();
+        played.says(&query(sql));
+        let sent = played.sent();
+        assert!(contains(&sent, b"tenantgate: refused") && !contains(&sent, sql.as_bytes()), "{sql}");
+    }
+    // Whoever says that there is a block all the same is not believed.
+    let mut played = behind_a_vacuum();
+    played.says(&sync());
+    let answers = [reply(b'1', b""), reply(b'2', b""), reply(b'C', b"VACUUM\0"), ready(b'T')].concat();
+    played.server_says(&answers);
+    assert!(played.is_closed && played.is_discarded);
 }

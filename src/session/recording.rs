@@ -326,6 +326,11 @@ impl Session {
         if let Some(refusal) = recorder.refusal.take() {
             return Readiness::Refused(refusal);
         }
+        if recorder.is_absent() {
+            let statements = facts.statements.get(part.clone()).unwrap_or_default();
+            let opens = statements.iter().any(|statement| statement.control == Control::Begin);
+            return if opens || due.is_some() { Readiness::Refused(behind_absent()) } else { Readiness::Ready };
+        }
         let Some((reason, block)) = due else { return Readiness::Ready };
         match recorder.stage {
             Stage::None if block == Block::Own && facts.statements.len() == 1 => match outside_block(facts) {
@@ -342,7 +347,9 @@ impl Session {
                 recorder.stage = Stage::Running(block);
                 Readiness::Ready
             }
-            Stage::Running(_) => Readiness::Ready,
+            Stage::Running(Block::Own | Block::Clients) => Readiness::Ready,
+            // One that is alone in its Query went out when it was intended; nothing goes behind it.
+            Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
             Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
         }
     }
@@ -463,9 +470,7 @@ impl Session {
             Stage::None if is_in_doubt => self.wait_for_answers(),
             Stage::None => self.intend(reason.as_deref()),
             Stage::Intended => self.enter_block(is_idle, &statement.facts),
-            Stage::Running(Block::Absent) => Readiness::Refused(Fault::of(Code::LedgerEscape).with_detail(
-                "It stands behind a statement that runs outside of transactions, without a Sync between them.",
-            )),
+            Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
             Stage::Running(_) if is_idle => self.wait_for_answers(),
             Stage::Running(_) => Readiness::Ready,
             Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
@@ -524,6 +529,11 @@ impl Session {
     }
 
     // -- answers
+
+    /// A block that began behind a statement without one would be in nobody's record, and without a tenant.
+    pub(super) fn refusal_behind_absent(&self, control: &Control) -> Option<Fault> {
+        (self.runs_without_block() && *control == Control::Begin).then(behind_absent)
+    }
 
     /// What a statement that runs only in the client's own block meets in the proxy's.
     pub(super) fn refusal_in_own_block(&self, statement: &Statement) -> Option<Fault> {
@@ -691,6 +701,7 @@ impl Session {
                 self.end_own_block(false);
                 return Some(Delivery::Swallow);
             }
+            (Stage::Running(Block::Absent), TransactionStatus::InBlock | TransactionStatus::Failed) => return None,
             (Stage::Running(block), TransactionStatus::Idle) => self.conclude_idle(block),
             (Stage::Ending, TransactionStatus::Idle) => self.conclude_rolled_back(),
             (Stage::Opening | Stage::Ending, _) => return None,
@@ -780,6 +791,11 @@ impl Session {
 fn outside_block(facts: &Facts) -> Option<Fault> {
     let [statement] = &*facts.statements else { return None };
     release::outside_block(statement)
+}
+
+fn behind_absent() -> Fault {
+    Fault::of(Code::LedgerEscape)
+        .with_detail("It stands behind a statement that runs outside of transactions, without a Sync between them.")
 }
 
 enum ReasonChange<'c> {

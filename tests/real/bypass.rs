@@ -455,9 +455,24 @@ fn what_would_leave_the_record_is_refused() {
         // Not the owner: PostgreSQL warns, and that is all.
         assert_eq!(shape(&client.query("VACUUM parent")), "CZI");
         assert_eq!(shape(&client.query("VACUUM parent; SELECT 1")), "EZI");
+        no_block_behind_a_vacuum(&mut client);
         assert_eq!(client.value("SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()"), "1");
         assert_eq!(shape(&client.query("EXPLAIN SELECT * FROM orders")).replace('D', ""), "TCZI");
     }
+}
+
+/// PostgreSQL would open a block: its statements were in the record of the VACUUM, and without a tenant.
+fn no_block_behind_a_vacuum(client: &mut Client) {
+    let vacuum = [Message::parse("vac", "VACUUM parent"), Message::bind("vac", &[]), Message::execute()];
+    let begin = [Message::parse("beg", "BEGIN"), Message::bind("beg", &[]), Message::execute(), Message::Sync];
+    let replies = exchange(client, &[&vacuum[..], &begin[..]].concat());
+    assert!(error(&replies).contains("TG064"), "{}", error(&replies));
+    assert_eq!(shape(&replies), "12C12EZI");
+    client.send_all(&[Message::bind("vac", &[]), Message::execute(), Message::Query("BEGIN".into())]);
+    client.flush().unwrap();
+    let replies = client.replies_to(b'Z').0;
+    assert!(error(&replies).contains("TG064"), "{}", error(&replies));
+    assert_eq!(shape(&client.query("SELECT 1")), "TDCZI");
 }
 
 #[test]
