@@ -119,4 +119,26 @@ mod tests {
         assert_eq!(rows[0].result.as_deref(), Some("failed"));
         assert_eq!(rows[0].at, "2026-11-23T09:00:00.500000Z");
     }
+
+    /// What makes the longest line: names that are escaped byte by byte, in as many statements and tables as there may be.
+    #[test]
+    fn a_line_stays_under_its_bound_whatever_is_sent() {
+        let mut account = Account::default();
+        let nasty = "\u{1}".repeat(5_000);
+        for number in 0..300 {
+            let name = format!("{number:03}{}", "\u{1}".repeat(60));
+            let columns = format!("\"{nasty}\", \"{}\", ", "\u{1}".repeat(250)).repeat(20);
+            let sql = format!("SELECT {columns} 1 FROM \"{name}\".\"{name}\"");
+            let facts = crate::guard::inspect(
+                sql.as_bytes(),
+                &crate::guard::Limits { text_bytes_max: 1 << 24, ..Default::default() },
+            )
+            .unwrap();
+            account.note_statement(&facts.statements[0], &sql);
+        }
+        let outcome = account.conclude(Conclusion::Committed, None);
+        assert!(outcome.is_truncated);
+        let line = Line::new(&record(Entry::Outcome(Box::new(outcome))), u64::MAX, Timestamp::MAX);
+        assert!(line.as_bytes().len() < 256 * 1024, "{}", line.as_bytes().len());
+    }
 }
