@@ -36,8 +36,11 @@ const UNWRITTEN_MAX: usize = 10_000;
 /// How many of the last records are kept in memory for the console.
 const RECENT_MAX: usize = 1_000;
 
-/// How much of a file's end is read to find the last record's number: far more than one line's bound.
+/// How much of a file is read at once, from its end on, to find the last record's number: far more than one line's bound.
 const TAIL_BYTES: u64 = 1 << 20;
+
+/// How far back it is looked for: where so much holds no record, the file is no ledger.
+const LOOK_BACK_BYTES_MAX: u64 = 64 << 20;
 
 /// Whoever asked for a record is told when it is durable.
 pub type Answer = oneshot::Receiver<Result<(), Fault>>;
@@ -368,21 +371,54 @@ impl Writer {
 
     /// Closes a line that a crash has torn (it is never deleted), and goes on behind the last number.
     fn mend(&mut self, file: &mut File, length: u64) -> io::Result<()> {
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut tail = Vec::new();
-        io::Read::take(&*file, TAIL_BYTES).read_to_end(&mut tail)?;
-        if tail.last().is_some_and(|last| *last != b'\n') {
-            tracing::warn!(path = %self.path.display(), "the ledger's last line is torn: it is kept and closed");
+        let path = self.path.display();
+        if length > 0 && read_at(file, length - 1, length)? != b"\n" {
+            tracing::warn!(%path, "the ledger's last line is torn: it is kept and closed");
             file.write_all(b"\n")?;
             file.sync_data()?;
         }
-        let lines = tail.split(|byte| *byte == b'\n').rev();
-        let number = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("seq")?.as_u64();
-        if let Some(last) = lines.take(BATCH_MAX).find_map(number) {
-            self.next = self.next.max(last.saturating_add(1));
+        match last_number(file, length)? {
+            Some(last) => self.next = self.next.max(last.saturating_add(1)),
+            None if length == 0 => {}
+            None => tracing::error!(%path, next = self.next, "the ledger's file holds no record: numbers begin anew"),
         }
         Ok(())
     }
+}
+
+/// The number of the last record in a file; `None` if there is none in all of it.
+fn last_number(file: &mut File, length: u64) -> io::Result<Option<u64>> {
+    let number = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("seq")?.as_u64();
+    let mut end = length;
+    // What was read of a line that begins further in front.
+    let mut rest = Vec::new();
+    while end > 0 {
+        if length - end >= LOOK_BACK_BYTES_MAX {
+            return Err(io::Error::other(format!("its last {LOOK_BACK_BYTES_MAX} bytes hold no record")));
+        }
+        let start = end.saturating_sub(TAIL_BYTES);
+        let mut part = read_at(file, start, end)?;
+        part.append(&mut rest);
+        let first = match start {
+            0 => 0,
+            _ => part.iter().position(|byte| *byte == b'\n').map_or(part.len(), |at| at + 1),
+        };
+        let whole = part.split_off(first);
+        if let Some(last) = whole.split(|byte| *byte == b'\n').rev().find_map(number) {
+            return Ok(Some(last));
+        }
+        rest = part;
+        end = start;
+    }
+    Ok(None)
+}
+
+/// The bytes of a file between two places.
+fn read_at(file: &mut File, start: u64, end: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    io::Read::take(&*file, end - start).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A file that was just made is durable only with its folder.
@@ -482,6 +518,39 @@ mod tests {
         let written = lines(&path);
         assert_eq!(written.len(), 2, "{written:?}");
         assert!(written[0].contains("\"outcome\"") && written[1].contains("\"seq\":3"), "{written:?}");
+    }
+
+    /// The number of the next record in a file that holds this.
+    fn next_in(bytes: &[u8]) -> Result<u64, Fault> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        std::fs::write(&path, bytes).unwrap();
+        let ledger = Ledger::start(path.clone()).unwrap();
+        wait(SessionLedger::new(ledger, actor()).record(intent()))?;
+        let written = std::fs::read(&path).unwrap();
+        let last = written[..written.len() - 1].rsplit(|byte| *byte == b'\n').next().unwrap();
+        Ok(serde_json::from_slice::<serde_json::Value>(last).unwrap()["seq"].as_u64().unwrap())
+    }
+
+    #[test]
+    fn numbers_go_on_whatever_stands_behind_the_last_record() {
+        let record = b"{\"seq\":41}\n".as_slice();
+        let blank_lines = vec![b'\n'; 5_000];
+        let long_line = vec![b'x'; 3 << 20];
+        let lines = [b"nothing\n".as_slice()].concat().repeat(150_000);
+        for garbage in [&b""[..], &blank_lines, &long_line, &lines] {
+            assert_eq!(next_in(&[record, garbage].concat()).unwrap(), 42);
+        }
+        // One that ends or begins where a part that is read at once does.
+        let tail = usize::try_from(TAIL_BYTES).unwrap();
+        for bytes in (tail - 12..tail + 2).chain([2 * tail, 2 * tail - 11]) {
+            assert_eq!(next_in(&[record, &vec![b'\n'; bytes]].concat()).unwrap(), 42, "{bytes}");
+        }
+        assert_eq!(next_in(b"").unwrap(), 1);
+        assert_eq!(next_in(b"{\"seq\":1,\"ki").unwrap(), 1);
+        // That is no ledger: nothing is written behind it.
+        let bound = usize::try_from(LOOK_BACK_BYTES_MAX).unwrap();
+        assert!(next_in(&[record, &vec![0; bound + tail]].concat()).is_err());
     }
 
     #[test]
