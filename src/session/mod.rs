@@ -613,6 +613,10 @@ impl Session {
 
     /// Gives the server back with proof, or discards it.
     fn check_in(&mut self) {
+        if self.is_leaving() {
+            // Before the server is given back: the driver may take up a newer ledger then.
+            self.conclude_lost();
+        }
         let Some(lease) = self.lease.take() else { return };
         self.portals.clear();
         self.control_in_flight = false;
