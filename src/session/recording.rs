@@ -299,6 +299,12 @@ impl Session {
             return;
         }
         let Some(rest) = self.recorder.as_mut().and_then(|recorder| recorder.rest.take()) else { return };
+        // The server was given back in between: other rules may be in force.
+        let behind = rest.facts.statements.get(rest.sent..).unwrap_or_default();
+        if let Err(fault) = behind.iter().try_for_each(|statement| self.rules.policy.judge_statement(statement)) {
+            self.refuse_query(fault);
+            return;
+        }
         let part = rest.sent..self.part_end(&rest.facts, rest.sent);
         match self.ready_for_part(&rest.facts, &part) {
             Readiness::Ready => {}
