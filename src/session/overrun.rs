@@ -41,7 +41,12 @@ impl Session {
     pub fn pulse(&self) -> Pulse {
         let standing = match (&self.lease, self.phase) {
             (None, _) | (_, Phase::Leaving(_) | Phase::Closed) => Standing::Free,
-            (Some(lease), Phase::Ready | Phase::Skipping) if lease.is_awaiting_client() => Standing::Idle,
+            (Some(lease), Phase::Ready | Phase::Skipping) if lease.is_awaiting_client() => {
+                match self.waits_for_record() {
+                    true => Standing::Held,
+                    false => Standing::Idle,
+                }
+            }
             (Some(_), Phase::Ready | Phase::Skipping) => Standing::Busy,
         };
         Pulse { standing, transaction: self.transactions, step: self.steps }
