@@ -479,7 +479,7 @@ impl ClientTask {
     }
 
     fn poll_read_server(&mut self, context: &mut Context<'_>) -> bool {
-        if self.session.client_out().len() > BACKLOG_BYTES_MAX {
+        if self.session.client_backlog() > BACKLOG_BYTES_MAX {
             return false;
         }
         let Some(server) = self.server.as_mut() else { return false };

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::cause::Cause;
+use super::holding::Hold;
 use super::query::{self, Circumstances, Sending};
 use super::release;
 use super::replies::Delivery;
@@ -82,6 +83,8 @@ pub(super) struct Recorder {
     commit_sent: bool,
     /// The last error of the transaction.
     failure: Option<SqlState>,
+    /// What the client hears only with the outcome.
+    pub(super) hold: Hold,
     /// The tag of the last CommandComplete of a Query in the proxy's block: the COMMIT may still fail.
     held_complete: Option<Vec<u8>>,
     /// The client's ReadyForQuery.
@@ -124,6 +127,7 @@ impl Recorder {
             account: Account::default(),
             commit_sent: false,
             failure: None,
+            hold: Hold::Nothing,
             held_complete: None,
             held_ready: None,
             refusal: None,
@@ -138,6 +142,11 @@ impl Recorder {
     /// Whether the ledger's answer is awaited.
     pub(super) const fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Intending | Stage::Concluding)
+    }
+
+    /// Whether an outcome is being written.
+    pub(super) const fn is_concluding(&self) -> bool {
+        matches!(self.stage, Stage::Concluding)
     }
 
     /// Whether an outcome is still owed to the ledger.
@@ -209,6 +218,7 @@ impl Session {
             (Stage::Concluding, Ok(()) | Err(_)) => {
                 recorder.stage = Stage::None;
                 let ready = recorder.held_ready.take();
+                self.release_held();
                 if let Some(status) = ready.filter(|_| matches!(self.phase, Phase::Ready | Phase::Skipping)) {
                     backend::put_ready(&mut self.client_out, status);
                 }
@@ -653,10 +663,13 @@ impl Session {
         if !is_commit {
             return self.conclude_rolled_back();
         }
-        if let Some(tag) = self.recorder.as_mut().and_then(|recorder| recorder.held_complete.take()) {
+        let tag = self.recorder.as_mut().and_then(|recorder| recorder.held_complete.take());
+        self.conclude(Conclusion::Committed);
+        if let Some(tag) = tag
+            && !self.hold_end(&tag)
+        {
             backend::put_command_complete(&mut self.client_out, &tag);
         }
-        self.conclude(Conclusion::Committed);
     }
 
     pub(super) fn conclude_rolled_back(&mut self) {
