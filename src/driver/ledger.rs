@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::admin::BypassRow;
-use crate::audit::{Actor, Entry, Line, Outcome, Reason, Record, TransactionId};
+use crate::audit::{Actor, Entry, Line, Outcome, Reason, Record, TenantAct, TenantRecord, TransactionId};
 use crate::fault::{Code, Fault};
 
 /// Most records written by one `fdatasync`.
@@ -67,8 +67,32 @@ struct Shared {
     recent: Mutex<VecDeque<Recent>>,
 }
 
+/// What is written.
+enum Item {
+    OfTransaction(Record),
+    OfTenant(TenantRecord),
+}
+
+impl Item {
+    /// Whether it comes before what it is about, which then is not done if it cannot be written; else it tells of what has
+    /// happened, and is kept until it can.
+    fn is_ahead(&self) -> bool {
+        match self {
+            Item::OfTransaction(record) => matches!(record.entry, Entry::Intent(_)),
+            Item::OfTenant(record) => record.act == TenantAct::Thaw,
+        }
+    }
+
+    fn line(&self, sequence: u64, at: Timestamp) -> Line {
+        match self {
+            Item::OfTransaction(record) => Line::new(record, sequence, at),
+            Item::OfTenant(record) => Line::of_tenant(record, sequence, at),
+        }
+    }
+}
+
 enum Job {
-    Write(Record, oneshot::Sender<Result<(), Fault>>),
+    Write(Item, oneshot::Sender<Result<(), Fault>>),
     /// Answered when all before it is done.
     Settle(oneshot::Sender<()>),
 }
@@ -129,15 +153,19 @@ impl Ledger {
         }
     }
 
-    fn write(&self, record: Record) -> Answer {
+    /// Writes what was, or is to be, done to a tenant.
+    pub fn record_tenant(&self, record: TenantRecord) -> Answer {
+        self.write(Item::OfTenant(record))
+    }
+
+    fn write(&self, item: Item) -> Answer {
         let (sender, answer) = oneshot::channel();
-        let is_intent = matches!(record.entry, Entry::Intent(_));
-        if is_intent && self.shared.queued.load(Ordering::Acquire) >= QUEUED_MAX {
+        if item.is_ahead() && self.shared.queued.load(Ordering::Acquire) >= QUEUED_MAX {
             reply(sender, Err(unavailable()));
             return answer;
         }
         self.shared.queued.fetch_add(1, Ordering::AcqRel);
-        if let Err(mpsc::SendError(Job::Write(_, sender))) = self.jobs.send(Job::Write(record, sender)) {
+        if let Err(mpsc::SendError(Job::Write(_, sender))) = self.jobs.send(Job::Write(item, sender)) {
             reply(sender, Err(unavailable()));
         }
         answer
@@ -186,7 +214,8 @@ impl SessionLedger {
         if matches!(entry, Entry::Intent(_)) {
             self.transaction = TransactionId(Uuid::new_v4());
         }
-        self.ledger.write(Record { transaction: self.transaction, actor: Arc::clone(&self.actor), entry })
+        let record = Record { transaction: self.transaction, actor: Arc::clone(&self.actor), entry };
+        self.ledger.write(Item::OfTransaction(record))
     }
 }
 
@@ -215,8 +244,8 @@ struct Writer {
     next: u64,
     /// Transactions whose intent is durable and whose outcome is not.
     open: HashSet<TransactionId>,
-    /// Outcomes that could not be written yet.
-    unwritten: VecDeque<Record>,
+    /// What has happened and could not be written yet: outcomes, freezes.
+    unwritten: VecDeque<Item>,
 }
 
 impl Writer {
@@ -240,22 +269,22 @@ impl Writer {
     fn take(&mut self, batch: Vec<Job>) {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut settled = Vec::new();
-        let mut records: Vec<Record> = std::mem::take(&mut self.unwritten).into();
-        let old = records.len();
+        let mut items: Vec<Item> = std::mem::take(&mut self.unwritten).into();
+        let old = items.len();
         for job in batch {
             match job {
-                Job::Write(record, sender) => {
+                Job::Write(item, sender) => {
                     waiting.push(sender);
-                    records.push(record);
+                    items.push(item);
                 }
                 Job::Settle(sender) => settled.push(sender),
             }
         }
         self.shared.queued.fetch_sub(waiting.len(), Ordering::AcqRel);
-        let written = if records.is_empty() { Ok(()) } else { self.write(&records) };
+        let written = if items.is_empty() { Ok(()) } else { self.write(&items) };
         match &written {
-            Ok(()) => self.on_written(records),
-            Err(error) => self.on_failed(records, old, error),
+            Ok(()) => self.on_written(items),
+            Err(error) => self.on_failed(items, old, error),
         }
         for sender in waiting {
             reply(sender, written.as_ref().map_err(|_| unavailable()).copied());
@@ -263,10 +292,12 @@ impl Writer {
         settled.into_iter().for_each(|sender| reply(sender, ()));
     }
 
-    fn on_written(&mut self, records: Vec<Record>) {
+    fn on_written(&mut self, items: Vec<Item>) {
         let at = Timestamp::now();
         let mut recent = self.shared.recent.lock();
-        for record in records {
+        for item in items {
+            // The console shows frozen tenants by themselves.
+            let Item::OfTransaction(record) = item else { continue };
             match &record.entry {
                 Entry::Intent(_) => drop(self.open.insert(record.transaction)),
                 Entry::Outcome(_) => drop(self.open.remove(&record.transaction)),
@@ -280,21 +311,25 @@ impl Writer {
     }
 
     /// Intents are refused; outcomes of transactions that have one are kept.
-    fn on_failed(&mut self, records: Vec<Record>, old: usize, error: &io::Error) {
+    fn on_failed(&mut self, items: Vec<Item>, old: usize, error: &io::Error) {
         self.shared.is_writable.store(false, Ordering::Release);
         tracing::error!(path = %self.path.display(), %error, "the ledger cannot be written");
-        for (index, record) in records.into_iter().enumerate() {
-            let is_kept =
-                matches!(record.entry, Entry::Outcome(_)) && (index < old || self.open.contains(&record.transaction));
+        for (index, item) in items.into_iter().enumerate() {
+            let is_kept = !item.is_ahead()
+                && match &item {
+                    Item::OfTransaction(record) => index < old || self.open.contains(&record.transaction),
+                    Item::OfTenant(_) => true,
+                };
             if is_kept && self.unwritten.len() < UNWRITTEN_MAX {
-                self.unwritten.push_back(record);
+                self.unwritten.push_back(item);
             } else if is_kept {
-                tracing::error!(transaction = %record.transaction, "an outcome is lost: too many cannot be written");
+                let line = String::from_utf8_lossy(item.line(0, Timestamp::now()).as_bytes()).into_owned();
+                tracing::error!(line = line.trim_end(), "a record is lost: too many cannot be written");
             }
         }
     }
 
-    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+    fn write(&mut self, items: &[Item]) -> io::Result<()> {
         if !self.is_in_place() {
             self.file = None;
             self.open()?;
@@ -303,18 +338,20 @@ impl Writer {
         let mut begun: HashSet<TransactionId> = HashSet::new();
         let mut bytes = Vec::new();
         let mut next = self.next;
-        for record in records {
-            match &record.entry {
-                Entry::Intent(_) => drop(begun.insert(record.transaction)),
-                // Its intent was refused: there is nothing to end.
-                Entry::Outcome(_)
-                    if !begun.contains(&record.transaction) && !self.open.contains(&record.transaction) =>
-                {
-                    continue;
+        for item in items {
+            if let Item::OfTransaction(record) = item {
+                match &record.entry {
+                    Entry::Intent(_) => drop(begun.insert(record.transaction)),
+                    // Its intent was refused: there is nothing to end.
+                    Entry::Outcome(_)
+                        if !begun.contains(&record.transaction) && !self.open.contains(&record.transaction) =>
+                    {
+                        continue;
+                    }
+                    Entry::Outcome(_) => {}
                 }
-                Entry::Outcome(_) => {}
             }
-            bytes.extend_from_slice(Line::new(record, next, at).as_bytes());
+            bytes.extend_from_slice(item.line(next, at).as_bytes());
             next += 1;
         }
         let Some(open) = self.file.as_mut() else { return Err(io::Error::other("no file")) };
