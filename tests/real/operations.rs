@@ -293,7 +293,7 @@ fn a_freeze_and_a_thaw_are_in_the_ledger() {
 
     let proxy = Inside::start(&wish(cluster, 2, &more));
     freeze(&proxy, ACME);
-    assert_eq!(acts(&ledger), [frozen.clone()]);
+    assert_eq!(acts(&ledger), std::slice::from_ref(&frozen));
     // What is not done is not recorded.
     assert_eq!(proxy.perform(thaw(GLOBEX, "x")).unwrap_err().code, Some(Code::CommandRefused));
     assert_eq!(acts(&ledger).len(), 1);
