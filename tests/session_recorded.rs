@@ -371,6 +371,22 @@ fn no_block_begins_behind_a_statement_that_has_none() {
     played.says(&[execution("b", "BEGIN"), sync()].concat());
     // A Bind of a statement that no server has stands in place of its Execute.
     assert_eq!(tags(&played.sent()), "PBBS");
+    // What is refused behind it changes nothing of what it has done.
+    let bound = [reply(b'1', b""), reply(b'2', b"")].concat();
+    played.server_says(&[&bound[..], &reply(b'C', b"VACUUM\0"), &bound, &error("26000"), &ready(b'I')].concat());
+    assert!(contains(&played.told(), b"TG064"));
+    assert_eq!(played.ledger(), "ic");
+    // Neither does a server that is lost then; before, nobody knows.
+    for (answers, wanted) in [(&bound[..], "iu"), (&[&bound[..], &reply(b'C', b"VACUUM\0")].concat(), "ic")] {
+        let mut played = behind_a_vacuum();
+        played.server_says(answers);
+        played.give(Input::ServerGone);
+        assert_eq!(played.ledger(), wanted);
+    }
+    let mut played = behind_a_vacuum();
+    played.says(&sync());
+    played.server_says(&[&bound[..], &error("42501"), &ready(b'I')].concat());
+    assert_eq!(played.ledger(), "if");
     // As one Query without a Sync in front of it.
     for sql in ["BEGIN", "SELECT 1", "SHOW jit; BEGIN"] {
         let mut played = behind_a_vacuum();

@@ -81,6 +81,8 @@ pub(super) struct Recorder {
     account: Account,
     /// A COMMIT was sent for the open record: without its answer the outcome is unknown.
     commit_sent: bool,
+    /// The statement that runs outside of blocks is done, whatever fails behind it.
+    absent_done: bool,
     /// The last error of the transaction.
     failure: Option<SqlState>,
     /// What the client hears only with the outcome.
@@ -126,6 +128,7 @@ impl Recorder {
             stage: Stage::None,
             account: Account::default(),
             commit_sent: false,
+            absent_done: false,
             failure: None,
             hold: Hold::Nothing,
             held_complete: None,
@@ -259,6 +262,7 @@ impl Session {
         recorder.stage = Stage::Intending;
         recorder.account = Account::default();
         recorder.commit_sent = false;
+        recorder.absent_done = false;
         recorder.failure = None;
         recorder.is_cancelled = false;
         let server = self.lease.as_ref().map(|lease| (lease.server().id.0, lease.server().key.process_id));
@@ -609,6 +613,7 @@ impl Session {
         let is_own = self.lease.as_ref().and_then(|lease| lease.replies().front()).is_some_and(Cause::is_own);
         if let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open() && !is_own) {
             recorder.account.note_tag(tag, is_copy_in);
+            recorder.absent_done |= recorder.is_absent() && is_tag_outside_blocks(tag);
         }
     }
 
@@ -690,9 +695,10 @@ impl Session {
 
     /// The session ends, and with it what is not answered.
     pub(super) fn conclude_lost(&mut self) {
-        match self.recorder.as_ref().is_some_and(|recorder| recorder.commit_sent) {
-            true => self.conclude(Conclusion::Unknown),
-            false => self.conclude_rolled_back(),
+        match self.recorder.as_ref().map(|recorder| (recorder.absent_done, recorder.commit_sent)) {
+            Some((true, _)) => self.conclude(Conclusion::Committed),
+            Some((false, true)) => self.conclude(Conclusion::Unknown),
+            Some((false, false)) | None => self.conclude_rolled_back(),
         }
     }
 
@@ -732,8 +738,10 @@ impl Session {
 
     /// The transaction ended without an answer to a COMMIT or ROLLBACK of anybody's.
     fn conclude_idle(&mut self, block: Block) {
+        let is_done = self.recorder.as_ref().is_some_and(|recorder| recorder.absent_done);
         let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.failure.is_some());
         self.conclude(match (has_failed, block) {
+            (true, Block::Absent) if is_done => Conclusion::Committed,
             (true, _) => Conclusion::Failed,
             (false, Block::Absent) => Conclusion::Committed,
             (false, Block::Own | Block::Clients) => Conclusion::Unknown,
@@ -810,6 +818,11 @@ impl Session {
 fn outside_block(facts: &Facts) -> Option<Fault> {
     let [statement] = &*facts.statements else { return None };
     release::outside_block(statement)
+}
+
+/// Whether a command tag is that of a statement that runs outside of blocks; a segment has one at most.
+fn is_tag_outside_blocks(tag: &[u8]) -> bool {
+    matches!(tag, b"VACUUM" | b"CREATE INDEX" | b"DROP INDEX" | b"REINDEX")
 }
 
 fn behind_absent() -> Fault {
