@@ -230,6 +230,14 @@ fn hostile_texts(bytes: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// What this thread has worked, which a busy machine does not change; where the system does not tell, the time of day.
+fn cpu_time() -> std::time::Duration {
+    static BEGAN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let worked = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = worked.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    nanoseconds.map_or_else(|| BEGAN.get_or_init(std::time::Instant::now).elapsed(), std::time::Duration::from_nanos)
+}
+
 /// The shorter ones are those that the parser's own limits let pass.
 #[test]
 fn no_text_of_the_allowed_length_overflows_the_parsers_stack_or_takes_long() {
@@ -237,16 +245,15 @@ fn no_text_of_the_allowed_length_overflows_the_parsers_stack_or_takes_long() {
         for bytes in [65_536, 40_000, 25_000, 16_000, 12_000, 8_000, 4_000, 2_000] {
             for (name, text) in hostile_texts(bytes) {
                 assert!(text.len() <= 65_536, "{name}: {}", text.len());
-                let started = std::time::Instant::now();
+                let before = cpu_time();
                 let outcome = inspect(text.as_bytes(), &Limits::default());
-                let took = started.elapsed();
+                let took = cpu_time() - before;
                 let word = match &outcome {
                     Ok(facts) => format!("{} statements, {} bytes of facts", facts.statements.len(), facts.bytes),
                     Err(fault) => fault.message.chars().take(60).collect(),
                 };
                 println!("{bytes} bytes of {name}: {took:?} {word}");
-                // Not a measure, which a busy machine would spoil: the texts that were quadratic took minutes.
-                assert!(took.as_secs() < 60, "{name}: {took:?}");
+                assert!(took.as_secs() < 2, "{name}: {took:?}");
             }
         }
     });

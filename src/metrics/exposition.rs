@@ -197,7 +197,14 @@ fn database_families(totals: &BTreeMap<Arc<str>, Totals>) -> Vec<MetricFamily> {
     let counted = |row: MetricRow, what: Count| {
         let value = move |totals: &Totals| match what {
             Count::BusyMicros => seconds(totals.read(what)),
-            _ => number(totals.read(what)),
+            Count::Transactions
+            | Count::Statements
+            | Count::Received
+            | Count::Sent
+            | Count::ClientParses
+            | Count::ServerParses
+            | Count::Binds
+            | Count::Scopes => number(totals.read(what)),
         };
         family(row, totals.iter().map(|(name, totals)| series(row, &[name], value(totals))))
     };

@@ -361,12 +361,6 @@ impl Session {
         self.judged
     }
 
-    /// Whether a server is leased.
-    #[must_use]
-    pub const fn has_lease(&self) -> bool {
-        self.lease.is_some()
-    }
-
     fn on_client_bytes(&mut self, bytes: &[u8]) {
         if self.client_in.is_empty() {
             let used = self.take_messages(bytes);

@@ -475,35 +475,6 @@ fn the_number_of_settings_is_limited() {
     assert!(matches!(peer.start(PROTOCOL_3_0, &many[..101]), Step::Read));
 }
 
-/// Not an assertion about time, which would fail on a busy machine: run it by name to see the numbers.
-#[test]
-#[ignore = "measures"]
-fn time_of_known_and_unknown_users() {
-    let settings = Arc::new(settings());
-    for round in 0..3 {
-        for user in ["app_user", "app_usex"] {
-            let mut times: Vec<_> = (0..2000)
-                .map(|_| {
-                    let began = std::time::Instant::now();
-                    let mut peer = Peer::of(&settings);
-                    peer.start(PROTOCOL_3_0, &[("user", user)]);
-                    peer.authentication();
-                    peer.send(&initial(b"n,,n=,r=abc"));
-                    let nonce = peer.authentication().1.split_off(2).split_to(27);
-                    let nonce = std::str::from_utf8(&nonce).unwrap();
-                    let proof = "A".repeat(43);
-                    let step = peer.send(&password_message(format!("c=biws,r={nonce},p={proof}=").as_bytes()));
-                    assert!(matches!(step, Step::Close(_)));
-                    assert_eq!(peer.fault().0, "28P01");
-                    began.elapsed()
-                })
-                .collect();
-            times.sort_unstable();
-            eprintln!("round {round} {user}: p10 {:?} median {:?}", times[200], times[1000]);
-        }
-    }
-}
-
 #[test]
 fn the_first_sasl_message_may_be_empty() {
     let mut peer = Peer::new();

@@ -477,13 +477,17 @@ impl Actor {
     /// Leaves at an awkward moment, without a word.
     fn vanish(&mut self) -> Done {
         let (read, write) = (self.reading(), self.writing());
+        let how = self.dice.below(7);
+        // What is answered in time is looked at: it may be another client's answer.
+        match how {
+            0 => drop(self.query("BEGIN", "CT")?),
+            1 => drop(self.query(&format!("BEGIN; {write}"), "CtCT")?),
+            _ => {}
+        }
         let mut client = self.client.take().expect("act() has connected");
-        match self.dice.below(7) {
-            0 => drop(client.query("BEGIN")),
-            1 => {
-                client.query(&format!("BEGIN; {write}"));
-                client.send(&simple(&read));
-            }
+        match how {
+            0 => {}
+            1 => drop(client.send(&simple(&read))),
             2 => drop(client.send(&simple("SELECT g, repeat('x', 1000) FROM generate_series(1, 3000) g"))),
             3 => {
                 client.send(&simple("COPY copies (n, writer) FROM STDIN"));

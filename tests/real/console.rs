@@ -26,10 +26,7 @@ struct Bench {
 
 fn bench(more: &str) -> Bench {
     let cluster = cluster::fifteen();
-    cluster.create_database(DATABASE);
-    let mut admin = cluster.admin(DATABASE);
-    admin.run(include_str!("../scripts/schema.sql"));
-    admin.run(include_str!("../scripts/rows.sql"));
+    cluster.create_filled_database(DATABASE);
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let more = format!(
         "[metrics]\naddress = \"{http}\"\n[console]\nadmins = [\"ops\"]\nstats = [\"watcher\"]\n\

@@ -14,10 +14,7 @@ const GLOBEX: &str = "00000000-0000-0000-0000-00000000000b";
 fn with_proxy(pool_size: u32, more: &str, proof: impl FnOnce(&Cluster, &mut Proxy)) {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    cluster.create_database(DATABASE);
-    let mut admin = cluster.admin(DATABASE);
-    admin.run(include_str!("../scripts/schema.sql"));
-    admin.run(include_str!("../scripts/rows.sql"));
+    cluster.create_filled_database(DATABASE);
     let mut proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more });
     proof(cluster, &mut proxy);
 }

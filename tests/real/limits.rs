@@ -18,10 +18,7 @@ const LONG: &str = "SELECT count(*) FROM generate_series(1, 100000) a, generate_
 fn with_proxy(pool_size: u32, more: &str, proof: impl FnOnce(&Cluster, &mut Proxy)) {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    cluster.create_database(DATABASE);
-    let mut admin = cluster.admin(DATABASE);
-    admin.run(include_str!("../scripts/schema.sql"));
-    admin.run(include_str!("../scripts/rows.sql"));
+    cluster.create_filled_database(DATABASE);
     let mut proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more });
     proof(cluster, &mut proxy);
 }

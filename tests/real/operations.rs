@@ -5,7 +5,7 @@ use crate::support::cluster::{self, Cluster};
 use crate::support::inside::Inside;
 use crate::support::message::Message;
 use crate::support::proxy::{Proxy, Wish};
-use crate::support::raw::{Client, Silence, Target};
+use crate::support::raw::{Client, Target};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,13 +22,6 @@ const GLOBEX: &str = "00000000-0000-0000-0000-00000000000b";
 const LONG: &str =
     "INSERT INTO plain (id) SELECT count(*) FROM generate_series(1, 20000) a, generate_series(1, 20000) b";
 
-fn prepare(cluster: &Cluster) {
-    cluster.create_database(DATABASE);
-    let mut admin = cluster.admin(DATABASE);
-    admin.run(include_str!("../scripts/schema.sql"));
-    admin.run(include_str!("../scripts/rows.sql"));
-}
-
 fn wish<'w>(cluster: &'w Cluster, pool_size: u32, more: &'w str) -> Wish<'w> {
     Wish { cluster, database: DATABASE, pool_size, mutant: None, more }
 }
@@ -36,7 +29,7 @@ fn wish<'w>(cluster: &'w Cluster, pool_size: u32, more: &'w str) -> Wish<'w> {
 fn with_proxy(pool_size: u32, proof: impl FnOnce(&Cluster, &mut Inside)) {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    prepare(cluster);
+    cluster.create_filled_database(DATABASE);
     proof(cluster, &mut Inside::start(&wish(cluster, pool_size, "")));
 }
 
@@ -50,12 +43,7 @@ fn tenant(text: &str) -> TenantId {
 
 /// The code of the FATAL that ends a session, which nothing follows.
 fn last_words(client: &mut Client) -> String {
-    let (replies, silence) = client.replies_to(b'E');
-    assert_eq!(silence, None, "{replies:?}");
-    let fields = replies.last().expect("an error").fields();
-    assert_eq!(fields[&'V'], "FATAL", "{fields:?}");
-    assert_eq!(client.reply().err(), Some(Silence::Closed));
-    fields[&'M'].chars().take(5).collect()
+    client.last_words().chars().take(5).collect()
 }
 
 fn refusal(target: &Target) -> String {
@@ -226,7 +214,7 @@ fn state(folder: &Path) -> String {
 fn a_freeze_ends_a_tenant_at_once_and_survives_a_restart() {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    prepare(cluster);
+    cluster.create_filled_database(DATABASE);
     let folder = tempfile::tempdir().unwrap();
     let more = state(folder.path());
     let proxy = Inside::start(&wish(cluster, 3, &more));
@@ -348,7 +336,7 @@ fn assert_is_listed(ledger: &Path) {
 fn nobody_is_let_in_on_a_guess_about_who_is_frozen() {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    prepare(cluster);
+    cluster.create_filled_database(DATABASE);
     let folder = tempfile::tempdir().unwrap();
     let more = state(folder.path());
     let proxy = Inside::start(&wish(cluster, 1, &more));
@@ -429,7 +417,7 @@ fn an_end_that_waits_for_clients_comes_with_the_last_one() {
 fn sigquit_does_not_wait_and_systemd_is_told_everything() {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    prepare(cluster);
+    cluster.create_filled_database(DATABASE);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

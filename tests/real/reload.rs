@@ -5,7 +5,7 @@ use crate::support::cluster::{self, Cluster};
 use crate::support::inside::Inside;
 use crate::support::message::Message;
 use crate::support::proxy::{Proxy, Wish};
-use crate::support::raw::{Client, Silence, Target};
+use crate::support::raw::{Client, Target};
 use rustls::ClientConnection;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -23,25 +23,8 @@ const GLOBEX: &str = "00000000-0000-0000-0000-00000000000b";
 
 fn with_proxy(cluster: &Cluster, pool_size: u32, proof: impl FnOnce(&Inside)) {
     let _turn = alone();
-    prepare(cluster);
+    cluster.create_filled_database(DATABASE);
     proof(&Inside::start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more: "" }));
-}
-
-fn prepare(cluster: &Cluster) {
-    cluster.create_database(DATABASE);
-    let mut admin = cluster.admin(DATABASE);
-    admin.run(include_str!("../scripts/schema.sql"));
-    admin.run(include_str!("../scripts/rows.sql"));
-}
-
-/// The message of the FATAL that ends a session, which nothing follows.
-fn last_words(client: &mut Client) -> String {
-    let (replies, silence) = client.replies_to(b'E');
-    assert_eq!(silence, None, "{replies:?}");
-    let fields = replies.last().expect("an error").fields();
-    assert_eq!(fields[&'V'], "FATAL", "{fields:?}");
-    assert_eq!(client.reply().err(), Some(Silence::Closed));
-    fields[&'M'].clone()
 }
 
 fn refusal(target: &Target) -> String {
@@ -74,10 +57,10 @@ fn logins_come_and_go_between_transactions() {
         busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
         let newcomer = "[logins.newcomer]\npassword = \"new\"\n[logins.newcomer.tenant]\nfixed = ";
         proxy.reload_with("[logins.acme_app]\npassword = \"demo\"\n[logins.acme_app.tenant]\nfixed = ", newcomer);
-        assert!(last_words(&mut idle).starts_with("TG070: "));
+        assert!(idle.last_words().starts_with("TG070: "));
         busy.run("INSERT INTO plain (id) VALUES (2)");
         busy.run("COMMIT");
-        assert!(last_words(&mut busy).starts_with("TG070: "));
+        assert!(busy.last_words().starts_with("TG070: "));
         assert_eq!(other.value("SELECT count(*) FROM items"), "2");
         assert!(refusal(&proxy.login("acme_app", "demo")).contains("password authentication failed"));
         let mut new = Client::connect(&proxy.login("newcomer", "new"));
@@ -93,7 +76,7 @@ fn a_new_password_ends_the_sessions_of_the_old_one_and_no_others() {
         old.run("SELECT 1");
         let login = |password: &str| format!("[logins.acme_app]\npassword = \"{password}\"");
         proxy.reload_with(&login("demo"), &login("changed"));
-        assert!(last_words(&mut old).starts_with("TG070: "));
+        assert!(old.last_words().starts_with("TG070: "));
         assert_eq!(other.value("SELECT count(*) FROM items"), "3");
         assert!(refusal(&proxy.login("acme_app", "demo")).contains("password authentication failed"));
         let mut new = Client::connect(&proxy.login("acme_app", "changed"));
@@ -101,7 +84,7 @@ fn a_new_password_ends_the_sessions_of_the_old_one_and_no_others() {
         // A tenant taken off the list ends its sessions, too.
         let allowed = |tenant: &str| format!("from = [\"suffix\"]\nallowed = [\"{tenant}\"]");
         proxy.reload_with(&allowed(ACME), &allowed(GLOBEX));
-        assert!(last_words(&mut other).starts_with("TG070: "));
+        assert!(other.last_words().starts_with("TG070: "));
         assert_eq!(new.value("SELECT count(*) FROM items"), "3");
     });
 }
@@ -315,7 +298,7 @@ fn shown_certificate(proxy: &Proxy) -> Vec<u8> {
 fn sighup_swaps_certificates_and_the_log_says_what_needs_a_restart() {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    prepare(cluster);
+    cluster.create_filled_database(DATABASE);
     let folder = tempfile::tempdir().unwrap();
     certificate(folder.path(), "one.example");
     let tls = format!(

@@ -300,4 +300,12 @@ impl Cluster {
         self.admin("postgres").run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         self.admin("postgres").run(&format!("CREATE DATABASE {name}"));
     }
+
+    /// The same with the scripts' tables and the rows of two tenants.
+    pub fn create_filled_database(&self, name: &str) {
+        self.create_database(name);
+        let mut admin = self.admin(name);
+        admin.run(include_str!("../scripts/schema.sql"));
+        admin.run(include_str!("../scripts/rows.sql"));
+    }
 }

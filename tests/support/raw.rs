@@ -237,6 +237,16 @@ impl Client {
         }
     }
 
+    /// The message of the FATAL that ends the session, which nothing follows.
+    pub fn last_words(&mut self) -> String {
+        let (replies, silence) = self.replies_to(b'E');
+        assert_eq!(silence, None, "{replies:?}");
+        let fields = replies.last().expect("an error").fields();
+        assert_eq!(fields[&'V'], "FATAL", "{fields:?}");
+        assert_eq!(self.reply().err(), Some(Silence::Closed));
+        fields[&'M'].clone()
+    }
+
     /// Sends a simple query and reads to ReadyForQuery or the connection's end, whichever comes.
     pub fn query_to_the_end(&mut self, sql: &str) -> Vec<Reply> {
         // A connection that has ended says so when it is read.
