@@ -270,7 +270,7 @@ fn acts(ledger: &Path) -> Vec<(String, String, String)> {
 fn a_freeze_and_a_thaw_are_in_the_ledger() {
     let _turn = alone();
     let cluster = cluster::fifteen();
-    prepare(cluster);
+    cluster.create_filled_database(DATABASE);
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("inner");
     std::fs::create_dir(&inner).unwrap();
