@@ -242,6 +242,15 @@ impl ClientTask {
 
     /// A record goes to the ledger even if nobody will be here to hear the answer.
     fn write_record(&mut self, entry: Entry) {
+        if let Entry::Outcome(outcome) = &entry {
+            let metrics = &self.around.proxy.gauge.metrics;
+            let word = outcome.conclusion.word();
+            match self.around.generation.preset_of(self.client.slot().facts()) {
+                Preset::Bypass => metrics.bypasses.count(word),
+                Preset::Migration => metrics.migrations.count(word),
+                Preset::Tenant => {}
+            }
+        }
         match self.around.ledger.as_mut() {
             Some(ledger) => self.record = Some(ledger.record(entry)),
             None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
@@ -496,7 +505,7 @@ impl ClientTask {
     }
 
     fn poll_read_server(&mut self, context: &mut Context<'_>) -> bool {
-        if self.session.client_out().len() > BACKLOG_BYTES_MAX {
+        if self.session.client_backlog() > BACKLOG_BYTES_MAX {
             return false;
         }
         let Some(server) = self.server.as_mut() else { return false };

@@ -5,10 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::build::{self, PoolKey};
 use super::clock::time_of_day;
 use super::generation::Generation;
+use super::ledger::Ledger;
 use super::pool::ServerPool;
 use super::proxy::Proxy;
 use super::registry::Order;
@@ -17,6 +23,7 @@ use crate::admin::{
     Actor, BypassRow, ClientRow, ClientState, Command, ConfigRow, DatabaseRow, FrozenRow, Operations, PoolRow,
     ServerRow, ShutdownMode, TenantRow, UserRow,
 };
+use crate::audit::{TenantAct, TenantRecord};
 use crate::config::reload::is_changeable;
 use crate::config::{DatabaseEntry, LoginEntry, ServerAddress, ServerHost};
 use crate::fault::{Code, Fault, Severity};
@@ -325,24 +332,60 @@ impl Proxy {
         let with = |set: &FrozenTenants| set.with(tenant, frozen).ok_or_else(too_many_frozen);
         let (clients, whose, reason, actor) =
             (Arc::clone(&self.clients), tenant.clone(), Arc::clone(reason), actor.clone());
-        // First the set, then those who are there: whoever comes between finds itself in the set.
-        let then = move || {
+        let record = self.tenant_record(TenantAct::Freeze, tenant, &reason, &actor);
+        // First the set, then those who are there: whoever comes between finds itself in the set. The record comes last: it
+        // must not keep a tenant from being frozen.
+        let then = move |is_frozen: bool| {
+            if !is_frozen {
+                return;
+            }
             let count = clients.order_all(Order::Freeze, |facts| facts.tenant() == Some(&whose));
             tracing::warn!(
                 tenant = %whose, %reason, login = %actor.login, address = %actor.address, clients = count, "tenant frozen"
             );
+            if record.write().is_err() {
+                tracing::warn!(tenant = %whose, "the freeze is in force, but not in the ledger yet: it cannot be written");
+            }
         };
-        self.freezer.change(with, then).await
+        self.freezer.change(with, || Ok(()), then).await
     }
 
     async fn thaw(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
         check_reason(reason)?;
         let not_frozen = || Fault::of(Code::CommandRefused).with_detail("The tenant is not frozen.");
         let (whose, reason, actor) = (tenant.clone(), Arc::clone(reason), actor.clone());
-        let then = move || {
-            tracing::warn!(tenant = %whose, %reason, login = %actor.login, address = %actor.address, "tenant thawed");
+        let record = self.tenant_record(TenantAct::Thaw, tenant, &reason, &actor);
+        let taken_back =
+            self.tenant_record(TenantAct::Freeze, tenant, "the thaw before this could not be kept", &actor);
+        let late = taken_back.clone();
+        let before = move || {
+            let written = record.write();
+            if written == Err(NotWritten::InTime) {
+                late.submit();
+            }
+            let message = "the ledger cannot be written, so the tenant stays frozen";
+            written.map_err(|_| Fault::saying(Code::LedgerUnavailable, message))
         };
-        self.freezer.change(|set| set.without(tenant).ok_or_else(not_frozen), then).await
+        let then = move |is_thawed: bool| {
+            if is_thawed {
+                tracing::warn!(tenant = %whose, %reason, login = %actor.login, address = %actor.address, "tenant thawed");
+            } else if taken_back.write().is_err() {
+                tracing::warn!(tenant = %whose, "the tenant stays frozen, but the ledger says that it was thawed");
+            }
+        };
+        self.freezer.change(|set| set.without(tenant).ok_or_else(not_frozen), before, then).await
+    }
+
+    fn tenant_record(&self, act: TenantAct, tenant: &TenantId, reason: &str, actor: &Actor) -> LedgerNote {
+        let record = TenantRecord {
+            id: Uuid::new_v4(),
+            act,
+            login: Arc::clone(&actor.login),
+            address: Arc::clone(&actor.address),
+            tenant: tenant.clone(),
+            reason: reason.into(),
+        };
+        LedgerNote { ledger: self.ledger(), is_wanted: self.generation.load().config.ledger.is_some(), record }
     }
 
     fn pool_row(&self, database: &Arc<str>, login: &Arc<str>, pool: Option<&ServerPool>, count: Count) -> PoolRow {
@@ -387,6 +430,52 @@ impl Proxy {
             is_paused: has(Hold::Paused) || has(Hold::Killed),
             is_disabled: has(Hold::Killed),
             server_lifetime_seconds: entry.pool.server_lifetime.as_secs(),
+        }
+    }
+}
+
+/// How long a freeze or thaw waits for its record: a disk that hangs must not keep the next tenant from being frozen.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotWritten {
+    /// The ledger said so.
+    AtAll,
+    /// It may be written later.
+    InTime,
+}
+
+/// A record that is to be written, if there is a ledger.
+#[derive(Clone)]
+struct LedgerNote {
+    ledger: Option<Arc<Ledger>>,
+    /// Whether the configuration has a ledger, which may have failed to start.
+    is_wanted: bool,
+    record: TenantRecord,
+}
+
+impl LedgerNote {
+    /// Writes it, and waits until it is durable. Blocks: only for a thread that may.
+    fn write(self) -> Result<(), NotWritten> {
+        let answer = match self.ledger {
+            Some(ledger) => ledger.record_tenant(self.record),
+            None if self.is_wanted => return Err(NotWritten::AtAll),
+            None => return Ok(()),
+        };
+        // The timer is made where there is a runtime.
+        let answered = Handle::current().block_on(async { timeout(RECORD_TIMEOUT, answer).await });
+        match answered {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(_)) | Err(_)) => Err(NotWritten::AtAll),
+            Err(_) => Err(NotWritten::InTime),
+        }
+    }
+
+    /// Has it written, behind what waits already.
+    fn submit(self) {
+        if let Some(ledger) = self.ledger {
+            drop(ledger.record_tenant(self.record));
         }
     }
 }

@@ -110,14 +110,16 @@ impl Freezer {
 
     /// If dropped: the change is made all the same, in the file, here and for those whom `then` tells, or not at all.
     ///
-    /// Changes the set: first the file, then what logins see, then whatever `then` does.
+    /// Changes the set: first whatever `before` does, then the file, then what logins see, then whatever `then` does, which
+    /// is told whether the change was made. Both may block.
     ///
     /// # Errors
-    /// What `change` says, or that the file cannot be written; nothing is changed then.
+    /// What `change` or `before` says, or that the file cannot be written; nothing is changed then.
     pub async fn change(
         &self,
         change: impl FnOnce(&FrozenTenants) -> Result<FrozenTenants, Fault>,
-        then: impl FnOnce() + Send + 'static,
+        before: impl FnOnce() -> Result<(), Fault> + Send + 'static,
+        then: impl FnOnce(bool) + Send + 'static,
     ) -> Result<(), Fault> {
         let folder = self.folder.clone().ok_or_else(|| Fault::of(Code::StateMissing))?;
         let turn = Arc::clone(&self.changing).lock_owned().await;
@@ -126,17 +128,16 @@ impl Freezer {
         // The turn goes along: whoever asked may be gone before the file is written, and the next one waits for it.
         let changed = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            write(&folder, &next)?;
-            set.store(next);
-            then();
-            Ok(())
+            before()?;
+            let written = write(&folder, &next);
+            if written.is_ok() {
+                set.store(next);
+            }
+            then(written.is_ok());
+            written.map_err(|fault| Fault::of(Code::StateUnwritten).with_detail(fault.to_string()))
         });
         match changed.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(fault)) => {
-                let fault: FreezeFault = fault;
-                Err(Fault::of(Code::StateUnwritten).with_detail(fault.to_string()))
-            }
+            Ok(changed) => changed,
             Err(_) => Err(Fault::of(Code::StateUnwritten).with_detail("The proxy is ending.")),
         }
     }
@@ -197,7 +198,13 @@ mod tests {
     }
 
     async fn freeze(freezer: &Freezer) -> Result<(), Fault> {
-        freezer.change(|set| set.with(&tenant(), frozen()).ok_or_else(|| Fault::of(Code::CommandRefused)), || ()).await
+        freezer
+            .change(
+                |set| set.with(&tenant(), frozen()).ok_or_else(|| Fault::of(Code::CommandRefused)),
+                || Ok(()),
+                |_| (),
+            )
+            .await
     }
 
     #[tokio::test]
@@ -211,8 +218,8 @@ mod tests {
         let again = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap();
         assert_eq!(again.now(), before);
         let thaw = |set: &FrozenTenants| set.without(&tenant()).ok_or_else(|| Fault::of(Code::CommandRefused));
-        again.change(thaw, || ()).await.unwrap();
-        assert_eq!(again.change(thaw, || ()).await.unwrap_err().code, Some(Code::CommandRefused));
+        again.change(thaw, || Ok(()), |_| ()).await.unwrap();
+        assert_eq!(again.change(thaw, || Ok(()), |_| ()).await.unwrap_err().code, Some(Code::CommandRefused));
         drop(again);
         assert!(Freezer::open(Some(folder.path()), TenantKind::Text).unwrap().now().is_empty());
     }

@@ -413,3 +413,43 @@ fn scrape(address: SocketAddr) -> String {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+#[test]
+fn transactions_in_the_ledger_and_the_ledger_itself_are_counted() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    cluster::fifteen().admin("postgres").run(
+        "DO $$ BEGIN CREATE ROLE app_counted LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+         DO $$ BEGIN CREATE ROLE app_deploys LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;",
+    );
+    let bench = bench(&format!(
+        "[roles.counted]\nuser = \"app_counted\"\n[roles.deploys]\nuser = \"app_deploys\"\n[logins.support]\npassword = \"demo\"\npreset = \"bypass\"\nrole = \"counted\"\n\
+         [logins.deploy]\npassword = \"demo\"\npreset = \"migration\"\nrole = \"deploys\"\ntenant.fixed = \"{ACME}\"\n\
+         [ledger]\npath = \"{}\"\n",
+        inner.join("ledger.jsonl").display()
+    ));
+    let target = |login: &str| Target::new(bench.proxy.address, login, DATABASE).password("demo");
+    assert!((bench.metric("tenantgate_ledger_writable") - 1.0).abs() < 0.1);
+    let mut support = Client::connect(&target("support").with("tenantgate.reason", "a test"));
+    let mut deploy = Client::connect(&target("deploy"));
+    support.run("SELECT 1");
+    support.query("SELECT 1 / 0");
+    deploy.run("BEGIN");
+    deploy.run("SELECT 1");
+    deploy.run("ROLLBACK");
+    for (series, wanted) in [
+        ("bypass_transactions_total{outcome=\"committed\"}", 1.0),
+        ("bypass_transactions_total{outcome=\"failed\"}", 1.0),
+        ("migration_transactions_total{outcome=\"rolled_back\"}", 1.0),
+        ("migration_transactions_total{outcome=\"committed\"}", 0.0),
+    ] {
+        let found = bench.metric(&format!("tenantgate_{series}"));
+        assert!((found - wanted).abs() < 0.1, "{series}: {found}");
+    }
+    std::fs::remove_dir_all(&inner).unwrap();
+    support.query("SELECT 1");
+    assert!(bench.metric("tenantgate_ledger_writable") < 0.1);
+    assert!(bench.get("/metrics").contains("\ntenantgate_ledger_writable 0\n"));
+}
