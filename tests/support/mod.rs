@@ -14,6 +14,7 @@ pub mod transcript;
 pub mod watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Heavy proofs run one after the other: two at a time would only measure each other.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -26,5 +27,14 @@ pub fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")),
         Err(_) => default,
+    }
+}
+
+/// Looks until it is so; the limit only ends a test that would hang.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never is so: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
