@@ -295,12 +295,14 @@ fn tokio_postgres_holds_a_session() {
         prepare(cluster);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let url = format!("host=127.0.0.1 port={} user=app_user.{TENANT} dbname={DATABASE}", proxy.address.port());
-        runtime.block_on(tokio_session::hold(&url));
+        runtime.block_on(tokio_session::hold(&url, cluster));
     });
 }
 
 mod tokio_session {
-    use super::TENANT;
+    use super::{DATABASE, TENANT};
+    use crate::support::cluster::Cluster;
+    use crate::support::until_it_runs;
     use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
     use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 
@@ -320,12 +322,12 @@ mod tokio_session {
         (client, receiver)
     }
 
-    pub async fn hold(url: &str) {
+    pub async fn hold(url: &str, cluster: &Cluster) {
         let (mut client, mut notices) = connect(url).await;
         statements(&client).await;
         transactions(&mut client).await;
         copies(&client).await;
-        cancel(&client).await;
+        cancel(&client, cluster).await;
         pipeline(&client).await;
         client.query("SELECT shout('hello')", &[]).await.unwrap();
         assert_eq!(notices.recv().await.as_deref(), Some("heard hello"));
@@ -379,11 +381,13 @@ mod tokio_session {
         assert_eq!(data.concat(), format!("1\t{TENANT}\n2\t{TENANT}\n").into_bytes());
     }
 
-    async fn cancel(client: &Client) {
+    async fn cancel(client: &Client, cluster: &Cluster) {
         let token = client.cancel_token();
-        let slow = client.query("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b", &[]);
+        let slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
+        let slow = client.prepare(slow).await.unwrap();
+        let slow = client.query(&slow, &[]);
         let stop = async {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            until_it_runs(cluster, DATABASE, "100000").await;
             token.cancel_query(NoTls).await.unwrap();
         };
         let (slow, ()) = tokio::join!(slow, stop);
