@@ -17,6 +17,7 @@ use tenantgate::upstream::login::{
 use tenantgate::wire::frontend::{PROTOCOL_3_0, PROTOCOL_3_2, put_query};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 fn identity(user: &str) -> Identity {
@@ -310,7 +311,7 @@ async fn tls_can_begin_with_the_first_byte() {
         // Its cancel requests go the same way.
         let (reached, key) = (connected.reached.clone(), connected.logged_in.clone());
         let sleeper = tokio::spawn(async move { query(&mut connected, "SELECT pg_sleep(30)").await });
-        until_it_sleeps(cluster).await;
+        until_it_sleeps(cluster, key.process_id()).await;
         send_cancel(&target, &reached, key.process_id(), key.secret()).await.unwrap();
         assert!(contains(&sleeper.await.unwrap(), "57014"));
     }
@@ -331,10 +332,12 @@ async fn tls_can_begin_with_the_first_byte() {
     assert!(matches!(fault, ConnectFault::AlpnMissing), "{fault}");
 }
 
-/// Waits until a statement of `app` sleeps.
-async fn until_it_sleeps(cluster: &Cluster) {
-    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    while tokio::task::block_in_place(|| cluster.psql(sleeping)).unwrap() == "0" {
+/// Waits until the statement of this process sleeps.
+async fn until_it_sleeps(cluster: &Cluster, process_id: i32) {
+    let sleeping = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {process_id} AND wait_event = 'PgSleep'");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while tokio::task::block_in_place(|| cluster.psql(&sleeping)).unwrap() == "0" {
+        assert!(Instant::now() < deadline, "process {process_id} does not sleep");
         tokio::task::yield_now().await;
     }
 }
@@ -468,23 +471,61 @@ async fn tls_is_verified_as_the_mode_says() {
     }
 }
 
-#[tokio::test]
-async fn a_cancel_request_stops_the_statement_and_waits_for_the_server() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_request_stops_the_statement() {
     for cluster in clusters() {
         let tls = require(&Verification::Full(roots(cluster.authority.as_deref().unwrap())));
         let unix = target(cluster, ServerHost::UnixFolder(cluster.folder.clone()), TargetTls::Disable);
         for target in [address(cluster, TargetTls::Disable), localhost(cluster, tls), unix] {
             let mut connected = logged_in(&target, "app").await;
             let (reached, key) = (connected.reached.clone(), connected.logged_in.clone());
-            let began = Instant::now();
             let sleeper = tokio::spawn(async move { query(&mut connected, "SELECT pg_sleep(30)").await });
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            send_cancel(&target, &reached, key.process_id(), key.secret()).await.unwrap();
-            assert!(contains(&sleeper.await.unwrap(), "57014"));
-            assert!(began.elapsed() < Duration::from_secs(20));
+            until_it_sleeps(cluster, key.process_id()).await;
             // A wrong secret is answered just the same, and does nothing.
             send_cancel(&target, &reached, key.process_id(), &vec![0; key.secret().len()]).await.unwrap();
+            until_it_sleeps(cluster, key.process_id()).await;
+            send_cancel(&target, &reached, key.process_id(), key.secret()).await.unwrap();
+            assert!(contains(&sleeper.await.unwrap(), "57014"));
         }
+    }
+}
+
+/// A way to the cluster; its second connection, a cancel request's, is kept open until it is let go.
+async fn cancels_stay_open(cluster: &Cluster) -> (ServerTarget, oneshot::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, server_port) = (listener.local_addr().unwrap().port(), cluster.port);
+    let (let_go, is_let_go) = oneshot::channel();
+    tokio::spawn(async move {
+        let to_server = || async { TcpStream::connect(("127.0.0.1", server_port)).await.unwrap() };
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = to_server().await;
+        // However it ends: the client knows.
+        tokio::spawn(async move { drop(tokio::io::copy_bidirectional(&mut client, &mut server).await) });
+        let (mut canceller, _) = listener.accept().await.unwrap();
+        let mut server = to_server().await;
+        let mut request = [0; 1024];
+        let bytes = canceller.read(&mut request).await.unwrap();
+        server.write_all(&request[..bytes]).await.unwrap();
+        is_let_go.await.unwrap();
+    });
+    (to(vec![local(port)], TargetTls::Disable, Duration::from_secs(20)), let_go)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_request_lasts_until_the_server_closes_it() {
+    for cluster in clusters() {
+        let (target, let_go) = cancels_stay_open(cluster).await;
+        let mut connected = logged_in(&target, "app").await;
+        let (reached, key) = (connected.reached.clone(), connected.logged_in.clone());
+        let process_id = key.process_id();
+        let sleeper = tokio::spawn(async move { query(&mut connected, "SELECT pg_sleep(30)").await });
+        until_it_sleeps(cluster, process_id).await;
+        let request = async move { send_cancel(&target, &reached, process_id, key.secret()).await };
+        let request = tokio::spawn(request);
+        assert!(contains(&sleeper.await.unwrap(), "57014"));
+        assert!(!request.is_finished(), "the server has not closed the connection");
+        let_go.send(()).unwrap();
+        request.await.unwrap().unwrap();
     }
 }
 

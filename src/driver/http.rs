@@ -210,12 +210,30 @@ mod tests {
         );
     }
 
+    /// A request whose head is so long, its end included.
+    fn long_request(bytes: usize) -> Vec<u8> {
+        let (front, end) = ("GET /healthz HTTP/1.1\r\nConnection: close\r\nX: ", "\r\n\r\n");
+        format!("{front}{}{end}", "a".repeat(bytes - front.len() - end.len())).into_bytes()
+    }
+
     #[tokio::test]
     async fn what_is_no_request_is_cut_off() {
-        let long = format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(2 * HEAD_BYTES_MAX));
-        let answer = said(&[], long.as_bytes()).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
-        let answer = said(&[], b"\x16\x03\x01\x02\x00\r\n\r\n").await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+        let long = long_request(2 * HEAD_BYTES_MAX);
+        for (what, request, status) in [
+            ("a head of the greatest length", long_request(HEAD_BYTES_MAX), "HTTP/1.1 200 "),
+            ("one that has reached it and goes on", long[..HEAD_BYTES_MAX].to_vec(), "HTTP/1.1 431 "),
+            ("one twice as long", long, "HTTP/1.1 431 "),
+            ("a TLS record", b"\x16\x03\x01\x02\x00\r\n\r\n".to_vec(), "HTTP/1.1 400 "),
+            ("a startup packet", b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec(), "HTTP/1.1 400 "),
+        ] {
+            let answer = said(&[], &request).await;
+            assert!(answer.starts_with(status), "{what}: {answer:?}");
+        }
+    }
+
+    /// Nothing can be said in a protocol that is not spoken here.
+    #[tokio::test]
+    async fn http_2_is_closed_without_a_word() {
+        assert_eq!(said(&[], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await, "");
     }
 }

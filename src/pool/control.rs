@@ -118,47 +118,17 @@ impl<S, W> Pool<S, W> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::tests::seat;
-    use super::super::{PoolCounts, Pooled, Requested, Seat};
+    use super::super::tests::{at, limits, pooled, seat, words};
+    use super::super::{PoolCounts, Requested, Seat};
     use super::*;
 
-    fn limits(size: usize) -> PoolLimits {
-        PoolLimits {
-            size,
-            size_min: 0,
-            wait_timeout: Duration::from_secs(5),
-            waiting_max: 10,
-            server_lifetime: Duration::from_secs(3600),
-            server_idle_timeout: Duration::from_secs(600),
-            server_check_delay: Duration::from_secs(30),
-            connect_backoff_max: Duration::from_secs(1),
-        }
-    }
-
-    fn at(seconds: u64) -> Moment {
-        Moment::from_micros(seconds * 1_000_000)
-    }
-
-    fn pooled(server: u32, seconds: u64) -> Pooled<u32> {
-        Pooled { server, connected_at: at(seconds) }
-    }
-
-    fn words(pool: &mut Pool<u32, &'static str>) -> Vec<String> {
-        std::iter::from_fn(|| pool.poll_action())
-            .map(|action| match action {
-                Action::Grant { waiter, pooled, .. } => format!("grant {} to {waiter}", pooled.server),
-                Action::Refuse { waiter, fault } => format!("refuse {waiter} {}", fault.code.unwrap().row().name),
-                Action::Connect => "connect".to_owned(),
-                Action::Close(server) => format!("close {server}"),
-            })
-            .collect()
+    fn sized(size: usize) -> PoolLimits {
+        PoolLimits { size, ..limits() }
     }
 
     /// A pool with server 1 idle and server 2 on loan.
     fn busy() -> (Pool<u32, &'static str>, Seat) {
-        let mut pool = Pool::new(limits(2), Fairness::Tenants);
+        let mut pool = Pool::new(sized(2), Fairness::Tenants);
         let seat = seat(&mut pool);
         for (server, who) in [(1, "a"), (2, "b")] {
             assert!(matches!(pool.request(seat, at(0), || who), Requested::Queued(_)));
@@ -191,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_server_that_was_being_connected_is_closed_on_hold() {
-        let mut pool: Pool<u32, &str> = Pool::new(limits(1), Fairness::Tenants);
+        let mut pool: Pool<u32, &str> = Pool::new(sized(1), Fairness::Tenants);
         let seat = seat(&mut pool);
         assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
         pool.pause();
@@ -212,7 +182,7 @@ mod tests {
         assert!(matches!(pool.request(seat, at(1), || "c"), Requested::Granted { .. }));
         assert!(matches!(pool.request(seat, at(1), || "d"), Requested::Queued(_)));
         pool.kill();
-        assert_eq!(words(&mut pool), ["refuse d TG071"]);
+        assert_eq!(words(&mut pool), ["refuse d TG071 57P01"]);
         pool.discarded(seat, at(2));
         pool.discarded(seat, at(2));
         assert!(pool.is_at_rest());
@@ -241,20 +211,20 @@ mod tests {
 
     #[test]
     fn a_new_size_grows_at_once_and_shrinks_as_servers_come_free() {
-        let mut pool: Pool<u32, &str> = Pool::new(limits(1), Fairness::Tenants);
+        let mut pool: Pool<u32, &str> = Pool::new(sized(1), Fairness::Tenants);
         let seat = seat(&mut pool);
         for name in ["a", "b", "c"] {
             assert!(matches!(pool.request(seat, at(0), || name), Requested::Queued(_)));
         }
         assert_eq!(words(&mut pool), ["connect"]);
-        pool.set_limits(limits(3), Fairness::Tenants, at(0));
+        pool.set_limits(sized(3), Fairness::Tenants, at(0));
         assert_eq!(words(&mut pool), ["connect", "connect"]);
         for server in [1, 2, 3] {
             pool.connected(pooled(server, 0), at(0));
         }
         words(&mut pool);
         pool.check_in(seat, pooled(1, 0), at(1));
-        pool.set_limits(limits(1), Fairness::Tenants, at(1));
+        pool.set_limits(sized(1), Fairness::Tenants, at(1));
         assert_eq!(words(&mut pool), ["close 1"]);
         pool.check_in(seat, pooled(2, 0), at(1));
         assert_eq!(words(&mut pool), ["close 2"]);

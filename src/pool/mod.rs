@@ -425,7 +425,7 @@ mod fairness_tests;
 mod tests {
     use super::*;
 
-    fn limits() -> PoolLimits {
+    pub(super) fn limits() -> PoolLimits {
         PoolLimits {
             size: 2,
             size_min: 0,
@@ -438,11 +438,11 @@ mod tests {
         }
     }
 
-    fn at(seconds: u64) -> Moment {
+    pub(super) fn at(seconds: u64) -> Moment {
         Moment::from_micros(seconds * 1_000_000)
     }
 
-    fn pooled(server: u32, seconds: u64) -> Pooled<u32> {
+    pub(super) fn pooled(server: u32, seconds: u64) -> Pooled<u32> {
         Pooled { server, connected_at: at(seconds) }
     }
 
@@ -451,11 +451,13 @@ mod tests {
         pool.join(&membership)
     }
 
-    fn words(pool: &mut Pool<u32, &'static str>) -> Vec<String> {
+    pub(super) fn words(pool: &mut Pool<u32, &'static str>) -> Vec<String> {
         std::iter::from_fn(|| pool.poll_action())
             .map(|action| match action {
                 Action::Grant { waiter, pooled, .. } => format!("grant {} to {waiter}", pooled.server),
-                Action::Refuse { waiter, fault } => format!("refuse {waiter} {}", fault.sqlstate.as_str()),
+                Action::Refuse { waiter, fault } => {
+                    format!("refuse {waiter} {} {}", fault.code.unwrap().row().name, fault.sqlstate.as_str())
+                }
                 Action::Connect => "connect".to_owned(),
                 Action::Close(server) => format!("close {server}"),
             })
@@ -518,10 +520,10 @@ mod tests {
         words(&mut pool);
         assert_eq!(pool.give_up(ticket), Some("a"));
         assert_eq!(pool.next_timeout(), Some(at(6)));
-        pool.sweep(at(5));
-        assert_eq!(words(&mut pool), Vec::<String>::new());
+        pool.sweep(Moment::from_micros(5_999_999));
+        assert_eq!(words(&mut pool), Vec::<String>::new(), "a moment too early");
         pool.sweep(at(6));
-        assert_eq!(words(&mut pool), ["refuse b 53300"]);
+        assert_eq!(words(&mut pool), ["refuse b TG050 53300"]);
     }
 
     #[test]
@@ -531,7 +533,7 @@ mod tests {
         assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
         assert_eq!(words(&mut pool), ["connect"]);
         pool.connect_failed(&Fault::of(Code::ServerUnreachable), at(0));
-        assert_eq!(words(&mut pool), ["refuse a 08006"]);
+        assert_eq!(words(&mut pool), ["refuse a TG052 08006"]);
         assert!(matches!(pool.request(seat, at(0), || "b"), Requested::Queued(_)));
         assert_eq!(words(&mut pool), Vec::<String>::new());
         pool.sweep(at(1));

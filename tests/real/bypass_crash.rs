@@ -112,9 +112,10 @@ enum Victim {
     Server,
 }
 
-fn kill(pid: &str) {
-    // It may have ended by itself.
-    drop(Command::new("kill").args(["-9", pid]).stderr(std::process::Stdio::null()).status());
+/// Whether there was such a process.
+fn kill(pid: &str) -> bool {
+    let status = Command::new("kill").args(["-9", pid]).stderr(std::process::Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn crashes(version: u32, rounds: u64) {
@@ -162,23 +163,30 @@ fn one_round(proxy: &Proxy, mut admin: Client, round: u64, victim: Victim, point
         while steps.load(Ordering::Acquire) < point && Instant::now() < deadline {
             std::thread::yield_now();
         }
-        match victim {
+        let reached = steps.load(Ordering::Acquire);
+        let is_killed = match victim {
             Victim::Proxy => kill(&proxy.pid.to_string()),
-            Victim::Server => kill_server(&mut admin),
-        }
+            Victim::Server => kill_server(&mut admin, deadline),
+        };
         is_over.store(true, Ordering::Release);
         for client in clients {
             client.join().unwrap();
         }
+        // Asked only now that nobody is left who would be waited for.
+        assert!(is_killed, "round {round}: nothing was killed\n{}", proxy.log_tail());
+        assert!(reached >= point, "round {round}: only {reached} of {point} steps\n{}", proxy.log_tail());
     });
 }
 
-/// Ends one of the proxy's servers: PostgreSQL then restarts all of them.
-fn kill_server(admin: &mut Client) {
-    let pids = admin.rows("SELECT pid FROM pg_stat_activity WHERE usename = 'app_bypass' LIMIT 1");
-    if let Some(pid) = pids.first().and_then(|row| row[0].clone()) {
-        kill(&pid);
+/// Ends one of the proxy's servers: PostgreSQL then restarts all of them. Whether one was there in time.
+fn kill_server(admin: &mut Client, deadline: Instant) -> bool {
+    while Instant::now() < deadline {
+        let pids = admin.rows("SELECT pid FROM pg_stat_activity WHERE usename = 'app_bypass' LIMIT 1");
+        if pids.first().and_then(|row| row[0].as_deref()).is_some_and(kill) {
+            return true;
+        }
     }
+    false
 }
 
 fn wait_for_server(cluster: &Cluster) {

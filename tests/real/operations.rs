@@ -1,14 +1,14 @@
 //! What an operator does to a running proxy: pause, kill, reconnect, freeze, end.
 
-use crate::support::alone;
 use crate::support::cluster::{self, Cluster};
 use crate::support::inside::Inside;
 use crate::support::message::Message;
 use crate::support::proxy::{Proxy, Wish};
 use crate::support::raw::{Client, Target};
+use crate::support::{alone, eventually};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tenantgate::admin::{ClientState, Command, Operations as _, ShutdownMode};
 use tenantgate::driver::StartFault;
 use tenantgate::fault::Code;
@@ -50,15 +50,6 @@ fn refusal(target: &Target) -> String {
     let client = Client::try_connect(target).expect("a refusal is said");
     let error = client.startup.iter().find(|reply| reply.tag == b'E').expect("a refusal");
     error.fields()[&'M'].chars().take(5).collect()
-}
-
-/// Looks until it is so; the limit only bounds a failure.
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn is_waiting(proxy: &Inside, tenant: &TenantId) -> bool {

@@ -108,7 +108,7 @@ path = "LEDGER"
 /// The transcript of one side, with what the tables hold afterwards.
 pub fn play(admin: &mut Client, script: &Script, side: &Side<'_>) -> Vec<String> {
     prepare(admin, script);
-    let mut lines = transcript::of(script, side);
+    let mut lines = transcript::of(script, side, admin);
     lines.push("-- afterwards".to_owned());
     lines.extend(aftermath(admin));
     lines

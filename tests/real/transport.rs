@@ -1,11 +1,11 @@
 //! The ways to the proxy and from it, through the whole program: unix sockets, TLS with all that goes over it, several
 //! hosts and a fail-over.
 
-use crate::support::alone;
 use crate::support::cluster::{self, Cluster};
 use crate::support::proxy::Proxy;
 use crate::support::raw::{Client, Target};
 use crate::support::reply::Reply;
+use crate::support::{alone, until_it_runs};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -183,9 +183,11 @@ fn unix_sockets_on_both_sides_carry_sessions_and_cancels() {
         let tenant: String = client.query_one(TENANT_SHOWN, &[]).await.unwrap().get(0);
         assert_eq!(tenant, ACME);
         let token = client.cancel_token();
-        let slow = client.query("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b", &[]);
+        let slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
+        let slow = client.prepare(slow).await.unwrap();
+        let slow = client.query(&slow, &[]);
         let stop = async {
-            until_it_runs(cluster).await;
+            until_it_runs(cluster, DATABASE, "generate_series").await;
             token.cancel_query(tokio_postgres::NoTls).await.unwrap();
         };
         let (slow, ()) = tokio::join!(slow, stop);
@@ -204,19 +206,6 @@ fn unix_sockets_on_both_sides_carry_sessions_and_cancels() {
     proxy.signal("TERM");
     assert!(proxy.wait_until_it_ends(Duration::from_secs(60)).is_some());
     assert!(!socket.exists(), "the socket's file stays behind");
-}
-
-/// Waits until the slow statement runs on the server.
-async fn until_it_runs(cluster: &Cluster) {
-    // Other tests use the same cluster, and have long statements of their own.
-    let running = &format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series%' AND \
-         datname = '{DATABASE}'"
-    );
-    let mut admin = cluster.admin("postgres");
-    while admin.value(running) == "0" {
-        tokio::task::yield_now().await;
-    }
 }
 
 fn write_pem(folder: &Path, name: &str, certificate: &str, key: Option<&str>) {
@@ -475,7 +464,7 @@ fn tls_towards_servers_works_from_the_configuration_on() {
         client.query_to_the_end("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(until_it_runs(&cluster));
+    runtime.block_on(until_it_runs(&cluster, DATABASE, "generate_series"));
     sleeping.cancel();
     let replies = slow.join().unwrap();
     assert!(error(&replies).is_some_and(|error| error.contains("canceling statement")), "{replies:?}");

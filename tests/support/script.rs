@@ -34,6 +34,8 @@ pub enum Action {
     /// Read until the peer closes.
     WaitClosed,
     Sleep(u64),
+    /// Send what was put and wait until a server works on a statement with this text.
+    Runs(String),
     Cancel,
     /// Connect with more startup parameters than the usual.
     Connect(Vec<(String, String)>),
@@ -64,6 +66,7 @@ impl std::fmt::Display for Step {
             Action::Wait(tag, count) => write!(f, "wait {} {count}", char::from(*tag)),
             Action::WaitClosed => f.write_str("wait close"),
             Action::Sleep(ms) => write!(f, "sleep {ms}"),
+            Action::Runs(text) => write!(f, "runs {text:?}"),
             Action::Cancel => f.write_str("cancel"),
             Action::Connect(parameters) => write!(f, "connect {parameters:?}"),
             Action::Disconnect => f.write_str("disconnect"),
@@ -177,6 +180,7 @@ fn action(words: &[Word]) -> Result<Action, String> {
             tag => Action::Wait(tag.bytes().next().ok_or("a tag")?, usize::try_from(optional(2)?.max(1)).unwrap_or(1)),
         },
         "sleep" => Action::Sleep(u64::from(number(words, 1)?)),
+        "runs" => Action::Runs(quoted(words, 1)?),
         "cancel" => Action::Cancel,
         "disconnect" => Action::Disconnect,
         "startup" => Action::Startup,

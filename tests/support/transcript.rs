@@ -28,13 +28,15 @@ struct Voice {
 
 struct Run<'a> {
     side: &'a Side<'a>,
+    /// A superuser in the same database.
+    admin: &'a mut Client,
     voices: BTreeMap<char, Voice>,
     lines: Vec<String>,
 }
 
 /// What came back on one side, one line per reply.
-pub fn of(script: &Script, side: &Side<'_>) -> Vec<String> {
-    let mut run = Run { side, voices: BTreeMap::new(), lines: Vec::new() };
+pub fn of(script: &Script, side: &Side<'_>, admin: &mut Client) -> Vec<String> {
+    let mut run = Run { side, admin, voices: BTreeMap::new(), lines: Vec::new() };
     for step in &script.steps {
         run.step(step);
     }
@@ -50,6 +52,10 @@ impl Run<'_> {
             Action::Sleep(ms) => {
                 self.leave(name);
                 std::thread::sleep(Duration::from_millis(*ms));
+            }
+            Action::Runs(text) => {
+                self.leave(name);
+                self.wait_until_it_runs(name, text);
             }
             Action::Send(message) => {
                 let message = match &step.refused {
@@ -140,6 +146,20 @@ impl Run<'_> {
                     let word = if silence == Silence::Closed { "closed" } else { "TIMEOUT" };
                     return self.lines.push(format!("{name} {word}"));
                 }
+            }
+        }
+    }
+
+    /// Parse and Bind show the text as well: what has lasted for some time is being executed.
+    fn wait_until_it_runs(&mut self, name: char, text: &str) {
+        let running = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND strpos(query, $${text}$$) > 0 AND \
+             clock_timestamp() - query_start > '20 ms' AND pid <> pg_backend_pid() AND datname = current_database()"
+        );
+        let deadline = Instant::now() + self.side.patience;
+        while self.admin.value(&running) == "0" {
+            if Instant::now() > deadline {
+                return self.lines.push(format!("{name} runs {text:?}: TIMEOUT"));
             }
         }
     }
