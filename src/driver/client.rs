@@ -609,8 +609,7 @@ impl ClientTask {
             self.pending = Pending::Nothing;
             self.on_rest();
             self.around.gauge.on_gave_up();
-            let fault = Fault::native(b"57014", "canceling statement due to user request");
-            self.session.handle(Input::LeaseRefused(fault));
+            self.session.handle(Input::LeaseRefused(Fault::cancelled()));
         } else if orders.has(Order::Cancel) || orders.has(Order::CancelUnsent) {
             self.session.handle(Input::Cancelled);
         }

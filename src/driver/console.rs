@@ -159,7 +159,7 @@ async fn perform<O: Operations>(
         // In this order: who has lost the right meanwhile has the command not even begun.
         biased;
         told = poll_fn(|context| (parts.told)(context)) => match told {
-            Told::Cancelled => Ok(Err(Fault::native(b"57014", "canceling statement due to user request"))),
+            Told::Cancelled => Ok(Err(Fault::cancelled())),
             Told::Ended(fault) => Err(ConsoleEnd::Told(fault)),
         },
         done = parts.operations.perform(command, console.actor().clone()) => Ok(done),

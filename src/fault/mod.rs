@@ -35,6 +35,9 @@ impl Severity {
 pub struct SqlState(pub [u8; 5]);
 
 impl SqlState {
+    /// `query_canceled`: what PostgreSQL answers to a cancel.
+    pub const QUERY_CANCELED: Self = Self(*b"57014");
+
     /// The code as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -96,6 +99,12 @@ impl Fault {
             hint: None,
             position: None,
         }
+    }
+
+    /// What PostgreSQL says to whoever has cancelled what they asked for.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self::native(&SqlState::QUERY_CANCELED.0, "canceling statement due to user request")
     }
 
     /// Adds what exactly was the matter.

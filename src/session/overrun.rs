@@ -20,9 +20,6 @@ use crate::scope::DiscardReason;
 use crate::wire::backend::{self, Fields};
 use crate::wire::frame::HEAD_BYTES;
 
-/// What PostgreSQL answers to a cancel.
-const QUERY_CANCELED: SqlState = SqlState(*b"57014");
-
 /// A client for which more than this waits unread does not listen: it gets no last word.
 const UNREAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -98,7 +95,7 @@ impl Session {
 
     /// What an error says in truth: the one that the session's own cancel has made names the limit.
     pub(super) fn own_words(&mut self, fields: Fields<'_>) -> Option<BytesMut> {
-        if fields.sqlstate() != Some(QUERY_CANCELED) {
+        if fields.sqlstate() != Some(SqlState::QUERY_CANCELED) {
             return None;
         }
         let cancel = self.own_cancel.as_mut()?;

@@ -166,7 +166,7 @@ impl Recorder {
     }
 
     fn refuse_cancelled(&mut self) {
-        let fault = Fault::native(b"57014", "canceling statement due to user request");
+        let fault = Fault::cancelled();
         self.failure = Some(fault.sqlstate);
         self.refusal = Some(fault);
     }

@@ -9,7 +9,7 @@ use super::query::{self, PlanStep};
 use super::settings::Change;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session};
-use crate::fault::{Code, Fault};
+use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer};
@@ -754,7 +754,8 @@ impl Session {
     /// The injection failed. A cancel or time-out meant the client's statement and came early; in a failed
     /// block the statement would have failed the same way; anything else means that the scope is in doubt.
     fn on_scope_error(&mut self, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
-        let is_clients = fields.sqlstate().is_some_and(|state| matches!(&state.0, b"57014" | b"25P02"));
+        let is_clients =
+            fields.sqlstate().is_some_and(|state| state == SqlState::QUERY_CANCELED || state.0 == *b"25P02");
         if is_clients || fields.is_fatal() {
             put_with_position(&mut self.client_out, body, |_| None);
             return Ok(Delivery::Swallow);
