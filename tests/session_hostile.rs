@@ -43,7 +43,6 @@ fn rules(settings_allowed: &[&str]) -> Arc<SessionRules> {
     Arc::new(SessionRules {
         recording: None,
         injection: Injection::new(&ScopeTemplate::default(), &tenant),
-        text_bytes_max: policy.limits().text_bytes_max,
         policy,
         facts: Arc::new(FactsCache::default()),
         #[cfg(feature = "mutants")]

@@ -37,7 +37,6 @@ fn rules(preset: Preset) -> SessionRules {
     SessionRules {
         recording: Some(Recording { needs_reason: true }),
         injection: Injection::fixed(&ScopeTemplate::fixed(&[]).unwrap()),
-        text_bytes_max: policy.limits().text_bytes_max,
         policy,
         facts: Arc::new(FactsCache::default()),
         #[cfg(feature = "mutants")]

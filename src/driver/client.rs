@@ -383,8 +383,8 @@ impl ClientTask {
 
     fn inspect(&mut self, sql: bytes::Bytes) {
         let (reply, answer) = oneshot::channel();
-        let (parsers, limits) =
-            (self.around.proxy.parsers().clone(), *self.around.generation.policies.of(Preset::Tenant).limits());
+        let (parsers, generation) = (self.around.proxy.parsers().clone(), &self.around.generation);
+        let limits = *generation.policies.of(generation.preset_of(self.client.slot().facts())).limits();
         let submission = Box::pin(async move { parsers.submit(sql, limits, reply).await });
         self.pending = Pending::Submission(submission, answer);
     }

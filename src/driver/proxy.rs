@@ -336,7 +336,6 @@ impl Proxy {
         let policy = Arc::clone(generation.policies.of(preset));
         Some(SessionRules {
             injection,
-            text_bytes_max: policy.limits().text_bytes_max,
             policy,
             facts: Arc::clone(&self.facts),
             recording: preset.is_recorded().then_some(Recording { needs_reason: preset == Preset::Bypass }),

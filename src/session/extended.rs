@@ -31,7 +31,7 @@ impl Session {
             Ok(parse) => parse,
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
-        if parse.sql.len() > self.rules.text_bytes_max {
+        if parse.sql.len() > self.text_bytes_max() {
             return Some(self.refuse_parse(Fault::of(Code::TextTooLong)));
         }
         if self.statements.is_in_doubt(parse.name, self.segment) {

@@ -71,8 +71,6 @@ pub struct SessionRules {
     pub policy: Arc<Policy>,
     /// Facts about texts, shared by everybody.
     pub facts: Arc<FactsCache>,
-    /// Longest text that is inspected.
-    pub text_bytes_max: usize,
     /// Whether and how its transactions are recorded.
     pub recording: Option<Recording>,
     /// A planted defect, for tests that must find it.

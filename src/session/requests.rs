@@ -166,10 +166,10 @@ impl Session {
         match kind {
             Kind::Bind => return self.take_bind(head, rest),
             Kind::CopyData => return self.take_copy_data(head, rest),
-            Kind::Query if head.body_bytes > self.rules.text_bytes_max.saturating_add(1) => {
+            Kind::Query if head.body_bytes > self.text_bytes_max().saturating_add(1) => {
                 return self.drop_long_text(head, rest, Session::refuse_query);
             }
-            Kind::Parse if head.body_bytes > self.rules.text_bytes_max.saturating_add(PARSE_EXTRA_BYTES_MAX) => {
+            Kind::Parse if head.body_bytes > self.text_bytes_max().saturating_add(PARSE_EXTRA_BYTES_MAX) => {
                 return self.drop_long_text(head, rest, Session::refuse_parse);
             }
             Kind::FunctionCall => return self.drop_long_text(head, rest, Session::refuse_function_call),
@@ -231,6 +231,11 @@ impl Session {
         let fault = Fault::of(Code::ProtocolViolation).with_detail(detail);
         self.end_with(fault, DiscardReason::ClientLeft, CloseReason::ClientViolation);
         None
+    }
+
+    /// Longest text that is inspected.
+    pub(super) fn text_bytes_max(&self) -> usize {
+        self.rules.policy.limits().text_bytes_max
     }
 
     /// Facts about a text, or `None` while they have to be waited for.
