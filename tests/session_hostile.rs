@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
+use tenantgate::metrics::Count;
 use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
 use tenantgate::tenant::{TenantId, TenantKind};
@@ -459,4 +460,59 @@ fn rules_that_change_judge_what_was_prepared_and_what_waits() {
     assert!(!holds(&played.sent(), "work_mem"), "refused by the rules in force");
     played.server_says(&[error("42601"), ready(TransactionStatus::Idle)].concat());
     assert!(holds(&played.told(), "TG013"));
+}
+
+/// Every message that answers a statement of the client's, whatever the client is told of it.
+#[test]
+fn a_statement_is_counted_once_when_it_is_answered() {
+    let (scoped, parsed, bound) = (complete("SET"), reply(b'1', b""), reply(b'2', b""));
+    let selected = || complete("SELECT 1");
+    let injected = [parsed.clone(), bound.clone(), complete("SELECT 0"), bound.clone()].concat();
+    let pipeline = |text: &str| [parse(text), bind(""), execute(""), sync()].concat();
+    let named = |name: &str, text: &str| written(|out| frontend::put_parse(out, name.as_bytes(), text.as_bytes(), &[]));
+    let describe = written(|out| frontend::put_describe(out, frontend::Target::Statement, b"s"));
+    let failed = |state: &str| error(state);
+    let at = |position: u32| reply(b'E', format!("SERROR\0VERROR\0C42601\0Mno\0P{position}\0\0").as_bytes());
+    let long = reply(b'E', format!("SERROR\0VERROR\0C22000\0M{}\0\0", "x".repeat(1 << 20)).as_bytes());
+    for (what, said, answer, count) in [
+        ("as it is", query("BEGIN"), complete("BEGIN"), 1),
+        ("an empty text", query(""), reply(b'I', b""), 1),
+        ("behind a prefix", query("SELECT 1"), [scoped.clone(), selected()].concat(), 1),
+        ("two", query("SELECT 1; SELECT 2"), [scoped.clone(), selected(), selected()].concat(), 2),
+        ("behind BEGIN", query("BEGIN; SELECT 1"), [complete("BEGIN"), scoped.clone(), selected()].concat(), 2),
+        ("under another tag", query("BEGIN; UNLISTEN a"), [complete("BEGIN"), complete("UNLISTEN")].concat(), 2),
+        ("an Execute", pipeline("SELECT 1"), [injected.clone(), selected()].concat(), 1),
+        ("an Execute's part", pipeline("SELECT 1"), [injected.clone(), reply(b's', b"")].concat(), 1),
+        ("an Execute of nothing", pipeline(""), [parsed.clone(), bound.clone(), reply(b'I', b"")].concat(), 1),
+        ("a failure", query("BEGIN"), failed("22000"), 1),
+        ("one with a position", query("SELECT 1"), [scoped.clone(), at(60)].concat(), 1),
+        ("one in a rewritten text", query("BEGIN; SELECT 1"), [complete("BEGIN"), scoped.clone(), at(99)].concat(), 2),
+        ("one in the prefix", query("SELECT 1"), failed("57014"), 1),
+        ("a long one", query("BEGIN"), long, 1),
+        ("a Parse's", pipeline("SELECT nope"), failed("42703"), 1),
+        ("one with a name", [named("s", "SELECT 1"), describe, sync()].concat(), [parsed, failed("26000")].concat(), 1),
+    ] {
+        let mut played = Played::new();
+        played.says(&said);
+        played.server_says(&[answer, ready(TransactionStatus::Idle)].concat());
+        assert!(!played.is_closed && !played.session.owes_replies(), "{what}");
+        assert_eq!(played.session.tally_mut().read(Count::Statements), count, "{what}");
+    }
+}
+
+#[test]
+fn a_refusal_and_what_ends_a_session_are_no_statements() {
+    let mut played = in_a_block();
+    let before = played.session.tally_mut().read(Count::Statements);
+    played.says(&query("SET app.tenant_id = 'x'"));
+    played.server_says(&[error("42601"), ready(TransactionStatus::Failed)].concat());
+    assert!(holds(&played.told(), "TG011"));
+    assert_eq!(played.session.tally_mut().read(Count::Statements), before);
+    let fatal = reply(b'E', b"SFATAL\0VFATAL\0C57P01\0Mno\0\0");
+    let mut played = in_a_block();
+    let before = played.session.tally_mut().read(Count::Statements);
+    played.server_says(&fatal);
+    played.give(Input::ServerGone);
+    assert!(played.is_closed && holds(&played.told(), "57P01"));
+    assert_eq!(played.session.tally_mut().read(Count::Statements), before);
 }

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use tenantgate::audit::{Conclusion, Entry};
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, Preset, inspect};
+use tenantgate::metrics::Count;
 use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Recording, Session, SessionRules, Standing};
 use tenantgate::time::Moment;
@@ -521,4 +522,54 @@ fn a_client_that_waits_for_the_ledger_is_not_idle() {
     assert_eq!(played.session.pulse().standing, Standing::Busy);
     played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
     assert_eq!(played.session.pulse().standing, Standing::Idle);
+}
+
+/// What the client is told of it waits, is rewritten or comes from elsewhere: none of that is one more, or one less.
+#[test]
+fn a_statement_is_counted_once_whatever_becomes_of_its_answer() {
+    let done = |tag: &str| reply(b'C', format!("{tag}\0").as_bytes());
+    let in_block = || {
+        let mut played = Played::new();
+        played.says(&query("BEGIN"));
+        played.replay_is_answered();
+        played.server_says(&[done("BEGIN"), ready(b'T')].concat());
+        played.says(&query("DELETE FROM t"));
+        played.ledger_says(Ok(()));
+        played.server_says(&[done("DELETE 3"), ready(b'T')].concat());
+        played
+    };
+    let executing = || {
+        let mut played = Played::new();
+        played.says(&[execution("", "DELETE FROM t"), sync()].concat());
+        played.replay_is_answered();
+        played.ledger_says(Ok(()));
+        played.server_says(&[reply(b'1', b""), reply(b'2', b""), done("BEGIN"), reply(b'2', b"")].concat());
+        played
+    };
+    let expecting = |what: &str, mut played: Played, said: &[u8], count: u64| {
+        played.server_says(said);
+        played.ledger_says(Ok(()));
+        assert!(!played.is_closed && !played.session.owes_replies(), "{what}");
+        assert_eq!(played.session.tally_mut().read(Count::Statements), count, "{what}: {:?}", played.told());
+    };
+    expecting("held behind the proxy's COMMIT", Played::ending(), &[done("COMMIT"), ready(b'I')].concat(), 1);
+    expecting("whose COMMIT fails", Played::ending(), &[error("23503"), ready(b'I')].concat(), 1);
+    let mut failing = Played::running();
+    failing.server_says(&[error("23505"), ready(b'E')].concat());
+    expecting("that fails", failing, &[done("ROLLBACK"), ready(b'I')].concat(), 1);
+    let mut committing = in_block();
+    committing.says(&query("COMMIT"));
+    expecting("held COMMIT", committing, &[done("COMMIT"), ready(b'I')].concat(), 3);
+    let mut several = Played::new();
+    several.says(&query("DELETE FROM t; COMMIT"));
+    several.replay_is_answered();
+    several.ledger_says(Ok(()));
+    several.server_says(&[done("BEGIN"), ready(b'T')].concat());
+    expecting("a COMMIT that is warned of", several, &[done("DELETE 3"), done("COMMIT"), ready(b'I')].concat(), 2);
+    let mut executed = executing();
+    executed.server_says(&[done("DELETE 3"), ready(b'T')].concat());
+    expecting("an Execute in the proxy's block", executed, &[done("COMMIT"), ready(b'I')].concat(), 1);
+    let mut executed = executing();
+    executed.server_says(&[done("DELETE 3"), ready(b'T')].concat());
+    expecting("one whose COMMIT fails", executed, &[error("23503"), ready(b'I')].concat(), 1);
 }

@@ -101,6 +101,34 @@ impl Cause {
             | Cause::Refused(_) => false,
         }
     }
+
+    /// Whether an error in answer to it is a failed statement of the client's. It is not where the error makes place for
+    /// the proxy's refusal, nor where only the block around the statements fails: those have been answered.
+    #[must_use]
+    pub fn fails_statement(&self, sqlstate: Option<SqlState>) -> bool {
+        match self {
+            Cause::Refused(refused) => sqlstate != Some(refused.expected),
+            Cause::Plan(plan) => plan.refusal_of(sqlstate).is_none(),
+            Cause::Client
+            | Cause::Named(_)
+            | Cause::Bind(..)
+            | Cause::BindNamed(_)
+            | Cause::ClosePortal(_)
+            | Cause::CloseStatement { .. }
+            | Cause::Parse(_)
+            | Cause::ParseKnown(_)
+            | Cause::Execute { .. }
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            // What the proxy sends in front of a statement, which then is not run.
+            | Cause::Scope(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::OwnBegin => true,
+            Cause::Replay(_) | Cause::OwnEnd(_) | Cause::Recovery => false,
+        }
+    }
 }
 
 /// What a client's Bind to a named portal changed in advance.

@@ -14,7 +14,6 @@
 use bytes::BytesMut;
 
 use super::Session;
-use crate::metrics::Count;
 use crate::wire::backend;
 
 /// What waits for the outcome.
@@ -58,7 +57,6 @@ impl Session {
         let concluding = self.recorder.as_mut().filter(|recorder| recorder.is_concluding());
         let Some(recorder) = concluding.filter(|recorder| matches!(recorder.hold, Hold::Nothing)) else { return false };
         recorder.hold = Hold::Due(tag.to_vec());
-        self.tally.add(Count::Statements, 1);
         true
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::release::{self, Substitute};
 use super::settings::{Change, ClientSettings};
-use crate::fault::Fault;
+use crate::fault::{Fault, SqlState};
 use crate::guard::{Control, Facts, Policy, Statement};
 use crate::scope::{Injection, TransactionScope};
 use crate::wire::TransactionStatus;
@@ -104,12 +104,12 @@ impl QueryPlan {
         }
     }
 
-    /// The proxy's own error for the statement being answered, if it must fail.
+    /// The proxy's own error in place of this one, if the statement being answered is one that must fail so.
     #[must_use]
-    pub fn refusal(&self) -> Option<&Fault> {
+    pub fn refusal_of(&self, sqlstate: Option<SqlState>) -> Option<&Fault> {
         match self.steps.get(self.next) {
-            Some(Step::Refused(fault)) => Some(fault),
-            Some(Step::Own(_) | Step::Client(_) | Step::StandIn(..)) | None => None,
+            Some(Step::Refused(fault)) if sqlstate == Some(MUST_FAIL_SQLSTATE) => Some(fault),
+            Some(Step::Own(_) | Step::Client(_) | Step::StandIn(..) | Step::Refused(_)) | None => None,
         }
     }
 
@@ -230,7 +230,7 @@ fn text_end(sql: &str, facts: &Facts, end: usize) -> usize {
 pub const MUST_FAIL: &str = "SELECT NULL::pg_catalog.\"tenantgate: refused\"";
 
 /// The SQLSTATE with which [`MUST_FAIL`] fails: undefined_object.
-pub const MUST_FAIL_SQLSTATE: [u8; 5] = *b"42704";
+pub const MUST_FAIL_SQLSTATE: SqlState = SqlState(*b"42704");
 
 /// Moves the predicted transaction on by one statement.
 pub fn follow(scope: &mut TransactionScope, control: &Control) {

@@ -5,7 +5,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::cause::{Cause, ParseNote};
-use super::query::{self, PlanStep};
+use super::query::PlanStep;
 use super::settings::Change;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session};
@@ -155,9 +155,6 @@ impl Session {
             b'C' => self.on_complete(body),
             _ => self.on_small(head.tag),
         }?;
-        if delivery == Delivery::Forward && matches!(head.tag, b'C' | b'E' | b'I' | b's') {
-            self.tally.add(Count::Statements, 1);
-        }
         Ok(Some((head.frame_bytes(), delivery)))
     }
 
@@ -226,8 +223,11 @@ impl Session {
                 if matches!(lease.replies().front(), Some(Cause::OwnEnd(_))) {
                     return Err(self.distrust(format!("message {:?} for a COMMIT", char::from(tag))));
                 }
-                let is_own = lease.replies().front().is_some_and(Cause::is_own);
-                Ok(if is_own { Delivery::Swallow } else { Delivery::Forward })
+                if lease.replies().front().is_some_and(Cause::is_own) {
+                    return Ok(Delivery::Swallow);
+                }
+                self.count_statement(tag == b'I');
+                Ok(Delivery::Forward)
             }
             Ok(Received::Complete(cause)) => self.on_answered(cause, tag),
             Ok(Received::Asynchronous | Received::Failed { .. } | Received::PartialFailed | Received::Ready(_)) => {
@@ -237,8 +237,15 @@ impl Session {
         }
     }
 
+    /// A statement of the client's was answered, if it is one: whatever becomes of the answer, and once.
+    fn count_statement(&mut self, is_one: bool) {
+        self.tally.add(Count::Statements, u64::from(is_one));
+    }
+
     /// An answer without a command tag is complete.
     fn on_answered(&mut self, cause: Cause, tag: u8) -> Result<Delivery, Ended> {
+        // An Execute's: the statement was empty, or is suspended.
+        self.count_statement(matches!(cause, Cause::Client | Cause::Execute { .. }) && matches!(tag, b'I' | b's'));
         match cause {
             Cause::Client | Cause::Named(_) | Cause::Bind(..) | Cause::BindNamed(_) | Cause::ClosePortal(_) => {
                 Ok(Delivery::Forward)
@@ -314,6 +321,7 @@ impl Session {
             }
             Some(Cause::Single(facts)) => {
                 let facts = std::sync::Arc::clone(facts);
+                self.count_statement(true);
                 if let Some(statement) = facts.statements.first() {
                     self.on_effect(&mut lease, statement, tag, false);
                 }
@@ -335,7 +343,7 @@ impl Session {
                 self.on_own_end(is_commit);
                 out = Ok(Delivery::Swallow);
             }
-            Some(Cause::Client | Cause::Prefixed { .. }) => {}
+            Some(Cause::Client | Cause::Prefixed { .. }) => self.count_statement(true),
             Some(_) | None => out = Err("CommandComplete for what must be refused"),
         }
         self.lease = Some(lease);
@@ -361,6 +369,7 @@ impl Session {
                 return Err(self.distrust("more answers than statements".to_owned()));
             }
         };
+        self.count_statement(true);
         let is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
         self.on_effect(&mut lease, &statement, tag, false);
         self.lease = Some(lease);
@@ -381,7 +390,6 @@ impl Session {
         match tag {
             None => Delivery::Forward,
             Some(tag) => {
-                self.tally.add(Count::Statements, 1);
                 backend::put_command_complete(&mut self.client_out, tag.as_bytes());
                 Delivery::Swallow
             }
@@ -394,11 +402,15 @@ impl Session {
         let delivery = match cause {
             // A portal that is not what it was taken for: the tenant that was sent is not the one that ran.
             Cause::Client if is_transaction_tag(tag) => Err("transaction control that was not asked for"),
-            Cause::Client => Ok(Delivery::Forward),
+            Cause::Client => {
+                self.count_statement(true);
+                Ok(Delivery::Forward)
+            }
             Cause::Execute { facts, .. } if !facts.statements.first().is_some_and(|it| is_tag_of(&it.control, tag)) => {
                 Err("another statement than was asked for")
             }
             Cause::Execute { facts, tag: own_tag, .. } => {
+                self.count_statement(true);
                 let mut is_warned = false;
                 if let Some(statement) = facts.statements.first() {
                     is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
@@ -631,9 +643,16 @@ impl Session {
             return self.on_unasked_error(fields);
         }
         match lease.receive(b'E') {
-            Ok(Received::PartialFailed) => self.on_query_error(body, fields),
+            Ok(Received::PartialFailed) => {
+                let fails = |cause: &Cause| cause.fails_statement(fields.sqlstate());
+                let is_statement = lease.replies().front().is_some_and(fails);
+                let delivery = self.on_query_error(body, fields)?;
+                self.count_statement(is_statement);
+                Ok(delivery)
+            }
             Ok(Received::Failed { cause, skipped }) => {
                 let delivery = self.on_extended_error(&cause, body, fields)?;
+                self.count_statement(cause.fails_statement(fields.sqlstate()));
                 // Backwards, so that a name closed and prepared again is the old statement's again.
                 skipped.into_iter().rev().for_each(|cause| self.undo(cause, false));
                 self.undo(cause, true);
@@ -680,8 +699,7 @@ impl Session {
                 Ok(self.put_moved(body, |position| position.checked_sub(shift).filter(|moved| *moved > 0)))
             }
             Some(Cause::Plan(plan)) => {
-                if let Some(fault) = plan.refusal().filter(|_| sqlstate.map(|s| s.0) == Some(query::MUST_FAIL_SQLSTATE))
-                {
+                if let Some(fault) = plan.refusal_of(sqlstate) {
                     let fault = fault.clone();
                     self.note_failure(Some(fault.sqlstate));
                     backend::put_error(&mut self.client_out, &fault);
