@@ -137,6 +137,17 @@ pub enum Sending {
     Refuse(Box<Fault>),
 }
 
+/// Whose transaction block a recorded transaction runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// The proxy's, around one segment; the client does not know of it.
+    Own,
+    /// The client's.
+    Clients,
+    /// None, so that there can be no scope: a statement that runs only outside of blocks and commits by itself.
+    Absent,
+}
+
 /// What planning needs to know of the session.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
@@ -150,12 +161,8 @@ pub struct Circumstances<'a> {
     pub statements: &'a super::statements::ClientStatements,
     /// Whether un-Synced messages of the extended protocol stand before this Query.
     pub is_segment_open: bool,
-    /// Whether every statement's answer is followed, since the transaction is recorded.
-    pub is_recorded: bool,
-    /// Whether it runs outside of any block, where no scope can be.
-    pub is_unscoped: bool,
-    /// Whether it runs in a block of the proxy's own, which the client does not know of.
-    pub is_in_own_block: bool,
+    /// In whose block it begins, where transactions are recorded and so every statement's answer is followed.
+    pub recorded_in: Option<Block>,
 }
 
 /// Plans the statements `part` of a Query; `scope` is moved on as if all of it succeeds.
@@ -168,17 +175,20 @@ pub fn plan(
 ) -> Sending {
     let mut writer = Writer::new(sql, text_start(sql, facts, part.start));
     let text_end = text_end(sql, facts, part.end);
-    let mut plan_needed = with.is_recorded && !part.is_empty();
+    let is_recorded = with.recorded_in.is_some();
+    let mut plan_needed = is_recorded && !part.is_empty();
     let mut prefix_only = true;
     let mut with = with;
     for (index, statement) in facts.statements.iter().enumerate().take(part.end).skip(part.start) {
         // Behind the client's BEGIN it is the client's.
-        with.is_in_own_block &= statement.control != Control::Begin;
+        if with.recorded_in == Some(Block::Own) && statement.control == Control::Begin {
+            with.recorded_in = Some(Block::Clients);
+        }
         let range = statement.range(sql.len());
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
             scope.on_nothing_to_inject();
         }
-        if with.policy.needs_scope(statement) && scope.needs_injection() && !with.is_unscoped {
+        if with.policy.needs_scope(statement) && scope.needs_injection() && with.recorded_in != Some(Block::Absent) {
             prefix_only &= range.start == 0 && index == 0;
             writer.insert(range.start, with.injection.set_local(), with.injection.set_local_statements());
             scope.on_injected();
@@ -202,7 +212,7 @@ pub fn plan(
     match (plan_needed, writer.is_edited()) {
         (false, false) => Sending::Plain,
         (false, true) if prefix_only => Sending::Prefixed,
-        (true, false) if facts.statements.len() == 1 && !with.is_recorded => Sending::Single,
+        (true, false) if facts.statements.len() == 1 && !is_recorded => Sending::Single,
         _ => {
             let (text, steps, positions) = writer.finish(text_end);
             Sending::Rewritten(Box::new(QueryPlan { facts: Arc::clone(facts), steps, next: 0, positions }), text)
@@ -318,7 +328,7 @@ fn substitute(
     if facts.statements.len() == 1 && scope.predicted() == TransactionStatus::Idle && release::needs_block(statement) {
         return Some(Substitution::Refuse(Box::new(release::declare_outside_block())));
     }
-    if let Some(fault) = release::outside_any_block(statement).filter(|_| with.is_in_own_block) {
+    if let Some(fault) = release::outside_any_block(statement).filter(|_| with.recorded_in == Some(Block::Own)) {
         return Some(Substitution::Failing(Box::new(fault)));
     }
     let is_alone = facts.statements.len() == 1 && !with.is_segment_open;

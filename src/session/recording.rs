@@ -22,16 +22,15 @@ use bytes::BytesMut;
 
 use super::cause::Cause;
 use super::holding::Hold;
-use super::query::{self, Circumstances, Sending};
+use super::query::{self, Block};
 use super::release;
 use super::replies::Delivery;
-use super::requests::send_text;
 use super::statements::ClientStatement;
 use super::{CopyIn, Effect, Passing, Phase, Session};
 use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{ConfiguredValue, Control, Facts, REASON_SETTING, Statement};
-use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
+use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::upstream::Expect;
 use crate::wire::frame::Head;
 use crate::wire::{TransactionStatus, backend, frontend};
@@ -41,17 +40,6 @@ use crate::wire::{TransactionStatus, backend, frontend};
 pub struct Recording {
     /// Whether a transaction needs a reason.
     pub needs_reason: bool,
-}
-
-/// Whose transaction block a recorded transaction runs in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Block {
-    /// The proxy's, around one segment.
-    Own,
-    /// The client's.
-    Clients,
-    /// None: a statement that runs only outside of blocks and commits by itself.
-    Absent,
 }
 
 /// Where the current transaction's record stands.
@@ -280,7 +268,7 @@ impl Session {
             Readiness::Refused(fault) => return self.refuse_query(fault),
         }
         let end = part.end;
-        if self.send_part(frame, text, facts, part)
+        if self.send_planned(frame, text, facts, part)
             && end < facts.statements.len()
             && let Some(recorder) = self.recorder.as_mut()
         {
@@ -329,7 +317,7 @@ impl Session {
             }
         }
         let end = part.end;
-        if self.send_part(b"", &rest.text, &rest.facts, part) && end < rest.facts.statements.len() {
+        if self.send_planned(b"", &rest.text, &rest.facts, part) && end < rest.facts.statements.len() {
             self.keep_rest(Rest { sent: end, ..rest });
         }
     }
@@ -398,60 +386,26 @@ impl Session {
         None
     }
 
-    /// Sends a part; `false` if it was refused after all.
-    fn send_part(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>, part: Range<usize>) -> bool {
-        self.statements.destroy_unnamed();
-        self.portals.remove_unnamed();
-        let is_absent = self.runs_without_block();
-        let Some(mut lease) = self.lease.take() else { return false };
-        lease.server_mut().statements.set_unnamed(None);
-        let is_open = lease.replies().is_open();
-        if is_open && lease.scope().predicted() == TransactionStatus::Idle {
-            lease.set_doubt(DiscardReason::QueryBehindExecute);
-        }
-        let circumstances = Circumstances {
-            policy: &self.rules.policy,
-            injection: &self.rules.injection,
-            settings: &self.settings,
-            statements: &self.statements,
-            is_segment_open: is_open,
-            is_recorded: true,
-            is_unscoped: is_absent,
-            is_in_own_block: self.recorder.as_ref().is_some_and(|recorder| recorder.is_own()),
-        };
-        let mut scope = *lease.scope();
-        let sending = query::plan(text, facts, part.clone(), &mut scope, circumstances);
-        let cause_and_text = match sending {
-            Sending::Rewritten(plan, sent) => Some((plan, sent)),
-            Sending::Refuse(fault) => {
-                self.lease = Some(lease);
-                self.refuse_query(*fault);
-                return false;
+    /// In whose block it is recorded what is sent now, if it is.
+    pub(super) fn recorded_in(&self) -> Option<Block> {
+        self.recorder.as_ref().map(|recorder| match recorder.stage {
+            Stage::Running(block) => block,
+            // Nothing that needs a record.
+            Stage::None | Stage::Intending | Stage::Intended | Stage::Opening | Stage::Ending | Stage::Concluding => {
+                Block::Clients
             }
-            // The empty text.
-            Sending::Plain | Sending::Single | Sending::Prefixed => None,
-        };
-        *lease.scope_mut() = scope;
-        let skipped = match cause_and_text {
-            Some((plan, sent)) => send_text(&mut lease, &sent, b"", Cause::Plan(plan)),
-            None => lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Client),
-        };
-        drop(skipped);
-        self.lease = Some(lease);
-        let statements = facts.statements.get(part).unwrap_or_default();
-        self.control_in_flight |= statements.iter().any(|statement| query::has_effect(&statement.control));
-        if statements.iter().any(|statement| statement.copy_in) {
-            self.copy = CopyIn::Awaited;
-        }
+        })
+    }
+
+    /// These statements of a text were sent. (A COMMIT goes with its part: the pre-commit record has its place in front of
+    /// that.)
+    pub(super) fn note_sent(&mut self, statements: &[Statement], text: &str) {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.query_failed = false;
-            // A COMMIT goes with its part: the pre-commit record has its place in front of this.
             for statement in statements {
-                self.settings.on_sent(&statement.control);
                 recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default());
             }
         }
-        true
     }
 
     /// What a Bind has to wait for.

@@ -3,6 +3,7 @@
 //! A message is taken when all of it is there, except bulk (Bind, CopyData), which is forwarded as it
 //! comes, and texts too long to be inspected, which are dropped as they come.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -304,9 +305,16 @@ impl Session {
         if self.recorder.is_some() {
             return self.send_recorded_query(frame, text, facts);
         }
+        self.send_planned(frame, text, facts, 0..facts.statements.len());
+        true
+    }
+
+    /// Sends these statements of an allowed Query; `false` if they were refused after all.
+    pub(super) fn send_planned(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>, part: Range<usize>) -> bool {
         self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
-        let Some(mut lease) = self.lease.take() else { return false };
+        let recorded_in = self.recorded_in();
+        let Some(lease) = self.lease.as_mut() else { return false };
         lease.server_mut().statements.set_unnamed(None);
         let is_open = lease.replies().is_open();
         if is_open && lease.scope().predicted() == TransactionStatus::Idle {
@@ -318,21 +326,34 @@ impl Session {
             settings: &self.settings,
             statements: &self.statements,
             is_segment_open: is_open,
-            is_recorded: false,
-            is_unscoped: false,
-            is_in_own_block: false,
+            recorded_in,
         };
         let mut scope = *lease.scope();
         #[cfg(feature = "mutants")]
         if self.rules.mutant == Some(super::Mutant::NoInjection) {
             scope.on_injected();
         }
-        let sending = query::plan(text, facts, 0..facts.statements.len(), &mut scope, circumstances);
+        let sending = query::plan(text, facts, part.clone(), &mut scope, circumstances);
         if let Sending::Refuse(fault) = sending {
-            self.lease = Some(lease);
-            return self.refuse_query(*fault);
+            self.refuse_query(*fault);
+            return false;
         }
         *lease.scope_mut() = scope;
+        self.send_as(sending, frame, text, facts);
+        let statements = facts.statements.get(part).unwrap_or_default();
+        for statement in statements {
+            self.control_in_flight |= query::has_effect(&statement.control);
+            self.settings.on_sent(&statement.control);
+        }
+        if statements.iter().any(|statement| statement.copy_in) {
+            self.copy = CopyIn::Awaited;
+        }
+        self.note_sent(statements, text);
+        true
+    }
+
+    fn send_as(&mut self, sending: Sending, frame: &[u8], text: &str, facts: &Arc<Facts>) {
+        let Some(lease) = self.lease.as_mut() else { return };
         let skipped = match sending {
             Sending::Plain => lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Client),
             Sending::Single => {
@@ -342,21 +363,12 @@ impl Session {
                 let prefix = self.rules.injection.set_local().as_bytes();
                 let scopes = u16::try_from(self.rules.injection.set_local_statements()).unwrap_or(u16::MAX);
                 let cause = Cause::Prefixed { scopes, prefix_chars: self.prefix_chars };
-                send_text(&mut lease, prefix, text.as_bytes(), cause)
+                send_text(lease, prefix, text.as_bytes(), cause)
             }
-            Sending::Rewritten(plan, sent) => send_text(&mut lease, &sent, b"", Cause::Plan(plan)),
+            Sending::Rewritten(plan, sent) => send_text(lease, &sent, b"", Cause::Plan(plan)),
             Sending::Refuse(_) => None,
         };
         drop(skipped);
-        self.lease = Some(lease);
-        for statement in &facts.statements {
-            self.control_in_flight |= query::has_effect(&statement.control);
-            self.settings.on_sent(&statement.control);
-        }
-        if facts.statements.iter().any(|statement| statement.copy_in) {
-            self.copy = CopyIn::Awaited;
-        }
-        true
     }
 
     /// Answers what pools send on release, from the client's own state.
@@ -566,12 +578,7 @@ impl Session {
 }
 
 /// Sends a Query of two stretches of text.
-pub(super) fn send_text(
-    lease: &mut crate::scope::LeasedServer<Cause>,
-    front: &[u8],
-    text: &[u8],
-    cause: Cause,
-) -> Option<Cause> {
+fn send_text(lease: &mut crate::scope::LeasedServer<Cause>, front: &[u8], text: &[u8], cause: Cause) -> Option<Cause> {
     let length = front.len().saturating_add(text.len()).saturating_add(5);
     let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     let [a, b, c, d] = length;
