@@ -39,13 +39,7 @@ impl Session {
             return Some(false);
         }
         let Some(inspected) = self.inspect(parse.sql) else { return Some(false) };
-        if let Ok(facts) = &inspected {
-            self.note_judged(facts);
-        }
-        let judged = match &inspected {
-            Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
-            Err(fault) => Err((**fault).clone()),
-        };
+        let judged = self.judge(&inspected);
         let facts = match judged {
             Ok(facts) => facts,
             Err(fault) => return Some(self.refuse_named_parse(parse.name, fault)),

@@ -255,6 +255,14 @@ impl Session {
         None
     }
 
+    /// What is found of a text: its facts, if the policy lets it pass.
+    pub(super) fn judge(&mut self, inspected: &Inspected) -> Result<Arc<Facts>, Fault> {
+        let facts = inspected.as_ref().map_err(|fault| (**fault).clone())?;
+        self.note_judged(facts);
+        self.rules.policy.judge(facts)?;
+        Ok(Arc::clone(facts))
+    }
+
     /// Makes sure that a server is leased; `false` while one has to be waited for.
     pub(super) fn ensure_lease(&mut self) -> bool {
         if self.lease.is_some() {
@@ -271,13 +279,7 @@ impl Session {
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         let Some(inspected) = self.inspect(sql) else { return Some(false) };
-        if let Ok(facts) = &inspected {
-            self.note_judged(facts);
-        }
-        let judged = match &inspected {
-            Ok(facts) => self.rules.policy.judge(facts).map(|()| Arc::clone(facts)),
-            Err(fault) => Err((**fault).clone()),
-        };
+        let judged = self.judge(&inspected);
         let taken = match (judged, std::str::from_utf8(sql)) {
             (Ok(facts), Ok(text)) => self.send_query(frame, text, &facts),
             (Err(fault), _) => self.refuse_query(fault),
