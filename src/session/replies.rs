@@ -200,12 +200,8 @@ impl Session {
     /// The server said what answers nothing: it is hostile or lost, and the client cannot be served on.
     fn distrust(&mut self, detail: String) -> Ended {
         let fault = Fault::of(Code::ServerProtocol).with_detail(detail);
-        self.flush_run_and_end(fault, DiscardReason::Unexpected);
+        self.end_with(fault, DiscardReason::Unexpected, CloseReason::ServerFailed);
         Ended
-    }
-
-    fn flush_run_and_end(&mut self, fault: Fault, discard: DiscardReason) {
-        self.end_with(fault, discard, CloseReason::ServerFailed);
     }
 
     /// Messages without a body that matters.
@@ -607,7 +603,7 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         if !lease.server_mut().take_parameter(name, value) {
             let fault = Fault::of(Code::ServerProtocol).with_detail(format!("{name} changed on the server"));
-            self.flush_run_and_end(fault, DiscardReason::PinBroken);
+            self.end_with(fault, DiscardReason::PinBroken, CloseReason::ServerFailed);
             return Err(Ended);
         }
         Ok(Delivery::Swallow)
@@ -780,7 +776,7 @@ impl Session {
         }
         let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
         let fault = Fault::of(Code::ScopeFailed).with_detail(format!("The server said: {said}"));
-        self.flush_run_and_end(fault, DiscardReason::ScopeUnconfirmed);
+        self.end_with(fault, DiscardReason::ScopeUnconfirmed, CloseReason::ServerFailed);
         Err(Ended)
     }
 
@@ -788,7 +784,7 @@ impl Session {
     fn on_replay_error(&mut self, fields: Fields<'_>) -> Ended {
         let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
         let fault = Fault::of(Code::SettingsFailed).with_detail(format!("The server said: {said}"));
-        self.flush_run_and_end(fault, DiscardReason::NotQuiet);
+        self.end_with(fault, DiscardReason::NotQuiet, CloseReason::ServerFailed);
         Ended
     }
 
