@@ -462,6 +462,13 @@ fn rules_that_change_judge_what_was_prepared_and_what_waits() {
     assert!(holds(&played.told(), "TG013"));
 }
 
+#[test]
+fn rules_that_change_in_a_transaction_end_the_session() {
+    let mut played = in_a_block();
+    played.give(Input::Rules(rules(&["work_mem"])));
+    assert!(played.is_closed && !played.is_given_back && holds(&played.told(), "TG059"));
+}
+
 /// Every message that answers a statement of the client's, whatever the client is told of it.
 #[test]
 fn a_statement_is_counted_once_when_it_is_answered() {

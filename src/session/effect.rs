@@ -46,7 +46,8 @@ pub enum Input<'a> {
     Abort(Fault),
     /// End now, by an administrator's order or because a reload took away what the session rests on.
     Expel(Fault),
-    /// Other rules count from now on. Only while no server is leased: a transaction keeps its rules.
+    /// Other rules count from now on. Only while no server is leased: a transaction keeps its rules, and a session that
+    /// gets others in one ends.
     Rules(Arc<SessionRules>),
 }
 

@@ -214,7 +214,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
-            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording))),
+            recorder: rules.recording.map(|_| Box::new(Recorder::default())),
             rules,
             phase: Phase::Ready,
             waiting: Waiting::Nothing,
@@ -502,26 +502,29 @@ impl Session {
     /// Facts about texts stay true and verdicts are never kept: a message that waits is judged again when it is
     /// taken, a prepared statement at its Bind. Portals end with the lease.
     fn take_rules(&mut self, rules: Arc<SessionRules>) {
-        debug_assert!(self.lease.is_none(), "a transaction keeps its rules");
-        if self.lease.is_none() {
-            let needs_reason = rules.recording.map(|recording| recording.needs_reason);
-            if !self.takes_recording(needs_reason) {
-                let fault = Fault::of(Code::NoLongerAdmitted).with_detail("The login's preset has changed.");
-                return self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled);
-            }
-            // What the session has set is put on every server it gets: it has to be allowed now, too.
-            let is_lost = |name: &str, value: &str| {
-                let was_allowed = self.rules.policy.setting_verdict(name, value).is_ok();
-                was_allowed && rules.policy.setting_verdict(name, value).is_err()
-            };
-            if self.settings.committed().iter().any(|(name, value)| is_lost(name, value)) {
-                let fault =
-                    Fault::of(Code::NoLongerAdmitted).with_detail("A setting of the session is not allowed any more.");
-                return self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled);
-            }
-            self.prefix_chars = chars(rules.injection.set_local());
-            self.rules = rules;
+        let expel = |fault| (fault, DiscardReason::Expelled, CloseReason::Expelled);
+        let not_admitted = |detail| expel(Fault::of(Code::NoLongerAdmitted).with_detail(detail));
+        // What the session has set is put on every server it gets: it has to be allowed now, too.
+        let is_lost = |(name, value): (&Box<str>, &Box<str>)| {
+            let was_allowed = self.rules.policy.setting_verdict(name, value).is_ok();
+            was_allowed && rules.policy.setting_verdict(name, value).is_err()
+        };
+        let end = if self.lease.is_some() {
+            // A transaction keeps its rules, and nobody asks whether these were not meant: it ends.
+            Some(expel(Fault::of(Code::Internal).with_detail("Other rules came during a transaction.")))
+        } else if self.rules.recording != rules.recording {
+            // One that is recorded stays so, and the other way round.
+            Some(not_admitted("The login's preset has changed."))
+        } else if self.settings.committed().iter().any(is_lost) {
+            Some(not_admitted("A setting of the session is not allowed any more."))
+        } else {
+            None
+        };
+        if let Some((fault, discard, close)) = end {
+            return self.end_with(fault, discard, close);
         }
+        self.prefix_chars = chars(rules.injection.set_local());
+        self.rules = rules;
     }
 
     /// Ends the session with one error to the client; a leased server is discarded.

@@ -43,9 +43,10 @@ pub struct Recording {
 }
 
 /// Where the current transaction's record stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     /// There is none.
+    #[default]
     None,
     /// The intent is being written; the message in front waits.
     Intending,
@@ -62,9 +63,8 @@ enum Stage {
 }
 
 /// What a recorded session keeps beside others.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Recorder {
-    needs_reason: bool,
     stage: Stage,
     account: Account,
     /// A COMMIT was sent for the open record: without its answer the outcome is unknown.
@@ -110,26 +110,6 @@ pub(super) enum Readiness {
 }
 
 impl Recorder {
-    pub(super) fn new(recording: Recording) -> Self {
-        Self {
-            needs_reason: recording.needs_reason,
-            stage: Stage::None,
-            account: Account::default(),
-            commit_sent: false,
-            absent_done: false,
-            failure: None,
-            hold: Hold::Nothing,
-            held_complete: None,
-            held_ready: None,
-            refusal: None,
-            rest: None,
-            query_failed: false,
-            flush_asked: false,
-            end_due: None,
-            is_cancelled: false,
-        }
-    }
-
     /// Whether the ledger's answer is awaited.
     pub(super) const fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Intending | Stage::Concluding)
@@ -172,11 +152,6 @@ impl Recorder {
 }
 
 impl Session {
-    /// Whether the session can go on under such rules: one that is recorded stays so, and the other way round.
-    pub(super) fn takes_recording(&mut self, needs_reason: Option<bool>) -> bool {
-        self.recorder.as_ref().map(|recorder| recorder.needs_reason) == needs_reason
-    }
-
     /// Whether the ledger's answer is awaited.
     pub(super) fn waits_for_record(&self) -> bool {
         self.recorder.as_ref().is_some_and(|recorder| recorder.is_waiting())
@@ -243,8 +218,9 @@ impl Session {
     /// Asks for the intent's record, if the reason allows.
     fn intend(&mut self, reason: Option<&str>) -> Readiness {
         let reason = reason.and_then(|text| Reason::parse(text).ok());
+        let needs_reason = self.rules.recording.is_some_and(|recording| recording.needs_reason);
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
-        if reason.is_none() && recorder.needs_reason {
+        if reason.is_none() && needs_reason {
             return Readiness::Refused(Fault::of(Code::ReasonMissing));
         }
         recorder.stage = Stage::Intending;
