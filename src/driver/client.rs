@@ -13,9 +13,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connect::send_cancel_to;
 use super::deadlines::Deadlines;
@@ -651,12 +651,8 @@ impl ClientTask {
             return;
         }
         let words = self.session.client_out().split();
-        let said = timeout(FAREWELL_TIMEOUT, async {
-            self.stream.write_all(&words).await?;
-            self.stream.shutdown().await
-        });
-        if !matches!(said.await, Ok(Ok(()))) {
-            tracing::trace!("a client was gone before its last words");
+        if let Err(error) = self.stream.say_farewell(&words, FAREWELL_TIMEOUT).await {
+            tracing::trace!(%error, "a client was gone before its last words");
         }
     }
 }

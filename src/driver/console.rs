@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::gauge::Gauge;
-use super::stream::Stream;
+use super::stream::{FAREWELL_TIMEOUT, Stream};
 use crate::admin::{Command, Console, Operations, Step, View};
 use crate::fault::Fault;
 use crate::metrics::{Count, ShardNumber, Tally};
@@ -97,7 +97,7 @@ pub async fn serve_console<O: Operations>(
         match done {
             Ok(()) => {}
             Err(ConsoleEnd::Closed) => {
-                stream.shutdown().await?;
+                stream.say_farewell(b"", FAREWELL_TIMEOUT).await?;
                 return Ok(());
             }
             Err(ConsoleEnd::Fault(fault)) => return Err(fault),
@@ -118,7 +118,7 @@ async fn ended<O>(parts: &ConsoleParts<O>) -> Option<Fault> {
 /// Sends what is left to say and the last words.
 async fn say_farewell(stream: &mut Stream, out: &mut BytesMut, fault: Fault) -> Result<(), ConsoleFault> {
     put_error(out, &fault.clone().fatal());
-    write(stream, out).await?;
+    stream.say_farewell(out, FAREWELL_TIMEOUT).await?;
     Err(ConsoleFault::Ended(fault))
 }
 

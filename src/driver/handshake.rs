@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::listener::Entrance;
-use super::stream::Stream;
+use super::stream::{FAREWELL_TIMEOUT, Stream};
 use crate::auth::scram::NONCE_BYTES;
 use crate::auth::{ClientCertificate, PeerAddress};
 use crate::fault::{Code, Fault};
@@ -24,9 +24,6 @@ use crate::wire::backend::put_error;
 
 /// Bytes read at once during the dialogue.
 const READ_BYTES: usize = 4 * 1024;
-
-/// How long a last message to a client may take to be written; it is lost rather than waited for.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// First byte of a TLS handshake record: no length of a startup packet begins so.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
@@ -287,19 +284,15 @@ impl Dialogue<'_> {
         })))
     }
 
-    /// Sends what is left to say, and a last fault, and closes. Nobody waits for a client that does not
-    /// listen, and nothing more can be done about one that has left.
+    /// Sends what is left to say, and a last fault, and closes: nothing more can be done about a client that has left.
     async fn bid_farewell(&mut self, fault: Option<Fault>) {
         if let Some(fault) = fault {
             put_error(&mut self.out, &fault);
         }
-        let farewell = async {
-            self.flush().await?;
-            self.stream()?.shutdown().await.map_err(HandshakeFault::Io)
-        };
-        if let Ok(Err(fault)) = timeout(FAREWELL_TIMEOUT, farewell).await {
-            tracing::debug!(%fault, "the last message did not reach the client");
+        if let Some(mut stream) = self.stream.take()
+            && let Err(error) = stream.say_farewell(&self.out, FAREWELL_TIMEOUT).await
+        {
+            tracing::debug!(%error, "the last message did not reach the client");
         }
-        self.stream = None;
     }
 }

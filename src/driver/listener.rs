@@ -10,15 +10,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::handshake::{Arrival, Greeting, HandshakeFault, HandshakeSettings, handshake};
 use super::quota::Quota;
-use super::stream::{Stream, tune};
+use super::stream::{FAREWELL_TIMEOUT, Stream, tune};
 use super::unix_socket::UnixSocket;
 use crate::auth::PeerAddress;
 use crate::config::UnixSocketSettings;
@@ -31,9 +29,6 @@ const BACKLOG: u32 = 1024;
 /// Pause after a failed accept: nearly always the process has run out of file descriptors, and asking
 /// again at once would burn a CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Closing a canceller's connection takes no longer, whether it listens or not.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Administrators at once: a few people and a few tools.
 const CONSOLES_MAX: usize = 32;
@@ -233,8 +228,8 @@ async fn greet<R: Reception>(
             // Boxed, as the handshake: the rest of this task lives as long as its client, one for each.
             Box::pin(reception.cancel(process_id, secret)).await;
             // Its close is the answer, and over TLS libpq takes one without a goodbye for a failed cancel.
-            if !matches!(timeout(FAREWELL_TIMEOUT, stream.shutdown()).await, Ok(Ok(()))) {
-                tracing::trace!(%address, "a canceller was gone before its connection was closed");
+            if let Err(error) = stream.say_farewell(b"", FAREWELL_TIMEOUT).await {
+                tracing::trace!(%address, %error, "a canceller was gone before its connection was closed");
             }
             drop(permit);
         }

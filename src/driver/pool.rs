@@ -23,7 +23,7 @@ use super::cancel::CancelTarget;
 use super::clock::Clock;
 use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
 use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
-use super::stream::Stream;
+use super::stream::{FAREWELL_TIMEOUT, Stream};
 use crate::fault::{Code, Fault};
 use crate::metrics::{Metrics, PoolGauge};
 use crate::pool::{
@@ -845,12 +845,8 @@ pub fn close_politely(mut stream: Stream) {
     tokio::spawn(async move {
         let mut terminate = BytesMut::new();
         frontend::put_terminate(&mut terminate);
-        let said = timeout(std::time::Duration::from_secs(1), async {
-            stream.write_all(&terminate).await?;
-            stream.shutdown().await
-        });
-        if !matches!(said.await, Ok(Ok(()))) {
-            tracing::trace!("a server was gone before it could be told good-bye");
+        if let Err(error) = stream.say_farewell(&terminate, FAREWELL_TIMEOUT).await {
+            tracing::trace!(%error, "a server was gone before it could be told good-bye");
         }
     });
 }

@@ -13,7 +13,6 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, interval, timeout};
@@ -36,7 +35,7 @@ use super::pool::{PoolParts, Seat, ServerPool};
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::Hooks;
 use super::signal::{Signal, Stage};
-use super::stream::Stream;
+use super::stream::{FAREWELL_TIMEOUT, Stream};
 use super::surfaces::Surfaces;
 use super::tls::TlsFault;
 use crate::admin::{Denial, ShutdownMode};
@@ -550,11 +549,7 @@ impl Unopened {
         let Self { mut stream, fault, mut unsent } = *self;
         tracing::info!(code = fault.code.map_or("", |code| code.row().name), "no session: {fault}");
         backend::put_error(&mut unsent, &fault);
-        let said = async {
-            stream.write_all(&unsent).await?;
-            stream.shutdown().await
-        };
-        if let Err(error) = said.await {
+        if let Err(error) = stream.say_farewell(&unsent, FAREWELL_TIMEOUT).await {
             tracing::debug!(%error, "a refused client was gone before it could be told");
         }
     }

@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tokio_rustls::{client, server};
 
 use super::registry::TlsFacts;
+
+/// How long the last words to a client without a session may take, and to a server; they are lost rather than waited for.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A peer that has said nothing for so long is asked whether it is still there …
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
@@ -62,6 +66,19 @@ impl Stream {
             }
         };
         Some(TlsFacts { version, suite: suite.suite() })
+    }
+
+    /// Sends the last words, perhaps none, and closes. Nobody waits longer for a peer that does not listen. If dropped: some
+    /// of it may have been sent; the connection is closed when the stream is dropped.
+    ///
+    /// # Errors
+    /// The peer was gone, or took too long.
+    pub async fn say_farewell(&mut self, words: &[u8], limit: Duration) -> io::Result<()> {
+        let said = async {
+            self.write_all(words).await?;
+            self.shutdown().await
+        };
+        timeout(limit, said).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The certificates a client has shown, its own first.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
@@ -18,6 +17,7 @@ use super::pool::ServerPool;
 use super::proxy::Proxy;
 use super::registry::{ClientFacts, ClientSlot, Order, Registration};
 use super::signal::Stage;
+use super::stream::FAREWELL_TIMEOUT;
 use crate::admin::{Actor, Console, Operations as _};
 use crate::config::ConsoleRight;
 use crate::fault::{Code, Fault};
@@ -113,7 +113,7 @@ impl Proxy {
             Ok(admitted) => admitted,
             Err(fault) => {
                 backend::put_error(&mut unsent, &fault.fatal());
-                if let Err(error) = stream.write_all(&unsent).await {
+                if let Err(error) = stream.say_farewell(&unsent, FAREWELL_TIMEOUT).await {
                     tracing::debug!(%error, "a refused administrator was gone before it could be told");
                 }
                 return;
