@@ -415,8 +415,7 @@ impl ClientTask {
         self.on_rest();
         self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let Some(Link { link, .. }) = self.server.take() else { return };
-        match target.filter(|_| reason == DiscardReason::Expelled) {
-            // PostgreSQL reads a good-bye only when its statement is done: and commits it.
+        match target.filter(|_| reason.is_cancelled_first()) {
             Some(target) => drop(tokio::spawn(async move {
                 send_cancel_to(&target).await;
                 close_politely(link.stream);

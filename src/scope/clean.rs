@@ -34,6 +34,28 @@ pub enum DiscardReason {
 }
 
 impl DiscardReason {
+    /// Whether what the server is doing is cancelled first. PostgreSQL reads a good-bye only when its statement is done:
+    /// it would commit what somebody has ended on purpose.
+    #[must_use]
+    pub const fn is_cancelled_first(self) -> bool {
+        match self {
+            DiscardReason::Expelled => true,
+            DiscardReason::ClientLeft
+            | DiscardReason::NotQuiet
+            | DiscardReason::QueryBehindExecute
+            | DiscardReason::Unexpected
+            | DiscardReason::ScopeUnconfirmed
+            | DiscardReason::PinBroken
+            | DiscardReason::SettingsUnexplained
+            | DiscardReason::ServerGone
+            | DiscardReason::Retired
+            | DiscardReason::CheckFailed
+            // Its statement has been cancelled already, or the client that left gave it its time.
+            | DiscardReason::TimeLimit
+            | DiscardReason::Shutdown => false,
+        }
+    }
+
     /// The reason in words, for logs.
     #[must_use]
     pub const fn words(self) -> &'static str {
