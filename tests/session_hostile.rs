@@ -469,6 +469,21 @@ fn rules_that_change_in_a_transaction_end_the_session() {
     assert!(played.is_closed && !played.is_given_back && holds(&played.told(), "TG059"));
 }
 
+#[test]
+fn what_a_client_left_behind_is_given_up_in_the_end() {
+    let mut played = running();
+    played.give(Input::ServerWritten);
+    played.give(Input::ClientGone);
+    assert_eq!(played.session.pulse().standing, Standing::Leaving);
+    played.give(Input::Overrun(Overrun::Transaction(LIMIT)));
+    assert!(!played.is_closed, "no other limit is a leaving session's");
+    played.give(Input::Overrun(Overrun::Leaving));
+    assert!(played.is_closed && !played.is_given_back);
+    let mut played = running();
+    played.give(Input::Overrun(Overrun::Leaving));
+    assert!(!played.is_closed, "one that stays has no such limit");
+}
+
 /// Every message that answers a statement of the client's, whatever the client is told of it.
 #[test]
 fn a_statement_is_counted_once_when_it_is_answered() {

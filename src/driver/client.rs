@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connect::send_cancel_to;
 use super::deadlines::Deadlines;
@@ -44,9 +43,6 @@ const BACKLOG_BYTES_MAX: usize = 64 * 1024;
 
 /// An empty buffer larger than this is freed.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
-
-/// How long a client that is gone may keep its server until the statement it left behind is done.
-const LEAVING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the last words to a client may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -100,7 +96,6 @@ pub struct ClientTask {
     around: Surroundings,
     client: Registration,
     stage: Stage,
-    leaving: Option<Pin<Box<Sleep>>>,
     deadlines: Deadlines,
     /// A cancel of the session's own that is on its way.
     cancelling: Option<oneshot::Receiver<()>>,
@@ -132,7 +127,6 @@ impl ClientTask {
             around,
             client,
             stage: Stage::Serving,
-            leaving: None,
             deadlines: Deadlines::default(),
             cancelling: None,
             closing: None,
@@ -190,7 +184,6 @@ impl ClientTask {
         if !moved {
             moved = self.poll_read_client(context);
         }
-        moved |= self.poll_leaving(context);
         moved |= self.poll_cancelling(context);
         moved || self.poll_deadlines(context)
     }
@@ -621,19 +614,6 @@ impl ClientTask {
             Stage::Draining => self.session.handle(Input::Drain),
             Stage::Stopping => self.session.handle(Input::Abort(Fault::of(Code::ShuttingDown))),
         }
-    }
-
-    /// The client is gone and its server still works for it: not for ever.
-    fn poll_leaving(&mut self, context: &mut Context<'_>) -> bool {
-        if !self.session.is_leaving() {
-            return false;
-        }
-        let deadline = || Box::pin(sleep_until(Instant::now() + LEAVING_TIMEOUT));
-        if self.leaving.get_or_insert_with(deadline).as_mut().poll(context).is_pending() {
-            return false;
-        }
-        self.session.handle(Input::Abort(Fault::of(Code::ShuttingDown)));
-        true
     }
 
     /// An idle client holds no buffer.

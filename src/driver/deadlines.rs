@@ -8,7 +8,7 @@ use std::task::Context;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::pool::Seat;
-use crate::session::{Overrun, Pulse, Stopwatch};
+use crate::session::{Overrun, Pulse, Standing, Stopwatch};
 use crate::time::Moment;
 
 /// The time limits of one client. Without limits it holds no timer and reads no clock.
@@ -48,6 +48,9 @@ impl Deadlines {
     }
 
     fn note(&mut self, pulse: Pulse, seat: &Seat) {
+        if pulse.standing == Standing::Leaving {
+            return self.watch.leave(pulse, seat.now());
+        }
         if !self.watch.is_new_transaction(pulse) {
             self.watch.note(pulse, seat.now());
             return;

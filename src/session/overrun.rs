@@ -6,6 +6,7 @@
 //!   transaction:  FATAL to the client, cancel if the server works, then as if the client had left: rolled
 //!   or pause      back and given back, or closed where that cannot be proven clean
 //! ```
+//!   leaving:      the server is given up
 //!
 //! While a cancel is on its way no further message of the client's is taken, so that it cannot hit one.
 
@@ -37,7 +38,8 @@ impl Session {
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         let standing = match (&self.lease, self.phase) {
-            (None, _) | (_, Phase::Leaving(_) | Phase::Closed) => Standing::Free,
+            (None, _) | (_, Phase::Closed) => Standing::Free,
+            (Some(_), Phase::Leaving(_)) => Standing::Leaving,
             (Some(lease), Phase::Ready | Phase::Skipping) if lease.is_awaiting_client() => {
                 match self.waits_for_record() {
                     true => Standing::Held,
@@ -60,6 +62,13 @@ impl Session {
             return;
         }
         match overrun {
+            Overrun::Leaving => {
+                if let Phase::Leaving(reason) = self.phase {
+                    self.close(DiscardReason::TimeLimit, reason);
+                }
+            }
+            Overrun::Statement(_) | Overrun::Unending(_) | Overrun::Transaction(_) | Overrun::Idle(_)
+                if self.is_leaving() => {}
             Overrun::Statement(limit) => {
                 let fault = fault_of(Code::StatementTimeLimit, limit);
                 self.note_refusal(&fault);

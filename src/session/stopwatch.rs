@@ -12,6 +12,9 @@ use std::time::Duration;
 use crate::pool::TimeLimits;
 use crate::time::Moment;
 
+/// How long a client that is gone may keep its server until what it left behind is done.
+const LEAVING_LIMIT: Duration = Duration::from_secs(30);
+
 /// How long after a cancel a server may go on before it is given up.
 const CANCEL_GRACE: Duration = Duration::from_secs(3);
 
@@ -26,6 +29,8 @@ pub enum Standing {
     Idle,
     /// It waits for the proxy: for a record to be durable. Neither the client is silent nor a statement slow.
     Held,
+    /// It is brought to rest for a client that is gone.
+    Leaving,
 }
 
 /// What of a session moves on, by number.
@@ -50,6 +55,8 @@ pub enum Overrun {
     Statement(Duration),
     /// The statement, and the cancel has not ended it.
     Unending(Duration),
+    /// Bringing the server to rest for a client that is gone.
+    Leaving,
 }
 
 /// Whether this answer's statement was cancelled.
@@ -85,6 +92,9 @@ impl Stopwatch {
     /// Whether there is nothing to be noted. The limits of a transaction are those at its beginning.
     #[must_use]
     pub fn is_current(&self, pulse: Pulse) -> bool {
+        if self.pulse.standing == Standing::Leaving || pulse.standing == Standing::Leaving {
+            return self.pulse.standing == pulse.standing;
+        }
         let is_same_transaction = pulse.transaction == self.pulse.transaction;
         is_same_transaction && (self.limits.is_unlimited() || pulse == self.pulse)
     }
@@ -108,6 +118,11 @@ impl Stopwatch {
         self.note(pulse, now);
     }
 
+    /// The client is gone. What it left behind has one limit, whatever moves.
+    pub fn leave(&mut self, pulse: Pulse, now: Moment) {
+        self.begin(pulse, TimeLimits { transaction: Some(LEAVING_LIMIT), ..TimeLimits::default() }, now);
+    }
+
     /// Something has moved.
     pub fn note(&mut self, pulse: Pulse, now: Moment) {
         self.pulse = pulse;
@@ -121,7 +136,7 @@ impl Stopwatch {
         let transaction = self.limits.transaction.map(|limit| self.transaction_since.after(limit));
         let step = match (self.pulse.standing, self.cancel) {
             (Standing::Free, _) => return None,
-            (Standing::Held, _) => None,
+            (Standing::Held | Standing::Leaving, _) => None,
             (Standing::Idle, _) => self.limits.idle_in_transaction.map(|limit| self.step_since.after(limit)),
             (Standing::Busy, Cancel::NotYet) => self.limits.statement.map(|limit| self.step_since.after(limit)),
             (Standing::Busy, Cancel::At(at)) => Some(at.after(CANCEL_GRACE)),
@@ -139,14 +154,18 @@ impl Stopwatch {
         }
         let lasts = |since: Moment, limit: &Duration| now.since(since) >= *limit;
         if let Some(limit) = self.limits.transaction.filter(|limit| lasts(self.transaction_since, limit)) {
-            return Some(Overrun::Transaction(limit));
+            return Some(match self.pulse.standing {
+                Standing::Leaving => Overrun::Leaving,
+                Standing::Free | Standing::Busy | Standing::Idle | Standing::Held => Overrun::Transaction(limit),
+            });
         }
-        if self.pulse.standing == Standing::Held {
-            return None;
-        }
-        if self.pulse.standing == Standing::Idle {
-            let limit = self.limits.idle_in_transaction.filter(|limit| lasts(self.step_since, limit))?;
-            return Some(Overrun::Idle(limit));
+        match self.pulse.standing {
+            Standing::Free | Standing::Held | Standing::Leaving => return None,
+            Standing::Idle => {
+                let limit = self.limits.idle_in_transaction.filter(|limit| lasts(self.step_since, limit))?;
+                return Some(Overrun::Idle(limit));
+            }
+            Standing::Busy => {}
         }
         let limit = self.limits.statement.filter(|limit| lasts(self.step_since, limit))?;
         match self.cancel {
@@ -214,6 +233,19 @@ mod tests {
         // The client's pause begins when the proxy has gone on.
         watch.note(pulse(Standing::Idle, 1, 1), at(40));
         assert_eq!(watch.next_deadline(), Some(at(50)));
+    }
+
+    #[test]
+    fn a_client_that_is_gone_has_one_limit_and_nothing_prolongs_it() {
+        let mut watch = Stopwatch::default();
+        watch.skip(pulse(Standing::Busy, 1, 1));
+        let gone = pulse(Standing::Leaving, 1, 1);
+        assert!(!watch.is_current(gone), "without limits of its own, too");
+        watch.leave(gone, at(5));
+        assert!(watch.is_current(pulse(Standing::Leaving, 2, 9)), "its transaction's end is none of its limit");
+        assert_eq!((watch.next_deadline(), watch.overrun(at(34))), (Some(at(35)), None));
+        assert_eq!(watch.overrun(at(35)), Some(Overrun::Leaving));
+        assert!(!watch.is_current(pulse(Standing::Free, 2, 9)));
     }
 
     #[test]
