@@ -33,6 +33,14 @@ pub struct PoolKey {
     pub role: Arc<str>,
 }
 
+impl PoolKey {
+    /// The pool of a role in a database.
+    #[must_use]
+    pub fn of(entry: &DatabaseEntry, role: &Arc<str>) -> Self {
+        Self { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role: Arc::clone(role) }
+    }
+}
+
 /// The guard's policy for logins of a preset.
 #[must_use]
 pub fn policy(config: &Config, preset: Preset) -> Policy {
@@ -182,21 +190,27 @@ pub fn way(config: &Config, key: &PoolKey, prelude: &Prelude, statements_max: us
 pub fn pool_keys(config: &Config) -> HashMap<PoolKey, &DatabaseEntry> {
     let mut keys = HashMap::new();
     for (database, entry) in &config.databases {
-        let logins = config.logins.values().filter(|login| login.databases.has(database));
-        let roles = logins.filter_map(|login| login.role.clone());
-        for role in std::iter::once(Arc::clone(&entry.role)).chain(roles) {
-            let key = PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role };
+        for key in keys_of(config, database, entry) {
             keys.entry(key).or_insert(entry);
         }
     }
     keys
 }
 
+/// Every pool that a database can lead to, its own first; those of several logins more than once.
+pub fn keys_of<'c>(
+    config: &'c Config,
+    database: &'c str,
+    entry: &'c DatabaseEntry,
+) -> impl Iterator<Item = PoolKey> + use<'c> {
+    let logins = config.logins.values().filter(|login| login.databases.has(database));
+    std::iter::once(PoolKey::of(entry, &entry.role)).chain(logins.map(|login| pool_key(entry, login)))
+}
+
 /// The pool of a login in a database.
 #[must_use]
 pub fn pool_key(entry: &DatabaseEntry, login: &LoginEntry) -> PoolKey {
-    let role = login.role.as_ref().unwrap_or(&entry.role);
-    PoolKey { server: Arc::clone(&entry.server), database: Arc::clone(&entry.name), role: Arc::clone(role) }
+    PoolKey::of(entry, login.role.as_ref().unwrap_or(&entry.role))
 }
 
 fn server_group<'c>(config: &'c Config, name: &str) -> Result<&'c ServerGroup, StartFault> {

@@ -290,13 +290,7 @@ impl Proxy {
             return Ok(self.pools.lock().keys().cloned().collect());
         };
         let entry = generation.config.databases.get(database).ok_or_else(|| unknown(database))?;
-        let logins = generation.config.logins.values().filter(|login| login.databases.has(database));
-        let own = PoolKey {
-            server: Arc::clone(&entry.server),
-            database: Arc::clone(&entry.name),
-            role: Arc::clone(&entry.role),
-        };
-        Ok(logins.map(|login| build::pool_key(entry, login)).chain([own]).collect())
+        Ok(build::keys_of(&generation.config, database, entry).collect())
     }
 
     /// The pools that a command means, each once.

@@ -33,7 +33,7 @@ use super::notify;
 use super::parser::Parsers;
 use super::pool::{PoolParts, Seat, ServerPool};
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
-use super::reload::Hooks;
+use super::reload::{self, Hooks};
 use super::signal::{Signal, Stage};
 use super::stream::{FAREWELL_TIMEOUT, Stream};
 use super::surfaces::Surfaces;
@@ -162,6 +162,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger.path.clone())).transpose()?;
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
     let handshake = build::handshake(config, generation.policies.clone(), secret.clone(), generation.number)?;
+    let pools = reload::pools(&generation)?;
     let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
@@ -199,7 +200,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         #[cfg(feature = "mutants")]
         previous_tenant: Mutex::default(),
     });
-    proxy.open_pools()?;
+    proxy.add_pools(&proxy.generation.load(), pools, &proxy.holds.lock());
     let addresses = listener.addresses();
     let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
@@ -256,22 +257,6 @@ impl Proxy {
     pub(super) fn move_to(&self, stage: Stage) {
         self.signal.advance(stage);
         self.clients.wake_all();
-    }
-
-    /// Every pool that the configuration can lead to.
-    fn open_pools(&self) -> Result<(), StartFault> {
-        let generation = self.generation.load_full();
-        for (key, entry) in build::pool_keys(&generation.config) {
-            let way = build::way(
-                &generation.config,
-                &key,
-                generation.prelude_of_role(&key.role),
-                entry.prepared_statements_max,
-            )?;
-            let pool = self.new_pool(&key, entry.pool.clone(), generation.config.limits.fairness, way);
-            self.pools.lock().insert(key, pool);
-        }
-        Ok(())
     }
 
     pub(super) fn new_pool(

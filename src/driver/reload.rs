@@ -58,7 +58,7 @@ struct Prepared {
 }
 
 /// A pool that stays, and what it shall be.
-type Staying = (PoolKey, Arc<ServerPool>, PoolLimits, Way);
+pub(super) type Staying = (PoolKey, Arc<ServerPool>, PoolLimits, Way);
 
 impl Proxy {
     /// Reads the configuration again and puts it in force as a whole. If dropped: it may or may not be in force.
@@ -137,7 +137,12 @@ impl Proxy {
     }
 
     /// Adds what is new; gives what is there already, and what it shall be.
-    fn add_pools(&self, next: &Generation, wanted: HashMap<PoolKey, (PoolLimits, Way)>, holds: &Holds) -> Vec<Staying> {
+    pub(super) fn add_pools(
+        &self,
+        next: &Generation,
+        wanted: HashMap<PoolKey, (PoolLimits, Way)>,
+        holds: &Holds,
+    ) -> Vec<Staying> {
         let mut staying = Vec::new();
         for (key, (limits, way)) in wanted {
             let known = self.pools.lock().get(&key).cloned();
@@ -192,7 +197,10 @@ fn prepare(load: Option<&Loader>, in_force: &Generation, secret: ProcessSecret) 
 }
 
 /// Limits and ways of every pool of a generation.
-fn pools(generation: &Generation) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
+///
+/// # Errors
+/// Certificates that cannot be used.
+pub(super) fn pools(generation: &Generation) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
     let mut pools = HashMap::new();
     for (key, entry) in build::pool_keys(&generation.config) {
         let way =
