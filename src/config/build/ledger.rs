@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Builder;
+use super::scope::SETTINGS_MAX;
 use crate::config::raw::Section;
 use crate::config::settings::{BypassSettings, Config, LedgerSettings};
 use crate::guard::Preset;
 use crate::scope::ScopeTemplate;
-
-/// Each setting is one more call in front of every transaction.
-const SETTINGS_MAX: usize = 16;
 
 impl Builder<'_> {
     /// `[ledger]`

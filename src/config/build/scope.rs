@@ -8,7 +8,7 @@ use crate::scope::{ScopeTemplate, is_setting_name};
 use crate::tenant::TenantKind;
 
 /// Each setting is one more call in front of every transaction.
-const SETTINGS_MAX: usize = 16;
+pub(super) const SETTINGS_MAX: usize = 16;
 const PLACEHOLDER: &str = "{tenant}";
 
 impl Builder<'_> {
