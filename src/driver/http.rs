@@ -16,11 +16,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::listener::ListenFault;
+use super::listener::{ACCEPT_PAUSE, ListenFault, bind_tcp};
 use crate::metrics::EncodeFault;
 
 /// A scraper or two, probes of an orchestrator, somebody with curl.
@@ -34,9 +34,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection is closed after so long, whatever it does: scrapers connect again.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Pause after a failed accept, as for clients.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is published.
 pub trait Published: Send + Sync + 'static {
@@ -61,13 +58,9 @@ impl HttpListener {
     /// # Errors
     /// The address cannot be listened on.
     pub fn bind(address: SocketAddr) -> Result<Self, ListenFault> {
-        let bind = || {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            socket.listen(u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX))
-        };
-        bind().map(|socket| Self { socket }).map_err(|reason| ListenFault { address: address.to_string(), reason })
+        let backlog = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let bound = bind_tcp(address, backlog).map(|socket| Self { socket });
+        bound.map_err(|reason| ListenFault { address: address.to_string(), reason })
     }
 
     /// Where it listens; where port 0 was asked for, the one the system chose.

@@ -28,7 +28,7 @@ const BACKLOG: u32 = 1024;
 
 /// Pause after a failed accept: nearly always the process has run out of file descriptors, and asking
 /// again at once would burn a CPU.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Administrators at once: a few people and a few tools.
 const CONSOLES_MAX: usize = 32;
@@ -104,7 +104,7 @@ impl Listener {
         let fault = |address: String| move |reason| ListenFault { address, reason };
         let mut sockets = Vec::with_capacity(addresses.len() + 1);
         for address in addresses {
-            sockets.push(Door::Tcp(bind_one(*address).map_err(fault(address.to_string()))?));
+            sockets.push(Door::Tcp(bind_tcp(*address, BACKLOG).map_err(fault(address.to_string()))?));
         }
         if let Some(settings) = unix {
             let path = settings.path.display().to_string();
@@ -141,12 +141,13 @@ impl Listener {
     }
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens; the kernel keeps `backlog` connections that are not accepted yet.
+pub(super) fn bind_tcp(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for old connections to time out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(backlog)
 }
 
 impl Door {
