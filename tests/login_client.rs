@@ -21,6 +21,7 @@ use tenantgate::auth::{
     TlsNeed,
 };
 use tenantgate::config::{ClientAuthority, TrustedRoots, UnixSocketSettings};
+use tenantgate::driver::clock::Clock;
 use tenantgate::driver::handshake::{Arrival, HandshakeSettings};
 use tenantgate::driver::listener::{Entrance, Listener, Reception};
 use tenantgate::driver::tls::{Verification, client_side, server_side};
@@ -190,7 +191,7 @@ fn entry(options: Options) -> Entry {
     };
     let folder = tempfile::tempdir().unwrap();
     let unix = UnixSocketSettings { path: folder.path().join(".s.PGSQL.6432"), mode: 0o777 };
-    let entrance = Arc::new(Entrance::new(settings, options.clients, options.logins));
+    let entrance = Arc::new(Entrance::new(settings, options.clients, options.logins, Clock::start()));
     let listener = Listener::bind(&["127.0.0.1:0".parse().unwrap()], Some(&unix)).unwrap();
     let address = listener.addresses()[0];
     let reception = Arc::new(Miniature::new());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use login_support::{Authority, Cluster, clusters};
 use tenantgate::config::{ServerAddress, ServerHost, TrustedRoots};
+use tenantgate::driver::clock::Clock;
 use tenantgate::driver::connect::{ConnectFault, Connected, ServerTarget, TargetTls, connect, send_cancel};
 use tenantgate::driver::tls::{Verification, client_side, server_side};
 use tenantgate::upstream::hosts::SessionAttributes;
@@ -34,7 +35,7 @@ fn target(cluster: &Cluster, host: ServerHost, tls: TargetTls) -> ServerTarget {
 }
 
 fn to(hosts: Vec<ServerAddress>, tls: TargetTls, limit: Duration) -> ServerTarget {
-    ServerTarget::new(hosts, tls, limit)
+    ServerTarget::new(hosts, tls, limit, Clock::start())
 }
 
 fn local(port: u16) -> ServerAddress {

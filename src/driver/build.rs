@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
 
+use super::clock::Clock;
 use super::connect::{ServerTarget, TargetTls};
 use super::handshake::HandshakeSettings;
 use super::pool::Way;
@@ -170,11 +171,17 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
 ///
 /// # Errors
 /// Certificates that cannot be used, or a key that leads nowhere.
-pub fn way(config: &Config, key: &PoolKey, prelude: &Prelude, statements_max: usize) -> Result<Way, StartFault> {
+pub fn way(
+    config: &Config,
+    key: &PoolKey,
+    prelude: &Prelude,
+    statements_max: usize,
+    clock: Clock,
+) -> Result<Way, StartFault> {
     let group = server_group(config, &key.server)?;
     let role = config.roles.get(&key.role).ok_or_else(|| missing("roles", &key.role))?;
-    let mut target =
-        ServerTarget::new(group.hosts.clone(), target_tls(group)?, group.connect_timeout).choosing(group.choice);
+    let target = ServerTarget::new(group.hosts.clone(), target_tls(group)?, group.connect_timeout, clock);
+    let mut target = target.choosing(group.choice);
     (target.wanted, target.binding) = (group.session_attributes, group.channel_binding);
     let identity = Identity {
         user: role.user.to_string(),

@@ -77,10 +77,10 @@ pub struct ServerTarget {
 impl ServerTarget {
     /// Any of these hosts, tried in this order.
     #[must_use]
-    pub fn new(hosts: Vec<ServerAddress>, tls: TargetTls, connect_timeout: Duration) -> Self {
+    pub fn new(hosts: Vec<ServerAddress>, tls: TargetTls, connect_timeout: Duration, clock: Clock) -> Self {
         let ledger = Arc::new(Mutex::new(HostLedger::new(hosts.len(), HostChoice::Ordered)));
         let (wanted, binding) = (SessionAttributes::Any, BindingPolicy::Prefer);
-        Self { hosts, wanted, tls, binding, connect_timeout, ledger, clock: Clock::start() }
+        Self { hosts, wanted, tls, binding, connect_timeout, ledger, clock }
     }
 
     /// The same with another order.

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use super::clock::Clock;
 use super::handshake::HandshakeFault;
@@ -50,8 +49,9 @@ impl Gauge {
     }
 
     /// A session has begun.
-    pub fn logged_in(&self, accepted_at: Instant) {
-        self.metrics.logged_in(u64::try_from(accepted_at.elapsed().as_micros()).unwrap_or(u64::MAX));
+    pub fn logged_in(&self, accepted_at: Moment) {
+        let taken = self.clock.now().since(accepted_at);
+        self.metrics.logged_in(u64::try_from(taken.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// A client got no session.

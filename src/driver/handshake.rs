@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use bytes::BytesMut;
@@ -20,6 +20,7 @@ use crate::auth::scram::NONCE_BYTES;
 use crate::auth::{ClientCertificate, PeerAddress};
 use crate::fault::{Code, Fault};
 use crate::startup::{AuthenticatedClient, Purpose, Startup, StartupFault, StartupSettings, Step};
+use crate::time::Moment;
 use crate::wire::backend::put_error;
 
 /// Bytes read at once during the dialogue.
@@ -63,7 +64,7 @@ pub struct Arrival {
     /// The generation of the configuration under which it logged in.
     pub generation: u64,
     /// When it had connected.
-    pub accepted_at: Instant,
+    pub accepted_at: Moment,
 }
 
 /// How a dialogue ended well.
@@ -120,7 +121,7 @@ pub async fn handshake(
     settings: &HandshakeSettings,
     entrance: &Entrance,
 ) -> Result<Greeting, HandshakeFault> {
-    let accepted_at = Instant::now();
+    let accepted_at = entrance.clock.now();
     let mut nonce = [0_u8; NONCE_BYTES];
     rand::fill(&mut nonce).map_err(|_| HandshakeFault::Random)?;
     let startup = Startup::new(Arc::clone(&settings.startup), address, nonce);
@@ -174,7 +175,7 @@ struct Dialogue<'a> {
     out: BytesMut,
     tls: Option<&'a TlsAcceptor>,
     generation: u64,
-    accepted_at: Instant,
+    accepted_at: Moment,
 }
 
 impl Dialogue<'_> {

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
+use super::clock::Clock;
 use super::handshake::{Arrival, Greeting, HandshakeFault, HandshakeSettings, handshake};
 use super::quota::Quota;
 use super::stream::{FAREWELL_TIMEOUT, Stream, tune};
@@ -59,17 +60,25 @@ pub struct Entrance {
     pub consoles: Quota,
     /// Places of connections that are on the way there.
     pub logins: Quota,
+    /// The clock.
+    pub clock: Clock,
 }
 
 impl Entrance {
     /// With the most clients that may be logged in, and the most connections that may be on the way there.
     #[must_use]
-    pub fn new(settings: HandshakeSettings, client_connections_max: usize, login_connections_max: usize) -> Self {
+    pub fn new(
+        settings: HandshakeSettings,
+        client_connections_max: usize,
+        login_connections_max: usize,
+        clock: Clock,
+    ) -> Self {
         Self {
             settings: ArcSwap::from_pointee(settings),
             clients: Quota::new(client_connections_max),
             consoles: Quota::new(CONSOLES_MAX),
             logins: Quota::new(login_connections_max),
+            clock,
         }
     }
 }

@@ -316,8 +316,12 @@ impl ServerPool {
         own.prelude.is_same(&way.prelude) && own.statements_max == way.statements_max
     }
 
-    /// Other limits, and another way to its servers; `is_other_way`: those that went the old one are replaced.
-    pub fn reconfigure(self: &Arc<Self>, limits: PoolLimits, fairness: Fairness, way: Way, is_other_way: bool) {
+    /// Other limits, and another way to its servers; `is_other_way`: those that went the old one are replaced. Else it is
+    /// the same way, and what is known of its hosts stays known.
+    pub fn reconfigure(self: &Arc<Self>, limits: PoolLimits, fairness: Fairness, mut way: Way, is_other_way: bool) {
+        if !is_other_way {
+            way.target = Arc::clone(&self.way.load().target);
+        }
         // First the way: a server that is connected behind the mark has gone the new one.
         self.way.store(Arc::new(way));
         let now = self.clock.now();
@@ -331,6 +335,11 @@ impl ServerPool {
             self.forget_greetings();
         }
         self.act();
+    }
+
+    #[cfg(test)]
+    pub(super) fn target(&self) -> Arc<ServerTarget> {
+        Arc::clone(&self.way.load().target)
     }
 
     fn forget_greetings(&self) {

@@ -150,6 +150,7 @@ pub fn start(config: Config) -> Result<RunningServer, StartFault> {
 /// # Errors
 /// Says what cannot be had; nothing is left running then.
 pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFault> {
+    let clock = Clock::start();
     let generation = Generation::first(config);
     let config = &generation.config;
     let facts = Arc::new(FactsCache::default());
@@ -162,11 +163,10 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger.path.clone())).transpose()?;
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
     let handshake = build::handshake(config, generation.policies.clone(), secret.clone(), generation.number)?;
-    let pools = reload::pools(&generation)?;
+    let pools = reload::pools(&generation, clock)?;
     let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
     let (clients_max, logins_max) = (config.listen.client_connections_max, config.listen.login_connections_max);
-    let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max));
-    let clock = Clock::start();
+    let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max, clock));
     let gauge = Gauge::new(config.metrics.counted, clock);
     let http = config.metrics.address.map(HttpListener::bind).transpose()?;
     let (alive, ended) = mpsc::channel(1);

@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::build::{self, PoolKey};
+use super::clock::Clock;
 use super::control::Holds;
 use super::generation::Generation;
 use super::handshake::HandshakeSettings;
@@ -70,8 +71,9 @@ impl Proxy {
         tracing::info!(login = %actor.login, address = %actor.address, "reload");
         notify::reloading();
         let (load, in_force, secret) = (self.hooks.load.clone(), self.generation.load_full(), self.secret.clone());
+        let clock = *self.clock();
         // Reading files and deriving keys from passwords takes a while: not on a thread that serves clients.
-        let prepared = tokio::task::spawn_blocking(move || prepare(load.as_deref(), &in_force, secret)).await;
+        let prepared = tokio::task::spawn_blocking(move || prepare(load.as_deref(), &in_force, secret, clock)).await;
         let prepared = prepared.unwrap_or_else(|_| Err(vec!["the proxy is ending".to_owned()]));
         let outcome = match prepared.and_then(|prepared| self.check_frozen(prepared)) {
             Ok(prepared) => {
@@ -176,7 +178,12 @@ impl Proxy {
 }
 
 /// Whatever may fail, and nothing that changes anything.
-fn prepare(load: Option<&Loader>, in_force: &Generation, secret: ProcessSecret) -> Result<Prepared, Vec<String>> {
+fn prepare(
+    load: Option<&Loader>,
+    in_force: &Generation,
+    secret: ProcessSecret,
+    clock: Clock,
+) -> Result<Prepared, Vec<String>> {
     let load = load.ok_or_else(|| vec!["there is no configuration file to read again".to_owned()])?;
     let Loaded { mut config, warnings } =
         load().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -187,7 +194,7 @@ fn prepare(load: Option<&Loader>, in_force: &Generation, secret: ProcessSecret) 
     let generation = in_force.next(config);
     let policies = generation.policies.clone();
     let handshake = build::handshake(&generation.config, policies, secret, generation.number);
-    match (handshake, pools(&generation)) {
+    match (handshake, pools(&generation, clock)) {
         (Ok(handshake), Ok(pools)) => Ok(Prepared { generation, handshake, pools, warnings }),
         (handshake, pools) => {
             let faults = [handshake.err(), pools.err()];
@@ -200,11 +207,11 @@ fn prepare(load: Option<&Loader>, in_force: &Generation, secret: ProcessSecret) 
 ///
 /// # Errors
 /// Certificates that cannot be used.
-pub(super) fn pools(generation: &Generation) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
+pub(super) fn pools(generation: &Generation, clock: Clock) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
     let mut pools = HashMap::new();
     for (key, entry) in build::pool_keys(&generation.config) {
-        let way =
-            build::way(&generation.config, &key, generation.prelude_of_role(&key.role), entry.prepared_statements_max)?;
+        let (prelude, statements_max) = (generation.prelude_of_role(&key.role), entry.prepared_statements_max);
+        let way = build::way(&generation.config, &key, prelude, statements_max, clock)?;
         pools.insert(key, (entry.pool.clone(), way));
     }
     Ok(pools)
@@ -256,7 +263,7 @@ mod tests {
     fn prepared(proxy: &Proxy, text: &str) -> Prepared {
         let text = text.to_owned();
         let load = move || load(&text, &EmptyEnvironment);
-        prepare(Some(&load), &proxy.generation.load(), proxy.secret.clone()).unwrap()
+        prepare(Some(&load), &proxy.generation.load(), proxy.secret.clone(), *proxy.clock()).unwrap()
     }
 
     fn holds(proxy: &Proxy) -> Vec<Hold> {
@@ -286,6 +293,17 @@ mod tests {
             assert_eq!(holds(&proxy), [Hold::Paused], "round {round}");
             proxy.resume(None).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_hosts_outlives_a_reload_that_does_not_concern_them() {
+        let proxy = begin(&text("app", "app"));
+        let target = || proxy.all_pools()[0].target();
+        let first = target();
+        proxy.put_in_force(prepared(&proxy, &format!("{}[limits]\n", text("app", "app"))));
+        assert!(Arc::ptr_eq(&first, &target()));
+        proxy.put_in_force(prepared(&proxy, &text("app", "app").replace("/none", "/other")));
+        assert!(!Arc::ptr_eq(&first, &target()));
     }
 
     #[tokio::test]
