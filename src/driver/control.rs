@@ -38,6 +38,29 @@ pub struct Holds {
     databases: BTreeMap<Arc<str>, Hold>,
 }
 
+/// What a proxy is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It serves.
+    Active,
+    /// It serves nobody: every pool is on hold.
+    Paused,
+    /// It ends.
+    Draining,
+}
+
+impl Activity {
+    /// As the console shows it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Activity::Active => "active",
+            Activity::Paused => "paused",
+            Activity::Draining => "draining",
+        }
+    }
+}
+
 /// Clients of one kind, counted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
@@ -169,14 +192,7 @@ impl Operations for Proxy {
     }
 
     fn state(&self) -> &'static str {
-        let is_ending = self.alive.lock().is_none();
-        let pools = self.all_pools();
-        match self.signal().read().0 {
-            Stage::Serving if is_ending => "draining",
-            Stage::Serving if pools.iter().all(|pool| pool.hold() != Hold::None) && !pools.is_empty() => "paused",
-            Stage::Serving => "active",
-            Stage::Draining | Stage::Stopping => "draining",
-        }
+        self.activity().word()
     }
 
     /// If dropped: the command may or may not have been carried out; a pause that is waited for goes on.
@@ -204,6 +220,21 @@ impl Operations for Proxy {
 }
 
 impl Proxy {
+    /// What the proxy as a whole is doing.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        let is_ending = self.alive.lock().is_none();
+        let pools = self.all_pools();
+        match self.signal().read().0 {
+            Stage::Draining | Stage::Stopping => Activity::Draining,
+            Stage::Serving if is_ending => Activity::Draining,
+            Stage::Serving if pools.iter().all(|pool| pool.hold() != Hold::None) && !pools.is_empty() => {
+                Activity::Paused
+            }
+            Stage::Serving => Activity::Active,
+        }
+    }
+
     async fn pause(&self, database: Option<&str>) -> Result<(), Fault> {
         let pools = self.hold(database, Hold::Paused)?;
         for pool in &pools {
@@ -409,7 +440,6 @@ impl Proxy {
         let user = generation.config.roles.get(&entry.role).map_or_else(|| "".into(), |role| Arc::clone(&role.user));
         let pools = self.pools_of(generation, Some(name)).unwrap_or_default();
         let servers = |counts: PoolCounts| counts.idle + counts.leased + counts.connecting;
-        let has = |hold: Hold| !pools.is_empty() && pools.iter().all(|pool| pool.hold() == hold);
         DatabaseRow {
             name: Arc::clone(name),
             host,
@@ -421,8 +451,9 @@ impl Proxy {
             servers: pools.iter().map(|pool| servers(pool.counts())).sum(),
             clients,
             clients_max: 0,
-            is_paused: has(Hold::Paused) || has(Hold::Killed),
-            is_disabled: has(Hold::Killed),
+            // One pool on hold is enough for some of its clients to wait.
+            is_paused: pools.iter().any(|pool| pool.hold() != Hold::None),
+            is_disabled: !pools.is_empty() && pools.iter().all(|pool| pool.hold() == Hold::Killed),
             server_lifetime_seconds: entry.pool.server_lifetime.as_secs(),
         }
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 use super::console::{ConsoleParts, Told, serve_console};
+use super::control::Activity;
 use super::handshake::Arrival;
 use super::http::{HttpListener, Published};
 use super::pool::ServerPool;
@@ -94,7 +95,7 @@ impl Published for PublishedProxy {
     /// connect failed. A paused database is the administrator's will and no reason.
     fn unready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.0.state() == "draining" {
+        if self.0.activity() == Activity::Draining {
             reasons.push("shutting down".to_owned());
         }
         let pools = self.0.all_pools();
