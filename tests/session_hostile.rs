@@ -10,7 +10,6 @@ use tenantgate::metrics::Count;
 use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
 use tenantgate::tenant::{TenantId, TenantKind};
-use tenantgate::time::Moment;
 use tenantgate::upstream::{Parameters, Replies, Server, ServerId, ServerKey, Settings};
 use tenantgate::wire::TransactionStatus;
 use tenantgate::wire::{backend, frontend};
@@ -28,7 +27,7 @@ struct Played {
 
 fn server(parameters: &Parameters) -> CleanServer {
     let key = Arc::new(ServerKey { process_id: 1, secret: Box::from(*b"1234") });
-    let server = Server::new(ServerId(1), key, 150_000, Arc::new(parameters.clone()), 10, Moment::from_micros(0));
+    let server = Server::new(ServerId(1), key, 150_000, Arc::new(parameters.clone()), 10);
     CleanServer::fresh(server, Replies::<()>::default().quiet().expect("a new server owes nothing"))
 }
 

@@ -10,7 +10,6 @@ use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, Preset, insp
 use tenantgate::metrics::Count;
 use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Recording, Session, SessionRules, Standing};
-use tenantgate::time::Moment;
 use tenantgate::upstream::{Parameters, Replies, Server, ServerId, ServerKey, Settings};
 use tenantgate::wire::frontend;
 
@@ -29,7 +28,7 @@ struct Played {
 
 fn server() -> CleanServer {
     let key = Arc::new(ServerKey { process_id: 99, secret: Box::from(*b"1234") });
-    let server = Server::new(ServerId(7), key, 150_000, Arc::new(Parameters::default()), 10, Moment::from_micros(0));
+    let server = Server::new(ServerId(7), key, 150_000, Arc::new(Parameters::default()), 10);
     CleanServer::fresh(server, Replies::<()>::default().quiet().expect("a new server owes nothing"))
 }
 

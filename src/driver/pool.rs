@@ -453,8 +453,7 @@ impl ServerPool {
         let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
         let cancel =
             CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&way.target) };
-        let mut server =
-            Server::new(id, key, logged_in.version_num(), Arc::new(parameters), way.statements_max, connected_at);
+        let mut server = Server::new(id, key, logged_in.version_num(), Arc::new(parameters), way.statements_max);
         let mut replies = Replies::default();
         let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS);
         let is_skipped = parses.chain([Expect::Sync]).any(|expect| replies.push(expect, ()).is_some());

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::settings::Settings;
 use super::statement::ServerStatements;
-use crate::time::Moment;
 
 /// One server connection, never reused for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,8 +44,6 @@ pub struct Server {
     pub settings: Settings,
     /// What is prepared.
     pub statements: ServerStatements,
-    /// When the login was complete.
-    pub connected_at: Moment,
     /// How often it was lent.
     pub leases: u64,
     /// What it reported at its login: its defaults.
@@ -64,7 +61,6 @@ impl Server {
         version: u32,
         parameters: Arc<Parameters>,
         statements_max: usize,
-        now: Moment,
     ) -> Self {
         Self {
             id,
@@ -75,7 +71,6 @@ impl Server {
             parameters,
             settings: Settings::default(),
             statements: ServerStatements::new(statements_max),
-            connected_at: now,
             leases: 0,
         }
     }
