@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Waker;
 
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq as _;
@@ -62,14 +61,13 @@ struct State {
 pub struct CancelSlot {
     secret: Box<[u8]>,
     state: Mutex<State>,
-    waker: Mutex<Option<Waker>>,
 }
 
 impl CancelSlot {
     /// A key that stands for nothing yet.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        Self { secret: secret.into(), state: Mutex::default(), waker: Mutex::default() }
+        Self { secret: secret.into(), state: Mutex::default() }
     }
 
     /// The secret the client is told.
@@ -110,18 +108,6 @@ impl CancelSlot {
     pub fn in_flight(&self) -> usize {
         let state = self.state.lock();
         state.in_flight.as_ref().map_or(0, |in_flight| in_flight.count.load(Ordering::Acquire))
-    }
-
-    /// How the client's task is woken when somebody else wants something of it.
-    pub fn set_waker(&self, waker: Waker) {
-        *self.waker.lock() = Some(waker);
-    }
-
-    /// Wakes the client's task.
-    pub fn wake(&self) {
-        if let Some(waker) = self.waker.lock().as_ref() {
-            waker.wake_by_ref();
-        }
     }
 
     /// A cancel of what the client's server is doing, if it has one.

@@ -72,6 +72,8 @@ pub struct Surroundings {
 struct Link {
     link: ServerLink,
     connected_at: Moment,
+    /// What was written to it is not flushed yet.
+    needs_flush: bool,
 }
 
 /// Something that is on its way to the session.
@@ -100,8 +102,8 @@ pub struct ClientTask {
     /// A cancel of the session's own that is on its way.
     cancelling: Option<oneshot::Receiver<()>>,
     closing: Option<CloseReason>,
-    needs_flush: (bool, bool),
-    is_registered: bool,
+    /// What was written to the client is not flushed yet.
+    needs_flush: bool,
 }
 
 impl ClientTask {
@@ -130,8 +132,7 @@ impl ClientTask {
             deadlines: Deadlines::default(),
             cancelling: None,
             closing: None,
-            needs_flush: (false, false),
-            is_registered: false,
+            needs_flush: false,
         })
     }
 
@@ -142,6 +143,8 @@ impl ClientTask {
             self.session.handle(Input::ClientBytes(&input));
         }
         drop(input);
+        // Before the first look at orders, so that none comes between.
+        std::future::poll_fn(|context| Poll::Ready(self.client.slot().set_waker(context.waker().clone()))).await;
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
         self.around.gauge.on_end(&self.around.proxy.gauge, reason, self.session.tally_mut());
@@ -151,10 +154,6 @@ impl ClientTask {
 
     /// Takes turns until nothing moves; ready when the session is over.
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.is_registered {
-            self.is_registered = true;
-            self.client.slot().cancel.set_waker(context.waker().clone());
-        }
         self.look_at_orders(context);
         for _ in 0..TURNS_MAX {
             self.carry_out(context);
@@ -370,7 +369,7 @@ impl ClientTask {
         link.place.slot().on_lease(self.client.process_id(), slot.requested_at());
         slot.on_lease(clean.server().id.0);
         slot.cancel.set(Arc::clone(&link.cancel));
-        self.server = Some(Link { link, connected_at });
+        self.server = Some(Link { link, connected_at, needs_flush: false });
         self.session.handle(Input::Leased(clean));
     }
 
@@ -386,7 +385,7 @@ impl ClientTask {
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
         self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let in_flight = self.client.slot().cancel.clear();
-        let Some(Link { link, connected_at }) = self.server.take() else { return };
+        let Some(Link { link, connected_at, needs_flush: false }) = self.server.take() else { return };
         link.place.slot().on_rest(clean.server().statements.len());
         self.on_rest();
         let granted = Pooled { server: PooledServer { clean, link }, connected_at };
@@ -529,7 +528,7 @@ impl ClientTask {
 
     fn poll_write_server(&mut self, context: &mut Context<'_>) -> bool {
         let (Some(server), Some(out)) = (self.server.as_mut(), self.session.server_out()) else { return false };
-        match poll_write(&mut server.link.stream, out, &mut self.needs_flush.1, context) {
+        match poll_write(&mut server.link.stream, out, &mut server.needs_flush, context) {
             Written::Moved => {
                 self.around.gauge.on_server_written(self.around.proxy.clock());
                 if out.is_empty() {
@@ -547,7 +546,7 @@ impl ClientTask {
 
     fn poll_write_client(&mut self, context: &mut Context<'_>) -> bool {
         let before = self.session.client_out().len();
-        match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush.0, context) {
+        match poll_write(&mut self.stream, self.session.client_out(), &mut self.needs_flush, context) {
             Written::Moved => {
                 let sent = before.saturating_sub(self.session.client_out().len());
                 self.session.tally_mut().add(Count::Sent, byte_count(sent));

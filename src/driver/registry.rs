@@ -8,9 +8,11 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ProtocolVersion};
 
@@ -128,6 +130,7 @@ pub struct ClientSlot {
     pub cancel: CancelSlot,
     facts: ClientFacts,
     orders: AtomicU8,
+    waker: Mutex<Option<Waker>>,
     state: AtomicU8,
     requested_at: AtomicU64,
     server: AtomicU64,
@@ -149,7 +152,19 @@ impl ClientSlot {
     /// Gives an order and wakes the client's task.
     pub fn give(&self, order: Order) {
         self.orders.fetch_or(order as u8, Ordering::AcqRel);
-        self.cancel.wake();
+        self.wake();
+    }
+
+    /// How the client's task is woken when somebody else wants something of it.
+    pub fn set_waker(&self, waker: Waker) {
+        *self.waker.lock() = Some(waker);
+    }
+
+    /// Wakes the client's task.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.lock().as_ref() {
+            waker.wake_by_ref();
+        }
     }
 
     /// The orders since the last look.
@@ -288,6 +303,7 @@ impl Clients {
             requested_at: AtomicU64::new(facts.connected_at.as_micros()),
             facts,
             orders: AtomicU8::new(0),
+            waker: Mutex::default(),
             state: AtomicU8::new(IDLE),
             server: AtomicU64::new(0),
             statements: AtomicU32::new(0),
@@ -305,7 +321,7 @@ impl Clients {
     /// Wakes every client's task.
     pub fn wake_all(&self) {
         for slot in &self.slots {
-            slot.cancel.wake();
+            slot.wake();
         }
     }
 

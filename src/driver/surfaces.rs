@@ -155,7 +155,7 @@ impl Proxy {
 
     /// What others want of an administrator's connection: the waker first, so that nothing comes between.
     fn tell_console(&self, slot: &ClientSlot, terms: ConsoleTerms, context: &Context<'_>) -> Poll<Told> {
-        slot.cancel.set_waker(context.waker().clone());
+        slot.set_waker(context.waker().clone());
         let orders = slot.take_orders();
         if orders.has(Order::Kill) {
             return Poll::Ready(Told::Ended(Fault::of(Code::Killed)));
