@@ -33,40 +33,22 @@ struct Job {
 #[derive(Clone, Debug)]
 pub struct Parsers {
     queue: mpsc::Sender<Job>,
-    cache: Arc<FactsCache>,
 }
 
 impl Parsers {
-    /// Starts `threads` parser threads (at least one).
+    /// Starts `threads` parser threads (at least one), which fill the cache.
     ///
     /// # Errors
     /// The operating system's, if a thread cannot be started.
-    pub fn start(threads: usize, cache: Arc<FactsCache>) -> std::io::Result<Self> {
+    pub fn start(threads: usize, cache: &Arc<FactsCache>) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
         let jobs = Arc::new(Mutex::new(jobs));
         for number in 0..threads.max(1) {
-            let (jobs, cache) = (Arc::clone(&jobs), Arc::clone(&cache));
+            let (jobs, cache) = (Arc::clone(&jobs), Arc::clone(cache));
             let builder = std::thread::Builder::new().name(format!("parser-{number}")).stack_size(STACK_BYTES);
             builder.spawn(move || work(&jobs, &cache))?;
         }
-        Ok(Self { queue, cache })
-    }
-
-    /// The cache that the threads fill.
-    #[must_use]
-    pub fn cache(&self) -> &FactsCache {
-        &self.cache
-    }
-
-    /// What is known of a text: from the cache, or parsed now and cached. If dropped, the text is parsed and
-    /// cached all the same.
-    pub async fn inspect(&self, sql: Bytes, limits: Limits) -> Inspected {
-        if let Some(inspected) = self.cache.lookup(&sql) {
-            return inspected;
-        }
-        let (reply, answer) = oneshot::channel();
-        self.submit(sql, limits, reply).await;
-        answer.await.unwrap_or_else(|_| Err(lost()))
+        Ok(Self { queue })
     }
 
     /// Has a text parsed and cached, and the outcome sent to `reply`. Waits while the queue is full; if
@@ -118,26 +100,30 @@ fn lost() -> Arc<Fault> {
 mod tests {
     use super::*;
 
+    async fn inspected(parsers: &Parsers, sql: impl Into<Bytes>) -> Inspected {
+        let (reply, answer) = oneshot::channel();
+        parsers.submit(sql.into(), Limits::default(), reply).await;
+        answer.await.unwrap()
+    }
+
     #[tokio::test]
     async fn texts_are_parsed_and_cached() {
-        let parsers = Parsers::start(2, Arc::new(FactsCache::default())).unwrap();
-        let limits = Limits::default();
-        let facts = parsers.inspect(Bytes::from_static(b"SELECT 1; SELECT 2"), limits).await.unwrap();
+        let cache = Arc::new(FactsCache::default());
+        let parsers = Parsers::start(2, &cache).unwrap();
+        let facts = inspected(&parsers, "SELECT 1; SELECT 2").await.unwrap();
         assert_eq!(facts.statements.len(), 2);
-        assert!(parsers.cache().lookup(b"SELECT 1; SELECT 2").is_some());
-        let fault = parsers.inspect(Bytes::from_static(b"SELEC"), limits).await.unwrap_err();
+        assert!(cache.lookup(b"SELECT 1; SELECT 2").is_some());
+        let fault = inspected(&parsers, "SELEC").await.unwrap_err();
         assert_eq!(fault.code, Some(Code::SyntaxError));
     }
 
     #[tokio::test]
     async fn many_callers_are_all_answered() {
-        let parsers = Parsers::start(1, Arc::new(FactsCache::default())).unwrap();
+        let parsers = Parsers::start(1, &Arc::new(FactsCache::default())).unwrap();
         let asked: Vec<_> = (0..1000)
             .map(|number| {
                 let parsers = parsers.clone();
-                tokio::spawn(
-                    async move { parsers.inspect(format!("SELECT a{number}").into(), Limits::default()).await },
-                )
+                tokio::spawn(async move { inspected(&parsers, format!("SELECT a{number}")).await })
             })
             .collect();
         for task in asked {

@@ -154,7 +154,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let generation = Generation::first(config);
     let config = &generation.config;
     let facts = Arc::new(FactsCache::default());
-    let parsers = Parsers::start(PARSER_THREADS, Arc::clone(&facts))?;
+    let parsers = Parsers::start(PARSER_THREADS, &facts)?;
     let no_random_bytes = |_| std::io::Error::other("no random bytes");
     let (mut secret, mut first) = ([0_u8; 32], [0_u8; 4]);
     rand::fill(&mut secret).map_err(no_random_bytes)?;
