@@ -300,13 +300,6 @@ impl<S, W> Pool<S, W> {
         self.dispatch(now);
     }
 
-    /// When [`Pool::sweep`] is needed at the latest for those who wait.
-    #[must_use]
-    pub fn next_timeout(&self) -> Option<Moment> {
-        let since = self.queue.first_since().filter(|_| !self.is_held())?;
-        Some(since.max(self.resumed_at).after(self.limits.wait_timeout))
-    }
-
     /// No more servers are lent to newcomers, and none is kept.
     pub fn close(&mut self) {
         self.is_closing = true;
@@ -519,7 +512,6 @@ mod tests {
         assert!(matches!(pool.request(seat, at(1), || "b"), Requested::Queued(_)));
         words(&mut pool);
         assert_eq!(pool.give_up(ticket), Some("a"));
-        assert_eq!(pool.next_timeout(), Some(at(6)));
         pool.sweep(Moment::from_micros(5_999_999));
         assert_eq!(words(&mut pool), Vec::<String>::new(), "a moment too early");
         pool.sweep(at(6));

@@ -153,11 +153,6 @@ impl<W> Queue<W> {
         self.ready_count
     }
 
-    /// Since when the one that came first of those who wait does.
-    pub(super) fn first_since(&self) -> Option<Moment> {
-        self.waiting.first_key_value().map(|(_, first)| first.since)
-    }
-
     /// A client comes.
     pub(super) fn join(&mut self, membership: &Membership) -> Seat {
         let tenant = self.join_tenant(membership);
@@ -418,9 +413,7 @@ impl<W> Queue<W> {
             let each = self.share.each();
             self.active += 1;
             // There are few different shares, so this is rare however many tenants come.
-            if share_of(self.size, self.active) == each {
-                self.share.set_active(self.active);
-            } else {
+            if share_of(self.size, self.active) != each {
                 self.restate();
             }
         }
@@ -627,7 +620,7 @@ impl<W> Queue<W> {
         assert_eq!(places.2, self.ready.len() + parked);
         assert_eq!(self.active, self.tenants.iter().filter(|tenant| tenant.is_active).count());
         let uses: Vec<Use> = self.tenants.iter().map(|tenant| tenant.now).collect();
-        self.share.check_invariants(&uses);
+        self.share.check_invariants(self.active, &uses);
     }
 
     /// Whether nothing is kept of anybody.

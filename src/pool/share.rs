@@ -50,7 +50,6 @@ pub struct Use {
 #[derive(Debug)]
 pub struct Share {
     size: usize,
-    active: usize,
     /// The share of each tenant: the quotient of the two.
     each: usize,
     /// What tenants need now, each within its share.
@@ -65,15 +64,7 @@ impl Share {
     /// Of a pool of so many servers.
     #[must_use]
     pub const fn new(size: usize) -> Self {
-        Self {
-            size,
-            active: 0,
-            each: share_of(size, 0),
-            wanted: 0,
-            held: 0,
-            promised_parts: 0,
-            forgotten_at: Moment::START,
-        }
+        Self { size, each: share_of(size, 0), wanted: 0, held: 0, promised_parts: 0, forgotten_at: Moment::START }
     }
 
     /// The share of each tenant.
@@ -101,19 +92,13 @@ impl Share {
     pub fn restate(&mut self, size: usize, active: usize, uses: impl Iterator<Item = Use>) {
         let above = self.promised_parts.saturating_sub(parts(self.wanted.min(self.size)));
         let each = share_of(size, active);
-        (self.size, self.active, self.each, self.wanted, self.held) = (size, active, each, 0, 0);
+        (self.size, self.each, self.wanted, self.held) = (size, each, 0, 0);
         for one in uses {
             self.wanted = self.wanted.saturating_add(wanted(one, each));
             self.held = self.held.saturating_add(held(one, each));
         }
         let most = parts(self.size);
         self.promised_parts = parts(self.wanted.min(self.size)).saturating_add(above).min(most);
-    }
-
-    /// So many tenants share now; the share of each is the same as before.
-    pub fn set_active(&mut self, active: usize) {
-        debug_assert_eq!(share_of(self.size, active), self.each);
-        self.active = active;
     }
 
     /// Time has passed: what is no longer needed is forgotten.
@@ -136,10 +121,10 @@ impl Share {
     }
 
     #[cfg(test)]
-    pub(super) fn check_invariants(&self, uses: &[Use]) {
+    pub(super) fn check_invariants(&self, active: usize, uses: &[Use]) {
         assert_eq!(self.wanted, uses.iter().map(|one| wanted(*one, self.each)).sum::<usize>());
         assert_eq!(self.held, uses.iter().map(|one| held(*one, self.each)).sum::<usize>());
-        assert!(self.promised_parts <= parts(self.size) && self.each == share_of(self.size, self.active));
+        assert!(self.promised_parts <= parts(self.size) && self.each == share_of(self.size, active));
     }
 
     /// Servers promised to tenants within their shares, those they have included.
