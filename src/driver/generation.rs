@@ -14,7 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use super::build::{self, Policies, PoolKey};
 use super::registry::{ClientFacts, Shown};
 use super::tls;
-use crate::auth::{Decision, Facts, PeerAddress, Proof, Refusal};
+use crate::auth::{Access, Decision, Facts, PeerAddress, Proof, Refusal};
 use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
 use crate::guard::Preset;
@@ -66,7 +66,7 @@ impl Generation {
         let shared = |new: Prelude, old: Option<&Prelude>| old.filter(|old| new.is_same(old)).cloned().unwrap_or(new);
         let prelude = shared(Prelude::new(&config.scope.template), before.map(|before| &before.prelude));
         let bypass_prelude = shared(Prelude::new(&config.bypass.template), before.map(|before| &before.bypass_prelude));
-        let bypass = config.logins.values().filter(|login| login.preset == Preset::Bypass);
+        let bypass = config.logins.values().filter(|login| login.access() == Access::Bypass);
         let bypass_roles = bypass.filter_map(|login| login.role.clone()).collect();
         let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
         let policies = Policies::new(&config);
@@ -109,16 +109,20 @@ impl Generation {
     /// What servers of a role are sent after their login.
     #[must_use]
     pub fn prelude_of_role(&self, role: &str) -> &Prelude {
-        if self.bypass_roles.contains(role) { &self.bypass_prelude } else { &self.prelude }
+        self.prelude_if(self.bypass_roles.contains(role))
     }
 
-    /// What the servers of a client have been sent.
+    const fn prelude_if(&self, is_bypass: bool) -> &Prelude {
+        if is_bypass { &self.bypass_prelude } else { &self.prelude }
+    }
+
+    /// What the servers of a client have been sent: that of its role, told without a look-up, as it is compared at each
+    /// lease.
     #[must_use]
     pub fn prelude_of(&self, client: &ClientFacts) -> &Prelude {
-        match client.purpose {
-            Purpose::Bypass => &self.bypass_prelude,
-            Purpose::Tenant(_) | Purpose::Console => &self.prelude,
-        }
+        let prelude = self.prelude_if(client.purpose == Purpose::Bypass);
+        debug_assert!(self.pool_key(client).is_none_or(|key| prelude.is_same(self.prelude_of_role(&key.role))));
+        prelude
     }
 
     /// What kind of login a client has.
