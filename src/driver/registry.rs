@@ -64,7 +64,7 @@ pub struct ClientFacts {
     pub purpose: Purpose,
     /// Where it comes from.
     pub address: PeerAddress,
-    /// Where it arrived; unknown over unix sockets.
+    /// Where it arrived; there is no such address over unix sockets, nor where the connection was gone already.
     pub local: Option<std::net::SocketAddr>,
     /// TLS, if any.
     pub tls: Option<TlsFacts>,
@@ -220,9 +220,10 @@ impl ClientSlot {
     fn row(&self, process_id: i32) -> ClientRow {
         let facts = &self.facts;
         let (address, port) = peer_words(facts.address);
-        let (local_address, local_port) = match facts.local {
-            Some(local) => (local.ip().to_string().into(), local.port()),
-            None => ("unix".into(), 0),
+        let (local_address, local_port) = match (facts.local, facts.address) {
+            (Some(local), _) => peer_words(PeerAddress::Tcp(local)),
+            (None, PeerAddress::Unix) => peer_words(PeerAddress::Unix),
+            (None, PeerAddress::Tcp(_)) => ("".into(), 0),
         };
         ClientRow {
             process_id,
