@@ -2,7 +2,8 @@
 //!
 //! A request may only hit the statement of the client that it names. The server signals its process by
 //! number, so a request that is on its way while the server goes on to the next client would hit that one:
-//! a server is given back only when every cancel connection for it has been closed by the server.
+//! a server is given back only when the server has closed every cancel connection for it, or that was given up after its
+//! time limit. One that is discarded serves nobody else, and nobody waits.
 //!
 //! Owns: one key and the cancels that are on their way. Does not own: who has which key (`registry`), the
 //! connection to the server (`connect`).

@@ -136,8 +136,8 @@ impl ClientTask {
         })
     }
 
-    /// Serves the client until its session ends; `input` is what it has sent already. If dropped: both
-    /// connections are closed, and the pool is not told of its server (only at the runtime's end).
+    /// Serves the client until its session ends; `input` is what it has sent already. If dropped: both connections are
+    /// closed, and the pool is told of its server (unless the runtime ends, too).
     pub async fn run(mut self: Box<Self>, input: BytesMut) -> CloseReason {
         if !input.is_empty() {
             self.session.handle(Input::ClientBytes(&input));

@@ -41,7 +41,8 @@ pub struct HandshakeSettings {
     pub generation: u64,
 }
 
-/// A logged-in client counts against `client_connections_max` as long as this lives.
+/// A logged-in client has its place as long as this lives: against `client_connections_max`, an administrator among the
+/// consoles.
 #[must_use]
 #[derive(Debug)]
 pub struct ClientPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);

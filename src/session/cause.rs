@@ -73,8 +73,8 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether the answer is of a message that the client did not send: nothing of it, notices included,
-    /// reaches the client.
+    /// Whether nothing of the answer, notices included, reaches the client: it is of a message that the client did not
+    /// send. The end of the proxy's block is none of these, since what fails there is the client's statement.
     #[must_use]
     pub fn is_own(&self) -> bool {
         match self {

@@ -99,7 +99,7 @@ impl Stopwatch {
         is_same_transaction && (self.limits.is_unlimited() || pulse == self.pulse)
     }
 
-    /// A new transaction has limits.
+    /// Whether it is another transaction than the one noted last: then its limits have to be asked for.
     #[must_use]
     pub const fn is_new_transaction(&self, pulse: Pulse) -> bool {
         pulse.transaction != self.pulse.transaction
