@@ -49,17 +49,27 @@ enum Stage {
     #[default]
     None,
     /// The intent is being written; the message in front waits.
-    Intending,
+    Intending(Wish),
     /// The intent is durable; the message in front goes on.
-    Intended,
+    Intended(Wish),
     /// The proxy's BEGIN in front of a Query is with the server.
-    Opening,
+    Opening(Wish),
     /// The transaction runs.
     Running(Block),
+    /// The proxy's block is over: its COMMIT (`true`) or ROLLBACK goes once the client's message that is half sent (COPY
+    /// data behind a failure) is there as a whole.
+    EndDue(bool),
     /// The proxy's COMMIT or ROLLBACK is with the server.
     Ending,
-    /// The outcome is being written; the client's ReadyForQuery waits.
-    Concluding,
+    /// The outcome is being written; the client's ReadyForQuery, if it has come, waits.
+    Concluding(Option<TransactionStatus>),
+}
+
+/// What the client wants of a transaction whose message is not with the server yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Go,
+    Cancel,
 }
 
 /// What a recorded session keeps beside others.
@@ -77,8 +87,6 @@ pub(super) struct Recorder {
     pub(super) hold: Hold,
     /// The tag of the last CommandComplete of a Query in the proxy's block: the COMMIT may still fail.
     held_complete: Option<Vec<u8>>,
-    /// The client's ReadyForQuery.
-    held_ready: Option<TransactionStatus>,
     /// Why the message in front cannot go on.
     refusal: Option<Fault>,
     /// What of a Query is still to be sent.
@@ -86,11 +94,6 @@ pub(super) struct Recorder {
     /// An error came since the last part of a Query was sent.
     query_failed: bool,
     flush_asked: bool,
-    /// The proxy's block is to be ended thus, once the client's message that is half sent (COPY data behind a failure) is
-    /// there as a whole.
-    end_due: Option<bool>,
-    /// The client asked for a cancel while its transaction was not with the server yet.
-    is_cancelled: bool,
 }
 
 /// The parts of a Query that wait for those before them.
@@ -112,19 +115,24 @@ pub(super) enum Readiness {
 impl Recorder {
     /// Whether the ledger's answer is awaited.
     pub(super) const fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Intending | Stage::Concluding)
+        matches!(self.stage, Stage::Intending(_) | Stage::Concluding(_))
     }
 
     /// Whether an outcome is being written.
     pub(super) const fn is_concluding(&self) -> bool {
-        matches!(self.stage, Stage::Concluding)
+        matches!(self.stage, Stage::Concluding(_))
     }
 
     /// Whether an outcome is still owed to the ledger.
     const fn is_open(&self) -> bool {
         match self.stage {
-            Stage::Intending | Stage::Intended | Stage::Opening | Stage::Running(_) | Stage::Ending => true,
-            Stage::None | Stage::Concluding => false,
+            Stage::Intending(_)
+            | Stage::Intended(_)
+            | Stage::Opening(_)
+            | Stage::Running(_)
+            | Stage::EndDue(_)
+            | Stage::Ending => true,
+            Stage::None | Stage::Concluding(_) => false,
         }
     }
 
@@ -171,26 +179,33 @@ impl Session {
     pub(super) fn on_recorded(&mut self, answer: Result<(), Fault>) {
         let Some(recorder) = self.recorder.as_mut() else { return };
         match (recorder.stage, answer) {
-            (Stage::Intending, Ok(())) if recorder.is_cancelled => {
+            (Stage::Intending(Wish::Cancel), Ok(())) => {
                 recorder.refuse_cancelled();
                 return self.conclude_rolled_back();
             }
-            (Stage::Intending, Ok(())) => recorder.stage = Stage::Intended,
-            (Stage::Intending, Err(fault)) => {
+            (Stage::Intending(wish @ Wish::Go), Ok(())) => recorder.stage = Stage::Intended(wish),
+            (Stage::Intending(_), Err(fault)) => {
                 recorder.stage = Stage::None;
                 recorder.refusal = Some(fault);
             }
             // An outcome that cannot be written now is kept by the ledger; what happened has happened.
-            (Stage::Concluding, Ok(()) | Err(_)) => {
+            (Stage::Concluding(ready), Ok(()) | Err(_)) => {
                 recorder.stage = Stage::None;
-                let ready = recorder.held_ready.take();
                 self.release_held();
                 if let Some(status) = ready.filter(|_| matches!(self.phase, Phase::Ready | Phase::Skipping)) {
                     backend::put_ready(&mut self.client_out, status);
                 }
             }
             // The session left while it waited.
-            (Stage::None | Stage::Intended | Stage::Opening | Stage::Running(_) | Stage::Ending, _) => return,
+            (
+                Stage::None
+                | Stage::Intended(_)
+                | Stage::Opening(_)
+                | Stage::Running(_)
+                | Stage::EndDue(_)
+                | Stage::Ending,
+                _,
+            ) => return,
         }
         self.advance();
         self.end_if_draining();
@@ -199,7 +214,10 @@ impl Session {
     /// The client asked for a cancel. What is with the server is cancelled there; what is not yet, here.
     pub(super) fn on_cancelled(&mut self) {
         if let Some(recorder) = self.recorder.as_mut() {
-            recorder.is_cancelled |= matches!(recorder.stage, Stage::Intending | Stage::Intended | Stage::Opening);
+            match &mut recorder.stage {
+                Stage::Intending(wish) | Stage::Intended(wish) | Stage::Opening(wish) => *wish = Wish::Cancel,
+                Stage::None | Stage::Running(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {}
+            }
         }
     }
 
@@ -223,12 +241,11 @@ impl Session {
         if reason.is_none() && needs_reason {
             return Readiness::Refused(Fault::of(Code::ReasonMissing));
         }
-        recorder.stage = Stage::Intending;
+        recorder.stage = Stage::Intending(Wish::Go);
         recorder.account = Account::default();
         recorder.commit_sent = false;
         recorder.absent_done = false;
         recorder.failure = None;
-        recorder.is_cancelled = false;
         let server = self.lease.as_ref().map(|lease| (lease.server().id.0, lease.server().key.process_id));
         let (server, server_process) = server.unwrap_or_default();
         self.effects.push_back(Effect::Record(Entry::Intent(Intent { reason, server, server_process })));
@@ -322,19 +339,21 @@ impl Session {
                 None => self.intend(reason.as_deref()),
             },
             Stage::None => self.intend(reason.as_deref()),
-            Stage::Intended if block == Block::Own => {
-                recorder.stage = Stage::Opening;
+            Stage::Intended(wish) if block == Block::Own => {
+                recorder.stage = Stage::Opening(wish);
                 self.send_own_query(b"BEGIN", Cause::OwnBegin);
                 Readiness::Held
             }
-            Stage::Intended => {
+            Stage::Intended(_) => {
                 recorder.stage = Stage::Running(block);
                 Readiness::Ready
             }
             Stage::Running(Block::Own | Block::Clients) => Readiness::Ready,
             // One that is alone in its Query went out when it was intended; nothing goes behind it.
             Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
-            Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
+            Stage::Intending(_) | Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {
+                Readiness::Held
+            }
         }
     }
 
@@ -367,9 +386,13 @@ impl Session {
         self.recorder.as_ref().map(|recorder| match recorder.stage {
             Stage::Running(block) => block,
             // Nothing that needs a record.
-            Stage::None | Stage::Intending | Stage::Intended | Stage::Opening | Stage::Ending | Stage::Concluding => {
-                Block::Clients
-            }
+            Stage::None
+            | Stage::Intending(_)
+            | Stage::Intended(_)
+            | Stage::Opening(_)
+            | Stage::EndDue(_)
+            | Stage::Ending
+            | Stage::Concluding(_) => Block::Clients,
         })
     }
 
@@ -419,11 +442,13 @@ impl Session {
         match recorder.stage {
             Stage::None if is_in_doubt => self.wait_for_answers(),
             Stage::None => self.intend(reason.as_deref()),
-            Stage::Intended => self.enter_block(is_idle, &statement.facts),
+            Stage::Intended(_) => self.enter_block(is_idle, &statement.facts),
             Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
             Stage::Running(_) if is_idle => self.wait_for_answers(),
             Stage::Running(_) => Readiness::Ready,
-            Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
+            Stage::Intending(_) | Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {
+                Readiness::Held
+            }
         }
     }
 
@@ -619,7 +644,7 @@ impl Session {
         let failure = recorder.failure.take().filter(|_| conclusion != Conclusion::Committed);
         let outcome = std::mem::take(&mut recorder.account).conclude(conclusion, failure);
         recorder.commit_sent = false;
-        recorder.stage = if is_served { Stage::Concluding } else { Stage::None };
+        recorder.stage = if is_served { Stage::Concluding(None) } else { Stage::None };
         self.effects.push_back(Effect::Record(Entry::Outcome(Box::new(outcome))));
     }
 
@@ -637,14 +662,14 @@ impl Session {
         let recorder = self.recorder.as_mut()?;
         recorder.flush_asked = false;
         match (recorder.stage, status) {
-            (Stage::Opening, TransactionStatus::InBlock) => {
+            (Stage::Opening(wish), TransactionStatus::InBlock) => {
                 recorder.stage = Stage::Running(Block::Own);
-                if recorder.is_cancelled {
+                if wish == Wish::Cancel {
                     recorder.refuse_cancelled();
                 }
                 return Some(Delivery::Swallow);
             }
-            (Stage::Opening, TransactionStatus::Idle) => {
+            (Stage::Opening(_), TransactionStatus::Idle) => {
                 self.conclude_rolled_back();
                 self.drop_waiting_query();
             }
@@ -659,8 +684,8 @@ impl Session {
             (Stage::Running(Block::Absent), TransactionStatus::InBlock | TransactionStatus::Failed) => return None,
             (Stage::Running(block), TransactionStatus::Idle) => self.conclude_idle(block),
             (Stage::Ending, TransactionStatus::Idle) => self.conclude_rolled_back(),
-            (Stage::Opening | Stage::Ending, _) => return None,
-            (Stage::None | Stage::Intending | Stage::Intended | Stage::Concluding | Stage::Running(_), _) => {}
+            (Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending, _) => return None,
+            (Stage::None | Stage::Intending(_) | Stage::Intended(_) | Stage::Concluding(_) | Stage::Running(_), _) => {}
         }
         debug_assert!(!matches!(cause, Cause::Recovery));
         Some(self.deliver_ready(status))
@@ -680,7 +705,7 @@ impl Session {
 
     /// Whether the proxy's block is over and its end not sent yet.
     pub(super) fn owes_end(&self) -> bool {
-        self.recorder.as_ref().is_some_and(|recorder| recorder.end_due.is_some())
+        self.recorder.as_ref().is_some_and(|recorder| matches!(recorder.stage, Stage::EndDue(_)))
     }
 
     /// Sends an end that had to wait.
@@ -688,7 +713,7 @@ impl Session {
         if matches!(self.client_passing, Passing::Forward(_)) {
             return;
         }
-        if let Some(is_commit) = self.recorder.as_mut().and_then(|recorder| recorder.end_due.take()) {
+        if let Some(Stage::EndDue(is_commit)) = self.recorder.as_ref().map(|recorder| recorder.stage) {
             self.end_own_block(is_commit);
         }
     }
@@ -697,7 +722,7 @@ impl Session {
     fn end_own_block(&mut self, is_commit: bool) {
         if let Some(recorder) = self.recorder.as_mut() {
             if matches!(self.client_passing, Passing::Forward(_)) {
-                recorder.end_due = Some(is_commit);
+                recorder.stage = Stage::EndDue(is_commit);
                 return;
             }
             recorder.stage = Stage::Ending;
@@ -718,8 +743,8 @@ impl Session {
         if !self.tells_nothing() {
             self.tell_parameters();
         }
-        match self.recorder.as_mut().filter(|recorder| recorder.stage == Stage::Concluding) {
-            Some(recorder) => recorder.held_ready = Some(status),
+        match self.recorder.as_mut().filter(|recorder| recorder.is_concluding()) {
+            Some(recorder) => recorder.stage = Stage::Concluding(Some(status)),
             None => backend::put_ready(&mut self.client_out, status),
         }
         Delivery::Swallow
