@@ -144,7 +144,8 @@ impl ClientTask {
         }
         drop(input);
         // Before the first look at orders, so that none comes between.
-        std::future::poll_fn(|context| Poll::Ready(self.client.slot().set_waker(context.waker().clone()))).await;
+        let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        self.client.slot().set_waker(waker);
         std::future::poll_fn(|context| self.poll_turns(context)).await;
         let reason = self.closing.unwrap_or(CloseReason::ClientGone);
         self.around.gauge.on_end(&self.around.proxy.gauge, reason, self.session.tally_mut());

@@ -505,7 +505,7 @@ impl Session {
         let expel = |fault| (fault, DiscardReason::Expelled, CloseReason::Expelled);
         let not_admitted = |detail| expel(Fault::of(Code::NoLongerAdmitted).with_detail(detail));
         // What the session has set is put on every server it gets: it has to be allowed now, too.
-        let is_lost = |(name, value): (&Box<str>, &Box<str>)| {
+        let is_lost = |name: &str, value: &str| {
             let was_allowed = self.rules.policy.setting_verdict(name, value).is_ok();
             was_allowed && rules.policy.setting_verdict(name, value).is_err()
         };
@@ -515,7 +515,7 @@ impl Session {
         } else if self.rules.recording != rules.recording {
             // One that is recorded stays so, and the other way round.
             Some(not_admitted("The login's preset has changed."))
-        } else if self.settings.committed().iter().any(is_lost) {
+        } else if self.settings.committed().iter().any(|(name, value)| is_lost(name, value)) {
             Some(not_admitted("A setting of the session is not allowed any more."))
         } else {
             None
