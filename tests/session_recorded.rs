@@ -1,17 +1,17 @@
 //! A recorded session, input by input: what happens when either side, or the ledger, vanishes at each step.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says why it failed by panicking")]
 
+mod session_support;
+
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use session_support::{error, query, reply, server};
 use tenantgate::audit::{Conclusion, Entry};
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, Preset, inspect};
-use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
+use tenantgate::scope::{Injection, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Recording, Session, SessionRules};
-use tenantgate::time::Moment;
-use tenantgate::upstream::{Parameters, Replies, Server, ServerId, ServerKey, Settings};
-use tenantgate::wire::frontend;
+use tenantgate::upstream::{Parameters, Settings};
 
 /// A bypass session with its driver played by the test; the ledger answers when the test says so.
 struct Played {
@@ -20,12 +20,6 @@ struct Played {
     is_closed: bool,
     is_given_back: bool,
     is_discarded: bool,
-}
-
-fn server() -> CleanServer {
-    let key = Arc::new(ServerKey { process_id: 99, secret: Box::from(*b"1234") });
-    let server = Server::new(ServerId(7), key, 150_000, Arc::new(Parameters::default()), 10, Moment::from_micros(0));
-    CleanServer::fresh(server, Replies::<()>::default().quiet().expect("a new server owes nothing"))
 }
 
 impl Played {
@@ -138,24 +132,8 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-fn query(sql: &str) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    frontend::put_query(&mut out, sql.as_bytes());
-    out.to_vec()
-}
-
-fn reply(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    frontend::put_message(&mut out, tag, |out| out.extend_from_slice(body));
-    out.to_vec()
-}
-
 fn ready(status: u8) -> Vec<u8> {
     reply(b'Z', &[status])
-}
-
-fn error(sqlstate: &str) -> Vec<u8> {
-    reply(b'E', format!("SERROR\0VERROR\0C{sqlstate}\0Mno\0\0").as_bytes())
 }
 
 #[test]
