@@ -11,7 +11,7 @@ help:
 	@echo "make drivers ordinary drivers hold ordinary sessions (a part of make test)"
 	@echo "make bench   TenantGate beside PostgreSQL and PgBouncer in one run"
 	@echo "make setup   install what these need (each of them does so for itself)"
-	@echo "make fmt clippy unit real mutants   parts of make test"
+	@echo "make fmt clippy real mutants   parts of make test; make unit: a quick part of real"
 
 setup:
 	@.ci/setup build server drivers pg18 bench exporter
@@ -27,7 +27,7 @@ fmt:
 clippy:
 	cargo clippy --all-targets -- -D warnings
 
-# Everything that needs no PostgreSQL.
+# The quick part of what needs no PostgreSQL.
 unit:
 	cargo test --lib --bins --test config --test architecture --test guard_tables
 

@@ -5,13 +5,14 @@ mod session_support;
 
 use std::sync::Arc;
 
-use session_support::{error, query, reply, server};
+use session_support::{error, query, reply, server, written};
 use tenantgate::audit::{Conclusion, Entry};
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, Preset, inspect};
 use tenantgate::scope::{Injection, ScopeTemplate};
-use tenantgate::session::{Effect, Input, Recording, Session, SessionRules};
+use tenantgate::session::{Effect, Input, Recording, Session, SessionRules, Standing};
 use tenantgate::upstream::{Parameters, Settings};
+use tenantgate::wire::frontend;
 
 /// A bypass session with its driver played by the test; the ledger answers when the test says so.
 struct Played {
@@ -20,26 +21,40 @@ struct Played {
     is_closed: bool,
     is_given_back: bool,
     is_discarded: bool,
+    /// What the ledger had been asked for when the server was given back.
+    ledger_at_check_in: String,
+    /// A reload that is found when a server is asked for.
+    reload: Option<SessionRules>,
+}
+
+fn rules(preset: Preset) -> SessionRules {
+    let policy = Arc::new(Policy::new(&PolicySettings { preset, ..PolicySettings::default() }));
+    SessionRules {
+        recording: Some(Recording { needs_reason: true }),
+        injection: Injection::fixed(&ScopeTemplate::fixed(&[]).unwrap()),
+        text_bytes_max: policy.limits().text_bytes_max,
+        policy,
+        facts: Arc::new(FactsCache::default()),
+        #[cfg(feature = "mutants")]
+        mutant: None,
+    }
 }
 
 impl Played {
     /// With a reason from the startup.
     fn new() -> Self {
-        let settings = PolicySettings { preset: Preset::Bypass, ..PolicySettings::default() };
-        let policy = Arc::new(Policy::new(&settings));
-        let rules = SessionRules {
-            recording: Some(Recording { needs_reason: true }),
-            injection: Injection::fixed(&ScopeTemplate::fixed(&[]).unwrap()),
-            text_bytes_max: policy.limits().text_bytes_max,
-            policy,
-            facts: Arc::new(FactsCache::default()),
-            #[cfg(feature = "mutants")]
-            mutant: None,
-        };
+        let rules = rules(Preset::Bypass);
         let base: Settings = Arc::new([("tenantgate.reason".into(), "a test".into())].into());
         let session = Session::new(Arc::new(rules), base, &Arc::new(Parameters::default()), 7, b"abcd");
-        let mut played =
-            Self { session, records: Vec::new(), is_closed: false, is_given_back: false, is_discarded: false };
+        let mut played = Self {
+            session,
+            records: Vec::new(),
+            is_closed: false,
+            is_given_back: false,
+            is_discarded: false,
+            ledger_at_check_in: String::new(),
+            reload: None,
+        };
         played.told();
         played
     }
@@ -48,11 +63,19 @@ impl Played {
         self.session.handle(input);
         while let Some(effect) = self.session.poll_effect() {
             match effect {
-                Effect::Lease => self.session.handle(Input::Leased(server())),
+                Effect::Lease => {
+                    if let Some(rules) = self.reload.take() {
+                        self.session.handle(Input::Rules(Arc::new(rules)));
+                    }
+                    self.session.handle(Input::Leased(server()));
+                }
                 Effect::Inspect(sql) => self.session.handle(Input::Inspected(inspect(&sql, &Limits::default()))),
                 Effect::Record(entry) => self.records.push(entry),
                 Effect::Close(_) => self.is_closed = true,
-                Effect::CheckIn(_) => self.is_given_back = true,
+                Effect::CheckIn(_) => {
+                    self.is_given_back = true;
+                    self.ledger_at_check_in = self.ledger();
+                }
                 Effect::Discard(_) => self.is_discarded = true,
                 Effect::Cancel | Effect::Refused(_) => {}
             }
@@ -132,6 +155,29 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
+/// Parse of a named statement, Bind and Execute of a portal of that name.
+fn execution(name: &str, sql: &str) -> Vec<u8> {
+    written(|out| {
+        frontend::put_parse(out, name.as_bytes(), sql.as_bytes(), &[]);
+        frontend::put_bind_text(out, name.as_bytes(), name.as_bytes(), &[]);
+        frontend::put_message(out, b'E', |out| out.extend_from_slice(format!("{name}\0\0\0\0\0").as_bytes()));
+    })
+}
+
+/// The types of the messages in these bytes.
+fn tags(mut bytes: &[u8]) -> String {
+    let mut tags = String::new();
+    while let [tag, a, b, c, d, ..] = *bytes {
+        tags.push(char::from(tag));
+        bytes = &bytes[1 + u32::from_be_bytes([a, b, c, d]) as usize..];
+    }
+    tags
+}
+
+fn sync() -> Vec<u8> {
+    reply(b'S', b"")
+}
+
 fn ready(status: u8) -> Vec<u8> {
     reply(b'Z', &[status])
 }
@@ -141,12 +187,12 @@ fn the_client_hears_of_its_end_when_the_record_is_durable() {
     let mut played = Played::ending();
     played.server_says(&[reply(b'C', b"COMMIT\0"), ready(b'I')].concat());
     assert_eq!(played.ledger(), "ic");
-    assert_eq!(played.told(), reply(b'C', b"DELETE 3\0"));
+    assert!(played.told().is_empty(), "nothing is told before it is durable");
     assert!(played.is_given_back, "the server need not wait for the ledger");
     played.says(&query("SELECT 1"));
     assert_eq!(played.ledger(), "ic", "the next one waits");
     played.ledger_says(Ok(()));
-    assert_eq!(played.told(), ready(b'I'));
+    assert_eq!(played.told(), [reply(b'C', b"DELETE 3\0"), ready(b'I')].concat());
     assert_eq!(played.ledger(), "ici");
     let Entry::Outcome(outcome) = &played.records[1] else { unreachable!() };
     assert_eq!((outcome.rows_affected, outcome.statements_total), (3, 1));
@@ -157,9 +203,8 @@ fn the_client_hears_of_its_end_when_the_record_is_durable() {
 fn an_outcome_that_cannot_be_written_changes_nothing_of_what_happened() {
     let mut played = Played::ending();
     played.server_says(&[reply(b'C', b"COMMIT\0"), ready(b'I')].concat());
-    played.told();
     played.ledger_says(Err(Fault::of(Code::LedgerUnavailable)));
-    assert_eq!(played.told(), ready(b'I'));
+    assert_eq!(played.told(), [reply(b'C', b"DELETE 3\0"), ready(b'I')].concat());
     assert!(!played.is_closed);
 }
 
@@ -285,4 +330,175 @@ fn the_proxy_drains_between_transactions_only() {
     played.ledger_says(Ok(()));
     assert!(played.is_closed);
     assert!(contains(&played.told(), &ready(b'I')));
+}
+
+/// A bypass session with VACUUM executed in an open segment, its intent durable.
+fn behind_a_vacuum() -> Played {
+    let mut played = Played::new();
+    played.says(&execution("v", "VACUUM t"));
+    played.replay_is_answered();
+    played.ledger_says(Ok(()));
+    assert_eq!(tags(&played.sent()), "BE");
+    assert_eq!(played.ledger(), "i");
+    played
+}
+
+#[test]
+fn no_block_begins_behind_a_statement_that_has_none() {
+    // Pipelined: PostgreSQL would open a block, whose statements were in the record of the VACUUM.
+    let mut played = behind_a_vacuum();
+    played.says(&[execution("b", "BEGIN"), sync()].concat());
+    // A Bind of a statement that no server has stands in place of its Execute.
+    assert_eq!(tags(&played.sent()), "PBBS");
+    // What is refused behind it changes nothing of what it has done.
+    let bound = [reply(b'1', b""), reply(b'2', b"")].concat();
+    played.server_says(&[&bound[..], &reply(b'C', b"VACUUM\0"), &bound, &error("26000"), &ready(b'I')].concat());
+    assert!(contains(&played.told(), b"TG064"));
+    assert_eq!(played.ledger(), "ic");
+    // Neither does a server that is lost then; before, nobody knows.
+    for (answers, wanted) in [(&bound[..], "iu"), (&[&bound[..], &reply(b'C', b"VACUUM\0")].concat(), "ic")] {
+        let mut played = behind_a_vacuum();
+        played.server_says(answers);
+        played.give(Input::ServerGone);
+        assert_eq!(played.ledger(), wanted);
+    }
+    let mut played = behind_a_vacuum();
+    played.says(&sync());
+    played.server_says(&[&bound[..], &error("42501"), &ready(b'I')].concat());
+    assert_eq!(played.ledger(), "if");
+    // As one Query without a Sync in front of it.
+    for sql in ["BEGIN", "SELECT 1", "SHOW jit; BEGIN"] {
+        let mut played = behind_a_vacuum();
+        played.says(&query(sql));
+        let sent = played.sent();
+        assert!(contains(&sent, b"tenantgate: refused") && !contains(&sent, sql.as_bytes()), "{sql}");
+    }
+    // Whoever says that there is a block all the same is not believed.
+    let mut played = behind_a_vacuum();
+    played.says(&sync());
+    let answers = [reply(b'1', b""), reply(b'2', b""), reply(b'C', b"VACUUM\0"), ready(b'T')].concat();
+    played.server_says(&answers);
+    assert!(played.is_closed && played.is_discarded);
+}
+
+/// Up to the client's own COMMIT, sent in this way, being with the server.
+fn committing(messages: &[u8]) -> Played {
+    let mut played = Played::new();
+    played.says(&query("BEGIN"));
+    played.replay_is_answered();
+    played.server_says(&[reply(b'C', b"BEGIN\0"), ready(b'T')].concat());
+    played.says(&query("DELETE FROM t"));
+    played.ledger_says(Ok(()));
+    played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+    assert_eq!(played.told(), [reply(b'C', b"BEGIN\0"), ready(b'T'), reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+    played.says(messages);
+    played
+}
+
+#[test]
+fn the_client_s_own_commit_is_heard_when_the_record_is_durable() {
+    let commit = reply(b'C', b"COMMIT\0");
+    let bound = [reply(b'1', b""), reply(b'2', b"")].concat();
+    let execution = execution("c", "COMMIT");
+    let flush = reply(b'H', b"");
+    for (sent, front, behind) in [
+        (query("COMMIT"), vec![], ready(b'I')),
+        ([&execution[..], &sync()].concat(), bound.clone(), ready(b'I')),
+        ([&execution[..], &flush].concat(), bound, vec![]),
+    ] {
+        let mut played = committing(&sent);
+        played.server_says(&[&front[..], &commit, &behind].concat());
+        assert_eq!((played.ledger().as_str(), played.told()), ("ic", front.clone()));
+        played.ledger_says(Ok(()));
+        assert_eq!(played.told(), [&commit[..], &behind].concat());
+        // A ledger that fails changes nothing of what has happened.
+        let mut played = committing(&sent);
+        played.server_says(&[&front[..], &commit, &behind].concat());
+        assert_eq!(played.told(), front);
+        played.ledger_says(Err(Fault::of(Code::LedgerUnavailable)));
+        assert_eq!(played.told(), [&commit[..], &behind].concat());
+    }
+}
+
+#[test]
+fn what_stands_behind_a_commit_is_not_heard_before_it() {
+    let row = [reply(b'T', b"\0\0"), reply(b'D', b"\0\0"), reply(b'C', b"SHOW\0")].concat();
+    let commit = reply(b'C', b"COMMIT\0");
+    let mut played = committing(&query("COMMIT; SHOW jit"));
+    // In pieces, some of them in the middle of a message.
+    let said = [&commit[..], &row, &ready(b'I')].concat();
+    for piece in said.chunks(7) {
+        played.server_says(piece);
+        assert!(played.told().is_empty());
+    }
+    played.ledger_says(Ok(()));
+    assert_eq!(played.told(), said);
+    // If the session ends before that, nobody hears of it but the ledger.
+    for cut in [commit.len(), commit.len() + 3, commit.len() + row.len() - 2] {
+        let mut played = committing(&query("COMMIT; SHOW jit"));
+        played.server_says(&said[..cut]);
+        played.give(Input::ServerGone);
+        let told = played.told();
+        assert!(told.starts_with(b"E") && contains(&told, b"TG"), "{told:?}");
+        assert!(!contains(&told, &commit) && played.is_closed);
+        assert_eq!(played.ledger(), "ic");
+    }
+    let mut played = committing(&query("COMMIT"));
+    played.server_says(&[&commit[..], &reply(b'1', b"")].concat());
+    assert!(played.is_closed && !contains(&played.told(), &commit));
+}
+
+#[test]
+fn an_intent_that_is_awaited_holds_nothing_back() {
+    let mut played = Played::new();
+    played.says(&execution("s", "SHOW jit"));
+    played.says(&execution("d", "DELETE FROM t"));
+    played.replay_is_answered();
+    assert_eq!(played.ledger(), "i");
+    let answers = [reply(b'1', b""), reply(b'2', b""), reply(b'D', b"\0\0"), reply(b'C', b"SHOW\0")].concat();
+    played.server_says(&answers);
+    assert_eq!(played.told(), answers);
+}
+
+/// The driver may take up another ledger's session when the server is given back.
+#[test]
+fn the_outcome_goes_before_the_server() {
+    let mut played = Played::new();
+    played.says(&query("DELETE FROM t"));
+    played.give(Input::ClientGone);
+    played.replay_is_answered();
+    assert!(played.is_given_back && played.is_closed);
+    assert_eq!((played.ledger_at_check_in.as_str(), played.ledger().as_str()), ("ir", "ir"));
+}
+
+#[test]
+fn parts_of_a_query_are_judged_by_the_rules_in_force() {
+    let mut played = committing(&query("COMMIT; ALTER TABLE t DISABLE ROW LEVEL SECURITY"));
+    assert!(!contains(&played.sent(), b"ALTER"));
+    played.server_says(&[reply(b'C', b"COMMIT\0"), ready(b'I')].concat());
+    assert!(played.is_given_back);
+    // A reload meanwhile: the login is one for migrations now.
+    played.reload = Some(rules(Preset::Migration));
+    played.ledger_says(Ok(()));
+    assert!(!contains(&played.sent(), b"ALTER"));
+    played.replay_is_answered();
+    assert!(!contains(&played.sent(), b"ALTER"));
+    played.server_says(&[error("42601"), ready(b'I')].concat());
+    assert!(contains(&played.told(), b"TG065"));
+    assert_eq!(played.ledger(), "ic");
+}
+
+#[test]
+fn a_client_that_waits_for_the_ledger_is_not_idle() {
+    let mut played = Played::new();
+    played.says(&query("BEGIN"));
+    played.replay_is_answered();
+    played.server_says(&[reply(b'C', b"BEGIN\0"), ready(b'T')].concat());
+    assert_eq!(played.session.pulse().standing, Standing::Idle);
+    played.says(&query("DELETE FROM t"));
+    assert_eq!((played.ledger().as_str(), played.session.pulse().standing), ("i", Standing::Held));
+    played.ledger_says(Ok(()));
+    assert_eq!(played.session.pulse().standing, Standing::Busy);
+    played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+    assert_eq!(played.session.pulse().standing, Standing::Idle);
 }

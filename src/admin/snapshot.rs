@@ -107,7 +107,7 @@ pub struct PoolRow {
     pub database: Arc<str>,
     /// The login.
     pub login: Arc<str>,
-    /// Clients that have a server, that wait, that do neither.
+    /// Clients that have a server.
     pub clients_active: usize,
     /// Clients that wait for a server.
     pub clients_waiting: usize,
@@ -128,7 +128,7 @@ pub struct PoolRow {
 pub struct DatabaseRow {
     /// What clients ask for.
     pub name: Arc<str>,
-    /// First host of its server group.
+    /// Its server group's host; several as `host:port`, with commas between.
     pub host: Arc<str>,
     /// Its port.
     pub port: u16,

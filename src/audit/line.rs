@@ -4,8 +4,9 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
-use super::record::{Entry, Intent, Outcome, Record};
+use super::record::{Entry, Intent, Outcome, Record, TenantRecord};
 
 /// Version of the line's form.
 pub const SCHEMA_VERSION: u64 = 1;
@@ -19,13 +20,8 @@ impl Line {
     #[must_use]
     pub fn new(record: &Record, sequence: u64, at: Timestamp) -> Self {
         let actor = &record.actor;
-        let mut fields = Map::new();
+        let mut fields = head(kind(&record.entry), &record.transaction.0, sequence, at);
         let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-        put("v", json!(SCHEMA_VERSION));
-        put("seq", json!(sequence));
-        put("kind", json!(kind(&record.entry)));
-        put("id", json!(record.transaction.to_string()));
-        put("at", json!(format!("{at:.6}")));
         put("login", json!(*actor.login));
         put("address", json!(*actor.address));
         put("database", json!(*actor.database));
@@ -37,6 +33,23 @@ impl Line {
             Entry::Intent(intent) => put_intent(&mut fields, intent),
             Entry::Outcome(outcome) => put_outcome(&mut fields, outcome),
         }
+        Self::of(fields)
+    }
+
+    /// The line of a record of a tenant.
+    #[must_use]
+    pub fn of_tenant(record: &TenantRecord, sequence: u64, at: Timestamp) -> Self {
+        let TenantRecord { id, act, login, address, tenant, reason } = record;
+        let mut fields = head(act.kind(), id, sequence, at);
+        let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+        put("login", json!(**login));
+        put("address", json!(**address));
+        put("tenant", json!(tenant.as_str()));
+        put("reason", json!(**reason));
+        Self::of(fields)
+    }
+
+    fn of(fields: Map<String, Value>) -> Self {
         let mut text = Value::Object(fields).to_string();
         text.push('\n');
         Self(text)
@@ -47,6 +60,18 @@ impl Line {
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+}
+
+/// What every line begins with.
+fn head(kind: &str, id: &Uuid, sequence: u64, at: Timestamp) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    put("v", json!(SCHEMA_VERSION));
+    put("seq", json!(sequence));
+    put("kind", json!(kind));
+    put("id", json!(id.to_string()));
+    put("at", json!(format!("{at:.6}")));
+    fields
 }
 
 const fn kind(entry: &Entry) -> &'static str {
@@ -81,10 +106,9 @@ fn put_outcome(fields: &mut Map<String, Value>, outcome: &Outcome) {
 mod tests {
     use std::sync::Arc;
 
-    use uuid::Uuid;
-
-    use super::super::{Account, Actor, Conclusion, Reason, TransactionId, review};
+    use super::super::{Account, Actor, Conclusion, Reason, TenantAct, TransactionId, review};
     use super::*;
+    use crate::tenant::{TenantId, TenantKind};
 
     pub fn record(entry: Entry) -> Record {
         Record {
@@ -118,5 +142,53 @@ mod tests {
         assert_eq!(rows[0].login, "ops \"x\"");
         assert_eq!(rows[0].result.as_deref(), Some("failed"));
         assert_eq!(rows[0].at, "2026-11-23T09:00:00.500000Z");
+    }
+
+    #[test]
+    fn a_tenant_s_freeze_and_thaw_can_be_read_back() {
+        let at: Timestamp = "2026-11-23T09:00:00Z".parse().unwrap();
+        let lines: Vec<Line> = [(TenantAct::Freeze, 8), (TenantAct::Thaw, 9)]
+            .map(|(act, id)| {
+                let record = TenantRecord {
+                    id: Uuid::from_u128(id),
+                    act,
+                    login: "ops".into(),
+                    address: "127.0.0.1:5".into(),
+                    tenant: TenantId::parse(TenantKind::Text, "a\"cme").unwrap(),
+                    reason: "keys \"leaked\"".into(),
+                };
+                Line::of_tenant(&record, 1, at)
+            })
+            .into();
+        let text = lines.iter().map(|line| std::str::from_utf8(line.as_bytes()).unwrap()).collect::<String>();
+        let (rows, broken) = review(text.lines());
+        assert_eq!((rows.len(), broken), (2, 0));
+        let row = &rows[0];
+        assert_eq!((row.kind.as_str(), row.result.as_deref()), ("freeze", Some("frozen")));
+        assert_eq!((row.tenant.as_deref(), row.reason.as_deref()), (Some("a\"cme"), Some("keys \"leaked\"")));
+        assert_eq!(row.statements, ["FREEZE TENANT 'a\"cme'"]);
+        assert_eq!((rows[1].kind.as_str(), rows[1].result.as_deref()), ("thaw", Some("thawed")));
+    }
+
+    /// What makes the longest line: names that are escaped byte by byte, in as many statements and tables as there may be.
+    #[test]
+    fn a_line_stays_under_its_bound_whatever_is_sent() {
+        let mut account = Account::default();
+        let nasty = "\u{1}".repeat(5_000);
+        for number in 0..300 {
+            let name = format!("{number:03}{}", "\u{1}".repeat(60));
+            let columns = format!("\"{nasty}\", \"{}\", ", "\u{1}".repeat(250)).repeat(20);
+            let sql = format!("SELECT {columns} 1 FROM \"{name}\".\"{name}\"");
+            let facts = crate::guard::inspect(
+                sql.as_bytes(),
+                &crate::guard::Limits { text_bytes_max: 1 << 24, ..Default::default() },
+            )
+            .unwrap();
+            account.note_statement(&facts.statements[0], &sql);
+        }
+        let outcome = account.conclude(Conclusion::Committed, None);
+        assert!(outcome.is_truncated);
+        let line = Line::new(&record(Entry::Outcome(Box::new(outcome))), u64::MAX, Timestamp::MAX);
+        assert!(line.as_bytes().len() < 256 * 1024, "{}", line.as_bytes().len());
     }
 }

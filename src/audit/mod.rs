@@ -1,4 +1,4 @@
-//! Records of bypass and migration transactions: what is said of each, and how it is written.
+//! Records of bypass and migration transactions, and of tenants frozen and thawed: what is said of each, and how it is written.
 //!
 //! A transaction has two records, an *intent* (durable before it begins) and an *outcome* (after it ended). Each is
 //! one line of JSON. Values never enter a record: statements are written without literals.
@@ -15,5 +15,7 @@ mod review;
 pub use account::Account;
 pub use line::{Line, SCHEMA_VERSION};
 pub use reason::Reason;
-pub use record::{Actor, Conclusion, Entry, Intent, Outcome, Record, StatementNote, TransactionId};
+pub use record::{
+    Actor, Conclusion, Entry, Intent, Outcome, Record, StatementNote, TenantAct, TenantRecord, TransactionId,
+};
 pub use review::{Reviewed, review};

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::reason::Reason;
 use crate::fault::SqlState;
 use crate::guard::StatementClass;
+use crate::tenant::TenantId;
 
 /// A transaction's name in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,4 +123,41 @@ pub struct Record {
     pub actor: Arc<Actor>,
     /// What is said.
     pub entry: Entry,
+}
+
+/// What an administrator does to a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TenantAct {
+    /// Nobody works for it any more.
+    Freeze,
+    /// The end of that.
+    Thaw,
+}
+
+impl TenantAct {
+    /// The kind of its record.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            TenantAct::Freeze => "freeze",
+            TenantAct::Thaw => "thaw",
+        }
+    }
+}
+
+/// A record of what was done to a tenant: it belongs to no transaction.
+#[derive(Clone, Debug)]
+pub struct TenantRecord {
+    /// Its own name in the ledger.
+    pub id: Uuid,
+    /// What.
+    pub act: TenantAct,
+    /// Whose login did it.
+    pub login: Arc<str>,
+    /// Where from.
+    pub address: Arc<str>,
+    /// To whom.
+    pub tenant: TenantId,
+    /// Why.
+    pub reason: Arc<str>,
 }

@@ -1,12 +1,14 @@
-//! Reading a ledger: intents joined with their outcomes.
+//! Reading a ledger: intents joined with their outcomes, and what was done to tenants.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One transaction as a reviewer sees it.
+/// One transaction, or one act on a tenant, as a reviewer sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reviewed {
+    /// `transaction`, `freeze` or `thaw`.
+    pub kind: String,
     /// The transaction.
     pub id: String,
     /// When its intent was written, RFC 3339 in UTC.
@@ -21,6 +23,8 @@ pub struct Reviewed {
     pub role: String,
     /// `bypass` or `migration`.
     pub preset: String,
+    /// The tenant: of a migration login's transaction, or the one that was frozen or thawed.
+    pub tenant: Option<String>,
     /// Why.
     pub reason: Option<String>,
     /// How it ended; `None` while there is no outcome.
@@ -49,9 +53,13 @@ struct Read {
     at: String,
     login: String,
     address: String,
+    #[serde(default)]
     database: String,
+    #[serde(default)]
     role: String,
+    #[serde(default)]
     preset: String,
+    tenant: Option<String>,
     reason: Option<String>,
     result: Option<String>,
     sqlstate: Option<String>,
@@ -83,6 +91,10 @@ pub fn review<'l>(lines: impl Iterator<Item = &'l str>) -> (Vec<Reviewed>, usize
             broken += 1;
             continue;
         };
+        if let Some(acted) = acted_on_tenant(&read) {
+            rows.push(acted);
+            continue;
+        }
         let is_outcome = read.kind == "outcome";
         let place = places.get(&read.id).copied().unwrap_or_else(|| {
             rows.push(row(&read));
@@ -96,8 +108,28 @@ pub fn review<'l>(lines: impl Iterator<Item = &'l str>) -> (Vec<Reviewed>, usize
     (rows, broken)
 }
 
+/// A row of its own: nothing is joined with it.
+fn acted_on_tenant(read: &Read) -> Option<Reviewed> {
+    let (result, verb) = match read.kind.as_str() {
+        "freeze" => ("frozen", "FREEZE"),
+        "thaw" => ("thawed", "THAW"),
+        _ => return None,
+    };
+    let tenant = read.tenant.as_deref().unwrap_or_default();
+    Some(Reviewed {
+        kind: read.kind.clone(),
+        result: Some(result.to_owned()),
+        statements: vec![format!("{verb} TENANT '{}'", tenant.replace('\'', "''"))],
+        statements_total: 1,
+        ended_at: Some(read.at.clone()),
+        ..row(read)
+    })
+}
+
 fn row(read: &Read) -> Reviewed {
     Reviewed {
+        kind: "transaction".to_owned(),
+        tenant: read.tenant.clone(),
         id: read.id.clone(),
         at: read.at.clone(),
         login: read.login.clone(),

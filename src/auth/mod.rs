@@ -14,7 +14,7 @@ mod secrets;
 pub use certificate::{AlternativeName, CertificateFault, ClientCertificate, EndPoint};
 pub use login::{Access, DatabaseList, IsReal, Login, Logins, LoginsFault, Match};
 pub use rules::{
-    AddressPattern, CertificateNeed, Cidr, CidrFault, Decision, Facts, Method, PeerAddress, Refusal, Rule, Rules,
-    TlsNeed,
+    AddressPattern, CertificateNeed, Cidr, CidrFault, Decision, Facts, Method, PeerAddress, Proof, Refusal, Rule,
+    Rules, TlsNeed,
 };
 pub use secrets::{ProcessSecret, VerifierShape};

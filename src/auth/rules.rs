@@ -214,6 +214,17 @@ pub enum Decision {
     PasswordThenRefuse(Refusal),
 }
 
+/// How a client that was let in has proven who it is. Rules that a reload brings may ask for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// By its password.
+    Password,
+    /// By its certificate alone.
+    Certificate,
+    /// Not at all: the rules trust it.
+    Trusted,
+}
+
 /// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

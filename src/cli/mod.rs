@@ -1,4 +1,4 @@
-//! The command line: serve, check-config, explain, demo.
+//! The command line: serve, check-config, explain, ledger, demo.
 //!
 //! Owns: arguments, exit statuses, and giving the configuration its files and variables. Does not own: what
 //! the commands do with a configuration (see `driver`).

@@ -83,7 +83,7 @@ const COUNT_MAX: u64 = 1_000_000;
 /// Parsing time and memory grow with text: 800 KB of `AND`s cost 4 s and 700 MB.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
-/// As many as the counters can hold ([`crate::metrics::TENANTS_SHOWN_MAX`]): each is five series.
+/// As many as the counters can hold ([`crate::metrics::TENANTS_SHOWN_MAX`]): each is six series.
 const TENANTS_SHOWN_MAX: u64 = crate::metrics::TENANTS_SHOWN_MAX as u64;
 
 const LONG: Kind = Kind::Duration { min_ms: 1, max_ms: DURATION_MS_MAX };

@@ -2,54 +2,73 @@
 //!
 //! Owns: the list of keys that need a restart. Does not own: how anything is changed.
 
-use super::settings::Config;
+use std::ffi::OsStr;
+use std::path::Path;
 
-/// Keys that count from the process's start to its end. Who adds one here adds it to [`keep_fixed`], too.
-pub const NEEDS_RESTART: &[&str] = &[
-    "ledger.path",
-    "listen.addresses",
-    "listen.unix_folder",
-    "listen.unix_port",
-    "listen.unix_mode",
-    "log.format",
-    "metrics.address",
-    "metrics.tenants_max",
-    "runtime.threads",
-    "state.folder",
+use super::settings::{Config, UnixSocketSettings};
+
+/// A key that counts from the process's start to its end.
+struct FixedKey {
+    pattern: &'static str,
+    differs: fn(&Config, &Config) -> bool,
+    /// Puts the second's back to the first's.
+    keep: fn(&Config, &mut Config),
+}
+
+/// Compares and keeps one place of a configuration; several keys may be parts of it.
+macro_rules! fixed {
+    ($pattern:literal, $($field:ident).+) => { fixed!($pattern, $($field).+, |value| value) };
+    ($pattern:literal, $($field:ident).+, $part:expr) => {
+        FixedKey {
+            pattern: $pattern,
+            differs: |one, another| {
+                let part = $part;
+                part(&one.$($field).+) != part(&another.$($field).+)
+            },
+            keep: |in_force, next| next.$($field).+.clone_from(&in_force.$($field).+),
+        }
+    };
+}
+
+const FIXED: &[FixedKey] = &[
+    FixedKey {
+        pattern: "ledger.path",
+        // The first one may come with a reload.
+        differs: |in_force, next| in_force.ledger.is_some() && in_force.ledger != next.ledger,
+        keep: |in_force, next| next.ledger.clone_from(&in_force.ledger),
+    },
+    fixed!("listen.addresses", listen.addresses),
+    fixed!("listen.unix_folder", listen.unix, |unix: &Option<UnixSocketSettings>| {
+        unix.as_ref().and_then(|unix| unix.path.parent().map(Path::to_path_buf))
+    }),
+    fixed!("listen.unix_port", listen.unix, |unix: &Option<UnixSocketSettings>| {
+        unix.as_ref().and_then(|unix| unix.path.file_name().map(OsStr::to_os_string))
+    }),
+    fixed!("listen.unix_mode", listen.unix, |unix: &Option<UnixSocketSettings>| unix.as_ref().map(|unix| unix.mode)),
+    fixed!("log.format", log.format),
+    fixed!("metrics.address", metrics.address),
+    fixed!("metrics.tenants_max", metrics.counted),
+    fixed!("runtime.threads", runtime.threads),
+    fixed!("state.folder", state_folder),
 ];
 
 /// Whether a reload can change a key.
 #[must_use]
 pub fn is_changeable(pattern: &str) -> bool {
-    !NEEDS_RESTART.contains(&pattern)
+    FIXED.iter().all(|key| key.pattern != pattern)
 }
 
 /// Puts what needs a restart back to what is in force, and says which keys that concerns: a new value is
 /// never dropped in silence.
 #[must_use]
 pub fn keep_fixed(in_force: &Config, next: &mut Config) -> Vec<&'static str> {
-    let mut kept = Vec::new();
-    for pattern in NEEDS_RESTART {
-        let line = |config: &Config| config.shown.iter().find(|key| key.pattern == *pattern).cloned();
-        let (before, after) = (line(in_force), line(next));
-        if before.as_ref().map(|key| &key.value) == after.as_ref().map(|key| &key.value) {
-            continue;
-        }
-        kept.push(*pattern);
-        next.shown.retain(|key| key.pattern != *pattern);
-        next.shown.extend(before);
+    let differing: Vec<&FixedKey> = FIXED.iter().filter(|key| (key.differs)(in_force, next)).collect();
+    for key in &differing {
+        (key.keep)(in_force, next);
+        next.shown.retain(|line| line.pattern != key.pattern);
+        next.shown.extend(in_force.shown.iter().find(|line| line.pattern == key.pattern).cloned());
     }
-    next.listen.addresses.clone_from(&in_force.listen.addresses);
-    next.listen.unix.clone_from(&in_force.listen.unix);
-    next.log.format = in_force.log.format;
-    next.runtime.threads = in_force.runtime.threads;
-    next.metrics = in_force.metrics;
-    next.state_folder.clone_from(&in_force.state_folder);
-    // The first one may come with a reload.
-    if in_force.ledger.is_some() {
-        next.ledger.clone_from(&in_force.ledger);
-    }
-    kept
+    differing.into_iter().map(|key| key.pattern).collect()
 }
 
 #[cfg(test)]
@@ -94,9 +113,41 @@ mod tests {
     }
 
     #[test]
+    fn each_of_them_is_named_and_kept() {
+        let before = "[listen]\naddresses = [\"127.0.0.1:1\"]\nunix_folder = \"/a\"\nunix_port = 1\nunix_mode = \"0700\"\n\
+                      [log]\nformat = \"text\"\n[metrics]\naddress = \"127.0.0.1:3\"\ntenants_max = 1\n\
+                      [runtime]\nthreads = 1\n[state]\nfolder = \"/a\"\n[ledger]\npath = \"/a\"\n";
+        let after = before.replace("\"/a\"", "\"/b\"").replace("= 1\n", "= 2\n").replace(":1\"", ":2\"");
+        let after = after.replace("0700", "0750").replace("text", "json").replace(":3\"", ":4\"");
+        let (in_force, mut next) = (config(before), config(&after));
+        let named: Vec<&str> = FIXED.iter().map(|key| key.pattern).collect();
+        assert_eq!(keep_fixed(&in_force, &mut next), named);
+        assert!(keep_fixed(&in_force, &mut next).is_empty(), "all are kept now");
+        let lines = |config: &Config| {
+            let fixed = config.shown.iter().filter(|line| !is_changeable(line.pattern));
+            let mut lines: Vec<String> = fixed.map(|line| format!("{} {}", line.path, line.value)).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(lines(&in_force), lines(&next));
+    }
+
+    #[test]
+    fn the_first_ledger_may_come_with_a_reload_and_goes_with_none() {
+        let (without, with) = (config(""), config("[ledger]\npath = \"/a\"\n"));
+        assert!(without.shown.iter().all(|line| line.pattern != "ledger.path"), "there is none");
+        let mut next = with.clone();
+        assert!(keep_fixed(&without, &mut next).is_empty());
+        assert!(next.shown.iter().any(|line| line.pattern == "ledger.path" && line.value == "/a"));
+        let mut next = without;
+        assert_eq!(keep_fixed(&with, &mut next), ["ledger.path"]);
+        assert_eq!(next.ledger, with.ledger);
+    }
+
+    #[test]
     fn keys_that_need_a_restart_exist() {
-        for pattern in NEEDS_RESTART {
-            assert!(reference::find(pattern).is_some(), "{pattern}");
+        for key in FIXED {
+            assert!(reference::find(key.pattern).is_some(), "{}", key.pattern);
         }
     }
 }

@@ -150,6 +150,17 @@ pub enum ClientTls {
     Require(ClientTlsSettings),
 }
 
+impl ClientTls {
+    /// Whose certificates clients may show, if they may any.
+    #[must_use]
+    pub const fn authority(&self) -> Option<&ClientAuthority> {
+        match self {
+            ClientTls::Disable => None,
+            ClientTls::Offer(settings) | ClientTls::Require(settings) => settings.authority.as_ref(),
+        }
+    }
+}
+
 /// What TLS towards clients is made of.
 #[derive(Clone, Debug)]
 pub struct ClientTlsSettings {
@@ -168,6 +179,14 @@ pub struct ClientAuthority {
     pub revocations: Vec<CertificateRevocationListDer<'static>>,
     /// No TLS without a certificate, whatever the rules say.
     pub is_required: bool,
+}
+
+impl ClientAuthority {
+    /// Whether it vouches for the same certificates.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.roots == other.roots && self.revocations == other.revocations
+    }
 }
 
 /// A certificate chain and its private key.

@@ -31,7 +31,7 @@ use crate::audit::Entry;
 use crate::fault::{Code, Fault};
 use crate::guard::{Inspected, Preset};
 use crate::metrics::Count;
-use crate::pool::Pooled;
+use crate::pool::{Check, Pooled};
 use crate::scope::DiscardReason;
 use crate::session::{CloseReason, Effect, Input, Session};
 use crate::time::Moment;
@@ -242,6 +242,15 @@ impl ClientTask {
 
     /// A record goes to the ledger even if nobody will be here to hear the answer.
     fn write_record(&mut self, entry: Entry) {
+        if let Entry::Outcome(outcome) = &entry {
+            let metrics = &self.around.proxy.gauge.metrics;
+            let word = outcome.conclusion.word();
+            match self.around.generation.preset_of(self.client.slot().facts()) {
+                Preset::Bypass => metrics.bypasses.count(word),
+                Preset::Migration => metrics.migrations.count(word),
+                Preset::Tenant => {}
+            }
+        }
         match self.around.ledger.as_mut() {
             Some(ledger) => self.record = Some(ledger.record(entry)),
             None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
@@ -267,17 +276,10 @@ impl ClientTask {
         self.around.gauge.on_asked(now);
         loop {
             match self.around.pool.lease() {
-                Leased::Now(mut granted, false) => {
-                    if poll_is_silent(&mut granted.server.link.stream, context) {
-                        return self.take_server(granted, context);
+                Leased::Now(granted, check) => {
+                    if self.take_checked(granted, check, context) {
+                        return;
                     }
-                    drop(granted);
-                    self.around.pool.discarded(DiscardReason::ServerGone);
-                }
-                Leased::Now(granted, true) => {
-                    let pool = Arc::clone(&self.around.pool);
-                    self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
-                    return;
                 }
                 // Nobody waits in a queue for a client that may be dead.
                 Leased::Later(_) if self.session.is_client_done() => return self.session.handle(Input::ClientDone),
@@ -288,6 +290,26 @@ impl ClientTask {
                 Leased::Refused(fault) => return self.on_refused(fault, context),
             }
         }
+    }
+
+    /// Takes a server, or begins to check it; `false` if it turned out to be gone.
+    fn take_checked(&mut self, mut granted: Granted, check: Check, context: &mut Context<'_>) -> bool {
+        match check {
+            Check::Nothing => self.take_server(granted, context),
+            Check::Silence if poll_is_silent(&mut granted.server.link.stream, context) => {
+                self.take_server(granted, context);
+            }
+            Check::Silence => {
+                drop(granted);
+                self.around.pool.discarded(DiscardReason::ServerGone);
+                return false;
+            }
+            Check::Life => {
+                let pool = Arc::clone(&self.around.pool);
+                self.pending = Pending::Check(Box::pin(async move { pool.proven(granted).await }));
+            }
+        }
+        true
     }
 
     /// There is no server. A pool that a reload has closed may have a successor.
@@ -445,7 +467,11 @@ impl ClientTask {
                 self.pending = Pending::Nothing;
                 self.around.gauge.on_waited(self.around.proxy.clock());
                 match answer {
-                    Ok(granted) => self.take_server(granted, context),
+                    Ok((granted, check)) => {
+                        if !self.take_checked(granted, check, context) {
+                            self.lease(context);
+                        }
+                    }
                     Err(fault) => self.on_refused(fault, context),
                 }
                 true
@@ -479,7 +505,7 @@ impl ClientTask {
     }
 
     fn poll_read_server(&mut self, context: &mut Context<'_>) -> bool {
-        if self.session.client_out().len() > BACKLOG_BYTES_MAX {
+        if self.session.client_backlog() > BACKLOG_BYTES_MAX {
             return false;
         }
         let Some(server) = self.server.as_mut() else { return false };

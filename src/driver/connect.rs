@@ -235,10 +235,8 @@ const fn refusal_detail(refusal: ServerRefusal) -> &'static str {
 impl ConnectFault {
     /// What to report of two failures, the later one given.
     fn or_rather(self, later: Self) -> Self {
-        match self {
-            ConnectFault::Unsuitable { .. } if !later.ends_the_search() => self,
-            _ => later,
-        }
+        let tells_more = matches!(self, ConnectFault::Unsuitable { .. }) && !later.ends_the_search();
+        if tells_more { self } else { later }
     }
 
     /// Whether the other hosts would say the same, or should not be asked: as in libpq, a refused login ends the search.
@@ -248,7 +246,20 @@ impl ConnectFault {
                 ServerRefusal::Authentication | ServerRefusal::DatabaseMissing => true,
                 ServerRefusal::TooManyConnections | ServerRefusal::NotNow | ServerRefusal::Error => false,
             },
-            _ => false,
+            ConnectFault::Timeout(_)
+            | ConnectFault::Resolve(_)
+            | ConnectFault::Connect(_)
+            | ConnectFault::Io(_)
+            | ConnectFault::Closed
+            | ConnectFault::TlsMissing
+            | ConnectFault::TlsAnswer
+            | ConnectFault::Tls(_)
+            | ConnectFault::TlsName
+            | ConnectFault::AlpnMissing
+            | ConnectFault::Unsuitable { .. }
+            | ConnectFault::NoHost
+            | ConnectFault::Random
+            | ConnectFault::Login(_) => false,
         }
     }
 }

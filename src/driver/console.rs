@@ -78,6 +78,10 @@ pub async fn serve_console<O: Operations>(
     let traffic = parts.gauge.metrics.database(&Arc::from("pgbouncer"));
     let mut tally = Tally::default();
     loop {
+        // What came before the right was taken away is not carried out behind that.
+        if let Some(fault) = ended(parts).await {
+            return say_farewell(&mut stream, &mut out, fault).await;
+        }
         let step = console.handle_bytes(&mut input, &mut out, &view(parts));
         tally.add(Count::Sent, u64::try_from(out.len()).unwrap_or(u64::MAX));
         write(&mut stream, &mut out).await?;
@@ -97,13 +101,25 @@ pub async fn serve_console<O: Operations>(
                 return Ok(());
             }
             Err(ConsoleEnd::Fault(fault)) => return Err(fault),
-            Err(ConsoleEnd::Told(fault)) => {
-                put_error(&mut out, &fault.clone().fatal());
-                write(&mut stream, &mut out).await?;
-                return Err(ConsoleFault::Ended(fault));
-            }
+            Err(ConsoleEnd::Told(fault)) => return say_farewell(&mut stream, &mut out, fault).await,
         }
     }
+}
+
+/// Looks once at what others want; a cancel means nothing while nothing is under way.
+async fn ended<O>(parts: &ConsoleParts<O>) -> Option<Fault> {
+    poll_fn(|context| match (parts.told)(context) {
+        Poll::Ready(Told::Ended(fault)) => Poll::Ready(Some(fault)),
+        Poll::Ready(Told::Cancelled) | Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Sends what is left to say and the last words.
+async fn say_farewell(stream: &mut Stream, out: &mut BytesMut, fault: Fault) -> Result<(), ConsoleFault> {
+    put_error(out, &fault.clone().fatal());
+    write(stream, out).await?;
+    Err(ConsoleFault::Ended(fault))
 }
 
 /// Why a console does not go on.
@@ -118,6 +134,7 @@ async fn read<O>(stream: &mut Stream, input: &mut BytesMut, parts: &ConsoleParts
     input.reserve(READ_BYTES);
     loop {
         tokio::select! {
+            biased;
             told = poll_fn(|context| (parts.told)(context)) => match told {
                 // Nothing is under way.
                 Told::Cancelled => {}
@@ -139,12 +156,13 @@ async fn perform<O: Operations>(
     parts: &ConsoleParts<O>,
 ) -> Result<Result<(), Fault>, ConsoleEnd> {
     tokio::select! {
+        // In this order: who has lost the right meanwhile has the command not even begun.
         biased;
-        done = parts.operations.perform(command, console.actor().clone()) => Ok(done),
         told = poll_fn(|context| (parts.told)(context)) => match told {
             Told::Cancelled => Ok(Err(Fault::native(b"57014", "canceling statement due to user request"))),
             Told::Ended(fault) => Err(ConsoleEnd::Told(fault)),
         },
+        done = parts.operations.perform(command, console.actor().clone()) => Ok(done),
     }
 }
 

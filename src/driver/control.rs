@@ -5,10 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::build::{self, PoolKey};
 use super::clock::time_of_day;
 use super::generation::Generation;
+use super::ledger::Ledger;
 use super::pool::ServerPool;
 use super::proxy::Proxy;
 use super::registry::Order;
@@ -17,6 +23,7 @@ use crate::admin::{
     Actor, BypassRow, ClientRow, ClientState, Command, ConfigRow, DatabaseRow, FrozenRow, Operations, PoolRow,
     ServerRow, ShutdownMode, TenantRow, UserRow,
 };
+use crate::audit::{TenantAct, TenantRecord};
 use crate::config::reload::is_changeable;
 use crate::config::{DatabaseEntry, LoginEntry, ServerAddress, ServerHost};
 use crate::fault::{Code, Fault, Severity};
@@ -24,7 +31,8 @@ use crate::pool::{Hold, PoolCounts};
 use crate::tenant::{Frozen, FrozenTenants, REASON_BYTES_MAX, TenantId};
 use crate::time::Moment;
 
-/// Which databases are on hold, by the name clients use. A reload that opens a pool finds it here.
+/// Which databases are on hold, by the name clients use. A reload that opens a pool finds it here. Its lock is held
+/// while pools are put on hold or resumed, and while a reload opens and closes pools: neither sees half of the other.
 #[derive(Debug, Default)]
 pub struct Holds {
     databases: BTreeMap<Arc<str>, Hold>,
@@ -178,7 +186,8 @@ impl Operations for Proxy {
             Command::Pause(database) => self.pause(database.as_deref()).await,
             Command::Resume(database) => self.resume(database.as_deref()),
             Command::Reconnect(database) => {
-                self.pools_of(database.as_deref())?.iter().for_each(ServerPool::reconnect);
+                let generation = self.generation.load_full();
+                self.pools_of(&generation, database.as_deref())?.iter().for_each(ServerPool::reconnect);
                 Ok(())
             }
             Command::Kill(database) => self.kill(database.as_deref()),
@@ -208,8 +217,9 @@ impl Proxy {
     }
 
     fn kill(&self, database: Option<&str>) -> Result<(), Fault> {
+        let mut holds = self.holds.lock();
         let generation = self.generation.load_full();
-        self.hold(database, Hold::Killed)?;
+        self.hold_under(&mut holds, &generation, database, Hold::Killed)?;
         // Everybody whose servers come from these pools, whatever the name of the database.
         let pools = self.keys_of(&generation, database)?;
         let is_meant =
@@ -219,10 +229,23 @@ impl Proxy {
         Ok(())
     }
 
-    fn resume(&self, database: Option<&str>) -> Result<(), Fault> {
-        let pools = self.pools_of(database)?;
-        let names = self.names_of(database);
-        self.holds.lock().databases.retain(|name, _| !names.contains(name));
+    /// Databases that share a pool are resumed with it: none of them is on hold for the next reload. Pools of theirs
+    /// that the command does not mean stay as they are.
+    pub(super) fn resume(&self, database: Option<&str>) -> Result<(), Fault> {
+        let mut holds = self.holds.lock();
+        let generation = self.generation.load_full();
+        let pools = self.pools_of(&generation, database)?;
+        match database {
+            None => holds.databases.clear(),
+            Some(_) => {
+                let resumed = self.keys_of(&generation, database)?;
+                let is_shared = |key: &PoolKey| resumed.contains(key);
+                holds.databases.retain(|name, _| {
+                    // One that is gone has no pools.
+                    !self.keys_of(&generation, Some(name)).is_ok_and(|keys| keys.iter().any(is_shared))
+                });
+            }
+        }
         let resumed = pools.iter().filter(|pool| pool.resume()).count();
         match resumed {
             0 => Err(Fault::of(Code::CommandRefused).with_detail("Nothing is paused or killed.")),
@@ -230,34 +253,36 @@ impl Proxy {
         }
     }
 
-    fn hold(&self, database: Option<&str>, hold: Hold) -> Result<Vec<Arc<ServerPool>>, Fault> {
-        let pools = self.pools_of(database)?;
-        for name in self.names_of(database) {
-            self.holds.lock().databases.insert(name, hold);
-        }
+    pub(super) fn hold(&self, database: Option<&str>, hold: Hold) -> Result<Vec<Arc<ServerPool>>, Fault> {
+        let mut holds = self.holds.lock();
+        self.hold_under(&mut holds, &self.generation.load_full(), database, hold)
+    }
+
+    fn hold_under(
+        &self,
+        holds: &mut Holds,
+        generation: &Generation,
+        database: Option<&str>,
+        hold: Hold,
+    ) -> Result<Vec<Arc<ServerPool>>, Fault> {
+        let pools = self.pools_of(generation, database)?;
+        let names = generation.config.databases.keys();
+        let meant = names.filter(|name| database.is_none_or(|database| ***name == *database));
+        holds.databases.extend(meant.map(|name| (Arc::clone(name), hold)));
         pools.iter().for_each(|pool| put_on_hold(pool, hold));
         Ok(pools)
     }
 
     /// Pools that a reload has opened for a database on hold are on hold, too.
-    pub(super) fn hold_again(&self, next: &Generation) {
-        let holds: Vec<(Arc<str>, Hold)> =
-            self.holds.lock().databases.iter().map(|(name, hold)| (Arc::clone(name), *hold)).collect();
-        for (name, hold) in holds {
+    pub(super) fn hold_again(&self, holds: &Holds, next: &Generation) {
+        for (name, hold) in &holds.databases {
             // A database that is gone has no pools.
-            let keys = self.keys_of(next, Some(&name)).unwrap_or_default();
+            let keys = self.keys_of(next, Some(name)).unwrap_or_default();
             let pools: Vec<_> = keys.iter().filter_map(|key| self.pools.lock().get(key).cloned()).collect();
             for pool in pools.iter().filter(|pool| pool.hold() == Hold::None) {
-                put_on_hold(pool, hold);
+                put_on_hold(pool, *hold);
             }
         }
-    }
-
-    /// The names of databases that a command means.
-    fn names_of(&self, database: Option<&str>) -> Vec<Arc<str>> {
-        let generation = self.generation.load_full();
-        let names = generation.config.databases.keys();
-        names.filter(|name| database.is_none_or(|database| ***name == *database)).cloned().collect()
     }
 
     fn keys_of(&self, generation: &Generation, database: Option<&str>) -> Result<Vec<PoolKey>, Fault> {
@@ -275,8 +300,8 @@ impl Proxy {
     }
 
     /// The pools that a command means, each once.
-    fn pools_of(&self, database: Option<&str>) -> Result<Vec<Arc<ServerPool>>, Fault> {
-        let keys = self.keys_of(&self.generation.load_full(), database)?;
+    fn pools_of(&self, generation: &Generation, database: Option<&str>) -> Result<Vec<Arc<ServerPool>>, Fault> {
+        let keys = self.keys_of(generation, database)?;
         let pools = self.pools.lock();
         let mut found: Vec<Arc<ServerPool>> = Vec::new();
         for pool in keys.iter().filter_map(|key| pools.get(key)) {
@@ -307,24 +332,60 @@ impl Proxy {
         let with = |set: &FrozenTenants| set.with(tenant, frozen).ok_or_else(too_many_frozen);
         let (clients, whose, reason, actor) =
             (Arc::clone(&self.clients), tenant.clone(), Arc::clone(reason), actor.clone());
-        // First the set, then those who are there: whoever comes between finds itself in the set.
-        let then = move || {
+        let record = self.tenant_record(TenantAct::Freeze, tenant, &reason, &actor);
+        // First the set, then those who are there: whoever comes between finds itself in the set. The record comes last: it
+        // must not keep a tenant from being frozen.
+        let then = move |is_frozen: bool| {
+            if !is_frozen {
+                return;
+            }
             let count = clients.order_all(Order::Freeze, |facts| facts.tenant() == Some(&whose));
             tracing::warn!(
                 tenant = %whose, %reason, login = %actor.login, address = %actor.address, clients = count, "tenant frozen"
             );
+            if record.write().is_err() {
+                tracing::warn!(tenant = %whose, "the freeze is in force, but not in the ledger yet: it cannot be written");
+            }
         };
-        self.freezer.change(with, then).await
+        self.freezer.change(with, || Ok(()), then).await
     }
 
     async fn thaw(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
         check_reason(reason)?;
         let not_frozen = || Fault::of(Code::CommandRefused).with_detail("The tenant is not frozen.");
         let (whose, reason, actor) = (tenant.clone(), Arc::clone(reason), actor.clone());
-        let then = move || {
-            tracing::warn!(tenant = %whose, %reason, login = %actor.login, address = %actor.address, "tenant thawed");
+        let record = self.tenant_record(TenantAct::Thaw, tenant, &reason, &actor);
+        let taken_back =
+            self.tenant_record(TenantAct::Freeze, tenant, "the thaw before this could not be kept", &actor);
+        let late = taken_back.clone();
+        let before = move || {
+            let written = record.write();
+            if written == Err(NotWritten::InTime) {
+                late.submit();
+            }
+            let message = "the ledger cannot be written, so the tenant stays frozen";
+            written.map_err(|_| Fault::saying(Code::LedgerUnavailable, message))
         };
-        self.freezer.change(|set| set.without(tenant).ok_or_else(not_frozen), then).await
+        let then = move |is_thawed: bool| {
+            if is_thawed {
+                tracing::warn!(tenant = %whose, %reason, login = %actor.login, address = %actor.address, "tenant thawed");
+            } else if taken_back.write().is_err() {
+                tracing::warn!(tenant = %whose, "the tenant stays frozen, but the ledger says that it was thawed");
+            }
+        };
+        self.freezer.change(|set| set.without(tenant).ok_or_else(not_frozen), before, then).await
+    }
+
+    fn tenant_record(&self, act: TenantAct, tenant: &TenantId, reason: &str, actor: &Actor) -> LedgerNote {
+        let record = TenantRecord {
+            id: Uuid::new_v4(),
+            act,
+            login: Arc::clone(&actor.login),
+            address: Arc::clone(&actor.address),
+            tenant: tenant.clone(),
+            reason: reason.into(),
+        };
+        LedgerNote { ledger: self.ledger(), is_wanted: self.generation.load().config.ledger.is_some(), record }
     }
 
     fn pool_row(&self, database: &Arc<str>, login: &Arc<str>, pool: Option<&ServerPool>, count: Count) -> PoolRow {
@@ -352,7 +413,7 @@ impl Proxy {
         let group = generation.config.servers.get(&entry.server);
         let host = group.map_or_else(|| "".into(), |group| host_words(&group.hosts));
         let user = generation.config.roles.get(&entry.role).map_or_else(|| "".into(), |role| Arc::clone(&role.user));
-        let pools = self.pools_of(Some(name)).unwrap_or_default();
+        let pools = self.pools_of(generation, Some(name)).unwrap_or_default();
         let servers = |counts: PoolCounts| counts.idle + counts.leased + counts.connecting;
         let has = |hold: Hold| !pools.is_empty() && pools.iter().all(|pool| pool.hold() == hold);
         DatabaseRow {
@@ -369,6 +430,52 @@ impl Proxy {
             is_paused: has(Hold::Paused) || has(Hold::Killed),
             is_disabled: has(Hold::Killed),
             server_lifetime_seconds: entry.pool.server_lifetime.as_secs(),
+        }
+    }
+}
+
+/// How long a freeze or thaw waits for its record: a disk that hangs must not keep the next tenant from being frozen.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotWritten {
+    /// The ledger said so.
+    AtAll,
+    /// It may be written later.
+    InTime,
+}
+
+/// A record that is to be written, if there is a ledger.
+#[derive(Clone)]
+struct LedgerNote {
+    ledger: Option<Arc<Ledger>>,
+    /// Whether the configuration has a ledger, which may have failed to start.
+    is_wanted: bool,
+    record: TenantRecord,
+}
+
+impl LedgerNote {
+    /// Writes it, and waits until it is durable. Blocks: only for a thread that may.
+    fn write(self) -> Result<(), NotWritten> {
+        let answer = match self.ledger {
+            Some(ledger) => ledger.record_tenant(self.record),
+            None if self.is_wanted => return Err(NotWritten::AtAll),
+            None => return Ok(()),
+        };
+        // The timer is made where there is a runtime.
+        let answered = Handle::current().block_on(async { timeout(RECORD_TIMEOUT, answer).await });
+        match answered {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(_)) | Err(_)) => Err(NotWritten::AtAll),
+            Err(_) => Err(NotWritten::InTime),
+        }
+    }
+
+    /// Has it written, behind what waits already.
+    fn submit(self) {
+        if let Some(ledger) = self.ledger {
+            drop(ledger.record_tenant(self.record));
         }
     }
 }

@@ -3,11 +3,11 @@
 //! The file is `frozen-tenants.json` in the folder of `[state]`. It is written before a freeze counts, so what
 //! was confirmed survives any end: a temporary file, fsync, rename, fsync of the folder. A file that cannot be
 //! understood keeps the proxy from starting: guessing "nobody" would let frozen tenants work. Each proxy
-//! needs a folder of its own.
+//! needs a folder of its own, and holds a lock on a file in it: two would overwrite each other's freezes.
 //!
 //! Owns: the file and who reads the set. Does not own: its form (`tenant`), ending sessions (`control`).
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -21,14 +21,25 @@ use crate::tenant::{FreezeFileFault, FrozenTenants, TenantId, TenantKind};
 /// The file's name.
 pub const FILE_NAME: &str = "frozen-tenants.json";
 
+/// The file that the lock is on: the other one is replaced as a whole with each change.
+const LOCK_NAME: &str = "frozen-tenants.lock";
+
 /// Longer than any file the proxy writes: 10,000 entries with the longest reasons.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Why the set cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FreezeFault {
-    /// The file or its folder cannot be used.
-    #[error("the frozen tenants cannot be kept in {path}: {reason}")]
+    /// The folder is not there, cannot be written, or is another proxy's.
+    #[error("state.folder: {folder} cannot be used: {reason}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What stands in the way.
+        reason: io::Error,
+    },
+    /// The file cannot be used.
+    #[error("state.folder: the frozen tenants cannot be kept in {path}: {reason}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -36,7 +47,7 @@ pub enum FreezeFault {
         reason: io::Error,
     },
     /// The file is not what the proxy writes.
-    #[error("{path} does not say which tenants are frozen: {fault}")]
+    #[error("state.folder: {path} does not say which tenants are frozen: {fault}")]
     Broken {
         /// The file.
         path: PathBuf,
@@ -50,6 +61,8 @@ pub enum FreezeFault {
 pub struct Freezer {
     set: Arc<ArcSwap<FrozenTenants>>,
     folder: Option<PathBuf>,
+    /// Held as long as the set may change.
+    _lock: Option<File>,
     /// Changes go one after the other.
     changing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -61,6 +74,7 @@ impl Freezer {
     /// Whoever goes on without the set lets frozen tenants in.
     pub fn open(folder: Option<&Path>, kind: TenantKind) -> Result<Self, FreezeFault> {
         let mut set = FrozenTenants::default();
+        let lock = folder.map(lock).transpose()?;
         if let Some(folder) = folder {
             set = read(&folder.join(FILE_NAME), kind)?;
             write(folder, &set)?;
@@ -68,6 +82,7 @@ impl Freezer {
         Ok(Self {
             set: Arc::new(ArcSwap::from_pointee(set)),
             folder: folder.map(Path::to_path_buf),
+            _lock: lock,
             changing: Arc::default(),
         })
     }
@@ -95,14 +110,16 @@ impl Freezer {
 
     /// If dropped: the change is made all the same, in the file, here and for those whom `then` tells, or not at all.
     ///
-    /// Changes the set: first the file, then what logins see, then whatever `then` does.
+    /// Changes the set: first whatever `before` does, then the file, then what logins see, then whatever `then` does, which
+    /// is told whether the change was made. Both may block.
     ///
     /// # Errors
-    /// What `change` says, or that the file cannot be written; nothing is changed then.
+    /// What `change` or `before` says, or that the file cannot be written; nothing is changed then.
     pub async fn change(
         &self,
         change: impl FnOnce(&FrozenTenants) -> Result<FrozenTenants, Fault>,
-        then: impl FnOnce() + Send + 'static,
+        before: impl FnOnce() -> Result<(), Fault> + Send + 'static,
+        then: impl FnOnce(bool) + Send + 'static,
     ) -> Result<(), Fault> {
         let folder = self.folder.clone().ok_or_else(|| Fault::of(Code::StateMissing))?;
         let turn = Arc::clone(&self.changing).lock_owned().await;
@@ -111,19 +128,31 @@ impl Freezer {
         // The turn goes along: whoever asked may be gone before the file is written, and the next one waits for it.
         let changed = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            write(&folder, &next)?;
-            set.store(next);
-            then();
-            Ok(())
+            before()?;
+            let written = write(&folder, &next);
+            if written.is_ok() {
+                set.store(next);
+            }
+            then(written.is_ok());
+            written.map_err(|fault| Fault::of(Code::StateUnwritten).with_detail(fault.to_string()))
         });
         match changed.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(fault)) => {
-                let fault: FreezeFault = fault;
-                Err(Fault::of(Code::StateUnwritten).with_detail(fault.to_string()))
-            }
+            Ok(changed) => changed,
             Err(_) => Err(Fault::of(Code::StateUnwritten).with_detail("The proxy is ending.")),
         }
+    }
+}
+
+/// Makes the folder this process's own, for as long as the file is open.
+fn lock(folder: &Path) -> Result<File, FreezeFault> {
+    let unusable = |reason| FreezeFault::Folder { folder: folder.to_path_buf(), reason };
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK_NAME));
+    let file = file.map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(unusable(io::Error::other("another proxy uses it"))),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
 }
 
@@ -169,7 +198,13 @@ mod tests {
     }
 
     async fn freeze(freezer: &Freezer) -> Result<(), Fault> {
-        freezer.change(|set| set.with(&tenant(), frozen()).ok_or_else(|| Fault::of(Code::CommandRefused)), || ()).await
+        freezer
+            .change(
+                |set| set.with(&tenant(), frozen()).ok_or_else(|| Fault::of(Code::CommandRefused)),
+                || Ok(()),
+                |_| (),
+            )
+            .await
     }
 
     #[tokio::test]
@@ -178,11 +213,14 @@ mod tests {
         let freezer = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap();
         freeze(&freezer).await.unwrap();
         assert!(freezer.has(&tenant()) && freezer.fits(TenantKind::Text) && !freezer.fits(TenantKind::Uuid));
+        let before = freezer.now();
+        drop(freezer);
         let again = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap();
-        assert_eq!(again.now(), freezer.now());
+        assert_eq!(again.now(), before);
         let thaw = |set: &FrozenTenants| set.without(&tenant()).ok_or_else(|| Fault::of(Code::CommandRefused));
-        again.change(thaw, || ()).await.unwrap();
-        assert_eq!(again.change(thaw, || ()).await.unwrap_err().code, Some(Code::CommandRefused));
+        again.change(thaw, || Ok(()), |_| ()).await.unwrap();
+        assert_eq!(again.change(thaw, || Ok(()), |_| ()).await.unwrap_err().code, Some(Code::CommandRefused));
+        drop(again);
         assert!(Freezer::open(Some(folder.path()), TenantKind::Text).unwrap().now().is_empty());
     }
 
@@ -203,7 +241,22 @@ mod tests {
         fs::write(folder.path().join(FILE_NAME), "{\"version\":1,\"fro").unwrap();
         let broken = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap_err();
         assert!(broken.to_string().contains("does not say which tenants are frozen"), "{broken}");
-        let missing = Freezer::open(Some(&folder.path().join("none")), TenantKind::Text).unwrap_err();
-        assert!(matches!(missing, FreezeFault::Io { .. }), "{missing}");
+        let none = folder.path().join("none");
+        let missing = Freezer::open(Some(&none), TenantKind::Text).unwrap_err().to_string();
+        let wanted = format!("state.folder: {} cannot be used: No such file or directory", none.display());
+        assert!(missing.starts_with(&wanted), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_serves_one_proxy() {
+        let folder = tempfile::tempdir().unwrap();
+        let freezer = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap();
+        let second = Freezer::open(Some(folder.path()), TenantKind::Text).unwrap_err().to_string();
+        assert!(second.starts_with("state.folder: ") && second.ends_with("another proxy uses it"), "{second}");
+        freeze(&freezer).await.unwrap();
+        let other = tempfile::tempdir().unwrap();
+        Freezer::open(Some(other.path()), TenantKind::Text).unwrap();
+        drop(freezer);
+        assert!(Freezer::open(Some(folder.path()), TenantKind::Text).unwrap().has(&tenant()));
     }
 }

@@ -8,14 +8,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+
 use super::build::{self, Policies, PoolKey};
-use super::registry::ClientFacts;
-use crate::auth::{Decision, Facts, PeerAddress};
+use super::registry::{ClientFacts, Shown};
+use super::tls;
+use crate::auth::{Decision, Facts, PeerAddress, Proof, Refusal};
 use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
 use crate::guard::Preset;
 use crate::scope::Prelude;
 use crate::startup::Purpose;
+
+/// What a session is told whose certificate was good only for another authority.
+const VOID: &str = "The client's certificate is not good any more.";
 
 /// A configuration in force. Nothing in it changes.
 #[derive(Debug)]
@@ -34,6 +41,10 @@ pub struct Generation {
     bypass_roles: HashSet<Arc<str>>,
     /// Since which generation each login's secret is what it is.
     secrets_since: HashMap<Arc<str>, u64>,
+    /// Since which generation the same authority vouches for clients' certificates.
+    authority_since: u64,
+    /// Verifies what was shown to another one; without it nobody vouches.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Generation {
@@ -59,7 +70,30 @@ impl Generation {
         let bypass_roles = bypass.filter_map(|login| login.role.clone()).collect();
         let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
         let policies = Policies::new(&config);
-        Self { number, policies, prelude, bypass_prelude, bypass_roles, secrets_since, config }
+        let authority_since = before.and_then(|before| before.authority_since(&config)).unwrap_or(number);
+        // One that cannot be used lets nobody log in, and a configuration with it comes into force nowhere.
+        let verifier = config.tls.authority().and_then(|authority| tls::client_verifier(authority).ok());
+        Self {
+            number,
+            policies,
+            prelude,
+            bypass_prelude,
+            bypass_roles,
+            secrets_since,
+            authority_since,
+            verifier,
+            config,
+        }
+    }
+
+    /// Since when the authority has been the same as in `config`; `None` if it is another now.
+    fn authority_since(&self, config: &Config) -> Option<u64> {
+        let is_same = match (self.config.tls.authority(), config.tls.authority()) {
+            (None, None) => true,
+            (Some(one), Some(another)) => one.is_same(another),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        is_same.then_some(self.authority_since)
     }
 
     /// Since when the login's secret has been the same as in `entry`; `None` if it is another now.
@@ -134,19 +168,47 @@ impl Generation {
         if matches!(self.config.tls, ClientTls::Require(_)) && is_bare {
             return Some("Connections need TLS now.");
         }
+        let shown = self.vouched_for(client);
+        let needs_certificate = self.config.tls.authority().is_some_and(|authority| authority.is_required);
+        if needs_certificate && client.tls.is_some() && shown.is_none() {
+            return Some(client.shown.as_ref().map_or("Connections need a certificate now.", |_| VOID));
+        }
         let facts = Facts {
             login: &client.login,
             user: client.shown.as_ref().map_or(&*client.login, |shown| &shown.user),
             database: &client.database,
             address: client.address,
             tls: client.tls.is_some(),
-            certificate: client.shown.as_ref().map(|shown| &shown.certificate),
+            certificate: shown.map(|shown| &shown.certificate),
         };
         match self.config.rules.decide(&facts) {
             Decision::Trust | Decision::Certificate => None,
-            Decision::Password if !client.is_trusted => None,
-            Decision::Password => Some("The rules ask for a proof of identity now."),
+            Decision::Password => match client.proof {
+                Proof::Password => None,
+                Proof::Certificate => Some("The rules ask for a password now."),
+                Proof::Trusted => Some("The rules ask for a proof of identity now."),
+            },
+            Decision::Refuse(Refusal::CertificateMissing)
+            | Decision::PasswordThenRefuse(Refusal::CertificateMissing)
+                if client.shown.is_some() =>
+            {
+                Some(VOID)
+            }
             Decision::Refuse(_) | Decision::PasswordThenRefuse(_) => Some("The rules refuse this connection now."),
+        }
+    }
+
+    /// The certificate a client has shown, if it would still be good for a login.
+    fn vouched_for<'c>(&self, client: &'c ClientFacts) -> Option<&'c Shown> {
+        let shown = client.shown.as_deref()?;
+        let is_good = client.generation >= self.authority_since || self.verifies(&shown.chain);
+        is_good.then_some(shown)
+    }
+
+    fn verifies(&self, chain: &[CertificateDer<'static>]) -> bool {
+        match (&self.verifier, chain) {
+            (Some(verifier), [leaf, others @ ..]) => verifier.verify_client_cert(leaf, others, UnixTime::now()).is_ok(),
+            (Some(_), []) | (None, _) => false,
         }
     }
 }
@@ -155,8 +217,8 @@ impl Generation {
 mod tests {
     use super::*;
     use crate::auth::{AddressPattern, CertificateNeed, ClientCertificate, Method, Rule, Rules, TlsNeed};
-    use crate::config::{EmptyEnvironment, load};
-    use crate::driver::registry::Shown;
+    use crate::config::{ClientAuthority, ClientTlsSettings, EmptyEnvironment, TlsIdentity, load};
+    use crate::driver::registry::TlsFacts;
     use crate::tenant::{Glob, TenantId, TenantKind};
     use crate::time::Moment;
 
@@ -183,7 +245,7 @@ mod tests {
             local: None,
             tls: None,
             shown: None,
-            is_trusted: false,
+            proof: Proof::Password,
             generation,
             application_name: "".into(),
             connected_at: Moment::START,
@@ -232,9 +294,9 @@ mod tests {
     fn who_was_let_in_without_proof_has_to_prove_itself_when_the_rules_say_so() {
         let text = login("one", "from = [\"suffix\"]");
         let next = Generation::first(config(&text));
-        assert!(loss(&next, &ClientFacts { is_trusted: true, ..client(1) }).is_some());
+        assert!(loss(&next, &ClientFacts { proof: Proof::Trusted, ..client(1) }).is_some());
         let trusting = Generation::first(config(&format!("{text}[[rules]]\nmethod = \"trust\"\n")));
-        assert_eq!(loss(&trusting, &ClientFacts { is_trusted: true, ..client(1) }), None);
+        assert_eq!(loss(&trusting, &ClientFacts { proof: Proof::Trusted, ..client(1) }), None);
     }
 
     /// With rules of its own, which a file could only have together with certificates.
@@ -250,8 +312,12 @@ mod tests {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = ClientCertificate::read(params.self_signed(&key).unwrap().der()).unwrap();
-        Some(Arc::new(Shown { certificate, user: "a.tenant".into() }))
+        Some(as_shown(params.self_signed(&key).unwrap().der()))
+    }
+
+    fn as_shown(der: &CertificateDer<'static>) -> Arc<Shown> {
+        let certificate = ClientCertificate::read(der).unwrap();
+        Arc::new(Shown { certificate, chain: Box::new([der.clone()]), user: "a.tenant".into() })
     }
 
     #[test]
@@ -267,5 +333,121 @@ mod tests {
         }
         let any = with_rules(CertificateNeed::VerifyCa, Method::ScramSha256);
         assert!(loss(&any, &client(1)).is_some());
+    }
+
+    /// Who signs clients' certificates, and takes them back.
+    struct Authority(rcgen::Issuer<'static, rcgen::KeyPair>, CertificateDer<'static>);
+
+    impl Authority {
+        fn new() -> Self {
+            let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+            let key = rcgen::KeyPair::generate().unwrap();
+            let root = params.self_signed(&key).unwrap().der().clone();
+            Self(rcgen::Issuer::new(params, key), root)
+        }
+
+        fn shown(&self, number: u64) -> Option<Arc<Shown>> {
+            let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(rcgen::DnType::CommonName, "a");
+            params.serial_number = Some(number.into());
+            let key = rcgen::KeyPair::generate().unwrap();
+            Some(as_shown(params.signed_by(&key, &self.0).unwrap().der()))
+        }
+
+        fn vouching(&self, revoked: Option<u64>) -> ClientAuthority {
+            let revoked = revoked.into_iter().map(|number| rcgen::RevokedCertParams {
+                serial_number: number.into(),
+                revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            });
+            let list = rcgen::CertificateRevocationListParams {
+                this_update: rcgen::date_time_ymd(2020, 1, 1),
+                next_update: rcgen::date_time_ymd(2100, 1, 1),
+                crl_number: 1.into(),
+                issuing_distribution_point: None,
+                revoked_certs: revoked.collect(),
+                key_identifier_method: rcgen::KeyIdMethod::Sha256,
+            };
+            let revocations = vec![list.signed_by(&self.0).unwrap().into()];
+            ClientAuthority { roots: vec![self.1.clone()], revocations, is_required: false }
+        }
+    }
+
+    /// A configuration whose clients show certificates of this authority, with one rule for all.
+    fn certified(authority: Option<ClientAuthority>, method: Method) -> Config {
+        let mut config = config(&login("one", "from = [\"suffix\"]"));
+        let own = rcgen::generate_simple_self_signed(vec!["proxy".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+        let identity = TlsIdentity { chain: vec![own.cert.der().clone()], key: Arc::new(key.into()) };
+        config.tls = ClientTls::Require(ClientTlsSettings { identity, authority });
+        let (login, database, address) = (Glob::any(), Glob::any(), AddressPattern::Any);
+        let certificate = CertificateNeed::None;
+        config.rules = Rules::new(vec![Rule { login, database, address, tls: TlsNeed::Any, certificate, method }]);
+        config
+    }
+
+    fn over_tls(shown: Option<Arc<Shown>>, proof: Proof) -> ClientFacts {
+        let (version, suite) = (rustls::ProtocolVersion::TLSv1_3, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+        ClientFacts { tls: Some(TlsFacts { version, suite }), shown, proof, ..client(1) }
+    }
+
+    #[test]
+    fn a_session_that_rests_on_a_certificate_ends_when_it_is_not_good_any_more() {
+        let (one, another) = (Authority::new(), Authority::new());
+        let sessions = [1, 2].map(|number| over_tls(one.shown(number), Proof::Certificate));
+        let first = Generation::first(certified(Some(one.vouching(None)), Method::Certificate));
+        assert_eq!(sessions.each_ref().map(|session| loss(&first, session)), [None, None]);
+        let left = |authority, method| {
+            let next = first.next(certified(authority, method));
+            sessions.each_ref().map(|session| loss(&next, session).is_none())
+        };
+        assert_eq!(left(Some(one.vouching(None)), Method::Certificate), [true, true]);
+        assert_eq!(left(Some(one.vouching(Some(2))), Method::Certificate), [true, false]);
+        assert_eq!(left(Some(another.vouching(None)), Method::Certificate), [false, false]);
+        let mut both = one.vouching(None);
+        both.roots.push(another.1.clone());
+        both.revocations.append(&mut another.vouching(None).revocations);
+        assert_eq!(left(Some(both), Method::Certificate), [true, true], "what changed does not concern them");
+        // Of no use any more, and not asked for: the login is open to anybody.
+        assert_eq!(left(None, Method::Trust), [true, true]);
+        // Revoked, and in force again: what counts is what is now.
+        let revoked = first.next(certified(Some(one.vouching(Some(1))), Method::Certificate));
+        let again = revoked.next(certified(Some(one.vouching(None)), Method::Certificate));
+        assert_eq!((loss(&revoked, &sessions[0]).as_deref(), loss(&again, &sessions[0])), (Some(VOID), None));
+    }
+
+    #[test]
+    fn a_session_that_rests_on_a_password_does_not_ask_for_its_certificate() {
+        let (one, another) = (Authority::new(), Authority::new());
+        let shown = one.shown(1);
+        let by_password = over_tls(shown.clone(), Proof::Password);
+        let by_certificate = over_tls(shown, Proof::Certificate);
+        let first = Generation::first(certified(Some(one.vouching(None)), Method::ScramSha256));
+        for authority in [Some(one.vouching(None)), Some(one.vouching(Some(1))), Some(another.vouching(None)), None] {
+            let next = first.next(certified(authority, Method::ScramSha256));
+            assert_eq!(loss(&next, &by_password), None);
+            let words = loss(&next, &by_certificate);
+            assert!(words.is_some_and(|words| words.contains("password")), "a certificate alone is no password");
+        }
+    }
+
+    #[test]
+    fn sessions_without_a_certificate_end_when_every_connection_needs_one() {
+        let one = Authority::new();
+        let first = Generation::first(certified(Some(one.vouching(None)), Method::ScramSha256));
+        let needed = |revoked| ClientAuthority { is_required: true, ..one.vouching(revoked) };
+        let next = first.next(certified(Some(needed(None)), Method::ScramSha256));
+        let (bare, with) = (over_tls(None, Proof::Password), over_tls(one.shown(1), Proof::Password));
+        assert!(loss(&next, &bare).is_some_and(|words| words.contains("need a certificate")));
+        assert_eq!(loss(&next, &with), None);
+        let next = next.next(certified(Some(needed(Some(1))), Method::ScramSha256));
+        assert_eq!(loss(&next, &with).as_deref(), Some(VOID));
+        // There is no TLS on a unix socket, and nothing is asked of it.
+        let local = ClientFacts { address: PeerAddress::Unix, ..client(1) };
+        assert_eq!(loss(&next, &local), None);
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::admin::BypassRow;
-use crate::audit::{Actor, Entry, Line, Outcome, Reason, Record, TransactionId};
+use crate::audit::{Actor, Entry, Line, Outcome, Reason, Record, TenantAct, TenantRecord, TransactionId};
 use crate::fault::{Code, Fault};
 
 /// Most records written by one `fdatasync`.
@@ -36,8 +36,11 @@ const UNWRITTEN_MAX: usize = 10_000;
 /// How many of the last records are kept in memory for the console.
 const RECENT_MAX: usize = 1_000;
 
-/// How much of a file's end is read to find the last record's number: far more than one line's bound.
+/// How much of a file is read at once, from its end on, to find the last record's number: far more than one line's bound.
 const TAIL_BYTES: u64 = 1 << 20;
+
+/// How far back it is looked for: where so much holds no record, the file is no ledger.
+const LOOK_BACK_BYTES_MAX: u64 = 64 << 20;
 
 /// Whoever asked for a record is told when it is durable.
 pub type Answer = oneshot::Receiver<Result<(), Fault>>;
@@ -64,8 +67,32 @@ struct Shared {
     recent: Mutex<VecDeque<Recent>>,
 }
 
+/// What is written.
+enum Item {
+    OfTransaction(Record),
+    OfTenant(TenantRecord),
+}
+
+impl Item {
+    /// Whether it comes before what it is about, which then is not done if it cannot be written; else it tells of what has
+    /// happened, and is kept until it can.
+    fn is_ahead(&self) -> bool {
+        match self {
+            Item::OfTransaction(record) => matches!(record.entry, Entry::Intent(_)),
+            Item::OfTenant(record) => record.act == TenantAct::Thaw,
+        }
+    }
+
+    fn line(&self, sequence: u64, at: Timestamp) -> Line {
+        match self {
+            Item::OfTransaction(record) => Line::new(record, sequence, at),
+            Item::OfTenant(record) => Line::of_tenant(record, sequence, at),
+        }
+    }
+}
+
 enum Job {
-    Write(Record, oneshot::Sender<Result<(), Fault>>),
+    Write(Item, oneshot::Sender<Result<(), Fault>>),
     /// Answered when all before it is done.
     Settle(oneshot::Sender<()>),
 }
@@ -126,15 +153,19 @@ impl Ledger {
         }
     }
 
-    fn write(&self, record: Record) -> Answer {
+    /// Writes what was, or is to be, done to a tenant.
+    pub fn record_tenant(&self, record: TenantRecord) -> Answer {
+        self.write(Item::OfTenant(record))
+    }
+
+    fn write(&self, item: Item) -> Answer {
         let (sender, answer) = oneshot::channel();
-        let is_intent = matches!(record.entry, Entry::Intent(_));
-        if is_intent && self.shared.queued.load(Ordering::Acquire) >= QUEUED_MAX {
+        if item.is_ahead() && self.shared.queued.load(Ordering::Acquire) >= QUEUED_MAX {
             reply(sender, Err(unavailable()));
             return answer;
         }
         self.shared.queued.fetch_add(1, Ordering::AcqRel);
-        if let Err(mpsc::SendError(Job::Write(_, sender))) = self.jobs.send(Job::Write(record, sender)) {
+        if let Err(mpsc::SendError(Job::Write(_, sender))) = self.jobs.send(Job::Write(item, sender)) {
             reply(sender, Err(unavailable()));
         }
         answer
@@ -183,7 +214,8 @@ impl SessionLedger {
         if matches!(entry, Entry::Intent(_)) {
             self.transaction = TransactionId(Uuid::new_v4());
         }
-        self.ledger.write(Record { transaction: self.transaction, actor: Arc::clone(&self.actor), entry })
+        let record = Record { transaction: self.transaction, actor: Arc::clone(&self.actor), entry };
+        self.ledger.write(Item::OfTransaction(record))
     }
 }
 
@@ -212,8 +244,8 @@ struct Writer {
     next: u64,
     /// Transactions whose intent is durable and whose outcome is not.
     open: HashSet<TransactionId>,
-    /// Outcomes that could not be written yet.
-    unwritten: VecDeque<Record>,
+    /// What has happened and could not be written yet: outcomes, freezes.
+    unwritten: VecDeque<Item>,
 }
 
 impl Writer {
@@ -237,22 +269,22 @@ impl Writer {
     fn take(&mut self, batch: Vec<Job>) {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut settled = Vec::new();
-        let mut records: Vec<Record> = std::mem::take(&mut self.unwritten).into();
-        let old = records.len();
+        let mut items: Vec<Item> = std::mem::take(&mut self.unwritten).into();
+        let old = items.len();
         for job in batch {
             match job {
-                Job::Write(record, sender) => {
+                Job::Write(item, sender) => {
                     waiting.push(sender);
-                    records.push(record);
+                    items.push(item);
                 }
                 Job::Settle(sender) => settled.push(sender),
             }
         }
         self.shared.queued.fetch_sub(waiting.len(), Ordering::AcqRel);
-        let written = if records.is_empty() { Ok(()) } else { self.write(&records) };
+        let written = if items.is_empty() { Ok(()) } else { self.write(&items) };
         match &written {
-            Ok(()) => self.on_written(records),
-            Err(error) => self.on_failed(records, old, error),
+            Ok(()) => self.on_written(items),
+            Err(error) => self.on_failed(items, old, error),
         }
         for sender in waiting {
             reply(sender, written.as_ref().map_err(|_| unavailable()).copied());
@@ -260,10 +292,12 @@ impl Writer {
         settled.into_iter().for_each(|sender| reply(sender, ()));
     }
 
-    fn on_written(&mut self, records: Vec<Record>) {
+    fn on_written(&mut self, items: Vec<Item>) {
         let at = Timestamp::now();
         let mut recent = self.shared.recent.lock();
-        for record in records {
+        for item in items {
+            // The console shows frozen tenants by themselves.
+            let Item::OfTransaction(record) = item else { continue };
             match &record.entry {
                 Entry::Intent(_) => drop(self.open.insert(record.transaction)),
                 Entry::Outcome(_) => drop(self.open.remove(&record.transaction)),
@@ -277,21 +311,25 @@ impl Writer {
     }
 
     /// Intents are refused; outcomes of transactions that have one are kept.
-    fn on_failed(&mut self, records: Vec<Record>, old: usize, error: &io::Error) {
+    fn on_failed(&mut self, items: Vec<Item>, old: usize, error: &io::Error) {
         self.shared.is_writable.store(false, Ordering::Release);
         tracing::error!(path = %self.path.display(), %error, "the ledger cannot be written");
-        for (index, record) in records.into_iter().enumerate() {
-            let is_kept =
-                matches!(record.entry, Entry::Outcome(_)) && (index < old || self.open.contains(&record.transaction));
+        for (index, item) in items.into_iter().enumerate() {
+            let is_kept = !item.is_ahead()
+                && match &item {
+                    Item::OfTransaction(record) => index < old || self.open.contains(&record.transaction),
+                    Item::OfTenant(_) => true,
+                };
             if is_kept && self.unwritten.len() < UNWRITTEN_MAX {
-                self.unwritten.push_back(record);
+                self.unwritten.push_back(item);
             } else if is_kept {
-                tracing::error!(transaction = %record.transaction, "an outcome is lost: too many cannot be written");
+                let line = String::from_utf8_lossy(item.line(0, Timestamp::now()).as_bytes()).into_owned();
+                tracing::error!(line = line.trim_end(), "a record is lost: too many cannot be written");
             }
         }
     }
 
-    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+    fn write(&mut self, items: &[Item]) -> io::Result<()> {
         if !self.is_in_place() {
             self.file = None;
             self.open()?;
@@ -300,18 +338,20 @@ impl Writer {
         let mut begun: HashSet<TransactionId> = HashSet::new();
         let mut bytes = Vec::new();
         let mut next = self.next;
-        for record in records {
-            match &record.entry {
-                Entry::Intent(_) => drop(begun.insert(record.transaction)),
-                // Its intent was refused: there is nothing to end.
-                Entry::Outcome(_)
-                    if !begun.contains(&record.transaction) && !self.open.contains(&record.transaction) =>
-                {
-                    continue;
+        for item in items {
+            if let Item::OfTransaction(record) = item {
+                match &record.entry {
+                    Entry::Intent(_) => drop(begun.insert(record.transaction)),
+                    // Its intent was refused: there is nothing to end.
+                    Entry::Outcome(_)
+                        if !begun.contains(&record.transaction) && !self.open.contains(&record.transaction) =>
+                    {
+                        continue;
+                    }
+                    Entry::Outcome(_) => {}
                 }
-                Entry::Outcome(_) => {}
             }
-            bytes.extend_from_slice(Line::new(record, next, at).as_bytes());
+            bytes.extend_from_slice(item.line(next, at).as_bytes());
             next += 1;
         }
         let Some(open) = self.file.as_mut() else { return Err(io::Error::other("no file")) };
@@ -368,21 +408,54 @@ impl Writer {
 
     /// Closes a line that a crash has torn (it is never deleted), and goes on behind the last number.
     fn mend(&mut self, file: &mut File, length: u64) -> io::Result<()> {
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut tail = Vec::new();
-        io::Read::take(&*file, TAIL_BYTES).read_to_end(&mut tail)?;
-        if tail.last().is_some_and(|last| *last != b'\n') {
-            tracing::warn!(path = %self.path.display(), "the ledger's last line is torn: it is kept and closed");
+        let path = self.path.display();
+        if length > 0 && read_at(file, length - 1, length)? != b"\n" {
+            tracing::warn!(%path, "the ledger's last line is torn: it is kept and closed");
             file.write_all(b"\n")?;
             file.sync_data()?;
         }
-        let lines = tail.split(|byte| *byte == b'\n').rev();
-        let number = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("seq")?.as_u64();
-        if let Some(last) = lines.take(BATCH_MAX).find_map(number) {
-            self.next = self.next.max(last.saturating_add(1));
+        match last_number(file, length)? {
+            Some(last) => self.next = self.next.max(last.saturating_add(1)),
+            None if length == 0 => {}
+            None => tracing::error!(%path, next = self.next, "the ledger's file holds no record: numbers begin anew"),
         }
         Ok(())
     }
+}
+
+/// The number of the last record in a file; `None` if there is none in all of it.
+fn last_number(file: &mut File, length: u64) -> io::Result<Option<u64>> {
+    let number = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("seq")?.as_u64();
+    let mut end = length;
+    // What was read of a line that begins further in front.
+    let mut rest = Vec::new();
+    while end > 0 {
+        if length - end >= LOOK_BACK_BYTES_MAX {
+            return Err(io::Error::other(format!("its last {LOOK_BACK_BYTES_MAX} bytes hold no record")));
+        }
+        let start = end.saturating_sub(TAIL_BYTES);
+        let mut part = read_at(file, start, end)?;
+        part.append(&mut rest);
+        let first = match start {
+            0 => 0,
+            _ => part.iter().position(|byte| *byte == b'\n').map_or(part.len(), |at| at + 1),
+        };
+        let whole = part.split_off(first);
+        if let Some(last) = whole.split(|byte| *byte == b'\n').rev().find_map(number) {
+            return Ok(Some(last));
+        }
+        rest = part;
+        end = start;
+    }
+    Ok(None)
+}
+
+/// The bytes of a file between two places.
+fn read_at(file: &mut File, start: u64, end: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    io::Read::take(&*file, end - start).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A file that was just made is durable only with its folder.
@@ -482,6 +555,39 @@ mod tests {
         let written = lines(&path);
         assert_eq!(written.len(), 2, "{written:?}");
         assert!(written[0].contains("\"outcome\"") && written[1].contains("\"seq\":3"), "{written:?}");
+    }
+
+    /// The number of the next record in a file that holds this.
+    fn next_in(bytes: &[u8]) -> Result<u64, Fault> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        std::fs::write(&path, bytes).unwrap();
+        let ledger = Ledger::start(path.clone()).unwrap();
+        wait(SessionLedger::new(ledger, actor()).record(intent()))?;
+        let written = std::fs::read(&path).unwrap();
+        let last = written[..written.len() - 1].rsplit(|byte| *byte == b'\n').next().unwrap();
+        Ok(serde_json::from_slice::<serde_json::Value>(last).unwrap()["seq"].as_u64().unwrap())
+    }
+
+    #[test]
+    fn numbers_go_on_whatever_stands_behind_the_last_record() {
+        let record = b"{\"seq\":41}\n".as_slice();
+        let blank_lines = vec![b'\n'; 5_000];
+        let long_line = vec![b'x'; 3 << 20];
+        let lines = [b"nothing\n".as_slice()].concat().repeat(150_000);
+        for garbage in [&b""[..], &blank_lines, &long_line, &lines] {
+            assert_eq!(next_in(&[record, garbage].concat()).unwrap(), 42);
+        }
+        // One that ends or begins where a part that is read at once does.
+        let tail = usize::try_from(TAIL_BYTES).unwrap();
+        for bytes in (tail - 12..tail + 2).chain([2 * tail, 2 * tail - 11]) {
+            assert_eq!(next_in(&[record, &vec![b'\n'; bytes]].concat()).unwrap(), 42, "{bytes}");
+        }
+        assert_eq!(next_in(b"").unwrap(), 1);
+        assert_eq!(next_in(b"{\"seq\":1,\"ki").unwrap(), 1);
+        // That is no ledger: nothing is written behind it.
+        let bound = usize::try_from(LOOK_BACK_BYTES_MAX).unwrap();
+        assert!(next_in(&[record, &vec![0; bound + tail]].concat()).is_err());
     }
 
     #[test]

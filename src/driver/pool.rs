@@ -26,13 +26,16 @@ use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
 use super::stream::Stream;
 use crate::fault::{Code, Fault};
 use crate::metrics::{Metrics, PoolGauge};
-use crate::pool::{self, Action, Fairness, Hold, Membership, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket};
+use crate::pool::{
+    self, Action, Check, Fairness, Hold, Membership, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket,
+};
 use crate::scope::{
     CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
 };
 use crate::time::Moment;
 use crate::upstream::login::Identity;
 use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings, settings};
+use crate::wire::TransactionStatus;
 use crate::wire::backend;
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend;
@@ -81,7 +84,7 @@ pub struct Way {
 pub type Granted = Pooled<PooledServer>;
 
 /// What someone who waits is sent.
-type Answer = Result<Granted, Fault>;
+type Answer = Result<(Granted, Check), Fault>;
 
 /// Who waits; it keeps the seat, so that a server granted at the last moment has somebody to come back from.
 type Waiter = (oneshot::Sender<Answer>, Arc<Seat>);
@@ -154,7 +157,7 @@ impl Drop for Wait {
         drop(waiter);
         // A server that was granted at the same moment comes back.
         self.answer.close();
-        if let Ok(Ok(granted)) = self.answer.try_recv() {
+        if let Ok(Ok((granted, _))) = self.answer.try_recv() {
             self.seat.check_in(granted);
         }
     }
@@ -163,7 +166,7 @@ impl Drop for Wait {
 /// What became of a request.
 pub enum Leased {
     /// A server, perhaps to be checked first.
-    Now(Granted, bool),
+    Now(Granted, Check),
     /// Wait.
     Later(Wait),
     /// No.
@@ -378,8 +381,8 @@ impl ServerPool {
             match action {
                 None if has_come_to_rest => return self.at_rest.notify_waiters(),
                 None => return,
-                Some(Action::Grant { waiter: (waiter, seat), pooled, .. }) => {
-                    if let Err(Ok(refused)) = waiter.send(Ok(pooled)) {
+                Some(Action::Grant { waiter: (waiter, seat), pooled, check }) => {
+                    if let Err(Ok((refused, _))) = waiter.send(Ok((pooled, check))) {
                         self.ledger.lock().check_in(seat.seat, refused, self.clock.now());
                     }
                 }
@@ -397,9 +400,9 @@ impl ServerPool {
         }
     }
 
-    /// Connects one server and tells the ledger. If dropped: the ledger waits for ever for this server
-    /// (only at the runtime's end).
+    /// Connects one server and tells the ledger. If dropped: the attempt has failed.
     async fn connect_one(self: Arc<Self>) {
+        let attempt = Attempt { pool: Arc::clone(&self), is_over: false };
         // A server counts from here: what is changed while it is being connected does not count for it.
         let connected_at = self.clock.now();
         let way = self.way.load_full();
@@ -410,13 +413,14 @@ impl ServerPool {
                 .unwrap_or(Err(ConnectFault::Timeout(limit))),
             Err(fault) => Err(fault),
         };
-        self.metrics.connects.count(if connected.is_ok() { "connected" } else { "failed" });
         match connected {
             Ok(pooled) => {
+                attempt.over("connected");
                 tracing::debug!(pool = self.name, server = pooled.clean.server().id.0, "server connected");
                 self.ledger.lock().connected(Pooled { server: pooled, connected_at }, self.clock.now());
             }
             Err(fault) => {
+                attempt.over("failed");
                 tracing::warn!(pool = self.name, %fault, "cannot connect to the server");
                 self.ledger.lock().connect_failed(&fault.fault(), self.clock.now());
             }
@@ -533,7 +537,7 @@ impl Seat {
             (sender, Arc::clone(self))
         });
         match (requested, receiver) {
-            (Requested::Granted { pooled, needs_check }, _) => Leased::Now(pooled, needs_check),
+            (Requested::Granted { pooled, check }, _) => Leased::Now(pooled, check),
             (Requested::Queued(ticket), Some(answer)) => {
                 pool.act();
                 Leased::Later(Wait { seat: Arc::clone(self), ticket, answer })
@@ -568,8 +572,9 @@ impl Seat {
         }
         loop {
             let granted = match self.lease() {
+                // It is asked something in any case.
                 Leased::Now(granted, _) => granted,
-                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?,
+                Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?.0,
                 Leased::Refused(fault) => return Err(fault),
             };
             let returning = Returning { seat: Arc::clone(self), is_done: false };
@@ -582,7 +587,13 @@ impl Seat {
                     self.check_in(Pooled { server, connected_at });
                     return Ok(greeting);
                 }
-                Asked::Refused(fault) => return Err(fault),
+                Asked::Refused(fault, server) => {
+                    if let Some(server) = server {
+                        returning.done();
+                        self.check_in(Pooled { server, connected_at });
+                    }
+                    return Err(fault);
+                }
                 // It had been closed while it was idle: the ledger knows now, and gives another.
                 Asked::Gone => {}
             }
@@ -668,6 +679,35 @@ pub fn poll_is_silent(stream: &mut Stream, context: &mut Context<'_>) -> bool {
     }
 }
 
+/// Sees to it that the ledger hears of an attempt to connect that has come to no end of its own: it panicked, or its
+/// task was dropped. Its place in the pool would be taken for ever.
+struct Attempt {
+    pool: Arc<ServerPool>,
+    is_over: bool,
+}
+
+impl Attempt {
+    fn over(mut self, outcome: &'static str) {
+        self.is_over = true;
+        self.pool.metrics.connects.count(outcome);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        tracing::error!(pool = self.pool.name, "an attempt to connect to the server was given up half-way");
+        self.pool.metrics.connects.count("failed");
+        self.pool.ledger.lock().connect_failed(&Fault::of(Code::ServerUnreachable), self.pool.clock.now());
+        // At the runtime's end nobody is left to be told.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.pool.act();
+        }
+    }
+}
+
 /// Sees to it that the ledger hears of a server that was asked and did not come back.
 struct Returning {
     seat: Arc<Seat>,
@@ -692,8 +732,9 @@ impl Drop for Returning {
 enum Asked {
     /// It has the settings and says this.
     Told(PooledServer, Arc<Parameters>),
-    /// It refuses a value.
-    Refused(Fault),
+    /// It refuses a value. It is as it was, unless it could not be brought to rest: whoever may log in may say what
+    /// no server takes, as often as they like, and that must not cost a server each time.
+    Refused(Fault, Option<PooledServer>),
     /// It is not there any more.
     Gone,
 }
@@ -716,7 +757,8 @@ async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
         None => return Asked::Gone,
     };
     if let Some(fault) = fault {
-        return Asked::Refused(fault.fatal());
+        let clean = brought_to_rest(lease, &mut link.stream).await;
+        return Asked::Refused(fault.fatal(), clean.map(|clean| PooledServer { clean, link }));
     }
     lease.server_mut().settings = Arc::clone(base);
     let told = Arc::clone(&lease.server().parameters);
@@ -726,8 +768,21 @@ async fn ask_greeting(pooled: PooledServer, base: &Settings) -> Asked {
     }
 }
 
-/// Sends what is queued and a Sync, and takes all answers. `None`: the server is useless; `Some(Some)`: it
-/// refused something.
+/// Ends the transaction in which something was refused: with it goes what was set before that.
+async fn brought_to_rest(mut lease: LeasedServer<()>, stream: &mut Stream) -> Option<CleanServer> {
+    if lease.replies().status() != TransactionStatus::Idle {
+        let mut rollback = BytesMut::new();
+        frontend::put_query(&mut rollback, b"ROLLBACK");
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&rollback, b"", b""], Some(Expect::Query));
+        lease.scope_mut().on_end(false);
+        if lease.send(frame, ()).is_some() || exchange(&mut lease, stream).await?.is_some() {
+            return None;
+        }
+    }
+    lease.into_clean().ok()
+}
+
+/// Sends what is queued and a Sync, and takes all answers; as [`exchange`].
 async fn converse(lease: &mut LeasedServer<()>, stream: &mut Stream) -> Option<Option<Fault>> {
     let mut sync = BytesMut::new();
     frontend::put_sync(&mut sync);
@@ -735,6 +790,11 @@ async fn converse(lease: &mut LeasedServer<()>, stream: &mut Stream) -> Option<O
     if lease.send(frame, ()).is_some() {
         return None;
     }
+    exchange(lease, stream).await
+}
+
+/// Sends what is queued and takes all answers. `None`: the server is useless; `Some(Some)`: it refused something.
+async fn exchange(lease: &mut LeasedServer<()>, stream: &mut Stream) -> Option<Option<Fault>> {
     let out = lease.out_mut().split();
     stream.write_all(&out).await.ok()?;
     stream.flush().await.ok()?;
@@ -793,4 +853,40 @@ pub fn close_politely(mut stream: Stream) {
             tracing::trace!("a server was gone before it could be told good-bye");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EmptyEnvironment, load};
+    use crate::driver::proxy::start;
+    use crate::pool::{Admission, Limits};
+
+    #[tokio::test]
+    async fn an_attempt_that_is_dropped_takes_no_place() {
+        // It accepts, by its backlog, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = format!(
+            "listen.addresses = [\"127.0.0.1:0\"]\n[servers.main]\nhost = \"127.0.0.1\"\nport = {}\n\
+             tls.mode = \"disable\"\n[roles.app]\nuser = \"app\"\n[databases.demo]\nserver = \"main\"\nrole = \"app\"\n\
+             [logins.a]\npassword = \"x\"\ntenant.from = [\"suffix\"]\n",
+            silent.local_addr().unwrap().port()
+        );
+        let running = start(load(&text, &EmptyEnvironment).unwrap().config).unwrap();
+        let pool = running.proxy.all_pools().remove(0);
+        let membership = Admission::new(Limits::default()).admit(None, &"a".into()).unwrap();
+        let seat = pool.join(Arc::new(membership));
+        let (waiter, mut answer) = oneshot::channel();
+        let requested = pool.ledger.lock().request(seat.seat, pool.clock.now(), || (waiter, Arc::clone(&seat)));
+        assert!(matches!(requested, Requested::Queued(_)));
+        assert!(matches!(pool.ledger.lock().poll_action(), Some(Action::Connect)));
+        let mut attempt = Box::pin(Arc::clone(&pool).connect_one());
+        let is_under_way = std::future::poll_fn(|context| Poll::Ready(attempt.as_mut().poll(context).is_pending()));
+        assert!(is_under_way.await);
+        assert_eq!(pool.counts().connecting, 1);
+        drop(attempt);
+        assert_eq!(pool.counts(), PoolCounts::default());
+        let told = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(told.code, Some(Code::ServerUnreachable));
+    }
 }

@@ -411,10 +411,11 @@ impl Proxy {
             address: client.address(),
             local: stream.local_address(),
             tls: stream.tls_facts(),
-            shown: client
-                .certificate()
-                .map(|shown| Arc::new(Shown { certificate: shown.clone(), user: client.user().into() })),
-            is_trusted: !client.is_proven(),
+            shown: client.certificate().map(|shown| {
+                let (certificate, user) = (shown.clone(), client.user().into());
+                Arc::new(Shown { certificate, chain: stream.client_chain(), user })
+            }),
+            proof: client.proof(),
             generation: logged_in_at,
             application_name: name.map_or("", |(_, value)| value).into(),
             connected_at: self.clock.now(),

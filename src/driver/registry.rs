@@ -11,13 +11,14 @@ use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ProtocolVersion};
 
 use super::cancel::{CancelSlot, Cancelling};
 use super::connect::ReachedServer;
 use super::pool::ServerPool;
 use crate::admin::{ClientRow, ClientState, ServerRow, ServerState};
-use crate::auth::{ClientCertificate, PeerAddress};
+use crate::auth::{ClientCertificate, PeerAddress, Proof};
 use crate::startup::Purpose;
 use crate::tenant::TenantId;
 use crate::time::Moment;
@@ -44,6 +45,8 @@ impl TlsFacts {
 pub struct Shown {
     /// It; its chain was verified at login.
     pub certificate: ClientCertificate,
+    /// It and what came with it, as sent: a reload may bring another authority.
+    pub chain: Box<[CertificateDer<'static>]>,
     /// The user name the client sent with it.
     pub user: Box<str>,
 }
@@ -65,8 +68,8 @@ pub struct ClientFacts {
     pub tls: Option<TlsFacts>,
     /// The certificate it has shown, if any.
     pub shown: Option<Arc<Shown>>,
-    /// Whether the rules let it in without any proof.
-    pub is_trusted: bool,
+    /// How it has proven who it is.
+    pub proof: Proof,
     /// The generation of the configuration under which it logged in.
     pub generation: u64,
     /// As it said at its start.
@@ -517,7 +520,7 @@ mod tests {
             local: None,
             tls: None,
             shown: None,
-            is_trusted: false,
+            proof: Proof::Password,
             generation: 1,
             application_name: "".into(),
             connected_at: Moment::from_micros(5),

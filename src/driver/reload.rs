@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::build::{self, PoolKey};
+use super::control::Holds;
 use super::generation::Generation;
 use super::handshake::HandshakeSettings;
 use super::notify;
@@ -112,7 +113,9 @@ impl Proxy {
             tracing::warn!("configuration: {warning}");
         }
         let next = Arc::new(generation);
-        let staying = self.add_pools(&next, pools);
+        // Nobody pauses or kills what is half changed.
+        let holds = self.holds.lock();
+        let staying = self.add_pools(&next, pools, &holds);
         self.admission.set_limits(next.config.limits.clone());
         self.start_ledger(&next.config);
         let before = self.generation.swap(Arc::clone(&next));
@@ -122,6 +125,7 @@ impl Proxy {
             pool.reconfigure(limits, next.config.limits.fairness, way, is_other_way);
         }
         self.close_pools(&stay);
+        drop(holds);
         let listen = &next.config.listen;
         self.entrance.clients.resize(listen.client_connections_max);
         self.entrance.logins.resize(listen.login_connections_max);
@@ -133,7 +137,7 @@ impl Proxy {
     }
 
     /// Adds what is new; gives what is there already, and what it shall be.
-    fn add_pools(&self, next: &Generation, wanted: HashMap<PoolKey, (PoolLimits, Way)>) -> Vec<Staying> {
+    fn add_pools(&self, next: &Generation, wanted: HashMap<PoolKey, (PoolLimits, Way)>, holds: &Holds) -> Vec<Staying> {
         let mut staying = Vec::new();
         for (key, (limits, way)) in wanted {
             let known = self.pools.lock().get(&key).cloned();
@@ -145,7 +149,7 @@ impl Proxy {
                 }
             }
         }
-        self.hold_again(next);
+        self.hold_again(holds, next);
         staying
     }
 
@@ -213,4 +217,88 @@ fn detail(problems: &[String]) -> String {
         lines.push("… and more: see the proxy's log");
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::admin::{Command, Operations as _};
+    use crate::config::{EmptyEnvironment, load};
+    use crate::driver::proxy::start;
+    use crate::pool::Hold;
+
+    /// Two databases in one pool, or two pools, by their roles.
+    fn text(one: &str, other: &str) -> String {
+        format!(
+            "listen.addresses = [\"127.0.0.1:0\"]\n[servers.main]\nhost = \"/none\"\n\
+             [roles.app]\nuser = \"app\"\n[roles.more]\nuser = \"more\"\n\
+             [databases.one]\nserver = \"main\"\nname = \"demo\"\nrole = \"{one}\"\n\
+             [databases.other]\nserver = \"main\"\nname = \"demo\"\nrole = \"{other}\"\n\
+             [logins.a]\npassword = \"x\"\ntenant.from = [\"suffix\"]\n"
+        )
+    }
+
+    fn begin(text: &str) -> Arc<Proxy> {
+        let running = start(load(text, &EmptyEnvironment).unwrap().config).unwrap();
+        Arc::clone(&running.proxy)
+    }
+
+    fn prepared(proxy: &Proxy, text: &str) -> Prepared {
+        let text = text.to_owned();
+        let load = move || load(&text, &EmptyEnvironment);
+        prepare(Some(&load), &proxy.generation.load(), proxy.secret.clone()).unwrap()
+    }
+
+    fn holds(proxy: &Proxy) -> Vec<Hold> {
+        proxy.all_pools().iter().map(|pool| pool.hold()).collect()
+    }
+
+    fn actor() -> Actor {
+        Actor { login: "ops".into(), address: "test".into() }
+    }
+
+    #[tokio::test]
+    async fn a_pause_beside_a_reload_misses_no_pool() {
+        let proxy = begin(&text("app", "app"));
+        for round in 0..400 {
+            let role = if round % 2 == 0 { "more" } else { "app" };
+            let prepared = prepared(&proxy, &text(role, role));
+            let (start, runtime) = (Barrier::new(2), tokio::runtime::Handle::current());
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let _context = runtime.enter();
+                    start.wait();
+                    proxy.put_in_force(prepared);
+                });
+                start.wait();
+                proxy.hold(Some("one"), Hold::Paused).unwrap();
+            });
+            assert_eq!(holds(&proxy), [Hold::Paused], "round {round}");
+            proxy.resume(None).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_resumes_a_pool_resumes_it_for_all_its_databases() {
+        let proxy = begin(&text("app", "app"));
+        proxy.perform(Command::Pause(Some("one".into())), actor()).await.unwrap();
+        proxy.perform(Command::Resume(Some("other".into())), actor()).await.unwrap();
+        proxy.put_in_force(prepared(&proxy, &text("more", "more")));
+        assert_eq!(holds(&proxy), [Hold::None], "the pause is over");
+        // Databases that share nothing do not concern each other.
+        proxy.put_in_force(prepared(&proxy, &text("app", "more")));
+        proxy.perform(Command::Pause(Some("one".into())), actor()).await.unwrap();
+        let fault = proxy.perform(Command::Resume(Some("other".into())), actor()).await.unwrap_err();
+        assert_eq!(fault.code, Some(Code::CommandRefused));
+        proxy.put_in_force(prepared(&proxy, &text("app", "app")));
+        assert_eq!(holds(&proxy), [Hold::Paused]);
+        // A database that is gone is not on hold when it comes back: everything was resumed.
+        let gone = text("app", "app").replace("[databases.one]", "[databases.third]");
+        proxy.put_in_force(prepared(&proxy, &gone));
+        proxy.perform(Command::Resume(None), actor()).await.unwrap();
+        proxy.put_in_force(prepared(&proxy, &text("more", "app")));
+        assert_eq!(holds(&proxy), [Hold::None, Hold::None]);
+    }
 }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -61,6 +62,15 @@ impl Stream {
             }
         };
         Some(TlsFacts { version, suite: suite.suite() })
+    }
+
+    /// The certificates a client has shown, its own first.
+    #[must_use]
+    pub fn client_chain(&self) -> Box<[CertificateDer<'static>]> {
+        match self {
+            Stream::ClientTls(tls) => tls.get_ref().1.peer_certificates().unwrap_or_default().into(),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::ServerTls(_) => Box::default(),
+        }
     }
 
     /// Our own address on this connection; `None` over a unix socket, or where it is gone already.

@@ -16,12 +16,13 @@ use super::handshake::Arrival;
 use super::http::{HttpListener, Published};
 use super::pool::ServerPool;
 use super::proxy::Proxy;
-use super::registry::{ClientFacts, ClientSlot, Order};
+use super::registry::{ClientFacts, ClientSlot, Order, Registration};
 use super::signal::Stage;
 use crate::admin::{Actor, Console, Operations as _};
 use crate::config::ConsoleRight;
 use crate::fault::{Code, Fault};
 use crate::metrics::{ClientGauge, EncodeFault, Gauges, render};
+use crate::tenant::TenantKind;
 use crate::wire::backend;
 
 /// Averages are over this time, as PgBouncer's default (`stats_period`).
@@ -82,6 +83,7 @@ impl Published for PublishedProxy {
             uptime_seconds: proxy.clock().now().as_micros() / 1_000_000,
             is_ready: self.unready().is_empty(),
             logging_in: proxy.entrance.logins.taken(),
+            is_ledger_writable: proxy.ledger().map(|ledger| ledger.is_writable()),
             pools: proxy.all_pools().iter().map(|pool| ServerPool::gauge(pool)).collect(),
             clients: clients.collect(),
         };
@@ -106,21 +108,21 @@ impl Proxy {
     /// One administrator's connection, from login to end. If dropped: it is closed.
     pub(super) async fn serve_console(self: &Arc<Self>, arrival: Arrival) {
         let Arrival { mut stream, client, input, mut unsent, permit, generation, accepted_at } = arrival;
-        let config = &self.generation.load_full().config;
-        let right = config.console.right_of(client.login());
-        let registered = self.register(client.protocol(), self.facts_of(&stream, &client, generation));
-        let (Some(right), Ok(registration)) = (right, registered) else {
-            // Between its login and now a reload took the right away, or there are no random bytes.
-            backend::put_error(&mut unsent, &Fault::of(Code::DatabaseUnknown));
-            if let Err(error) = stream.write_all(&unsent).await {
-                tracing::debug!(%error, "a refused administrator was gone before it could be told");
+        let facts = self.facts_of(&stream, &client, generation);
+        let (terms, registration) = match self.admit_to_console(client.protocol(), facts) {
+            Ok(admitted) => admitted,
+            Err(fault) => {
+                backend::put_error(&mut unsent, &fault.fatal());
+                if let Err(error) = stream.write_all(&unsent).await {
+                    tracing::debug!(%error, "a refused administrator was gone before it could be told");
+                }
+                return;
             }
-            return;
         };
         self.gauge.logged_in(accepted_at);
         let actor = Actor { login: Arc::clone(client.login()), address: client.address().to_string().into() };
-        tracing::info!(login = %actor.login, address = %actor.address, ?right, "console opened");
-        let console = Console::new(actor, right, config.scope.tenant_kind);
+        tracing::info!(login = %actor.login, address = %actor.address, right = ?terms.right, "console opened");
+        let console = Console::new(actor, terms.right, terms.tenant_kind);
         Console::greet(&mut unsent, registration.process_id(), registration.secret());
         let parts = ConsoleParts {
             operations: Arc::clone(self),
@@ -131,7 +133,7 @@ impl Proxy {
             }),
             told: Box::new({
                 let (proxy, slot) = (Arc::clone(self), Arc::clone(registration.slot()));
-                move |context| proxy.tell_console(&slot, right, context)
+                move |context| proxy.tell_console(&slot, terms, context)
             }),
         };
         if let Err(fault) = serve_console(stream, console, &parts, input, unsent).await {
@@ -140,26 +142,46 @@ impl Proxy {
         drop((registration, permit));
     }
 
+    /// An administrator's place, under the rules that are in force now: a reload may have come since its login.
+    fn admit_to_console(&self, protocol: i32, facts: ClientFacts) -> Result<(ConsoleTerms, Registration), Fault> {
+        let generation = self.generation.load_full();
+        generation.check(&facts)?;
+        let right = generation.config.console.right_of(&facts.login);
+        let right = right.ok_or_else(|| Fault::of(Code::DatabaseUnknown))?;
+        let terms = ConsoleTerms { right, tenant_kind: generation.config.scope.tenant_kind };
+        Ok((terms, self.register(protocol, facts)?))
+    }
+
     /// What others want of an administrator's connection: the waker first, so that nothing comes between.
-    fn tell_console(&self, slot: &ClientSlot, right: ConsoleRight, context: &Context<'_>) -> Poll<Told> {
+    fn tell_console(&self, slot: &ClientSlot, terms: ConsoleTerms, context: &Context<'_>) -> Poll<Told> {
         slot.cancel.set_waker(context.waker().clone());
         let orders = slot.take_orders();
         if orders.has(Order::Kill) {
             return Poll::Ready(Told::Ended(Fault::of(Code::Killed)));
         }
-        let (stage, number) = self.signal().read();
-        if stage == Stage::Stopping {
+        if self.signal().read().0 == Stage::Stopping {
             return Poll::Ready(Told::Ended(Fault::of(Code::ShuttingDown)));
         }
-        if number > slot.facts().generation && self.is_shut_out(slot.facts(), right) {
+        if self.is_shut_out(slot.facts(), terms) {
             return Poll::Ready(Told::Ended(Fault::of(Code::NoLongerAdmitted)));
         }
         if orders.has(Order::Cancel) { Poll::Ready(Told::Cancelled) } else { Poll::Pending }
     }
 
-    /// Whether a reload took the login, its secret or its right away.
-    fn is_shut_out(&self, facts: &ClientFacts, right: ConsoleRight) -> bool {
+    /// Whether a reload took the login, its secret or its right away, or made tenants of another type than its commands
+    /// are read by.
+    fn is_shut_out(&self, facts: &ClientFacts, terms: ConsoleTerms) -> bool {
         let generation = self.generation.load();
-        generation.check(facts).is_err() || generation.config.console.right_of(&facts.login) != Some(right)
+        generation.number > facts.generation
+            && (generation.check(facts).is_err()
+                || generation.config.console.right_of(&facts.login) != Some(terms.right)
+                || generation.config.scope.tenant_kind != terms.tenant_kind)
     }
+}
+
+/// What a console was opened with. A reload that changes any of it ends it.
+#[derive(Clone, Copy, Debug)]
+struct ConsoleTerms {
+    right: ConsoleRight,
+    tenant_kind: TenantKind,
 }

@@ -61,7 +61,10 @@ pub fn client_side(identity: &TlsIdentity, authority: Option<&ClientAuthority>) 
 
 /// A certificate that is shown has to be good, whether or not one is needed. With revocation lists, as PostgreSQL
 /// reads them: the whole chain is looked up, and a list that is missing or has expired is as bad as an entry in it.
-fn client_verifier(authority: &ClientAuthority) -> Result<Arc<dyn ClientCertVerifier>, TlsFault> {
+///
+/// # Errors
+/// Nothing can be verified by that authority.
+pub fn client_verifier(authority: &ClientAuthority) -> Result<Arc<dyn ClientCertVerifier>, TlsFault> {
     let roots = Arc::new(root_store(&TrustedRoots::Given(authority.roots.clone()))?);
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
     if !authority.revocations.is_empty() {

@@ -52,9 +52,6 @@ codes! {
     /// The login may not act for this tenant.
     TenantForbidden = "TG003", b"28000", Fatal, "this login may not act for that tenant",
         "Use a login whose configuration lists this tenant.";
-    /// A statement needs a tenant and the session has none (yet).
-    Unscoped = "TG004", b"42501", Error, "this statement needs a tenant and the session has none",
-        "Name the tenant before the first statement that reads or writes data.";
 
     // -- the guard
     /// A kind of statement that is not on the allow-list.
@@ -80,7 +77,7 @@ codes! {
         "Send the statement itself instead of a string that contains it.";
     /// Would leave state on a shared server.
     SessionState = "TG017", b"0A000", Error, "session state is not available in transaction pooling",
-        "Use a form that ends with the transaction (protocol-level prepared statements, ON COMMIT DROP, transaction-level locks).";
+        "Use a form that ends with the transaction (protocol-level prepared statements, CTEs, transaction-level locks).";
     /// Reads other sessions, statistics or secrets.
     CatalogRefused = "TG018", b"42501", Error, "this system relation is not readable here",
         "It shows other sessions or other tenants' data; read it over a direct connection.";
@@ -121,7 +118,7 @@ codes! {
         "This is a defect of the client or of the network between.";
     /// A message or one of its parts is longer than allowed.
     MessageTooLong = "TG033", b"08P01", Fatal, "a protocol message is too long",
-        "See the limits in the documentation.";
+        "Shorten it; send large values as parameters or by COPY.";
     /// A client that holds more named objects than allowed.
     TooManyNames = "TG035", b"54000", Error, "too many prepared statements or portals in this session",
         "Close prepared statements that are no longer used.";
@@ -214,7 +211,7 @@ codes! {
         "Set [state] folder and restart the proxy.";
     /// A command that does not fit the state of things.
     CommandRefused = "TG076", b"55000", Error, "the command cannot be carried out now",
-        "See SHOW DATABASES, SHOW CLIENTS and SHOW TENANTS.";
+        "See SHOW DATABASES, SHOW CLIENTS and SHOW FROZEN.";
 
     // -- limits per tenant and login
     /// The tenant has as many clients as it may.

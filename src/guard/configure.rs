@@ -47,12 +47,13 @@ fn target(node: &tree::Node) -> Option<Target> {
     if !indirection.is_empty() {
         return None;
     }
-    match &val.as_ref()?.node {
-        Some(Kind::AConst(_)) => Some(Target::Reads),
-        Some(Kind::FuncCall(call)) => configuring_call(call),
-        // Fails closed: the walk sees it as any other SELECT.
-        _ => None,
+    let value = val.as_ref()?.node.as_ref()?;
+    if let Kind::AConst(_) = value {
+        return Some(Target::Reads);
     }
+    // Fails closed: the walk sees anything else as any other SELECT.
+    let Kind::FuncCall(call) = value else { return None };
+    configuring_call(call)
 }
 
 fn configuring_call(call: &tree::FuncCall) -> Option<Target> {
@@ -89,32 +90,24 @@ fn setting_name(name: &str) -> Option<Box<str>> {
 }
 
 fn configured_value(node: &tree::Node) -> Option<ConfiguredValue> {
-    match &node.node {
-        Some(Kind::ParamRef(parameter)) => {
-            let number = u16::try_from(parameter.number).ok().filter(|number| *number > 0)?;
-            Some(ConfiguredValue::Parameter(number))
-        }
-        _ => text_constant(node).map(|text| ConfiguredValue::Text(text.into())),
+    if let Some(Kind::ParamRef(parameter)) = &node.node {
+        let number = u16::try_from(parameter.number).ok().filter(|number| *number > 0)?;
+        return Some(ConfiguredValue::Parameter(number));
     }
+    text_constant(node).map(|text| ConfiguredValue::Text(text.into()))
 }
 
 fn text_constant(node: &tree::Node) -> Option<&str> {
-    match constant(node) {
-        Some(tree::a_const::Val::Sval(text)) => Some(&text.sval),
-        _ => None,
-    }
+    let tree::a_const::Val::Sval(text) = constant(node)? else { return None };
+    Some(&text.sval)
 }
 
 fn boolean_constant(node: &tree::Node) -> Option<bool> {
-    match constant(node) {
-        Some(tree::a_const::Val::Boolval(value)) => Some(value.boolval),
-        _ => None,
-    }
+    let tree::a_const::Val::Boolval(value) = constant(node)? else { return None };
+    Some(value.boolval)
 }
 
 fn constant(node: &tree::Node) -> Option<&tree::a_const::Val> {
-    match &node.node {
-        Some(Kind::AConst(constant)) => constant.val.as_ref(),
-        _ => None,
-    }
+    let Kind::AConst(constant) = node.node.as_ref()? else { return None };
+    constant.val.as_ref()
 }

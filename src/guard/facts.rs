@@ -388,6 +388,8 @@ pub enum DemandKind {
     Snapshot,
     /// A name in a temporary schema.
     TemporarySchema,
+    /// A function that has a setting of its own while it runs: its canonical name.
+    FunctionSetting,
     /// Ownership, row-level security, definer's rights: only bypass logins may.
     NeedsBypass,
 }

@@ -18,6 +18,7 @@
 mod cache;
 mod configure;
 mod definition;
+mod elements;
 mod explain;
 mod facts;
 mod functions;

@@ -141,8 +141,29 @@ impl Policy {
             );
         }
         self.judge_control(&statement.control)?;
-        let is_refused = |demand: &&Demand| !(self.preset == Preset::Bypass && demand.kind == DemandKind::NeedsBypass);
-        statement.demands.iter().find(is_refused).map_or(Ok(()), |demand| Err(refusal_of_demand(demand)))
+        statement.demands.iter().try_for_each(|demand| self.judge_demand(demand))
+    }
+
+    fn judge_demand(&self, demand: &Demand) -> Result<(), Fault> {
+        match demand.kind {
+            DemandKind::NeedsBypass if self.preset == Preset::Bypass => Ok(()),
+            DemandKind::FunctionSetting => self.judge_function_setting(&demand.detail),
+            DemandKind::SelectInto
+            | DemandKind::HoldCursor
+            | DemandKind::StrangeNode
+            | DemandKind::SettingForm
+            | DemandKind::Snapshot
+            | DemandKind::TemporarySchema
+            | DemandKind::NeedsBypass => Err(refusal_of_demand(demand)),
+        }
+    }
+
+    /// A setting that a function has while it runs is as good as a SET; a reason is nobody's but the client's.
+    fn judge_function_setting(&self, name: &str) -> Result<(), Fault> {
+        if name == settings::REASON_SETTING {
+            return Err(Fault::of(Code::SettingRefused).with_detail(format!("The setting is {name:?}.")));
+        }
+        self.judge_setting_name(name)
     }
 
     /// Whether the tenant must be on the server before the statement runs: SHOW of a scope setting is
@@ -378,6 +399,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::StrangeNode => Code::StatementRefused,
         DemandKind::SettingForm => Code::SettingValueRefused,
         DemandKind::Snapshot => Code::TransactionRefused,
+        DemandKind::FunctionSetting => Code::SettingRefused,
         DemandKind::NeedsBypass => Code::NeedsBypass,
     };
     let detail = match demand.kind {
@@ -386,6 +408,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::TemporarySchema => format!("{} is a temporary schema, or lies in one.", demand.detail),
         DemandKind::StrangeNode => format!("It holds {}, which is not on the allow-list.", demand.detail),
         DemandKind::SettingForm => format!("The form {} cannot be followed.", demand.detail),
+        DemandKind::FunctionSetting => format!("The setting is {:?}.", demand.detail),
         DemandKind::NeedsBypass => format!("{} changes who may see what.", demand.detail),
         DemandKind::Snapshot => "An imported snapshot is another session's.".into(),
     };

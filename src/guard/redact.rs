@@ -10,31 +10,33 @@ use super::facts::StatementClass;
 /// What stands in a literal's place.
 const PLACE: &str = "?";
 
+/// Longest word or name that is written: PostgreSQL's own are cut at 63 bytes.
+const TOKEN_BYTES_MAX: usize = 256;
+
 /// The statement without literals and comments, cut at about `bytes_max`; `None` where that cannot be done for certain.
 /// The flag says that it was cut.
 #[must_use]
 pub fn redacted(sql: &str, class: StatementClass, bytes_max: usize) -> Option<(String, bool)> {
-    let mut redactor = Redactor { rest: sql, out: String::new(), wants_space: false };
+    let mut redactor = Redactor { rest: sql, out: String::new(), wants_space: false, is_cut: false };
     let mut watch = SetWatch::new(class);
-    let mut is_cut = false;
     loop {
         redactor.skip_blanks_and_comments()?;
         if redactor.rest.is_empty() {
             break;
         }
         if redactor.out.len() > bytes_max {
-            is_cut = true;
+            redactor.is_cut = true;
             break;
         }
         let token = redactor.token()?;
-        redactor.put(&token);
-        if watch.is_value_next(&token) {
+        if watch.is_value(&token) {
             redactor.wants_space = true;
             redactor.put(&Token::Literal);
             break;
         }
+        redactor.put(&token);
     }
-    Some((redactor.out, is_cut))
+    Some((redactor.out, redactor.is_cut))
 }
 
 enum Token<'t> {
@@ -48,41 +50,59 @@ enum Token<'t> {
 /// Outside of DML, what follows `SET name =` is a value even where it looks like a name.
 struct SetWatch {
     is_on: bool,
-    state: u8,
+    state: SetState,
+}
+
+/// Where in a SET a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SetState {
+    /// In none.
+    Outside,
+    /// Behind SET.
+    Set,
+    /// Behind LOCAL, SESSION or TIME, which may be the first part of a name, too.
+    Modifier,
+    /// Behind a word that takes a value without `=`, as `SET TIME ZONE x`; or it is the first part of a name.
+    Taker,
+    /// Behind a part of a name.
+    Name,
+    /// Behind a dot: whatever comes is a part of a name.
+    Dot,
+    /// Behind `=` or TO.
+    Value,
 }
 
 impl SetWatch {
     fn new(class: StatementClass) -> Self {
         use StatementClass as Class;
         let is_dml = matches!(class, Class::Insert | Class::Update | Class::Delete | Class::Merge | Class::Select);
-        let is_transaction = class == Class::Transaction;
-        Self { is_on: !is_dml && !is_transaction, state: 0 }
+        Self { is_on: !is_dml, state: SetState::Outside }
     }
 
-    /// States: 0 nothing, 1 after SET, 2 after its name (parts and dots), and then `=`, `TO` or a bare value.
-    fn is_value_next(&mut self, token: &Token<'_>) -> bool {
+    /// Whether a value begins with this token.
+    fn is_value(&mut self, token: &Token<'_>) -> bool {
+        use SetState as State;
         if !self.is_on {
             return false;
         }
         let word = match token {
             Token::Word(word) => word.to_ascii_lowercase(),
-            Token::Quoted(_) => "\"".to_owned(),
             Token::Mark(mark) => (*mark).to_owned(),
-            Token::Parameter(_) | Token::Literal => String::new(),
+            Token::Quoted(_) | Token::Parameter(_) | Token::Literal => String::new(),
         };
-        match (self.state, word.as_str()) {
-            (0, "set") => self.state = 1,
-            (1, "local" | "session") => {}
-            // SET TIME ZONE x, SET NAMES x, SET ROLE x and such have no `=`.
-            (1, "names" | "role" | "schema" | "zone" | "authorization") => return true,
-            (1, "time") => {}
-            (1, "(") => self.state = 0,
-            (1, _) => self.state = 2,
-            (2, "=" | "to") => return true,
-            (2, ".") => self.state = 1,
-            (2, _) => self.state = 0,
-            _ => {}
-        }
+        self.state = match (self.state, word.as_str()) {
+            (State::Value, _) => return true,
+            (State::Dot, _) => State::Name,
+            (State::Modifier | State::Taker | State::Name, ".") => State::Dot,
+            (State::Modifier | State::Taker | State::Name, "=" | "to") => State::Value,
+            (State::Taker, _) => return true,
+            (State::Outside | State::Name, "set") => State::Set,
+            (State::Outside | State::Name, _) => State::Outside,
+            (State::Set | State::Modifier, "local" | "session" | "time") => State::Modifier,
+            (State::Set | State::Modifier, "names" | "role" | "schema" | "zone" | "authorization") => State::Taker,
+            (State::Set | State::Modifier, "(") => State::Outside,
+            (State::Set | State::Modifier, _) => State::Name,
+        };
         false
     }
 }
@@ -91,6 +111,8 @@ struct Redactor<'t> {
     rest: &'t str,
     out: String,
     wants_space: bool,
+    /// Something was left out for its length.
+    is_cut: bool,
 }
 
 impl<'t> Redactor<'t> {
@@ -99,6 +121,9 @@ impl<'t> Redactor<'t> {
             Token::Word(text) | Token::Quoted(text) | Token::Mark(text) | Token::Parameter(text) => text,
             Token::Literal => PLACE,
         };
+        let is_long = text.len() > TOKEN_BYTES_MAX;
+        let text = if is_long { PLACE } else { text };
+        self.is_cut |= is_long;
         if self.wants_space && !self.out.is_empty() {
             self.out.push(' ');
         }
@@ -305,6 +330,30 @@ mod tests {
             ("SET LOCAL app.name TO secret, more", "SET LOCAL app.name TO ?"),
             ("SET TIME ZONE secret", "SET TIME ZONE ?"),
             ("ALTER ROLE r SET app.x TO secret", "ALTER ROLE r SET app.x TO ?"),
+            ("ALTER ROLE r SET app.time TO secret", "ALTER ROLE r SET app.time TO ?"),
+            ("SET myapp.session = secret", "SET myapp.session = ?"),
+            ("SET local.x = secret", "SET local.x = ?"),
+            ("SET LOCAL local.session.time = secret", "SET LOCAL local.session.time = ?"),
+            ("SET session.local TO secret", "SET session.local TO ?"),
+            ("SET time.zone = secret", "SET time.zone = ?"),
+            ("SET zone . role TO secret, more", "SET zone . role TO ?"),
+            ("SET role.names = secret", "SET role.names = ?"),
+            ("SET names = secret", "SET names = ?"),
+            ("SET role = secret", "SET role = ?"),
+            ("SET ROLE secret", "SET ROLE ?"),
+            ("SET SESSION AUTHORIZATION secret", "SET SESSION AUTHORIZATION ?"),
+            ("SET app.set = secret", "SET app.set = ?"),
+            ("SET \"a\".\"set\" = secret", "SET \"a\".\"set\" = ?"),
+            ("SET LOCAL transaction_isolation = secret", "SET LOCAL transaction_isolation = ?"),
+            ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
+            (
+                "CREATE FUNCTION f() RETURNS int SET time.x = secret RETURN 1",
+                "CREATE FUNCTION f() RETURNS int SET time.x = ?",
+            ),
+            (
+                "ALTER TABLE t ALTER c SET NOT NULL, ALTER d SET DEFAULT x",
+                "ALTER TABLE t ALTER c SET NOT NULL, ALTER d SET DEFAULT x",
+            ),
             ("ALTER ROLE r PASSWORD 'secret'", "ALTER ROLE r PASSWORD ?"),
             ("ALTER TABLE t SET (fillfactor = 70)", "ALTER TABLE t SET (fillfactor = ?)"),
             ("UPDATE t SET a = b, c = 'x' WHERE d", "UPDATE t SET a = b, c = ? WHERE d"),
@@ -322,6 +371,99 @@ mod tests {
         ] {
             assert!(!of(sql).contains("geheim"), "{sql}");
         }
+    }
+
+    /// SET in random forms, with a word as its value that must not be seen again.
+    #[test]
+    fn no_value_of_any_set_survives() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut below = |bound: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(seed >> 33).unwrap() % bound
+        };
+        let fronts = [
+            "SET",
+            "set  LOCAL",
+            "SET SESSION",
+            "ALTER ROLE r SET",
+            "ALTER ROLE ALL IN DATABASE d SET",
+            "ALTER DATABASE d SET",
+            "ALTER FUNCTION set() SET",
+            "ALTER SYSTEM SET",
+            "ALTER FUNCTION f() STABLE SET",
+            "CREATE FUNCTION f() RETURNS int SET",
+        ];
+        let parts = [
+            "app",
+            "time",
+            "zone",
+            "local",
+            "session",
+            "names",
+            "role",
+            "schema",
+            "authorization",
+            "set",
+            "\"to\"",
+            "\"=\"",
+            "xml",
+            "transaction",
+            "characteristics",
+            "ä",
+            "a$1",
+            "\"a.b\"",
+            "\"A \"\" b\"",
+            "_",
+            "search_path",
+            "value",
+            "option",
+            "reset",
+        ];
+        let blanks = ["", " ", "\n", " /* = TO . */ ", " -- to\n"];
+        let signs = ["=", " TO ", " to ", "= ", " = "];
+        let values = [
+            "geheim",
+            "geheim, x",
+            "x, geheim",
+            "'geheim'",
+            "\"geheim\"",
+            "E'geheim'",
+            "$$geheim$$",
+            "-5, geheim",
+            "on, \"geheim\"",
+        ];
+        let (mut seen, mut kept) = (0, 0);
+        for _ in 0..40_000 {
+            let mut name = parts[below(parts.len())].to_owned();
+            for _ in 0..below(3) {
+                name = [&name, blanks[below(5)], ".", blanks[below(5)], parts[below(parts.len())]].concat();
+            }
+            let front = fronts[below(fronts.len())];
+            let (gap, sign, value) = (blanks[1 + below(4)], signs[below(5)], values[below(values.len())]);
+            let sql = format!("{front}{gap}{name}{}{sign}{}{value}", blanks[below(5)], blanks[below(5)]);
+            let Ok(facts) = facts_of(sql.as_bytes(), &Limits::default()) else { continue };
+            seen += 1;
+            let Some((text, _)) = redacted(&sql, facts.statements[0].class, 4096) else { continue };
+            kept += 1;
+            assert!(!text.contains("geheim"), "{sql}\n{text}");
+        }
+        assert!(seen > 15_000 && kept > seen * 9 / 10, "{seen} {kept}");
+    }
+
+    #[test]
+    fn no_word_or_name_is_longer_than_its_bound() {
+        let long = "x".repeat(100_000);
+        for sql in [
+            format!("SELECT {long} FROM t"),
+            format!("SELECT \"{long}\" FROM t"),
+            format!("SELECT ${} FROM t", "1".repeat(100_000)),
+        ] {
+            let (text, is_cut) = redacted(&sql, StatementClass::Select, 4096).unwrap();
+            assert_eq!((text.as_str(), is_cut), ("SELECT ? FROM t", true));
+        }
+        let name = "x".repeat(TOKEN_BYTES_MAX);
+        let (text, is_cut) = redacted(&format!("SELECT {name}"), StatementClass::Select, 4096).unwrap();
+        assert!(text.contains(&name) && !is_cut);
     }
 
     #[test]

@@ -135,7 +135,6 @@ impl<'t> Draft<'t> {
                 }
             }
             Kind::CreateTableAsStmt(create) => {
-                self.walk.maybe(&create.query);
                 self.temporary(create.into.as_ref().and_then(|into| into.rel.as_ref()));
             }
             Kind::CreateStmt(create) => self.temporary(create.relation.as_ref()),

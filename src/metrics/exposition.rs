@@ -83,6 +83,9 @@ metrics! {
     ENDINGS = "tenantgate_sessions_ended_total", Counter, ["reason"], "Sessions that ended, by reason.";
     DISCARDS = "tenantgate_servers_discarded_total", Counter, ["reason"], "Servers on loan that were closed instead of being used again, by reason.";
     CONNECTS = "tenantgate_server_connects_total", Counter, ["outcome"], "Attempts to connect a server: connected or failed.";
+    BYPASSES = "tenantgate_bypass_transactions_total", Counter, ["outcome"], "Transactions of bypass logins, by the outcome in the ledger: committed, rolled_back, failed or unknown.";
+    MIGRATIONS = "tenantgate_migration_transactions_total", Counter, ["outcome"], "Transactions of migration logins, by the outcome in the ledger.";
+    LEDGER_WRITABLE = "tenantgate_ledger_writable", Gauge, [], "1 if the last attempt to write the ledger succeeded, else 0; absent without a ledger.";
     POOL_SERVERS = "tenantgate_pool_servers", Gauge, ["pool", "state"], "Servers of a pool (server group/database/role): idle, leased or connecting.";
     POOL_SIZE = "tenantgate_pool_size", Gauge, ["pool"], "Servers of a pool at most.";
     POOL_WAITING = "tenantgate_pool_waiting", Gauge, ["pool"], "Clients that wait for a server of the pool.";
@@ -139,6 +142,8 @@ pub struct Gauges {
     pub is_ready: bool,
     /// Connections that have not logged in yet.
     pub logging_in: usize,
+    /// Whether the ledger can be written, if there is one.
+    pub is_ledger_writable: Option<bool>,
     /// All pools.
     pub pools: Vec<PoolGauge>,
     /// All clients.
@@ -178,6 +183,10 @@ fn families(metrics: &Metrics, gauges: &Gauges) -> Vec<MetricFamily> {
     families.push(by_word(ENDINGS, &metrics.endings.snapshot()));
     families.push(by_word(DISCARDS, &metrics.discards.snapshot()));
     families.push(by_word(CONNECTS, &metrics.connects.snapshot()));
+    families.push(by_word(BYPASSES, &metrics.bypasses.snapshot()));
+    families.push(by_word(MIGRATIONS, &metrics.migrations.snapshot()));
+    let writable = gauges.is_ledger_writable.map(|it| series(LEDGER_WRITABLE, &[], f64::from(u8::from(it))));
+    families.push(family(LEDGER_WRITABLE, writable));
     families.extend(pool_families(&gauges.pools));
     families.push(family(CLIENTS, gauges.clients.iter().flat_map(client_series)));
     families.extend(tenant_families(&metrics.tenant_figures()));
@@ -188,7 +197,14 @@ fn database_families(totals: &BTreeMap<Arc<str>, Totals>) -> Vec<MetricFamily> {
     let counted = |row: MetricRow, what: Count| {
         let value = move |totals: &Totals| match what {
             Count::BusyMicros => seconds(totals.read(what)),
-            _ => number(totals.read(what)),
+            Count::Transactions
+            | Count::Statements
+            | Count::Received
+            | Count::Sent
+            | Count::ClientParses
+            | Count::ServerParses
+            | Count::Binds
+            | Count::Scopes => number(totals.read(what)),
         };
         family(row, totals.iter().map(|(name, totals)| series(row, &[name], value(totals))))
     };
@@ -345,13 +361,21 @@ mod tests {
         metrics.endings.count("terminated by client");
         metrics.discards.count("shutdown");
         metrics.connects.count("failed");
+        metrics.bypasses.count("committed");
+        metrics.migrations.count("rolled_back");
         drop(metrics.tenants().join(&TenantId::parse(TenantKind::Text, "a{c}me").unwrap()));
         let pool =
             PoolGauge { name: "main/demo/app".to_owned(), idle: 1, size: 20, is_failing: true, ..PoolGauge::default() };
         let clients =
             ClientGauge { database: Arc::from("demo"), login: Arc::from("app"), active: 1, waiting: 2, idle: 3 };
-        let gauges =
-            Gauges { uptime_seconds: 7, is_ready: true, logging_in: 4, pools: vec![pool], clients: vec![clients] };
+        let gauges = Gauges {
+            uptime_seconds: 7,
+            is_ready: true,
+            logging_in: 4,
+            is_ledger_writable: Some(false),
+            pools: vec![pool],
+            clients: vec![clients],
+        };
         (metrics, gauges)
     }
 
@@ -378,6 +402,9 @@ mod tests {
             "tenantgate_transaction_seconds_count{database=\"demo\"} 1",
             "tenantgate_refusals_total{code=\"TG059\"} 1",
             "tenantgate_login_seconds_sum 0.005",
+            "tenantgate_bypass_transactions_total{outcome=\"committed\"} 1",
+            "tenantgate_migration_transactions_total{outcome=\"rolled_back\"} 1",
+            "tenantgate_ledger_writable 0",
             "tenantgate_pool_servers{pool=\"main/demo/app\",state=\"idle\"} 1",
             "tenantgate_clients{database=\"demo\",login=\"app\",state=\"waiting\"} 2",
             "tenantgate_tenant_clients{tenant=\"a{c}me\"} 0",

@@ -60,15 +60,6 @@ impl Meter {
         }
     }
 
-    /// When the server that is waited for was asked for.
-    #[must_use]
-    pub const fn asked_at(&self) -> Option<Moment> {
-        match self.state {
-            State::Asked(at, _) => Some(at),
-            State::None | State::Busy(_) | State::Quiet(_) => None,
-        }
-    }
-
     /// A server has come.
     pub fn leased(&mut self) {
         let State::Asked(asked, came) = self.state else { return };

@@ -38,6 +38,10 @@ pub struct Metrics {
     pub discards: WordCounts,
     /// Attempts to connect a server, by outcome.
     pub connects: WordCounts,
+    /// Transactions of bypass logins, by outcome.
+    pub bypasses: WordCounts,
+    /// Transactions of migration logins, by outcome.
+    pub migrations: WordCounts,
 }
 
 impl Metrics {
@@ -54,6 +58,8 @@ impl Metrics {
             endings: WordCounts::default(),
             discards: WordCounts::default(),
             connects: WordCounts::default(),
+            bypasses: WordCounts::default(),
+            migrations: WordCounts::default(),
         }
     }
 

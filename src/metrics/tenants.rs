@@ -2,8 +2,8 @@
 //!
 //! There may be a hundred thousand tenants and Prometheus keeps a series for every name it has ever seen, so
 //! only K have one. A tenant with a client has counters of its own (as many as clients, so bounded by their
-//! limit); which of them are *shown* is decided once a period: a tenant that was busier than a shown one
-//! takes its place. Counts of a tenant that is not shown go to [`OTHER`], those of a shown one to its own series from
+//! limit); which of them are *shown* is decided once a period: a tenant that did more than twice as much as a
+//! shown one takes its place. Counts of a tenant that is not shown go to [`OTHER`], those of a shown one to its own series from
 //! the moment on at which it was first shown: no series ever falls but by a tenant's leaving the circle, and
 //! all of them together are exact.
 //!
@@ -21,7 +21,7 @@ use crate::tenant::TenantId;
 /// The name of everybody else's series. A tenant of that very name is never shown by itself.
 pub const OTHER: &str = "other";
 
-/// Most tenants shown by name, whatever the configuration says: five series each.
+/// Most tenants shown by name, whatever the configuration says: six series each.
 pub const TENANTS_SHOWN_MAX: usize = 10_000;
 
 const FIGURES: usize = 5;
@@ -169,8 +169,8 @@ impl Tenants {
         }
     }
 
-    /// A period is over: chooses anew who is shown. Who is shown stays so unless somebody was at least
-    /// twice as busy, so that two equals do not take turns.
+    /// A period is over: chooses anew who is shown. Who is shown stays so unless somebody was more
+    /// than twice as busy, so that two equals do not take turns.
     pub fn choose(&self) {
         let mut table = self.table.lock();
         table.forget_the_idle(self.shown_max);

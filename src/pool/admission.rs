@@ -237,12 +237,6 @@ impl Admission {
         }
     }
 
-    /// How servers are shared out.
-    #[must_use]
-    pub fn fairness(&self) -> super::Fairness {
-        self.table.lock().limits.fairness
-    }
-
     /// What every party has now.
     #[must_use]
     pub fn parties(&self) -> Vec<(Party, AccountCounts)> {

@@ -76,17 +76,28 @@ struct Idle<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
+/// What is to be done with a server before its use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// Nothing: it comes straight from another client, or was connected just now.
+    Nothing,
+    /// It was idle: see whether it has closed meanwhile.
+    Silence,
+    /// It was idle for long: ask it for a sign of life.
+    Life,
+}
+
 /// Something the driver has to do for the pool.
 #[derive(Debug)]
 pub enum Action<S, W> {
-    /// Give this server to that waiter. `needs_check`: it was idle for long.
+    /// Give this server to that waiter.
     Grant {
         /// Who gets it.
         waiter: W,
         /// What it gets.
         pooled: Pooled<S>,
-        /// Whether a sign of life is wanted first.
-        needs_check: bool,
+        /// What is to be done before its use.
+        check: Check,
     },
     /// Tell that waiter that there is no server.
     Refuse {
@@ -108,8 +119,8 @@ pub enum Requested<S> {
     Granted {
         /// The server.
         pooled: Pooled<S>,
-        /// Whether a sign of life is wanted first.
-        needs_check: bool,
+        /// What is to be done before its use.
+        check: Check,
     },
     /// A place in the queue.
     Queued(Ticket),
@@ -217,8 +228,8 @@ impl<S, W> Pool<S, W> {
             && let Some(idle) = self.idle.pop()
         {
             self.leased += 1;
-            let needs_check = self.needs_check(&idle, now);
-            return Requested::Granted { pooled: idle.pooled, needs_check };
+            let check = self.check(&idle, now).max(Check::Silence);
+            return Requested::Granted { pooled: idle.pooled, check };
         }
         if self.is_closing {
             return Requested::Refused(Fault::of(Code::ShuttingDown));
@@ -323,8 +334,8 @@ impl<S, W> Pool<S, W> {
             && let Some(idle) = self.idle.pop()
         {
             self.leased += 1;
-            let needs_check = self.needs_check(&idle, now);
-            self.actions.push_back(Action::Grant { waiter, pooled: idle.pooled, needs_check });
+            let check = self.check(&idle, now);
+            self.actions.push_back(Action::Grant { waiter, pooled: idle.pooled, check });
         }
         self.connect_if_wanted(now);
     }
@@ -358,8 +369,12 @@ impl<S, W> Pool<S, W> {
         is_older(connected_at, self.renewed_at, self.limits.server_lifetime, now)
     }
 
-    fn needs_check(&self, idle: &Idle<S>, now: Moment) -> bool {
-        now.since(idle.since) > self.limits.server_check_delay
+    fn check(&self, idle: &Idle<S>, now: Moment) -> Check {
+        match now.since(idle.since) {
+            Duration::ZERO => Check::Nothing,
+            since if since > self.limits.server_check_delay => Check::Life,
+            _ => Check::Silence,
+        }
     }
 
     /// As many attempts as somebody waits for (or the minimum wants) and the size allows; after a failure
@@ -464,9 +479,36 @@ mod tests {
         pool.check_in(seat, pooled(2, 0), at(1));
         assert_eq!(words(&mut pool), ["grant 2 to c"]);
         pool.check_in(seat, pooled(1, 0), at(1));
-        assert!(matches!(pool.request(seat, at(2), || "e"), Requested::Granted { needs_check: false, .. }));
+        assert!(matches!(pool.request(seat, at(2), || "e"), Requested::Granted { check: Check::Silence, .. }));
         pool.check_in(seat, pooled(1, 0), at(2));
-        assert!(matches!(pool.request(seat, at(40), || "e"), Requested::Granted { needs_check: true, .. }));
+        assert!(matches!(pool.request(seat, at(40), || "e"), Requested::Granted { check: Check::Life, .. }));
+    }
+
+    /// A wait may end because another server is gone, not because this one is back.
+    #[test]
+    fn a_server_that_was_idle_is_looked_at_whoever_gets_it() {
+        let quota = Quota { leases_max: Some(1), ..Quota::default() };
+        let membership = Admission::new(Limits { login: quota, ..Limits::default() }).admit(None, &"app".into());
+        let mut pool: Pool<u32, &str> = Pool::new(PoolLimits { size_min: 2, ..limits() }, Fairness::Tenants);
+        let seat = pool.join(&membership.unwrap());
+        pool.sweep(at(0));
+        assert_eq!(words(&mut pool), ["connect", "connect"]);
+        pool.connected(pooled(1, 0), at(1));
+        pool.connected(pooled(2, 0), at(1));
+        for (moment, check) in [(1, Check::Nothing), (2, Check::Silence), (33, Check::Life)] {
+            assert!(matches!(pool.request(seat, at(1), || "a"), Requested::Granted { check: Check::Silence, .. }));
+            assert!(matches!(pool.request(seat, at(1), || "b"), Requested::Queued(_)));
+            pool.discarded(seat, at(moment));
+            let granted = std::iter::from_fn(|| pool.poll_action()).find_map(|action| match action {
+                Action::Grant { check, .. } => Some(check),
+                Action::Refuse { .. } | Action::Connect | Action::Close(_) => None,
+            });
+            assert_eq!(granted, Some(check), "{moment}");
+            pool.discarded(seat, at(moment));
+            pool.connected(pooled(3, 0), at(1));
+            pool.connected(pooled(4, 0), at(1));
+            words(&mut pool);
+        }
     }
 
     #[test]

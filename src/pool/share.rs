@@ -8,7 +8,7 @@
 //!
 //! Large pools keep one in sixteen free beyond that, so that a need that grows by one finds a server, too.
 //!
-//! The promise follows a rise at once and forgets by halves of two seconds, its last server after four of them.
+//! The promise follows a rise at once and forgets by halves of two seconds, its last server after about nine seconds.
 //!
 //! Owns: this arithmetic. Does not own: who waits in which order ([`super::queue`]).
 

@@ -369,6 +369,9 @@ impl Session {
         if let Some(fault) = statement.and_then(|statement| self.refusal_in_own_block(statement)) {
             return Some(fault);
         }
+        if let Some(fault) = self.refusal_behind_absent(control) {
+            return Some(fault);
+        }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
             Control::DiscardAll if self.has_executed => Some(match self.lease.as_ref() {

@@ -19,6 +19,7 @@ mod cause;
 mod configure;
 mod effect;
 mod extended;
+mod holding;
 mod overrun;
 mod query;
 mod recording;
@@ -296,11 +297,6 @@ impl Session {
         self.effects.pop_front()
     }
 
-    /// Bytes for the client.
-    pub const fn client_out(&mut self) -> &mut BytesMut {
-        &mut self.client_out
-    }
-
     /// Bytes for the leased server.
     pub fn server_out(&mut self) -> Option<&mut BytesMut> {
         self.lease.as_mut().map(LeasedServer::out_mut)
@@ -363,12 +359,6 @@ impl Session {
     #[must_use]
     pub const fn judged(&self) -> &'static str {
         self.judged
-    }
-
-    /// Whether a server is leased.
-    #[must_use]
-    pub const fn has_lease(&self) -> bool {
-        self.lease.is_some()
     }
 
     fn on_client_bytes(&mut self, bytes: &[u8]) {
@@ -546,7 +536,7 @@ impl Session {
             self.effects.push_back(Effect::Refused(code));
         }
         // In the middle of a server's message the client would take the error for the rest of it: of a row, say.
-        let is_at_boundary = !matches!(self.server_passing, Passing::Forward(_));
+        let is_at_boundary = self.drop_held() || !matches!(self.server_passing, Passing::Forward(_));
         if !self.is_leaving() && is_at_boundary {
             backend::put_error(&mut self.client_out, &fault);
         }
@@ -555,6 +545,7 @@ impl Session {
 
     fn close(&mut self, discard: DiscardReason, close: CloseReason) {
         self.phase = Phase::Closed;
+        self.drop_held();
         self.conclude_lost();
         if self.lease.take().is_some() {
             self.effects.push_back(Effect::Discard(discard));
@@ -567,6 +558,7 @@ impl Session {
 
     /// The client is gone.
     fn leave(&mut self, reason: CloseReason) {
+        self.drop_held();
         if reason == CloseReason::ClientGone {
             self.client_out = BytesMut::new();
         }
@@ -613,6 +605,10 @@ impl Session {
 
     /// Gives the server back with proof, or discards it.
     fn check_in(&mut self) {
+        if self.is_leaving() {
+            // Before the server is given back: the driver may take up a newer ledger then.
+            self.conclude_lost();
+        }
         let Some(lease) = self.lease.take() else { return };
         self.portals.clear();
         self.control_in_flight = false;

@@ -41,7 +41,12 @@ impl Session {
     pub fn pulse(&self) -> Pulse {
         let standing = match (&self.lease, self.phase) {
             (None, _) | (_, Phase::Leaving(_) | Phase::Closed) => Standing::Free,
-            (Some(lease), Phase::Ready | Phase::Skipping) if lease.is_awaiting_client() => Standing::Idle,
+            (Some(lease), Phase::Ready | Phase::Skipping) if lease.is_awaiting_client() => {
+                match self.waits_for_record() {
+                    true => Standing::Held,
+                    false => Standing::Idle,
+                }
+            }
             (Some(_), Phase::Ready | Phase::Skipping) => Standing::Busy,
         };
         Pulse { standing, transaction: self.transactions, step: self.steps }
@@ -120,8 +125,8 @@ impl Session {
 
     /// Tells the client, unless it is in the middle of a message or does not listen.
     fn say_last_words(&mut self, fault: &Fault) -> bool {
-        let can_listen =
-            !matches!(self.server_passing, Passing::Forward(_)) && self.client_out.len() <= UNREAD_BYTES_MAX;
+        let is_at_boundary = self.drop_held() || !matches!(self.server_passing, Passing::Forward(_));
+        let can_listen = is_at_boundary && self.client_out.len() <= UNREAD_BYTES_MAX;
         if can_listen {
             backend::put_error(&mut self.client_out, fault);
         }

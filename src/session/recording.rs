@@ -21,6 +21,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::cause::Cause;
+use super::holding::Hold;
 use super::query::{self, Circumstances, Sending};
 use super::release;
 use super::replies::Delivery;
@@ -80,8 +81,12 @@ pub(super) struct Recorder {
     account: Account,
     /// A COMMIT was sent for the open record: without its answer the outcome is unknown.
     commit_sent: bool,
+    /// The statement that runs outside of blocks is done, whatever fails behind it.
+    absent_done: bool,
     /// The last error of the transaction.
     failure: Option<SqlState>,
+    /// What the client hears only with the outcome.
+    pub(super) hold: Hold,
     /// The tag of the last CommandComplete of a Query in the proxy's block: the COMMIT may still fail.
     held_complete: Option<Vec<u8>>,
     /// The client's ReadyForQuery.
@@ -123,7 +128,9 @@ impl Recorder {
             stage: Stage::None,
             account: Account::default(),
             commit_sent: false,
+            absent_done: false,
             failure: None,
+            hold: Hold::Nothing,
             held_complete: None,
             held_ready: None,
             refusal: None,
@@ -138,6 +145,11 @@ impl Recorder {
     /// Whether the ledger's answer is awaited.
     pub(super) const fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Intending | Stage::Concluding)
+    }
+
+    /// Whether an outcome is being written.
+    pub(super) const fn is_concluding(&self) -> bool {
+        matches!(self.stage, Stage::Concluding)
     }
 
     /// Whether an outcome is still owed to the ledger.
@@ -209,6 +221,7 @@ impl Session {
             (Stage::Concluding, Ok(()) | Err(_)) => {
                 recorder.stage = Stage::None;
                 let ready = recorder.held_ready.take();
+                self.release_held();
                 if let Some(status) = ready.filter(|_| matches!(self.phase, Phase::Ready | Phase::Skipping)) {
                     backend::put_ready(&mut self.client_out, status);
                 }
@@ -249,6 +262,7 @@ impl Session {
         recorder.stage = Stage::Intending;
         recorder.account = Account::default();
         recorder.commit_sent = false;
+        recorder.absent_done = false;
         recorder.failure = None;
         recorder.is_cancelled = false;
         let server = self.lease.as_ref().map(|lease| (lease.server().id.0, lease.server().key.process_id));
@@ -299,6 +313,12 @@ impl Session {
             return;
         }
         let Some(rest) = self.recorder.as_mut().and_then(|recorder| recorder.rest.take()) else { return };
+        // The server was given back in between: other rules may be in force.
+        let behind = rest.facts.statements.get(rest.sent..).unwrap_or_default();
+        if let Err(fault) = behind.iter().try_for_each(|statement| self.rules.policy.judge_statement(statement)) {
+            self.refuse_query(fault);
+            return;
+        }
         let part = rest.sent..self.part_end(&rest.facts, rest.sent);
         match self.ready_for_part(&rest.facts, &part) {
             Readiness::Ready => {}
@@ -326,6 +346,11 @@ impl Session {
         if let Some(refusal) = recorder.refusal.take() {
             return Readiness::Refused(refusal);
         }
+        if recorder.is_absent() {
+            let statements = facts.statements.get(part.clone()).unwrap_or_default();
+            let opens = statements.iter().any(|statement| statement.control == Control::Begin);
+            return if opens || due.is_some() { Readiness::Refused(behind_absent()) } else { Readiness::Ready };
+        }
         let Some((reason, block)) = due else { return Readiness::Ready };
         match recorder.stage {
             Stage::None if block == Block::Own && facts.statements.len() == 1 => match outside_block(facts) {
@@ -342,7 +367,9 @@ impl Session {
                 recorder.stage = Stage::Running(block);
                 Readiness::Ready
             }
-            Stage::Running(_) => Readiness::Ready,
+            Stage::Running(Block::Own | Block::Clients) => Readiness::Ready,
+            // One that is alone in its Query went out when it was intended; nothing goes behind it.
+            Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
             Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
         }
     }
@@ -463,9 +490,7 @@ impl Session {
             Stage::None if is_in_doubt => self.wait_for_answers(),
             Stage::None => self.intend(reason.as_deref()),
             Stage::Intended => self.enter_block(is_idle, &statement.facts),
-            Stage::Running(Block::Absent) => Readiness::Refused(Fault::of(Code::LedgerEscape).with_detail(
-                "It stands behind a statement that runs outside of transactions, without a Sync between them.",
-            )),
+            Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
             Stage::Running(_) if is_idle => self.wait_for_answers(),
             Stage::Running(_) => Readiness::Ready,
             Stage::Intending | Stage::Opening | Stage::Ending | Stage::Concluding => Readiness::Held,
@@ -525,6 +550,11 @@ impl Session {
 
     // -- answers
 
+    /// A block that began behind a statement without one would be in nobody's record, and without a tenant.
+    pub(super) fn refusal_behind_absent(&self, control: &Control) -> Option<Fault> {
+        (self.runs_without_block() && *control == Control::Begin).then(behind_absent)
+    }
+
     /// What a statement that runs only in the client's own block meets in the proxy's.
     pub(super) fn refusal_in_own_block(&self, statement: &Statement) -> Option<Fault> {
         let is_own = self.recorder.as_ref().is_some_and(|recorder| recorder.is_own());
@@ -583,6 +613,7 @@ impl Session {
         let is_own = self.lease.as_ref().and_then(|lease| lease.replies().front()).is_some_and(Cause::is_own);
         if let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open() && !is_own) {
             recorder.account.note_tag(tag, is_copy_in);
+            recorder.absent_done |= recorder.is_absent() && is_tag_outside_blocks(tag);
         }
     }
 
@@ -637,10 +668,13 @@ impl Session {
         if !is_commit {
             return self.conclude_rolled_back();
         }
-        if let Some(tag) = self.recorder.as_mut().and_then(|recorder| recorder.held_complete.take()) {
+        let tag = self.recorder.as_mut().and_then(|recorder| recorder.held_complete.take());
+        self.conclude(Conclusion::Committed);
+        if let Some(tag) = tag
+            && !self.hold_end(&tag)
+        {
             backend::put_command_complete(&mut self.client_out, &tag);
         }
-        self.conclude(Conclusion::Committed);
     }
 
     pub(super) fn conclude_rolled_back(&mut self) {
@@ -661,9 +695,10 @@ impl Session {
 
     /// The session ends, and with it what is not answered.
     pub(super) fn conclude_lost(&mut self) {
-        match self.recorder.as_ref().is_some_and(|recorder| recorder.commit_sent) {
-            true => self.conclude(Conclusion::Unknown),
-            false => self.conclude_rolled_back(),
+        match self.recorder.as_ref().map(|recorder| (recorder.absent_done, recorder.commit_sent)) {
+            Some((true, _)) => self.conclude(Conclusion::Committed),
+            Some((false, true)) => self.conclude(Conclusion::Unknown),
+            Some((false, false)) | None => self.conclude_rolled_back(),
         }
     }
 
@@ -691,6 +726,7 @@ impl Session {
                 self.end_own_block(false);
                 return Some(Delivery::Swallow);
             }
+            (Stage::Running(Block::Absent), TransactionStatus::InBlock | TransactionStatus::Failed) => return None,
             (Stage::Running(block), TransactionStatus::Idle) => self.conclude_idle(block),
             (Stage::Ending, TransactionStatus::Idle) => self.conclude_rolled_back(),
             (Stage::Opening | Stage::Ending, _) => return None,
@@ -702,8 +738,10 @@ impl Session {
 
     /// The transaction ended without an answer to a COMMIT or ROLLBACK of anybody's.
     fn conclude_idle(&mut self, block: Block) {
+        let is_done = self.recorder.as_ref().is_some_and(|recorder| recorder.absent_done);
         let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.failure.is_some());
         self.conclude(match (has_failed, block) {
+            (true, Block::Absent) if is_done => Conclusion::Committed,
             (true, _) => Conclusion::Failed,
             (false, Block::Absent) => Conclusion::Committed,
             (false, Block::Own | Block::Clients) => Conclusion::Unknown,
@@ -780,6 +818,16 @@ impl Session {
 fn outside_block(facts: &Facts) -> Option<Fault> {
     let [statement] = &*facts.statements else { return None };
     release::outside_block(statement)
+}
+
+/// Whether a command tag is that of a statement that runs outside of blocks; a segment has one at most.
+fn is_tag_outside_blocks(tag: &[u8]) -> bool {
+    matches!(tag, b"VACUUM" | b"CREATE INDEX" | b"DROP INDEX" | b"REINDEX")
+}
+
+fn behind_absent() -> Fault {
+    Fault::of(Code::LedgerEscape)
+        .with_detail("It stands behind a statement that runs outside of transactions, without a Sync between them.")
 }
 
 enum ReasonChange<'c> {

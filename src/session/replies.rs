@@ -97,12 +97,16 @@ impl Session {
                 Ok(Some((count, Delivery::Swallow))) => {
                     // What the message wrote itself comes behind the run in front of it.
                     self.insert_run(input.get(run..at).unwrap_or_default());
+                    self.begin_hold();
                     used += count;
                     run = used;
                 }
                 Ok(None) => break,
                 Err(Ended) => {
-                    self.insert_run(input.get(run..at).unwrap_or_default());
+                    // Where the client waited for a record, the run waited with it.
+                    if !self.drop_held() {
+                        self.insert_run(input.get(run..at).unwrap_or_default());
+                    }
                     return used;
                 }
             }
@@ -360,6 +364,9 @@ impl Session {
         let is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
         self.on_effect(&mut lease, &statement, tag, false);
         self.lease = Some(lease);
+        if self.hold_end(tag) {
+            return Ok(Delivery::Swallow);
+        }
         if is_warned {
             backend::put_command_complete(&mut self.client_out, tag);
             return Ok(Delivery::Swallow);
@@ -397,7 +404,9 @@ impl Session {
                     is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
                     self.on_effect(&mut lease, statement, tag, true);
                 }
-                if is_warned {
+                if self.hold_end(tag) {
+                    Ok(Delivery::Swallow)
+                } else if is_warned {
                     backend::put_command_complete(&mut self.client_out, tag);
                     Ok(Delivery::Swallow)
                 } else {

@@ -24,6 +24,8 @@ pub enum Standing {
     Busy,
     /// It waits for the client.
     Idle,
+    /// It waits for the proxy: for a record to be durable. Neither the client is silent nor a statement slow.
+    Held,
 }
 
 /// What of a session moves on, by number.
@@ -119,6 +121,7 @@ impl Stopwatch {
         let transaction = self.limits.transaction.map(|limit| self.transaction_since.after(limit));
         let step = match (self.pulse.standing, self.cancel) {
             (Standing::Free, _) => return None,
+            (Standing::Held, _) => None,
             (Standing::Idle, _) => self.limits.idle_in_transaction.map(|limit| self.step_since.after(limit)),
             (Standing::Busy, Cancel::NotYet) => self.limits.statement.map(|limit| self.step_since.after(limit)),
             (Standing::Busy, Cancel::At(at)) => Some(at.after(CANCEL_GRACE)),
@@ -137,6 +140,9 @@ impl Stopwatch {
         let lasts = |since: Moment, limit: &Duration| now.since(since) >= *limit;
         if let Some(limit) = self.limits.transaction.filter(|limit| lasts(self.transaction_since, limit)) {
             return Some(Overrun::Transaction(limit));
+        }
+        if self.pulse.standing == Standing::Held {
+            return None;
         }
         if self.pulse.standing == Standing::Idle {
             let limit = self.limits.idle_in_transaction.filter(|limit| lasts(self.step_since, limit))?;
@@ -196,6 +202,18 @@ mod tests {
         assert_eq!(watch.overrun(at(23)), Some(Overrun::Unending(20 * SECOND)));
         watch.note(pulse(Standing::Busy, 1, 2), at(23));
         assert_eq!((watch.next_deadline(), watch.overrun(at(24))), (Some(at(43)), None));
+    }
+
+    #[test]
+    fn waiting_for_the_proxy_is_only_the_transactions_time() {
+        let mut watch = Stopwatch::default();
+        watch.begin(pulse(Standing::Busy, 1, 1), limits(), at(0));
+        watch.note(pulse(Standing::Held, 1, 1), at(1));
+        assert_eq!((watch.next_deadline(), watch.overrun(at(59))), (Some(at(60)), None));
+        assert_eq!(watch.overrun(at(60)), Some(Overrun::Transaction(60 * SECOND)));
+        // The client's pause begins when the proxy has gone on.
+        watch.note(pulse(Standing::Idle, 1, 1), at(40));
+        assert_eq!(watch.next_deadline(), Some(at(50)));
     }
 
     #[test]

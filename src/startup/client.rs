@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::{ClientCertificate, PeerAddress};
+use crate::auth::{ClientCertificate, PeerAddress, Proof};
 use crate::tenant::TenantId;
 
 /// What a client is here for.
@@ -27,7 +27,7 @@ pub struct AuthenticatedClient {
     pub(super) parameters: Vec<(String, String)>,
     pub(super) protocol: i32,
     pub(super) tls: bool,
-    pub(super) is_proven: bool,
+    pub(super) proof: Proof,
     pub(super) address: PeerAddress,
     pub(super) certificate: Option<Box<ClientCertificate>>,
 }
@@ -78,10 +78,10 @@ impl AuthenticatedClient {
         self.protocol
     }
 
-    /// Whether it has proven who it is; else the rules let it in without.
+    /// How it has proven who it is.
     #[must_use]
-    pub const fn is_proven(&self) -> bool {
-        self.is_proven
+    pub const fn proof(&self) -> Proof {
+        self.proof
     }
 
     /// Whether the connection is encrypted.

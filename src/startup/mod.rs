@@ -32,7 +32,7 @@ pub use parameters::{Judged, SettingJudge};
 
 use crate::auth::scram::NONCE_BYTES;
 use crate::auth::scram::server::{BindingOffer, Challenged, Outcome, Selected, ServerExchange};
-use crate::auth::{ClientCertificate, Decision, Facts, IsReal, Login, Logins, PeerAddress, Rules};
+use crate::auth::{ClientCertificate, Decision, Facts, IsReal, Login, Logins, PeerAddress, Proof, Rules};
 use crate::tenant::TenantKind;
 use crate::wire::backend::{put_error, put_negotiate};
 use crate::wire::frame::{Head, cut};
@@ -303,8 +303,8 @@ impl Startup {
         };
         match settings.rules.decide(&facts) {
             Decision::Refuse(refusal) => Err(StartupFault::Rules { refusal, user: asked.user }),
-            Decision::Trust => self.on_admitted(*asked, false, out),
-            Decision::Certificate => self.on_admitted(*asked, true, out),
+            Decision::Trust => self.on_admitted(*asked, Proof::Trusted, out),
+            Decision::Certificate => self.on_admitted(*asked, Proof::Certificate, out),
             Decision::Password => Ok(self.ask_for_password(asked, login, out)),
             Decision::PasswordThenRefuse(refusal) => {
                 asked.refusal = Some(refusal);
@@ -367,7 +367,7 @@ impl Startup {
         match (challenged.handle_client_final(message)?, is_real) {
             (Outcome::Proven(proven), IsReal(true)) => {
                 put_authentication(out, 12, &[proven.server_final.as_bytes()]);
-                self.on_admitted(asked, true, out)
+                self.on_admitted(asked, Proof::Password, out)
             }
             (Outcome::Refused, IsReal(true)) => Err(StartupFault::PasswordWrong(asked.user)),
             (Outcome::Proven(_) | Outcome::Refused, IsReal(false)) => Err(StartupFault::LoginUnknown(asked.user)),
@@ -375,11 +375,10 @@ impl Startup {
     }
 
     /// The client is who it says, or is trusted to be: only now is it told what it may not have.
-    fn on_admitted(&mut self, asked: Asked, is_proven: bool, out: &mut BytesMut) -> Result<Progress, StartupFault> {
+    fn on_admitted(&mut self, asked: Asked, proof: Proof, out: &mut BytesMut) -> Result<Progress, StartupFault> {
         let settings = Arc::clone(&self.settings);
         let connection = Connection { certificate: self.connection.certificate.take(), ..self.connection };
-        let mut client = asked.admit(&settings, connection)?;
-        client.is_proven = is_proven;
+        let client = asked.admit(&settings, connection, proof)?;
         put_authentication(out, 0, &[]);
         Ok(Progress::Step(Step::Authenticated(Box::new(client))))
     }

@@ -5,7 +5,7 @@ use super::client::{AuthenticatedClient, Purpose};
 use super::fault::StartupFault;
 use super::packet::StartupPacket;
 use super::{StartupSettings, options};
-use crate::auth::{Access, Logins, Match, Refusal};
+use crate::auth::{Access, Logins, Match, Proof, Refusal};
 use crate::fault::Fault;
 use crate::tenant::{TenantClaims, TenantId, TenantPolicy};
 
@@ -71,6 +71,7 @@ impl Asked {
         self,
         settings: &StartupSettings,
         connection: Connection,
+        proof: Proof,
     ) -> Result<AuthenticatedClient, StartupFault> {
         let Some(found) = settings.logins.find(&self.user) else {
             return Err(StartupFault::LoginUnknown(self.user));
@@ -91,7 +92,7 @@ impl Asked {
             parameters,
             protocol,
             tls,
-            is_proven: false,
+            proof,
             address,
             certificate,
         })

@@ -314,3 +314,56 @@ SELECT pg_sleep(1)
 
 -- allow select
 SELECT * FROM pg_stat_user_tables
+
+-- What definitions embed is judged as in any other statement; what cannot be read is this login's to answer for.
+
+-- deny TG011
+CREATE VIEW v AS SELECT set_config('app.tenant_id', 'x', true)
+
+-- deny TG011
+CREATE FUNCTION f() RETURNS text RETURN set_config('app.tenant_id', 'x', true)
+
+-- deny TG011
+CREATE AGGREGATE g (text, boolean) (SFUNC = set_config, STYPE = text, INITCOND = 'app.tenant_id')
+
+-- deny TG011
+CREATE POLICY p ON x USING (set_config('app.tenant_id', 'x', true) = '')
+
+-- deny TG011
+ALTER FUNCTION f() SET app.tenant_id TO 'x'
+
+-- deny TG012
+ALTER FUNCTION f() SET row_security = off
+
+-- deny TG012
+CREATE FUNCTION f() RETURNS int LANGUAGE sql SET role = 'x' AS 'SELECT 1'
+
+-- deny TG013
+ALTER FUNCTION f() SET session_replication_role = replica
+
+-- allow definition
+CREATE OR REPLACE FUNCTION f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN new; END $$
+
+-- allow definition
+ALTER FUNCTION f() RESET ALL
+
+-- allow definition
+CREATE VIEW v AS SELECT * FROM orders
+
+-- allow definition
+CREATE RULE r AS ON INSERT TO x DO ALSO INSERT INTO y VALUES (new.a)
+
+-- allow definition
+ALTER TABLE x ATTACH PARTITION orders FOR VALUES FROM (1) TO (MAXVALUE)
+
+-- allow definition
+CREATE TABLE x PARTITION OF orders (a DEFAULT 1) FOR VALUES WITH (MODULUS 4, REMAINDER 1)
+
+-- allow definition
+ALTER TABLE x DISABLE TRIGGER ALL
+
+-- allow definition
+CREATE AGGREGATE g (int) (SFUNC = int4pl, STYPE = int, INITCOND = '0', PARALLEL = safe)
+
+-- allow definition
+CREATE FOREIGN TABLE x (a int OPTIONS (column_name 'b')) SERVER s OPTIONS (table_name 'y')

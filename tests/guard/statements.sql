@@ -150,7 +150,7 @@ CREATE PROCEDURE p() LANGUAGE sql AS ''
 -- deny TG019
 CREATE FUNCTION f() RETURNS int LANGUAGE sql RETURN 1
 
--- deny TG019
+-- deny TG011
 CREATE AGGREGATE pg_temp.a (text) (sfunc = set_config, stype = text)
 
 -- deny TG019

@@ -443,9 +443,24 @@ fn what_would_leave_the_record_is_refused() {
         // Not the owner: PostgreSQL warns, and that is all.
         assert_eq!(shape(&client.query("VACUUM parent")), "CZI");
         assert_eq!(shape(&client.query("VACUUM parent; SELECT 1")), "EZI");
+        no_block_behind_a_vacuum(&mut client);
         assert_eq!(client.value("SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()"), "1");
         assert_eq!(shape(&client.query("EXPLAIN SELECT * FROM orders")).replace('D', ""), "TCZI");
     }
+}
+
+/// PostgreSQL would open a block: its statements were in the record of the VACUUM, and without a tenant.
+fn no_block_behind_a_vacuum(client: &mut Client) {
+    let vacuum = [Message::parse("vac", "VACUUM parent"), Message::bind("vac", &[]), Message::execute()];
+    let begin = [Message::parse("beg", "BEGIN"), Message::bind("beg", &[]), Message::execute(), Message::Sync];
+    let replies = exchange(client, &[&vacuum[..], &begin[..]].concat());
+    assert!(error(&replies).contains("TG064"), "{}", error(&replies));
+    assert_eq!(shape(&replies), "12C12EZI");
+    client.send_all(&[Message::bind("vac", &[]), Message::execute(), Message::Query("BEGIN".into())]);
+    client.flush().unwrap();
+    let replies = client.replies_to(b'Z').0;
+    assert!(error(&replies).contains("TG064"), "{}", error(&replies));
+    assert_eq!(shape(&client.query("SELECT 1")), "TDCZI");
 }
 
 #[test]
@@ -509,13 +524,35 @@ fn migrations_define_data_under_their_tenant_and_in_the_ledger() {
             assert!(said.contains("TG065"), "{sql}: {said}");
         }
         assert!(error(&client.query("SET app.tenant_id = 'x'")).contains("TG011"));
+        no_definition_leaves_the_tenant(&mut client);
         let outcomes = place.outcomes();
-        assert_eq!(results(&outcomes), ["committed"; 6]);
+        assert_eq!(results(&outcomes), ["committed"; 9]);
         assert_eq!(outcomes[0]["tables"][0], "invoices");
         assert_eq!(place.records()[0]["tenant"], ACME);
         assert_eq!(place.records()[0]["reason"], Value::Null);
         assert!(!std::fs::read_to_string(&place.ledger).unwrap().contains("geheim"));
     }
+}
+
+/// A view, a function or a parent that showed another tenant's rows when it was used.
+fn no_definition_leaves_the_tenant(client: &mut Client) {
+    let leave = format!("set_config('app.tenant_id', '{GLOBEX}', true)");
+    for (sql, code) in [
+        (format!("CREATE VIEW leaves AS SELECT {leave}"), "TG011"),
+        (format!("CREATE TABLE leaves (a text DEFAULT {leave})"), "TG011"),
+        (format!("CREATE FUNCTION leaves() RETURNS text RETURN {leave}"), "TG011"),
+        (format!("CREATE FUNCTION leaves() RETURNS text LANGUAGE sql AS $$ SELECT {leave} $$"), "TG065"),
+        (format!("CREATE FUNCTION leaves() RETURNS int SET app.tenant_id = '{GLOBEX}' RETURN 1"), "TG011"),
+        ("CREATE VIEW leaves AS SELECT * FROM orders".to_owned(), "TG065"),
+        ("ALTER TABLE orders INHERIT invoices".to_owned(), "TG065"),
+    ] {
+        let said = error(&client.query(&sql));
+        assert!(said.contains(code), "{sql}: {said}");
+    }
+    // What needs none of it goes on, and shows its tenant's rows.
+    client.run("CREATE VIEW own_orders WITH (security_invoker) AS SELECT * FROM orders");
+    client.run("CREATE FUNCTION twice(a int) RETURNS int RETURN a * 2");
+    assert_eq!(client.value("SELECT count(*) + twice(0) FROM own_orders"), "5");
 }
 
 #[test]

@@ -193,11 +193,17 @@ fn an_admin_pauses_resumes_and_drops_clients() {
     assert_eq!(mine.iter().filter(|row| row["database"] == "pgbouncer").count(), 2);
     let error = ops.query("KILL_CLIENT 2147483647").remove(0);
     assert_eq!(error.fields()[&'C'], "55000");
-    for row in mine.iter().filter(|row| row["database"] == "pgbouncer") {
-        other.send(&Message::Query(format!("KILL_CLIENT {}", row["id"])));
+    // Itself last: nothing behind that is carried out.
+    let consoles = mine.iter().filter(|row| row["database"] == "pgbouncer");
+    let mut ids: Vec<u32> = consoles.map(|row| row["id"].parse().unwrap()).collect();
+    ids.sort_unstable();
+    for id in ids {
+        other.send(&Message::Query(format!("KILL_CLIENT {id}")));
     }
     other.flush().unwrap();
-    assert!(ops.replies_to(b'E').1.is_none(), "an admin may be dropped, too");
+    for console in [&mut ops, &mut other] {
+        assert!(console.replies_to(b'E').1.is_none(), "an admin may be dropped, too");
+    }
 }
 
 #[test]
@@ -217,6 +223,59 @@ fn a_cancel_ends_the_wait_for_a_pause() {
     assert_eq!(ops.replies_to(b'Z').0[0].fields()[&'C'], "57014");
     ops.run("RESUME");
     client.run("COMMIT");
+}
+
+/// Sends RELOAD with a PAUSE right behind it: what is said until one of the answers is an error, and whether the
+/// pause began.
+fn reload_and_pause(bench: &Bench) -> (Vec<crate::support::reply::Reply>, bool) {
+    let mut ops = bench.enter("ops");
+    for command in ["RELOAD".to_owned(), format!("PAUSE {DATABASE}")] {
+        ops.send(&Message::Query(command));
+    }
+    ops.flush().unwrap();
+    let mut replies = ops.replies_to(b'Z').0;
+    let next = ops.reply().unwrap();
+    replies.push(next);
+    let databases = bench.show("DATABASES");
+    (replies, databases.iter().any(|row| row["name"] == DATABASE && row["paused"] == "1"))
+}
+
+#[test]
+fn commands_behind_the_reload_that_takes_the_right_away_are_not_carried_out() {
+    let _turn = alone();
+    let tags = |replies: &[crate::support::reply::Reply]| -> String {
+        replies.iter().map(|reply| char::from(reply.tag)).collect()
+    };
+    for (from, to) in [
+        ("admins = [\"ops\"]\nstats = [\"watcher\"]", "admins = []\nstats = [\"watcher\", \"ops\"]"),
+        ("[logins.ops]\npassword = \"demo\"", "[logins.ops]\npassword = \"other\""),
+        // Commands would name tenants of the old type.
+        ("[guard]", "[scope]\ntenant_type = \"text\"\n[guard]"),
+    ] {
+        let bench = bench("");
+        bench.proxy.edit(from, to);
+        let (replies, is_paused) = reload_and_pause(&bench);
+        assert_eq!((tags(&replies).as_str(), is_paused), ("CZE", false), "{to}");
+        let fields = replies[2].fields();
+        assert!(fields[&'V'] == "FATAL" && fields[&'M'].starts_with("TG070"), "{to}: {fields:?}");
+    }
+    // A reload that leaves the right alone ends nobody.
+    let (replies, is_paused) = reload_and_pause(&bench(""));
+    assert_eq!((tags(&replies).as_str(), is_paused), ("CZC", true));
+}
+
+#[test]
+fn a_login_that_a_reload_overtakes_opens_no_console() {
+    let _turn = alone();
+    let bench = bench("");
+    let target = Target::new(bench.proxy.address, "ops", "pgbouncer").password("demo");
+    let client = Client::try_connect_during(&target, || {
+        bench.proxy.edit("[logins.ops]\npassword = \"demo\"", "[logins.ops]\npassword = \"other\"");
+        assert!(bench.proxy.reload(), "{}", bench.proxy.log_tail());
+    });
+    let startup = client.unwrap().startup;
+    let last = startup.last().unwrap();
+    assert!(last.tag == b'E' && last.fields()[&'M'].starts_with("TG070"), "{startup:?}");
 }
 
 #[test]
@@ -353,4 +412,44 @@ fn scrape(address: SocketAddr) -> String {
         assert!(Instant::now() < deadline, "the exporter does not listen");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn transactions_in_the_ledger_and_the_ledger_itself_are_counted() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    cluster::fifteen().admin("postgres").run(
+        "DO $$ BEGIN CREATE ROLE app_counted LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+         DO $$ BEGIN CREATE ROLE app_deploys LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;",
+    );
+    let bench = bench(&format!(
+        "[roles.counted]\nuser = \"app_counted\"\n[roles.deploys]\nuser = \"app_deploys\"\n[logins.support]\npassword = \"demo\"\npreset = \"bypass\"\nrole = \"counted\"\n\
+         [logins.deploy]\npassword = \"demo\"\npreset = \"migration\"\nrole = \"deploys\"\ntenant.fixed = \"{ACME}\"\n\
+         [ledger]\npath = \"{}\"\n",
+        inner.join("ledger.jsonl").display()
+    ));
+    let target = |login: &str| Target::new(bench.proxy.address, login, DATABASE).password("demo");
+    assert!((bench.metric("tenantgate_ledger_writable") - 1.0).abs() < 0.1);
+    let mut support = Client::connect(&target("support").with("tenantgate.reason", "a test"));
+    let mut deploy = Client::connect(&target("deploy"));
+    support.run("SELECT 1");
+    support.query("SELECT 1 / 0");
+    deploy.run("BEGIN");
+    deploy.run("SELECT 1");
+    deploy.run("ROLLBACK");
+    for (series, wanted) in [
+        ("bypass_transactions_total{outcome=\"committed\"}", 1.0),
+        ("bypass_transactions_total{outcome=\"failed\"}", 1.0),
+        ("migration_transactions_total{outcome=\"rolled_back\"}", 1.0),
+        ("migration_transactions_total{outcome=\"committed\"}", 0.0),
+    ] {
+        let found = bench.metric(&format!("tenantgate_{series}"));
+        assert!((found - wanted).abs() < 0.1, "{series}: {found}");
+    }
+    std::fs::remove_dir_all(&inner).unwrap();
+    support.query("SELECT 1");
+    assert!(bench.metric("tenantgate_ledger_writable") < 0.1);
+    assert!(bench.get("/metrics").contains("\ntenantgate_ledger_writable 0\n"));
 }

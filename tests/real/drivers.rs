@@ -4,6 +4,7 @@
 //! shows what the driver makes of TenantGate's refusals (`refusals.txt` beside it). A driver that is not installed fails
 //! its test by name: `make setup` (or `.ci/setup drivers`) installs all of them.
 
+use super::tokio_session;
 use crate::support::alone;
 use crate::support::cluster::{self, Cluster};
 use crate::support::proxy::{Proxy, Wish};
@@ -12,7 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const DATABASE: &str = "drivers";
+pub const DATABASE: &str = "drivers";
 const SCHEMA: &str = include_str!("../scripts/schema.sql");
 const MORE_SCHEMA: &str = include_str!("../drivers/schema.sql");
 const ROWS: &str = include_str!("../scripts/rows.sql");
@@ -40,11 +41,11 @@ fn prepare(cluster: &Cluster) {
 }
 
 /// Where a session goes.
-struct Place {
-    port: u16,
-    user: String,
-    /// libpq's, for drivers that are libpq.
-    options: String,
+pub struct Place {
+    pub port: u16,
+    pub user: String,
+    /// libpq's, and those of drivers that know them.
+    pub options: String,
 }
 
 fn direct(cluster: &Cluster) -> Place {
@@ -98,13 +99,22 @@ fn run(name: &str, mut command: Command, place: &Place, input: &str) -> String {
 
 /// Runs the same session in both places and compares what it printed.
 fn same_session(cluster: &Cluster, name: &str, session: &dyn Fn() -> Command, input: &str) {
+    same(cluster, name, &|place| {
+        let said = run(name, session(), place, input);
+        if said.ends_with("exit status: 0") { Ok(said) } else { Err(said) }
+    });
+}
+
+/// The same of whatever holds a session: what it saw, or what it saw until it failed.
+fn same(cluster: &Cluster, name: &str, hold: &dyn Fn(&Place) -> Result<String, String>) {
     let proxy = proxy(cluster);
     let [direct, proxied] = [direct(cluster), proxied(&proxy)].map(|place| {
         prepare(cluster);
-        run(name, session(), &place, input)
+        hold(&place)
     });
     let version = cluster.version;
-    assert!(direct.ends_with("exit status: 0"), "{name} directly to PostgreSQL {version}:\n{direct}");
+    let direct = direct.unwrap_or_else(|said| panic!("{name} directly to PostgreSQL {version}:\n{said}"));
+    let proxied = proxied.unwrap_or_else(|said| said);
     let different: Vec<String> = direct
         .lines()
         .zip(proxied.lines())
@@ -125,11 +135,18 @@ fn refusals(cluster: &Cluster, name: &str, mut session: Command) {
     prepare(cluster);
     session.env("REFUSALS", "1");
     let said = run(name, session, &proxied(&proxy), "");
+    let (said, end) = said.split_once("\n-- errors").unwrap_or((&said, ""));
+    are_as_written(&proxy, name, said);
+    assert_eq!(end, "\n\n-- exit status: 0", "{name} after\n{said}");
+}
+
+/// Compares what a driver said of refusals with `refusals.txt` in its folder.
+fn are_as_written(proxy: &Proxy, name: &str, said: &str) {
     let wanted = file(name).join("refusals.txt");
     if std::env::var_os("TENANTGATE_UPDATE").is_some() {
-        std::fs::write(&wanted, said.split("\n-- errors").next().unwrap_or_default()).unwrap();
+        std::fs::write(&wanted, said).unwrap();
     }
-    let wanted = std::fs::read_to_string(&wanted).unwrap_or_default() + "\n-- errors\n\n-- exit status: 0";
+    let wanted = std::fs::read_to_string(&wanted).unwrap_or_default();
     assert!(said == wanted, "{name} says of refusals:\n{said}\n-- wanted:\n{wanted}\n{}", proxy.log_tail());
 }
 
@@ -291,123 +308,11 @@ fn pgx_holds_a_session() {
 #[test]
 fn tokio_postgres_holds_a_session() {
     on_every_cluster(|cluster| {
-        let proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 2, mutant: None, more: "" });
+        let in_words = |fault: tokio_postgres::Error| format!("{fault}: {:?}", fault.as_db_error());
+        same(cluster, "tokio-postgres", &|place| tokio_session::hold(place).map_err(in_words));
+        let proxy = proxy(cluster);
         prepare(cluster);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let url = format!("host=127.0.0.1 port={} user=app_user.{TENANT} dbname={DATABASE}", proxy.address.port());
-        runtime.block_on(tokio_session::hold(&url, cluster));
+        let said = tokio_session::refusals(&proxied(&proxy)).unwrap();
+        are_as_written(&proxy, "tokio-postgres", &said);
     });
-}
-
-mod tokio_session {
-    use super::{DATABASE, TENANT};
-    use crate::support::cluster::Cluster;
-    use crate::support::until_it_runs;
-    use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
-    use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
-
-    /// Connects; notices come through the channel.
-    async fn connect(url: &str) -> (Client, tokio::sync::mpsc::UnboundedReceiver<String>) {
-        let (client, mut connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
-            while let Some(Ok(message)) = messages.next().await {
-                if let AsyncMessage::Notice(notice) = message {
-                    // Nobody may listen any more.
-                    drop(sender.send(notice.message().to_owned()));
-                }
-            }
-        });
-        (client, receiver)
-    }
-
-    pub async fn hold(url: &str, cluster: &Cluster) {
-        let (mut client, mut notices) = connect(url).await;
-        statements(&client).await;
-        transactions(&mut client).await;
-        copies(&client).await;
-        cancel(&client, cluster).await;
-        pipeline(&client).await;
-        client.query("SELECT shout('hello')", &[]).await.unwrap();
-        assert_eq!(notices.recv().await.as_deref(), Some("heard hello"));
-        large(&client).await;
-    }
-
-    async fn statements(client: &Client) {
-        let statement =
-            client.prepare("SELECT id, name, tenant_id::text FROM items WHERE id >= $1 ORDER BY id").await.unwrap();
-        for _ in 0..3 {
-            let rows = client.query(&statement, &[&2]).await.unwrap();
-            assert_eq!(rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>(), [2, 3]);
-            assert_eq!(rows[0].get::<_, &str>(2), TENANT);
-        }
-        let error = client.query("SELECT nosuch", &[]).await.unwrap_err();
-        assert_eq!(error.code().unwrap().code(), "42703");
-        let error = client.execute("INSERT INTO items (id) VALUES (1)", &[]).await.unwrap_err();
-        assert_eq!(error.code().unwrap().code(), "23505");
-        let messages = client.simple_query("SELECT 1; SELECT 2 AS b").await.unwrap();
-        assert_eq!(messages.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count(), 2);
-    }
-
-    async fn transactions(client: &mut Client) {
-        let mut transaction = client.transaction().await.unwrap();
-        transaction.execute("INSERT INTO items (id, name) VALUES ($1, 'tokio')", &[&50]).await.unwrap();
-        let savepoint = transaction.savepoint("a").await.unwrap();
-        savepoint.query("SELECT 1/0", &[]).await.unwrap_err();
-        savepoint.rollback().await.unwrap();
-        let portal = transaction.bind("SELECT id FROM items ORDER BY id", &[]).await.unwrap();
-        assert_eq!(transaction.query_portal(&portal, 2).await.unwrap().len(), 2);
-        assert_eq!(transaction.query_portal(&portal, 2).await.unwrap().len(), 2);
-        transaction.commit().await.unwrap();
-        let dropped = client.transaction().await.unwrap();
-        dropped.execute("DELETE FROM items", &[]).await.unwrap();
-        drop(dropped);
-        let count: i64 = client.query_one("SELECT count(*) FROM items", &[]).await.unwrap().get(0);
-        assert_eq!(count, 4);
-    }
-
-    async fn copies(client: &Client) {
-        let sink = client.copy_in::<_, bytes::Bytes>("COPY plain (id, note) FROM STDIN").await.unwrap();
-        pin_mut!(sink);
-        sink.send(bytes::Bytes::from_static(b"1\tone\n2\ttwo\n")).await.unwrap();
-        assert_eq!(sink.finish().await.unwrap(), 2);
-        let failing = client.copy_in::<_, bytes::Bytes>("COPY plain (id, note) FROM STDIN").await.unwrap();
-        pin_mut!(failing);
-        failing.send(bytes::Bytes::from_static(b"bad\tone\n")).await.unwrap();
-        assert_eq!(failing.finish().await.unwrap_err().code().unwrap().code(), "22P02");
-        let data: Vec<bytes::Bytes> =
-            client.copy_out("COPY plain (id, writer) TO STDOUT").await.unwrap().try_collect().await.unwrap();
-        assert_eq!(data.concat(), format!("1\t{TENANT}\n2\t{TENANT}\n").into_bytes());
-    }
-
-    async fn cancel(client: &Client, cluster: &Cluster) {
-        let token = client.cancel_token();
-        let slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
-        let slow = client.prepare(slow).await.unwrap();
-        let slow = client.query(&slow, &[]);
-        let stop = async {
-            until_it_runs(cluster, DATABASE, "100000").await;
-            token.cancel_query(NoTls).await.unwrap();
-        };
-        let (slow, ()) = tokio::join!(slow, stop);
-        assert_eq!(slow.unwrap_err().code().unwrap().code(), "57014");
-    }
-
-    async fn pipeline(client: &Client) {
-        let one = client.prepare("SELECT $1::int4").await.unwrap();
-        let queries = (0..50_i32).map(|number| {
-            let one = &one;
-            async move { client.query_one(one, &[&number]).await.unwrap().get::<_, i32>(0) }
-        });
-        let numbers = futures_util::future::join_all(queries).await;
-        assert_eq!(numbers, (0..50).collect::<Vec<_>>());
-    }
-
-    async fn large(client: &Client) {
-        let rows = client.query("SELECT g, repeat('x', 1000) FROM generate_series(1, 5000) g", &[]).await.unwrap();
-        assert_eq!(rows.len(), 5000);
-        let row = client.query_one("SELECT repeat('y', 5000000)", &[]).await.unwrap();
-        assert_eq!(row.get::<_, &str>(0).len(), 5_000_000);
-    }
 }

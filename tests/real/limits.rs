@@ -288,3 +288,41 @@ fn a_reload_changes_limits_under_those_who_are_there() {
         holder.run("COMMIT");
     });
 }
+
+/// Whoever leaves a transaction behind leaves none of its settings: the next client on that server has its own, though they
+/// are the same by name and value and so look as if they were there already.
+fn leaves_no_setting(more: &str, leave: impl Fn(Client)) {
+    with_proxy(1, more, |_, proxy| {
+        for (name, value) in [("search_path", "elsewhere"), ("timezone", "Asia/Tokyo")] {
+            let set = format!("SET {name} = '{value}'");
+            let mut next = Client::connect(&proxy.target(GLOBEX));
+            next.run(&set);
+            let mut leaver = Client::connect(&proxy.target(ACME));
+            // The only server has the leaver's settings now, and then those of its transaction.
+            assert_ne!(leaver.value(&format!("SHOW {name}")), value);
+            leaver.run(&format!("BEGIN; {set}"));
+            assert_eq!(leaver.value(&format!("SHOW {name}")), value);
+            leave(leaver);
+            assert_eq!(next.value(&format!("SHOW {name}")), value);
+            assert_eq!(next.value(&format!("SELECT current_setting('{name}')")), value);
+            // And who has none has none.
+            let mut other = Client::connect(&proxy.target(ACME));
+            assert_ne!(other.value(&format!("SHOW {name}")), value);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_leaves_its_transaction_leaves_no_setting() {
+    leaves_no_setting("", drop);
+    leaves_no_setting("", Client::bye);
+}
+
+#[test]
+fn a_client_whose_transaction_is_ended_by_a_limit_leaves_no_setting() {
+    let ended_by = |sqlstate: &'static str, code: &'static str| {
+        move |mut client: Client| is(refusal(&last_words(&mut client)), "FATAL", sqlstate, code)
+    };
+    leaves_no_setting("[limits.tenant]\nidle_in_transaction_timeout = \"400ms\"\n", ended_by("25P03", "TG087"));
+    leaves_no_setting("[limits.tenant]\ntransaction_timeout = \"400ms\"\n", ended_by("53400", "TG086"));
+}

@@ -1,7 +1,7 @@
 //! Who gets in, with which tenant, and what the others are told.
 
 use crate::support::alone;
-use crate::support::cluster;
+use crate::support::cluster::{self, Cluster};
 use crate::support::proxy::{Proxy, Wish};
 use crate::support::raw::{Client, Target};
 
@@ -108,4 +108,48 @@ fn the_pool_is_shared_by_all_tenants() {
             .collect();
         assert!(backends.len() <= 2, "{backends:?}");
     });
+}
+
+/// Who may log in may ask for what no server takes, as often as it likes: that costs no server.
+fn refused_startup_values_cost_no_server(cluster: &Cluster) {
+    let _turn = alone();
+    cluster.create_database(DATABASE);
+    let proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 1, mutant: None, more: "" });
+    let target = || login(&proxy, &format!("app_user.{ACME}"));
+    let mut other = Client::connect(&target().with("TimeZone", "Asia/Tokyo"));
+    let before = other.value("SELECT pg_backend_pid()");
+    for attempt in 0..50 {
+        // What the server takes in front of the refusal must not stay.
+        let wrong = match attempt % 3 {
+            0 => target().with("TimeZone", "Nowhere/Nothing"),
+            1 => target().with("DateStyle", &format!("SQL, {attempt}")),
+            _ => target().with("IntervalStyle", "iso_8601").with("TimeZone", "Nowhere/Nothing"),
+        };
+        let said = refusal_without_hint(&wrong);
+        assert_eq!(said, "22023", "{wrong:?}");
+    }
+    let shown = "SELECT pg_backend_pid() || current_setting('TimeZone') || current_setting('IntervalStyle')";
+    assert_eq!(other.value(shown), format!("{before}Asia/Tokyopostgres"), "{}", proxy.log_tail());
+    let mut plain = Client::connect(&target());
+    assert_eq!(plain.value("SELECT pg_backend_pid()"), before);
+    assert_ne!(plain.value("SHOW TimeZone"), "Asia/Tokyo");
+}
+
+fn refusal_without_hint(target: &Target) -> String {
+    let client = Client::try_connect(target).expect("the proxy answers");
+    let last = client.startup.last().expect("an answer");
+    assert_eq!(last.tag, b'E', "let in: {target:?}");
+    last.fields()[&'C'].clone()
+}
+
+#[test]
+fn refused_startup_values_cost_no_server_of_15() {
+    refused_startup_values_cost_no_server(cluster::fifteen());
+}
+
+#[test]
+fn refused_startup_values_cost_no_server_of_18() {
+    if let Some(cluster) = cluster::eighteen() {
+        refused_startup_values_cost_no_server(cluster);
+    }
 }

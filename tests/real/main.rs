@@ -34,5 +34,6 @@ mod random;
 mod reload;
 mod scripts;
 mod soak;
+mod tokio_session;
 mod transport;
 mod upheaval;

@@ -154,6 +154,32 @@ fn server_runs(cluster: &Cluster, sql: &str) -> bool {
     cluster.admin(DATABASE).value(&sql) == "2"
 }
 
+/// Whoever waits gets an idle server when the one it waited for is gone; that one may have died meanwhile, too.
+#[test]
+fn a_dead_server_is_noticed_by_whoever_waited_as_well() {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    cluster.create_filled_database(DATABASE);
+    let proxy = Inside::start(&wish(cluster, 2, "[limits.tenant]\nleases_max = 1\n"));
+    let mut holder = Client::connect(&proxy.target(ACME));
+    let mut rival = Client::connect(&proxy.target(ACME));
+    let mut other = Client::connect(&proxy.target(GLOBEX));
+    holder.run("BEGIN");
+    let busy = holder.value("SELECT pg_backend_pid()");
+    let idle = other.value("SELECT pg_backend_pid()");
+    assert_ne!(busy, idle);
+    rival.send(&Message::Query("SELECT count(*) FROM items".to_owned())).flush().unwrap();
+    eventually("the rival waits", || is_waiting(&proxy, &tenant(ACME)));
+    for process in [&idle, &busy] {
+        cluster.admin(DATABASE).run(&format!("SELECT pg_terminate_backend({process})"));
+        eventually("the server is gone", || !server_processes(cluster).contains(process));
+    }
+    let (replies, silence) = rival.replies_to(b'Z');
+    assert_eq!(silence, None, "{replies:?}");
+    let row = replies.iter().find(|reply| reply.tag == b'D').unwrap_or_else(|| panic!("{replies:?}"));
+    assert_eq!(row.row(), [Some("3".to_owned())]);
+}
+
 #[test]
 fn one_client_is_killed_and_no_other() {
     with_proxy(2, |_, proxy| {
@@ -216,6 +242,9 @@ fn a_freeze_ends_a_tenant_at_once_and_survives_a_restart() {
     let mut long = Client::connect_later(&proxy.target(ACME), LONG);
     eventually("the long one runs", || server_runs(cluster, "INSERT INTO plain"));
     other.run("BEGIN; INSERT INTO plain (id) VALUES (3)");
+    // A second proxy would overwrite what this one has frozen.
+    let second = Inside::try_start(&wish(cluster, 1, &more)).err().map(|fault| fault.to_string());
+    assert!(second.as_ref().is_some_and(|said| said.contains("another proxy uses it")), "{second:?}");
     freeze(&proxy, ACME);
     for client in [&mut idle, &mut busy, &mut long] {
         assert_eq!(last_words(client), "TG072");
@@ -242,6 +271,85 @@ fn a_freeze_ends_a_tenant_at_once_and_survives_a_restart() {
     Client::connect(&proxy.target(ACME)).run("SELECT 1");
     drop(proxy);
     Client::connect(&Inside::start(&wish(cluster, 2, &more)).target(ACME)).run("SELECT 1");
+}
+
+/// The ledger's lines, after checking that they are numbered without a gap: kind, tenant, reason of each.
+fn acts(ledger: &Path) -> Vec<(String, String, String)> {
+    let text = std::fs::read_to_string(ledger).unwrap_or_default();
+    let acts = text.lines().map(|line| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let word = |name: &str| record[name].as_str().unwrap().to_owned();
+        assert_eq!((word("login").as_str(), record["v"].as_u64()), ("ops", Some(1)), "{line}");
+        assert!(!word("address").is_empty() && word("at").ends_with('Z') && word("id").len() == 36, "{line}");
+        (word("kind"), word("tenant"), word("reason"))
+    });
+    acts.collect()
+}
+
+#[test]
+fn a_freeze_and_a_thaw_are_in_the_ledger() {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    cluster.create_filled_database(DATABASE);
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let ledger = inner.join("ledger.jsonl");
+    let more = format!("{}[ledger]\npath = \"{}\"\n", state(folder.path()), ledger.display());
+    let frozen = ("freeze".to_owned(), ACME.to_owned(), "a leak".to_owned());
+    let thaw = |tenant_of: &str, why: &str| Command::Thaw { tenant: tenant(tenant_of), reason: why.into() };
+
+    let proxy = Inside::start(&wish(cluster, 2, &more));
+    freeze(&proxy, ACME);
+    assert_eq!(acts(&ledger), std::slice::from_ref(&frozen));
+    // What is not done is not recorded.
+    assert_eq!(proxy.perform(thaw(GLOBEX, "x")).unwrap_err().code, Some(Code::CommandRefused));
+    assert_eq!(acts(&ledger).len(), 1);
+    assert!(proxy.operations().bypasses().is_empty());
+    drop(proxy);
+
+    // A ledger that cannot be written keeps nobody from freezing, and everybody from thawing.
+    let kept = std::fs::read(&ledger).unwrap();
+    let proxy = Inside::start(&wish(cluster, 2, &more));
+    std::fs::remove_dir_all(&inner).unwrap();
+    assert_eq!(proxy.perform(thaw(ACME, "new keys")).unwrap_err().code, Some(Code::LedgerUnavailable));
+    assert_eq!(refusal(&proxy.target(ACME)), "TG072");
+    freeze(&proxy, GLOBEX);
+    assert_eq!(refusal(&proxy.target(GLOBEX)), "TG072");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(&ledger, kept).unwrap();
+    proxy.perform(thaw(ACME, "new keys")).unwrap();
+    Client::connect(&proxy.target(ACME)).run("SELECT 1");
+    // The freeze that could not be written is, as soon as it can.
+    let late = ("freeze".to_owned(), GLOBEX.to_owned(), "a leak".to_owned());
+    let thawed = ("thaw".to_owned(), ACME.to_owned(), "new keys".to_owned());
+    assert_eq!(acts(&ledger), [frozen, late, thawed]);
+    drop(proxy);
+
+    let proxy = Inside::start(&wish(cluster, 2, &more));
+    assert_eq!(refusal(&proxy.target(GLOBEX)), "TG072");
+    proxy.perform(thaw(GLOBEX, "it was 'nothing'")).unwrap();
+    let numbers = std::fs::read_to_string(&ledger).unwrap();
+    let numbers: Vec<_> = numbers.lines().map(|line| line.split("\"seq\":").nth(1).unwrap().as_bytes()[0]).collect();
+    assert_eq!(numbers, b"1234");
+    assert_is_listed(&ledger);
+}
+
+fn assert_is_listed(ledger: &Path) {
+    let list = |more: &[&str]| {
+        let mut command = std::process::Command::new(crate::support::proxy::binary());
+        let output = command.args(["ledger", "list", "--ledger"]).arg(ledger).args(more).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = list(&[]);
+    for wanted in ["frozen", "thawed", "a leak", "FREEZE TENANT", "THAW TENANT", "ops"] {
+        assert!(table.contains(wanted), "{wanted} in\n{table}");
+    }
+    let rows = list(&["--json"]);
+    let last: serde_json::Value = serde_json::from_str(rows.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["kind"], &last["tenant"]), (&"thaw".into(), &GLOBEX.into()), "{last}");
+    assert_eq!(rows.lines().count(), 4);
 }
 
 #[test]

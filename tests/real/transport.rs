@@ -220,23 +220,7 @@ fn write_pem(folder: &Path, name: &str, certificate: &str, key: Option<&str>) {
 
 /// The proxy's certificate, the clients' authority and two certificates of it.
 fn write_certificates(folder: &Path) {
-    use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
-    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    write_pem(folder, "proxy", &own.cert.pem(), Some(&own.signing_key.serialize_pem()));
-    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, "clients");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    write_pem(folder, "clients", &params.self_signed(&key).unwrap().pem(), None);
-    let issuer = Issuer::new(params, key);
-    for name in ["app_user", "stranger"] {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        write_pem(folder, name, &certificate.pem(), Some(&key.serialize_pem()));
-    }
+    Certifier::write(folder, &[("app_user", "app_user"), ("stranger", "stranger")]);
 }
 
 #[test]
@@ -275,6 +259,134 @@ fn certificates_and_channel_binding_work_from_the_configuration_on() {
     let bound = format!("user=by_password.{ACME} sslmode=require channel_binding=require sslcert=/none");
     assert_eq!(psql(&bound), ACME, "{}", proxy.log_tail());
     assert!(psql(&format!("user=by_password.{ACME} sslmode=disable")).contains("TG042"));
+}
+
+/// psql in the middle of its session.
+struct Psql {
+    child: std::process::Child,
+    said: std::io::BufReader<std::process::ChildStdout>,
+}
+
+impl Psql {
+    fn start(cluster: &Cluster, target: &str) -> Self {
+        let mut psql = cluster.program("psql");
+        psql.args(["-X", "-A", "-t", target]).env("PGPASSWORD", "demo").current_dir(std::env::temp_dir());
+        psql.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = psql.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let said = std::io::BufReader::new(child.stdout.take().unwrap());
+        Self { child, said }
+    }
+
+    /// The first line of what a statement is answered with; empty if the session is over.
+    fn ask(&mut self, sql: &str) -> String {
+        use std::io::{BufRead as _, Write as _};
+        let mut line = String::new();
+        // What it has to say of an end it has written to its errors.
+        drop(self.child.stdin.as_mut().unwrap().write_all(format!("{sql};\n").as_bytes()));
+        self.said.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    fn complaints(self) -> String {
+        String::from_utf8_lossy(&self.child.wait_with_output().unwrap().stderr).into_owned()
+    }
+}
+
+/// An authority that has certified `names` under the numbers from 1 on, and the folder in which all that lies.
+struct Certifier(rcgen::Issuer<'static, rcgen::KeyPair>);
+
+impl Certifier {
+    fn write(folder: &Path, names: &[(&str, &str)]) -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        write_pem(folder, "proxy", &own.cert.pem(), Some(&own.signing_key.serialize_pem()));
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "clients");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        write_pem(folder, "clients", &params.self_signed(&key).unwrap().pem(), None);
+        let issuer = Issuer::new(params, key);
+        for (number, (file, name)) in (1_u64..).zip(names) {
+            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, *name);
+            params.serial_number = Some(number.into());
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            write_pem(folder, file, &certificate.pem(), Some(&key.serialize_pem()));
+        }
+        let certifier = Self(issuer);
+        certifier.revoke(folder, None);
+        certifier
+    }
+
+    fn revoke(&self, folder: &Path, number: Option<u64>) {
+        let revoked = number.map(|number| rcgen::RevokedCertParams {
+            serial_number: number.into(),
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.into_iter().collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        std::fs::write(folder.join("clients.crl"), list.signed_by(&self.0).unwrap().pem().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_reload_ends_the_sessions_whose_certificate_is_revoked_and_no_others() {
+    let _turn = alone();
+    let cluster = cluster::fifteen();
+    cluster.create_database(DATABASE);
+    let mut certifier = None;
+    let proxy = Proxy::start_with(DATABASE, None, |address, folder| {
+        certifier = Some(Certifier::write(folder, &[("one", "app_user"), ("two", "app_user")]));
+        let main = group("main", &[cluster.address.to_string()], "");
+        format!(
+            "[listen]\naddresses = [\"{address}\"]\n[tls]\nmode = \"require\"\ncertificate = \"proxy.crt\"\n\
+             key = \"proxy.key\"\nclient_ca = \"clients.crt\"\nclient_crl = \"clients.crl\"\n\
+             {COMMON}{main}[logins.by_password]\npassword = \"demo\"\ntenant.from = [\"suffix\"]\n\
+             [[rules]]\nlogin = \"app_user\"\nmethod = \"cert\"\n[[rules]]\nmethod = \"scram-sha-256\"\n"
+        )
+    });
+    let certifier = certifier.unwrap();
+    let target = |user: &str, file: &str| {
+        let (folder, port) = (proxy.folder().display(), proxy.address.port());
+        format!(
+            "host=localhost port={port} dbname=main user={user}.{ACME} sslmode=require \
+             sslcert={folder}/{file}.crt sslkey={folder}/{file}.key"
+        )
+    };
+    let start = |user, file| Psql::start(cluster, &target(user, file));
+    let mut sessions =
+        [start("app_user", "one"), start("app_user", "two"), start("by_password", "one"), start("by_password", "none")];
+    for session in &mut sessions {
+        assert_eq!(session.ask(TENANT_SHOWN), ACME);
+    }
+    certifier.revoke(proxy.folder(), Some(1));
+    assert!(proxy.reload(), "{}", proxy.log_tail());
+    let [mut revoked, mut good, mut with_password, mut bare] = sessions;
+    assert_eq!(revoked.ask(TENANT_SHOWN), "");
+    let complaints = revoked.complaints();
+    assert!(complaints.contains("TG070") && complaints.contains("certificate is not good"), "{complaints}");
+    for session in [&mut good, &mut with_password, &mut bare] {
+        assert_eq!(session.ask(TENANT_SHOWN), ACME);
+    }
+    // Another way to prove oneself: who has only shown a certificate has to log in again.
+    proxy.edit("method = \"cert\"", "method = \"scram-sha-256\"");
+    assert!(proxy.reload(), "{}", proxy.log_tail());
+    assert_eq!(good.ask(TENANT_SHOWN), "");
+    assert!(good.complaints().contains("TG070"));
+    for session in [&mut with_password, &mut bare] {
+        assert_eq!(session.ask(TENANT_SHOWN), ACME);
+    }
 }
 
 /// Puts TLS on a cluster of one's own: its certificate, for localhost, and the clients' authority.

@@ -216,9 +216,20 @@ fn acts_on_the_process(cluster: &Cluster, outcomes: &mut Vec<Outcome>) {
 }
 
 #[test]
-fn what_fails_when_an_operator_acts_under_load() {
+fn what_fails_when_an_operator_acts_under_load_on_15() {
     let _turn = alone();
-    let mut cluster = cluster::private("upheaval");
+    what_fails_when_an_operator_acts_under_load(cluster::private("upheaval"));
+}
+
+#[test]
+fn what_fails_when_an_operator_acts_under_load_on_18() {
+    let _turn = alone();
+    if let Some(cluster) = cluster::private_eighteen("upheaval-18") {
+        what_fails_when_an_operator_acts_under_load(cluster);
+    }
+}
+
+fn what_fails_when_an_operator_acts_under_load(mut cluster: Cluster) {
     pgbench::prepare(&cluster);
     let mut outcomes = Vec::new();
     acts_on_pools(&mut cluster, &mut outcomes);

@@ -57,6 +57,11 @@ pub fn private(name: &str) -> Cluster {
     Cluster::own(15, name)
 }
 
+/// The same with 18, if it is there.
+pub fn private_eighteen(name: &str) -> Option<Cluster> {
+    eighteen().map(|_| Cluster::own(18, name))
+}
+
 /// Every version that is there, 15 first.
 pub fn every() -> Vec<&'static Cluster> {
     std::iter::once(fifteen()).chain(eighteen()).collect()

@@ -81,6 +81,11 @@ impl Client {
 
     /// Connects and logs in; a refusal is in `startup`.
     pub fn try_connect(target: &Target) -> io::Result<Self> {
+        Self::try_connect_during(target, || ())
+    }
+
+    /// The same; `meanwhile` runs between the server's first answer and the client's proof.
+    pub fn try_connect_during(target: &Target, meanwhile: impl FnOnce()) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&target.address, Duration::from_secs(10))?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;
@@ -96,6 +101,8 @@ impl Client {
         };
         client.patience(Duration::from_secs(20));
         client.stream.write_all(&message::startup(&target.parameters))?;
+        client.stream.peek(&mut [0])?;
+        meanwhile();
         client.log_in(&target.password)?;
         Ok(client)
     }

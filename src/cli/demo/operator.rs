@@ -54,7 +54,7 @@ impl Tour<'_> {
     }
 
     /// Dropped, its connections close; the tenant may stay frozen.
-    pub async fn frozen_tenant(&self) -> anyhow::Result<(Findings, &'static str)> {
+    pub async fn frozen_tenant(&self, outlook: &Outlook) -> anyhow::Result<(Findings, &'static str)> {
         let mut findings = Findings::default();
         let (acme, globex) = (self.client(ACME).await?, self.client(GLOBEX).await?);
         let console = self.console().await?;
@@ -78,8 +78,16 @@ impl Tour<'_> {
         ask(&console, "admin", &format!("THAW TENANT '{GLOBEX}' REASON 'new keys'")).await;
         let reply = ask(&self.client(GLOBEX).await?, "globex", LIST).await;
         findings.expect(without_server(&reply) == self.rows_of(GLOBEX).await?, "not as before after the thaw");
-        let why = "a freeze ends the tenant's sessions at once, rolls back what is open, outlives a restart, and \
-                   touches nobody else.";
+        let acts: Vec<Value> =
+            lines(&outlook.ledger)?.into_iter().filter(|record| !is_of_transaction(record)).collect();
+        for act in &acts {
+            show::note(&act.to_string());
+        }
+        let is = |act: &Value, kind: &str| act["kind"] == kind && act["tenant"] == GLOBEX;
+        let are_recorded = matches!(acts.as_slice(), [freeze, thaw] if is(freeze, "freeze") && is(thaw, "thaw"));
+        findings.expect(are_recorded, "the freeze and the thaw are not in the ledger");
+        let why = "a freeze ends the tenant's sessions at once, rolls back what is open, outlives a restart, \
+                   touches nobody else, and is in the ledger.";
         Ok((findings, why))
     }
 
@@ -117,9 +125,13 @@ impl Tour<'_> {
 
 /// The ledger's lines about transactions.
 fn records(path: &Path) -> anyhow::Result<Vec<Value>> {
+    Ok(lines(path)?.into_iter().filter(is_of_transaction).collect())
+}
+
+/// All of the ledger.
+fn lines(path: &Path) -> anyhow::Result<Vec<Value>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
-    Ok(lines.into_iter().filter(is_of_transaction).collect())
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?)
 }
 
 fn is_of_transaction(record: &Value) -> bool {

@@ -72,7 +72,7 @@ pub async fn run(admin: &Client, address: SocketAddr, pool_size: u16, outlook: &
         step(6, "The tenant cannot be changed by SQL", tour.changed_tenant()).await?,
         step(7, "Writing into another tenant", tour.foreign_write()).await?,
         step(8, "All tenants, but not without a reason", tour.bypass_needs_a_reason(outlook)).await?,
-        step(9, "Freezing a tenant", tour.frozen_tenant()).await?,
+        step(9, "Freezing a tenant", tour.frozen_tenant(outlook)).await?,
         step(10, "Console and metrics", tour.console_and_metrics(outlook)).await?,
     ];
     let count = held.iter().filter(|held| **held).count();

@@ -151,13 +151,13 @@ impl Builder<'_> {
     }
 
     fn named_tenant(&mut self, section: &Section, kind: TenantKind) -> Option<TenantPolicy> {
-        let from: Option<Vec<Origin>> = section.texts("from").map(|words| {
-            let origin = |word: &Placed<String>| match word.value.as_str() {
-                "suffix" => Origin::Suffix,
-                _ => Origin::Startup,
-            };
-            words.iter().map(origin).collect()
-        });
+        // A word that is none of these has been reported.
+        let origin = |word: &Placed<String>| match word.value.as_str() {
+            "suffix" => Some(Origin::Suffix),
+            "startup" => Some(Origin::Startup),
+            _ => None,
+        };
+        let from: Option<Vec<Origin>> = section.texts("from").and_then(|words| words.iter().map(origin).collect());
         if from.as_ref().is_some_and(Vec::is_empty) {
             self.problems.error(&section.place_of("from"), "names no source");
         }

@@ -45,6 +45,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let logins = builder.logins(root, scope.as_ref());
     let rules = builder.rules(root);
     let ledger_section = root.table("ledger");
+    let has_ledger = ledger_section.is_present;
     let ledger = if ledger_section.is_present { Some(builder.ledger(&ledger_section)) } else { None };
     let bypass = builder.bypass(&root.table("bypass"));
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
@@ -75,7 +76,8 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         console: console?,
         runtime: runtime?,
         state_folder,
-        shown: root.shown(),
+        // A default stands for something only where its table is there.
+        shown: root.shown().into_iter().filter(|line| has_ledger || line.pattern != "ledger.path").collect(),
     };
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);

@@ -143,7 +143,9 @@ impl Builder<'_> {
             "prefer" => Some(ServerTls::Prefer),
             "require" => Some(ServerTls::Require),
             "verify-ca" => Some(ServerTls::VerifyCa(self.roots(section)?)),
-            _ => Some(ServerTls::VerifyFull(self.roots(section)?)),
+            "verify-full" => Some(ServerTls::VerifyFull(self.roots(section)?)),
+            // A word that is none of these has been reported.
+            _ => None,
         }
     }
 
