@@ -176,7 +176,7 @@ pub fn connection_strings(address: SocketAddr, outlook: &Outlook) {
     println!("  {:<22} psql \"{base} user=acme_app\"", "acme, fixed");
     println!("  {:<22} psql \"{base} user=app_user\"", "no tenant (refused)");
     println!(
-        "  {:<22} psql \"{base} user=ops options='-c tenantgate.reason=looking\\ around'\"",
+        "  {:<22} psql \"{base} user=ops options='-c tenantgate.reason=looking-around'\"",
         "all tenants (bypass)"
     );
     println!("  {:<22} psql \"{console} user=admin\"      (SHOW HELP)", "console");
