@@ -297,6 +297,21 @@ fn a_statement_that_lasts_too_long_is_cancelled_in_the_limit_s_name() {
     assert!(holds(&played.told(), "Mno\0"));
 }
 
+/// One that is told of an end which is not its own takes the next error for a second one.
+#[test]
+fn a_server_that_ends_between_transactions_is_given_up_without_a_word() {
+    let mut played = running();
+    let end = reply(b'E', b"SFATAL\0VFATAL\0C57P01\0Mno\0\0");
+    let replies = [complete("SET"), complete("SELECT 1"), ready(TransactionStatus::Idle), end.clone()].concat();
+    played.server_says(&replies);
+    assert!(!holds(&played.told(), "57P01") && !played.is_closed && !played.is_given_back);
+    // In a block it is the client's end, too.
+    let mut played = in_a_block();
+    played.server_says(&end);
+    played.give(Input::ServerGone);
+    assert!(holds(&played.told(), "57P01") && played.is_closed);
+}
+
 #[test]
 fn a_cancel_that_came_too_late_blames_no_other_statement() {
     let mut played = in_a_block();
