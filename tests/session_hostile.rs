@@ -1,16 +1,18 @@
 //! Attacks on one session, input by input, against a server whose answers are written down here.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says why it failed by panicking")]
 
-use bytes::BytesMut;
+mod session_support;
+
+use session_support::{error, query, reply, server, written};
 use std::sync::Arc;
 use std::time::Duration;
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
 use tenantgate::metrics::Count;
-use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
+use tenantgate::scope::{Injection, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
 use tenantgate::tenant::{TenantId, TenantKind};
-use tenantgate::upstream::{Parameters, Replies, Server, ServerId, ServerKey, Settings};
+use tenantgate::upstream::{Parameters, Settings};
 use tenantgate::wire::TransactionStatus;
 use tenantgate::wire::{backend, frontend};
 
@@ -23,12 +25,6 @@ struct Played {
     is_given_back: bool,
     /// Cancels that were asked for.
     cancels: usize,
-}
-
-fn server(parameters: &Parameters) -> CleanServer {
-    let key = Arc::new(ServerKey { process_id: 1, secret: Box::from(*b"1234") });
-    let server = Server::new(ServerId(1), key, 150_000, Arc::new(parameters.clone()), 10);
-    CleanServer::fresh(server, Replies::<()>::default().quiet().expect("a new server owes nothing"))
 }
 
 /// Rules under which these settings may be set.
@@ -64,7 +60,7 @@ impl Played {
         self.session.handle(input);
         while let Some(effect) = self.session.poll_effect() {
             match effect {
-                Effect::Lease => self.session.handle(Input::Leased(server(&Parameters::default()))),
+                Effect::Lease => self.session.handle(Input::Leased(server())),
                 Effect::Inspect(sql) => self.asked.push(sql.to_vec()),
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(_) => self.is_given_back = true,
@@ -99,16 +95,6 @@ impl Played {
     }
 }
 
-fn written(write: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    write(&mut out);
-    out.to_vec()
-}
-
-fn query(sql: &str) -> Vec<u8> {
-    written(|out| frontend::put_query(out, sql.as_bytes()))
-}
-
 fn parse(sql: &str) -> Vec<u8> {
     written(|out| frontend::put_parse(out, b"", sql.as_bytes(), &[]))
 }
@@ -123,14 +109,6 @@ fn execute(portal: &str) -> Vec<u8> {
 
 fn sync() -> Vec<u8> {
     written(frontend::put_sync)
-}
-
-fn reply(tag: u8, body: &[u8]) -> Vec<u8> {
-    written(|out| frontend::put_message(out, tag, |out| out.extend_from_slice(body)))
-}
-
-fn error(sqlstate: &str) -> Vec<u8> {
-    reply(b'E', format!("SERROR\0VERROR\0C{sqlstate}\0Mno\0\0").as_bytes())
 }
 
 fn complete(tag: &str) -> Vec<u8> {
@@ -319,6 +297,21 @@ fn a_statement_that_lasts_too_long_is_cancelled_in_the_limit_s_name() {
     assert!(holds(&played.told(), "Mno\0"));
 }
 
+/// One that is told of an end which is not its own takes the next error for a second one.
+#[test]
+fn a_server_that_ends_between_transactions_is_given_up_without_a_word() {
+    let mut played = running();
+    let end = reply(b'E', b"SFATAL\0VFATAL\0C57P01\0Mno\0\0");
+    let replies = [complete("SET"), complete("SELECT 1"), ready(TransactionStatus::Idle), end.clone()].concat();
+    played.server_says(&replies);
+    assert!(!holds(&played.told(), "57P01") && !played.is_closed && !played.is_given_back);
+    // In a block it is the client's end, too.
+    let mut played = in_a_block();
+    played.server_says(&end);
+    played.give(Input::ServerGone);
+    assert!(holds(&played.told(), "57P01") && played.is_closed);
+}
+
 #[test]
 fn a_cancel_that_came_too_late_blames_no_other_statement() {
     let mut played = in_a_block();
@@ -455,7 +448,7 @@ fn rules_that_change_judge_what_was_prepared_and_what_waits() {
     played.session.handle(Input::Inspected(inspect(&sql, &Limits::default())));
     let Some(Effect::Lease) = played.session.poll_effect() else { panic!("no lease") };
     played.session.handle(Input::Rules(rules(&[])));
-    played.give(Input::Leased(server(&Parameters::default())));
+    played.give(Input::Leased(server()));
     assert!(!holds(&played.sent(), "work_mem"), "refused by the rules in force");
     played.server_says(&[error("42601"), ready(TransactionStatus::Idle)].concat());
     assert!(holds(&played.told(), "TG013"));

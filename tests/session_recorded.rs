@@ -1,16 +1,18 @@
 //! A recorded session, input by input: what happens when either side, or the ledger, vanishes at each step.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says why it failed by panicking")]
 
+mod session_support;
+
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use session_support::{error, query, reply, server, written};
 use tenantgate::audit::{Conclusion, Entry};
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, Preset, inspect};
 use tenantgate::metrics::Count;
-use tenantgate::scope::{CleanServer, Injection, ScopeTemplate};
+use tenantgate::scope::{Injection, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Recording, Session, SessionRules, Standing};
-use tenantgate::upstream::{Parameters, Replies, Server, ServerId, ServerKey, Settings};
+use tenantgate::upstream::{Parameters, Settings};
 use tenantgate::wire::frontend;
 
 /// A bypass session with its driver played by the test; the ledger answers when the test says so.
@@ -24,12 +26,6 @@ struct Played {
     ledger_at_check_in: String,
     /// A reload that is found when a server is asked for.
     reload: Option<SessionRules>,
-}
-
-fn server() -> CleanServer {
-    let key = Arc::new(ServerKey { process_id: 99, secret: Box::from(*b"1234") });
-    let server = Server::new(ServerId(7), key, 150_000, Arc::new(Parameters::default()), 10);
-    CleanServer::fresh(server, Replies::<()>::default().quiet().expect("a new server owes nothing"))
 }
 
 fn rules(preset: Preset) -> SessionRules {
@@ -159,19 +155,13 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-fn query(sql: &str) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    frontend::put_query(&mut out, sql.as_bytes());
-    out.to_vec()
-}
-
 /// Parse of a named statement, Bind and Execute of a portal of that name.
 fn execution(name: &str, sql: &str) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    frontend::put_parse(&mut out, name.as_bytes(), sql.as_bytes(), &[]);
-    frontend::put_bind_text(&mut out, name.as_bytes(), name.as_bytes(), &[]);
-    frontend::put_message(&mut out, b'E', |out| out.extend_from_slice(format!("{name}\0\0\0\0\0").as_bytes()));
-    out.to_vec()
+    written(|out| {
+        frontend::put_parse(out, name.as_bytes(), sql.as_bytes(), &[]);
+        frontend::put_bind_text(out, name.as_bytes(), name.as_bytes(), &[]);
+        frontend::put_message(out, b'E', |out| out.extend_from_slice(format!("{name}\0\0\0\0\0").as_bytes()));
+    })
 }
 
 /// The types of the messages in these bytes.
@@ -188,18 +178,8 @@ fn sync() -> Vec<u8> {
     reply(b'S', b"")
 }
 
-fn reply(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    frontend::put_message(&mut out, tag, |out| out.extend_from_slice(body));
-    out.to_vec()
-}
-
 fn ready(status: u8) -> Vec<u8> {
     reply(b'Z', &[status])
-}
-
-fn error(sqlstate: &str) -> Vec<u8> {
-    reply(b'E', format!("SERROR\0VERROR\0C{sqlstate}\0Mno\0\0").as_bytes())
 }
 
 #[test]

@@ -661,13 +661,16 @@ impl Session {
         }
     }
 
-    /// The server ends the connection by itself (shutdown, time-out, termination): the client is told.
+    /// The server ends the connection by itself (shutdown, time-out, termination): the client is told, unless it is
+    /// between transactions and so has nothing to do with this server any more.
     fn on_unasked_error(&mut self, fields: Fields<'_>) -> Result<Delivery, Ended> {
         if !fields.is_fatal() {
             return Err(self.distrust("an ErrorResponse that answers nothing".to_owned()));
         }
-        if let Some(lease) = self.lease.as_mut() {
-            lease.set_doubt(DiscardReason::ServerGone);
+        let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
+        lease.set_doubt(DiscardReason::ServerGone);
+        if lease.is_quiet() {
+            return Ok(Delivery::Swallow);
         }
         self.server_said_goodbye = true;
         Ok(Delivery::Forward)

@@ -2,7 +2,7 @@
 
 use super::support::cluster::{self, Cluster, every};
 use super::support::message::Message;
-use super::support::proxy::{self, Proxy, Wish};
+use super::support::proxy::{self, Proxy, Wish, login_of_its_own};
 use super::support::raw::{Client, Target};
 use super::support::reply::Reply;
 use serde_json::Value;
@@ -32,30 +32,18 @@ GRANT ALL ON orders, parent, child, old_style TO app_user, app_bypass, app_migra
 GRANT CREATE ON SCHEMA public TO app_migration;
 ";
 
-const LOGINS: &str = r#"
-[roles.bypass]
-user = "app_bypass"
-[roles.migration]
-user = "app_migration"
-
-[logins.ops]
-password = "demo"
-preset = "bypass"
-role = "bypass"
-
-[logins.deploy]
-password = "demo"
-preset = "migration"
-role = "migration"
+const MORE: &str = r#"
 [logins.deploy.tenant]
 fixed = "00000000-0000-0000-0000-00000000000a"
 
 [bypass.settings]
 "app.bypass_rls" = "true"
-
-[ledger]
-path = "LEDGER"
 "#;
+
+/// A bypass and a migration login.
+fn logins() -> String {
+    login_of_its_own("ops", "bypass", "app_bypass") + &login_of_its_own("deploy", "migration", "app_migration") + MORE
+}
 
 /// A database of its own, a proxy in front of it, and the ledger.
 struct Place {
@@ -82,7 +70,7 @@ fn place(cluster: &'static Cluster, name: &str) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("inner/ledger.jsonl");
     std::fs::create_dir(folder.path().join("inner")).unwrap();
-    let more = LOGINS.replace("LEDGER", ledger.to_str().unwrap());
+    let more = logins() + &proxy::ledger(&ledger);
     let proxy = Proxy::start(&Wish { cluster, database: &database, pool_size: 4, mutant: None, more: &more });
     Place { proxy, database, ledger, _folder: folder }
 }

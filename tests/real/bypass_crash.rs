@@ -7,7 +7,7 @@
 use super::support::cluster::{Cluster, eighteen};
 use super::support::dice::Dice;
 use super::support::message::Message;
-use super::support::proxy::{Proxy, Wish};
+use super::support::proxy::{self, Proxy, Wish, login_of_its_own};
 use super::support::raw::{Client, Target};
 use super::support::{alone, number};
 use serde_json::Value;
@@ -17,17 +17,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const CLIENTS: u64 = 4;
-
-const LOGINS: &str = r#"
-[roles.bypass]
-user = "app_bypass"
-[logins.ops]
-password = "demo"
-preset = "bypass"
-role = "bypass"
-[ledger]
-path = "LEDGER"
-"#;
 
 /// One run of clients until proxy or server is gone.
 struct Run<'r> {
@@ -126,7 +115,7 @@ fn crashes(version: u32, rounds: u64) {
     cluster.admin("crash").run("CREATE TABLE work (token text); GRANT ALL ON work TO app_bypass");
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("ledger.jsonl");
-    let more = LOGINS.replace("LEDGER", ledger.to_str().unwrap());
+    let more = login_of_its_own("ops", "bypass", "app_bypass") + &proxy::ledger(&ledger);
     let wish = Wish { cluster, database: "crash", pool_size: 4, mutant: None, more: &more };
     let mut dice = Dice::new(number("TENANTGATE_SEED", 4711));
     let mut proxy = Proxy::start(&wish);

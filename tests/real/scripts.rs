@@ -1,7 +1,7 @@
 //! The same messages to PostgreSQL directly and through TenantGate must bring the same replies.
 
 use crate::support::cluster::{self, Cluster};
-use crate::support::proxy::{Proxy, Wish};
+use crate::support::proxy::{self, Proxy, Wish, login_of_its_own};
 use crate::support::raw::{Client, Pace, Target};
 use crate::support::script::{self, Script};
 use crate::support::transcript::{self, Side, aftermath, difference};
@@ -72,7 +72,10 @@ impl Login {
     pub fn more(self, ledger: &Path) -> String {
         match self {
             Login::Tenant => String::new(),
-            Login::Recorded => RECORDED.replace("LEDGER", ledger.to_str().expect("a folder in UTF-8")),
+            Login::Recorded => {
+                let login = login_of_its_own("recorded", "migration", self.role());
+                format!("{login}[logins.recorded.tenant]\nfrom = [\"suffix\"]\n{}", proxy::ledger(ledger))
+            }
         }
     }
 
@@ -91,19 +94,6 @@ impl Login {
         self == Login::Recorded && (script.has_refusals() || script.steps.iter().any(is_chain))
     }
 }
-
-const RECORDED: &str = r#"
-[roles.recorded]
-user = "script_recorded"
-[logins.recorded]
-password = "demo"
-preset = "migration"
-role = "recorded"
-[logins.recorded.tenant]
-from = ["suffix"]
-[ledger]
-path = "LEDGER"
-"#;
 
 /// The transcript of one side, with what the tables hold afterwards.
 pub fn play(admin: &mut Client, script: &Script, side: &Side<'_>) -> Vec<String> {

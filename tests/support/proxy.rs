@@ -125,6 +125,19 @@ level = "info"
     text
 }
 
+/// Configuration of a login with a server role and a preset of its own, by the password `demo`.
+pub fn login_of_its_own(name: &str, preset: &str, user: &str) -> String {
+    format!(
+        "[roles.{name}]\nuser = \"{user}\"\n\
+         [logins.{name}]\npassword = \"demo\"\npreset = \"{preset}\"\nrole = \"{name}\"\n"
+    )
+}
+
+/// Configuration of a ledger.
+pub fn ledger(path: &Path) -> String {
+    format!("[ledger]\npath = {path:?}\n")
+}
+
 /// What a process is started with, beside its configuration.
 struct Start<'a> {
     database: &'a str,
