@@ -42,7 +42,7 @@ fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
         tracing::warn!(key = %warning.key_path, "configuration: {warning}");
     }
     let path = path.to_path_buf();
-    let hooks = Hooks { load: Some(Arc::new(move || load_again(&path))), log: Some(switch) };
+    let hooks = Hooks { load: Some(Arc::new(move || load_again(&path))), log: Some(switch), ..Hooks::default() };
     Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config, hooks))?)
 }
 

@@ -42,6 +42,9 @@ const TAIL_BYTES: u64 = 1 << 20;
 /// How far back it is looked for: where so much holds no record, the file is no ledger.
 const LOOK_BACK_BYTES_MAX: u64 = 64 << 20;
 
+/// Makes what was written to a file durable.
+pub type LedgerSync = dyn Fn(&File) -> io::Result<()> + Send + Sync;
+
 /// Whoever asked for a record is told when it is durable.
 pub type Answer = oneshot::Receiver<Result<(), Fault>>;
 
@@ -102,10 +105,10 @@ impl Ledger {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(path: PathBuf) -> io::Result<Arc<Self>> {
+    pub fn start(path: PathBuf, sync: Arc<LedgerSync>) -> io::Result<Arc<Self>> {
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(path, Arc::clone(&shared));
+        let mut writer = Writer::new(path, sync, Arc::clone(&shared));
         if let Err(error) = writer.open() {
             tracing::warn!(path = %writer.path.display(), %error, "the ledger cannot be opened: bypass and migration logins are refused until it can");
         }
@@ -237,8 +240,17 @@ struct OpenFile {
     identity: (u64, u64),
 }
 
+/// What a batch has put into the file.
+struct Written {
+    /// The time that its lines tell.
+    at: Timestamp,
+    /// Which of its items are not in the file: outcomes of transactions whose intent was refused.
+    skipped: HashSet<usize>,
+}
+
 struct Writer {
     path: PathBuf,
+    sync: Arc<LedgerSync>,
     shared: Arc<Shared>,
     file: Option<OpenFile>,
     next: u64,
@@ -249,8 +261,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(path: PathBuf, shared: Arc<Shared>) -> Self {
-        Self { path, shared, file: None, next: 1, open: HashSet::new(), unwritten: VecDeque::new() }
+    fn new(path: PathBuf, sync: Arc<LedgerSync>, shared: Arc<Shared>) -> Self {
+        Self { path, sync, shared, file: None, next: 1, open: HashSet::new(), unwritten: VecDeque::new() }
     }
 
     /// Until the last handle is gone.
@@ -281,23 +293,28 @@ impl Writer {
             }
         }
         self.shared.queued.fetch_sub(waiting.len(), Ordering::AcqRel);
-        let written = if items.is_empty() { Ok(()) } else { self.write(&items) };
-        match &written {
-            Ok(()) => self.on_written(items),
-            Err(error) => self.on_failed(items, old, error),
-        }
+        let outcome = if items.is_empty() {
+            Ok(())
+        } else {
+            match self.write(&items) {
+                Ok(written) => Ok(self.on_written(items, &written)),
+                Err(error) => Err(self.on_failed(items, old, &error)),
+            }
+        };
         for sender in waiting {
-            reply(sender, written.as_ref().map_err(|_| unavailable()).copied());
+            reply(sender, outcome.map_err(|()| unavailable()));
         }
         settled.into_iter().for_each(|sender| reply(sender, ()));
     }
 
-    fn on_written(&mut self, items: Vec<Item>) {
-        let at = Timestamp::now();
+    fn on_written(&mut self, items: Vec<Item>, written: &Written) {
         let mut recent = self.shared.recent.lock();
-        for item in items {
+        for (index, item) in items.into_iter().enumerate() {
             // The console shows frozen tenants by themselves.
             let Item::OfTransaction(record) = item else { continue };
+            if written.skipped.contains(&index) {
+                continue;
+            }
             match &record.entry {
                 Entry::Intent(_) => drop(self.open.insert(record.transaction)),
                 Entry::Outcome(_) => drop(self.open.remove(&record.transaction)),
@@ -305,7 +322,7 @@ impl Writer {
             if recent.len() >= RECENT_MAX {
                 recent.pop_front();
             }
-            recent.push_back(Recent { at, record });
+            recent.push_back(Recent { at: written.at, record });
         }
         self.shared.is_writable.store(true, Ordering::Release);
     }
@@ -329,16 +346,17 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, items: &[Item]) -> io::Result<()> {
+    fn write(&mut self, items: &[Item]) -> io::Result<Written> {
         if !self.is_in_place() {
             self.file = None;
             self.open()?;
         }
         let at = Timestamp::now();
         let mut begun: HashSet<TransactionId> = HashSet::new();
+        let mut skipped = HashSet::new();
         let mut bytes = Vec::new();
         let mut next = self.next;
-        for item in items {
+        for (index, item) in items.iter().enumerate() {
             if let Item::OfTransaction(record) = item {
                 match &record.entry {
                     Entry::Intent(_) => drop(begun.insert(record.transaction)),
@@ -346,6 +364,7 @@ impl Writer {
                     Entry::Outcome(_)
                         if !begun.contains(&record.transaction) && !self.open.contains(&record.transaction) =>
                     {
+                        skipped.insert(index);
                         continue;
                     }
                     Entry::Outcome(_) => {}
@@ -356,11 +375,11 @@ impl Writer {
         }
         let Some(open) = self.file.as_mut() else { return Err(io::Error::other("no file")) };
         let length = open.length + bytes.len() as u64;
-        match open.file.write_all(&bytes).and_then(|()| open.file.sync_data()) {
+        match open.file.write_all(&bytes).and_then(|()| (self.sync)(&open.file)) {
             Ok(()) => {
                 open.length = length;
                 self.next = next;
-                Ok(())
+                Ok(Written { at, skipped })
             }
             Err(error) => {
                 self.take_back();
@@ -372,7 +391,7 @@ impl Writer {
     /// Back to the last good length; whatever that leaves is looked at when the file is opened anew.
     fn take_back(&mut self) {
         let Some(open) = self.file.take() else { return };
-        if let Err(error) = open.file.set_len(open.length).and_then(|()| open.file.sync_data()) {
+        if let Err(error) = open.file.set_len(open.length).and_then(|()| (self.sync)(&open.file)) {
             tracing::error!(path = %self.path.display(), %error, "the ledger cannot be taken back to its last good length");
         }
     }
@@ -412,7 +431,7 @@ impl Writer {
         if length > 0 && read_at(file, length - 1, length)? != b"\n" {
             tracing::warn!(%path, "the ledger's last line is torn: it is kept and closed");
             file.write_all(b"\n")?;
-            file.sync_data()?;
+            (self.sync)(file)?;
         }
         match last_number(file, length)? {
             Some(last) => self.next = self.next.max(last.saturating_add(1)),
@@ -468,6 +487,11 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::audit::{Account, Conclusion, Intent, review};
+    use std::time::Duration;
+
+    fn start(path: &Path) -> Arc<Ledger> {
+        Ledger::start(path.to_path_buf(), Arc::new(File::sync_data)).unwrap()
+    }
 
     fn actor() -> Actor {
         Actor {
@@ -501,7 +525,7 @@ mod tests {
     fn records_are_in_the_file_when_they_are_answered() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
-        let ledger = Ledger::start(path.clone()).unwrap();
+        let ledger = start(&path);
         let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
         wait(session.record(intent())).unwrap();
         assert_eq!(lines(&path).len(), 1);
@@ -515,20 +539,68 @@ mod tests {
         assert_eq!((shown.len(), &*shown[0].reason, &*shown[0].outcome), (1, "a test", "committed"));
     }
 
+    /// A disk that takes its time: each sync is announced, and ends when and how the test says.
+    fn slow_disk() -> (Arc<LedgerSync>, mpsc::Receiver<u64>, mpsc::Sender<io::Result<()>>) {
+        let (announce, announced) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let ended = Mutex::new(ended);
+        let sync = move |file: &File| {
+            announce.send(file.metadata()?.len()).unwrap();
+            ended.lock().recv().unwrap_or(Ok(()))
+        };
+        (Arc::new(sync), announced, end)
+    }
+
+    #[test]
+    fn nobody_is_answered_before_the_disk_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let (sync, announced, end) = slow_disk();
+        let ledger = Ledger::start(path.clone(), sync).unwrap();
+        let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
+        for (number, entry) in (1..).zip([intent(), outcome()]) {
+            let mut answer = session.record(entry);
+            // The whole record is with the disk, and nobody has heard of it.
+            let length = announced.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert_eq!((lines(&path).len(), std::fs::metadata(&path).unwrap().len()), (number, length));
+            assert!(answer.try_recv().is_err());
+            assert_eq!(ledger.recent().len(), number - 1);
+            end.send(Ok(())).unwrap();
+            wait(answer).unwrap();
+            assert_eq!(ledger.recent().len(), number);
+        }
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_not_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let (sync, announced, end) = slow_disk();
+        let ledger = Ledger::start(path.clone(), sync).unwrap();
+        let answer = SessionLedger::new(Arc::clone(&ledger), actor()).record(intent());
+        assert!(announced.recv_timeout(Duration::from_secs(20)).unwrap() > 0);
+        end.send(Err(io::Error::other("the disk is gone"))).unwrap();
+        // It is taken back, which is made durable as well.
+        assert_eq!(announced.recv_timeout(Duration::from_secs(20)).unwrap(), 0);
+        end.send(Ok(())).unwrap();
+        assert_eq!(wait(answer).unwrap_err().code, Some(Code::LedgerUnavailable));
+        assert!(!ledger.is_writable() && ledger.recent().is_empty());
+    }
+
     #[test]
     fn two_processes_never_share_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
-        let first = Ledger::start(path.clone()).unwrap();
+        let first = start(&path);
         wait(SessionLedger::new(Arc::clone(&first), actor()).record(intent())).unwrap();
-        let second = Ledger::start(path).unwrap();
+        let second = start(&path);
         assert!(!second.is_writable());
         assert!(wait(SessionLedger::new(second, actor()).record(intent())).is_err());
     }
 
     #[test]
     fn a_full_disk_refuses_intents() {
-        let ledger = Ledger::start("/dev/full".into()).unwrap();
+        let ledger = start(Path::new("/dev/full"));
         let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
         let fault = wait(session.record(intent())).unwrap_err();
         assert_eq!(fault.code, Some(Code::LedgerUnavailable));
@@ -541,7 +613,7 @@ mod tests {
         let inner = folder.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
         let path = inner.join("ledger.jsonl");
-        let ledger = Ledger::start(path.clone()).unwrap();
+        let ledger = start(&path);
         let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
         wait(session.record(intent())).unwrap();
         std::fs::remove_dir_all(&inner).unwrap();
@@ -552,9 +624,17 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         let mut later = SessionLedger::new(Arc::clone(&ledger), actor());
         wait(later.record(intent())).unwrap();
+        wait(refused.record(outcome())).unwrap();
         let written = lines(&path);
         assert_eq!(written.len(), 2, "{written:?}");
         assert!(written[0].contains("\"outcome\"") && written[1].contains("\"seq\":3"), "{written:?}");
+        // What the console shows is what was written, at the time that the file tells.
+        let recent = ledger.recent();
+        assert_eq!(recent.len(), 3, "{recent:?}");
+        for (recent, line) in recent[1..].iter().zip(&written) {
+            assert!(line.contains(&recent.record.transaction.to_string()), "{line}");
+            assert!(line.contains(&format!("\"at\":\"{:.6}", recent.at)), "{line} {}", recent.at);
+        }
     }
 
     /// The number of the next record in a file that holds this.
@@ -562,7 +642,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
         std::fs::write(&path, bytes).unwrap();
-        let ledger = Ledger::start(path.clone()).unwrap();
+        let ledger = start(&path);
         wait(SessionLedger::new(ledger, actor()).record(intent()))?;
         let written = std::fs::read(&path).unwrap();
         let last = written[..written.len() - 1].rsplit(|byte| *byte == b'\n').next().unwrap();
@@ -595,7 +675,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
         std::fs::write(&path, "{\"seq\":41}\n{\"seq\":42,\"ki").unwrap();
-        let ledger = Ledger::start(path.clone()).unwrap();
+        let ledger = start(&path);
         wait(SessionLedger::new(ledger, actor()).record(intent())).unwrap();
         let written = lines(&path);
         assert_eq!(written.len(), 3);
