@@ -47,7 +47,10 @@ fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
 }
 
 /// As at the start; a file that cannot be read is a problem like others.
-fn load_again(path: &Path) -> Result<Loaded, Vec<Problem>> {
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn load_again(path: &Path) -> Result<Loaded, Vec<Problem>> {
     load_file(path).map_err(|failure| match failure {
         LoadFailure::Wrong(problems) => problems,
         LoadFailure::Unreadable(reason) => vec![Problem {

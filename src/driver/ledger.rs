@@ -20,7 +20,9 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::admin::BypassRow;
-use crate::audit::{Actor, Entry, Line, Outcome, Reason, Record, TenantAct, TenantRecord, TransactionId};
+use crate::audit::{
+    Actor, Conclusion, Entry, Line, Outcome, Reason, Record, Reviewed, TenantAct, TenantRecord, TransactionId, review,
+};
 use crate::fault::{Code, Fault};
 
 /// Most records written by one `fdatasync`.
@@ -68,6 +70,8 @@ struct Shared {
     queued: AtomicUsize,
     is_writable: AtomicBool,
     recent: Mutex<VecDeque<Recent>>,
+    /// Transactions that the file told of when the process began, oldest first.
+    past: Mutex<Vec<BypassRow>>,
 }
 
 /// What is written.
@@ -109,7 +113,7 @@ impl Ledger {
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let mut writer = Writer::new(path, sync, Arc::clone(&shared));
-        if let Err(error) = writer.open() {
+        if let Err(error) = writer.open().and_then(|()| writer.remember()) {
             tracing::warn!(path = %writer.path.display(), %error, "the ledger cannot be opened: bypass and migration logins are refused until it can");
         }
         std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&queue))?;
@@ -128,7 +132,7 @@ impl Ledger {
         self.shared.recent.lock().iter().cloned().collect()
     }
 
-    /// The last records joined to transactions, the latest first.
+    /// The last records joined to transactions, the latest first; behind them those of the file that an earlier process wrote.
     #[must_use]
     pub fn transactions(&self) -> Vec<BypassRow> {
         let mut rows: Vec<(TransactionId, Timestamp, BypassRow)> = Vec::new();
@@ -145,7 +149,8 @@ impl Ledger {
                 }
             }
         }
-        rows.into_iter().rev().map(|(.., row)| row).collect()
+        let now = rows.into_iter().rev().map(|(.., row)| row);
+        now.chain(self.shared.past.lock().iter().rev().cloned()).take(RECENT_MAX).collect()
     }
 
     /// Waits until everything asked for before is written or has failed. If dropped: nothing is lost.
@@ -187,6 +192,28 @@ fn row_of(record: &Record, at: Timestamp) -> BypassRow {
         preset: actor.preset.into(),
         outcome: "open".into(),
         ..BypassRow::default()
+    }
+}
+
+/// A transaction that an earlier process has written; whether it committed is unknown where it left no outcome.
+fn row_of_past(past: Reviewed) -> BypassRow {
+    let time = |text: &str| text.parse::<Timestamp>().ok();
+    let ended = past.ended_at.as_deref().and_then(time);
+    let took = time(&past.at).zip(ended).map(|(begun, ended)| ended.duration_since(begun).as_micros());
+    BypassRow {
+        id: past.id.into(),
+        at: past.at.into(),
+        login: past.login.into(),
+        address: past.address.into(),
+        database: past.database.into(),
+        role: past.role.into(),
+        preset: past.preset.into(),
+        reason: past.reason.unwrap_or_default().into(),
+        outcome: past.result.as_deref().unwrap_or(Conclusion::Unknown.word()).into(),
+        statements: usize::try_from(past.statements_total).unwrap_or(usize::MAX),
+        rows: past.rows_delivered.saturating_add(past.rows_affected),
+        tables: past.tables.join(", ").into(),
+        duration_micros: took.and_then(|micros| u64::try_from(micros).ok()).unwrap_or(0),
     }
 }
 
@@ -293,16 +320,19 @@ impl Writer {
             }
         }
         self.shared.queued.fetch_sub(waiting.len(), Ordering::AcqRel);
-        let outcome = if items.is_empty() {
-            Ok(())
-        } else {
-            match self.write(&items) {
-                Ok(written) => Ok(self.on_written(items, &written)),
-                Err(error) => Err(self.on_failed(items, old, &error)),
-            }
-        };
+        let is_durable = items.is_empty()
+            || match self.write(&items) {
+                Ok(written) => {
+                    self.on_written(items, &written);
+                    true
+                }
+                Err(error) => {
+                    self.on_failed(items, old, &error);
+                    false
+                }
+            };
         for sender in waiting {
-            reply(sender, outcome.map_err(|()| unavailable()));
+            reply(sender, if is_durable { Ok(()) } else { Err(unavailable()) });
         }
         settled.into_iter().for_each(|sender| reply(sender, ()));
     }
@@ -425,6 +455,23 @@ impl Writer {
         Ok(())
     }
 
+    /// What the end of the file tells of earlier processes' transactions, for the console.
+    fn remember(&mut self) -> io::Result<()> {
+        let Some(open) = self.file.as_mut() else { return Ok(()) };
+        let start = open.length.saturating_sub(TAIL_BYTES);
+        let tail = read_at(&mut open.file, start, open.length)?;
+        let text = String::from_utf8_lossy(&tail);
+        // The first line is whole only where the file begins.
+        let lines = text.lines().skip(usize::from(start > 0));
+        let (rows, _) = review(lines);
+        // One whose intent is further in front began at a time that is not known here.
+        let is_whole = |row: &Reviewed| row.kind == "transaction" && row.ended_at.as_ref() != Some(&row.at);
+        let mut past: Vec<BypassRow> = rows.into_iter().filter(is_whole).map(row_of_past).collect();
+        past.drain(..past.len().saturating_sub(RECENT_MAX));
+        *self.shared.past.lock() = past;
+        Ok(())
+    }
+
     /// Closes a line that a crash has torn (it is never deleted), and goes on behind the last number.
     fn mend(&mut self, file: &mut File, length: u64) -> io::Result<()> {
         let path = self.path.display();
@@ -486,7 +533,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Account, Conclusion, Intent, review};
+    use crate::audit::{Account, Intent};
     use std::time::Duration;
 
     fn start(path: &Path) -> Arc<Ledger> {
@@ -537,6 +584,47 @@ mod tests {
         assert_eq!(ledger.recent().len(), 2);
         let shown = ledger.transactions();
         assert_eq!((shown.len(), &*shown[0].reason, &*shown[0].outcome), (1, "a test", "committed"));
+    }
+
+    #[test]
+    fn the_console_knows_what_was_written_before_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let ledger = start(&path);
+        let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
+        for entry in [intent(), outcome(), intent()] {
+            wait(session.record(entry)).unwrap();
+        }
+        let before = ledger.transactions();
+        drop((session, ledger));
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let again = loop {
+            assert!(std::time::Instant::now() < deadline, "the file is not given free");
+            // The file is free once the thread has ended.
+            let again = start(&path);
+            if again.is_writable() {
+                break again;
+            }
+        };
+        let shown = again.transactions();
+        assert_eq!((&*before[0].outcome, &*shown[0].outcome), ("open", "unknown"));
+        assert_eq!((shown.len(), &shown[1]), (2, &before[1]));
+        let mut session = SessionLedger::new(Arc::clone(&again), actor());
+        wait(session.record(intent())).unwrap();
+        let now = again.transactions();
+        assert_eq!((now.len(), &*now[0].outcome, &now[1..]), (3, "open", &shown[..]));
+        // Far more than is read: the first line of the part that is, is none, and the last thousand are shown.
+        let line = std::fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
+        let id = before[1].id.to_string();
+        let many: Vec<String> = (0..5_000).map(|number| line.replace(&id, &format!("{number:0>36}"))).collect();
+        std::fs::write(&path, many.join("\n") + "\n").unwrap();
+        let other = folder.path().join("other.jsonl");
+        std::fs::copy(&path, &other).unwrap();
+        let shown = start(&other).transactions();
+        assert_eq!(
+            (shown.len(), &*shown[0].id, &*shown[999].id),
+            (1_000, &*format!("{:0>36}", 4_999), &*format!("{:0>36}", 4_000))
+        );
     }
 
     /// A disk that takes its time: each sync is announced, and ends when and how the test says.
