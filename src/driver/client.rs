@@ -244,7 +244,14 @@ impl ClientTask {
                 Preset::Tenant => {}
             }
         }
+        #[cfg(feature = "mutants")]
+        let is_intent = matches!(entry, Entry::Intent(_));
         match self.around.ledger.as_mut() {
+            #[cfg(feature = "mutants")]
+            Some(ledger) if is_intent && self.around.proxy.has_mutant(crate::session::Mutant::IntentNotAwaited) => {
+                drop(ledger.record(entry));
+                self.session.handle(Input::Recorded(Ok(())));
+            }
             Some(ledger) => self.record = Some(ledger.record(entry)),
             None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
         }

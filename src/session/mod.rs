@@ -78,7 +78,7 @@ pub struct SessionRules {
     pub mutant: Option<Mutant>,
 }
 
-/// Planted defects: each must make the load test fail.
+/// Planted defects: each must make a test fail.
 #[cfg(feature = "mutants")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
@@ -90,6 +90,10 @@ pub enum Mutant {
     NoReinjectionAfterCommit,
     /// A server is given back while it owes replies.
     CheckinWhileOwed,
+    /// A transaction begins before its intent is in the ledger.
+    IntentNotAwaited,
+    /// The ledger answers before its records are durable.
+    RecordsNotSynced,
 }
 
 /// Where the dialogue with the client stands.

@@ -563,7 +563,7 @@ fn the_ledger_is_listed_as_a_table_and_as_lines() {
     client.query("SELECT 1 / 0");
     let list = |more: &[&str]| {
         let mut command = std::process::Command::new(proxy::binary());
-        command.args(["ledger", "list", "--ledger"]).arg(&place.ledger).args(more);
+        command.args(["ledger", "list", "--ledger"]).arg(&place.ledger).args(more).env("COLUMNS", "400");
         let output = command.output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -573,7 +573,20 @@ fn the_ledger_is_listed_as_a_table_and_as_lines() {
         assert!(table.contains(wanted), "{wanted} in\n{table}");
     }
     assert!(!table.contains("geheim"));
-    assert_eq!(list(&["--json"]).lines().count(), 2);
+    let json: Vec<Value> = list(&["--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json.len(), 2);
+    // The same in both: where, as what, until when, which client; a bypass has no tenant.
+    let intent = &place.records()[0];
+    assert_eq!((&json[0]["client"], &json[0]["tenant"]), (&intent["client"], &Value::Null));
+    for name in ["database", "preset", "ended_at"] {
+        assert!(table.contains(json[0][name].as_str().unwrap()), "{name} of {} in\n{table}", json[0]);
+    }
+    let mut deploy = Client::connect(&place.target("deploy"));
+    deploy.run("SELECT 1");
+    let tenant = serde_json::from_str::<Value>(list(&["--json", "--login", "deploy"]).trim()).unwrap();
+    assert_eq!((&tenant["tenant"], &tenant["preset"]), (&ACME.into(), &"migration".into()));
+    assert!(list(&["--login", "deploy"]).contains(ACME));
+    deploy.bye();
     assert_eq!(list(&["--json", "--login", "nobody"]).trim(), "");
     assert_eq!(list(&["--json", "--since", "2999-01-01T00:00:00Z"]).trim(), "");
     // Whose proxy died has none.
