@@ -344,15 +344,15 @@ fn copy_and_deferred_constraints_end_as_they_do_without_the_proxy() {
         assert_eq!(shape(&exchange(&mut client, &broken)), "EZI");
         assert_eq!(shape(&client.query("COPY parent TO STDOUT")), "HdddcCZI");
         // The row is there as long as the transaction; the constraint fails at its end.
-        assert_eq!(shape(&client.query("INSERT INTO child VALUES (1, 4711)")), "EZI");
+        assert_eq!(shape(&client.query("INSERT INTO child VALUES (1, 1912304711)")), "EZI");
         let extended = [
-            Message::parse("", "INSERT INTO child VALUES (1, 4711)"),
+            Message::parse("", "INSERT INTO child VALUES (1, 1912304711)"),
             Message::bind("", &[]),
             Message::execute(),
             Message::Sync,
         ];
         assert_eq!(shape(&exchange(&mut client, &extended)), "12CEZI");
-        assert_eq!(shape(&client.query("BEGIN; INSERT INTO child VALUES (1, 4711); COMMIT; SELECT 1")), "CCEZI");
+        assert_eq!(shape(&client.query("BEGIN; INSERT INTO child VALUES (1, 1912304711); COMMIT; SELECT 1")), "CCEZI");
         assert_eq!(shape(&client.query("INSERT INTO child VALUES (1, 7)")), "CZI");
         let outcomes = place.outcomes();
         assert_eq!(results(&outcomes), ["committed", "failed", "committed", "failed", "failed", "failed", "committed"]);
@@ -360,7 +360,7 @@ fn copy_and_deferred_constraints_end_as_they_do_without_the_proxy() {
         assert_eq!(outcomes[2]["rows_delivered"], 3);
         assert_eq!(outcomes[3]["sqlstate"], "23503");
         let text = std::fs::read_to_string(&place.ledger).unwrap();
-        assert!(!text.contains("geheim") && !text.contains("4711"));
+        assert!(!text.contains("geheim") && !text.contains("1912304711"));
     }
 }
 
