@@ -75,7 +75,7 @@ impl Proxy {
     pub async fn reload(&self, actor: &Actor) -> Result<(), Fault> {
         let _turn = self.reloading.lock().await;
         tracing::info!(login = %actor.login, address = %actor.address, "reload");
-        notify::reloading();
+        let told = notify::reloading();
         let (load, in_force, secret) = (self.hooks.load.clone(), self.generation.load_full(), self.secret.clone());
         let clock = *self.clock();
         // Reading files and deriving keys from passwords takes a while: not on a thread that serves clients.
@@ -93,7 +93,7 @@ impl Proxy {
                 Err(Fault::of(Code::ReloadFailed).with_detail(detail(&problems)))
             }
         };
-        notify::ready();
+        drop(told);
         outcome
     }
 

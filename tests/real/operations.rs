@@ -459,13 +459,22 @@ fn sigquit_does_not_wait_and_systemd_is_told_everything() {
         told
     };
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
-    let mut proxy = Proxy::start_in(&wish(cluster, 1, ""), &environment);
+    let console = "[console]\nadmins = [\"ops\"]\n[logins.ops]\npassword = \"demo\"\npreset = \"console\"\n";
+    let mut proxy = Proxy::start_in(&wish(cluster, 1, console), &environment);
     assert_eq!(until("READY=1").trim(), "READY=1");
     assert_eq!(until("WATCHDOG=1").trim(), "WATCHDOG=1");
     assert!(proxy.reload());
     let reloading = until("RELOADING=1");
     assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
     assert_eq!(until("READY=1").trim(), "READY=1");
+    // Whoever asks for a reload and leaves has it ended all the same.
+    for _ in 0..10 {
+        let mut console = Client::connect(&Target::new(proxy.address, "ops", "tenantgate").password("demo"));
+        console.send(&Message::Query("RELOAD".into())).flush().unwrap();
+        assert!(until("RELOADING=1").starts_with("RELOADING=1"));
+        drop(console);
+        assert_eq!(until("READY=1").trim(), "READY=1");
+    }
     let mut busy = Client::connect(&proxy.target(ACME));
     busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
     proxy.signal("QUIT");
