@@ -709,6 +709,8 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
+            // The client has its error; a cancel that comes late means nothing of its own.
+            Some(Cause::Recovery) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
