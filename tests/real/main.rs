@@ -25,6 +25,7 @@ mod bypass_crash;
 mod bypass_durable;
 mod console;
 mod drivers;
+mod lease;
 mod lifecycle;
 mod limits;
 mod load;
