@@ -193,7 +193,7 @@ fn the_storm_holds_on_18_too() {
 fn the_storm_holds_where_tenants_stay() {
     let _turn = alone();
     for cluster in cluster::every() {
-        storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 100_000), "[scope]\nlifetime = \"lease\"\n");
+        storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 40_000), "[scope]\nlifetime = \"lease\"\n");
     }
 }
 

@@ -208,6 +208,16 @@ fn scripts_get_the_same_replies_on_18() {
 }
 
 #[test]
+fn scripts_get_the_same_replies_on_14_16_and_17() {
+    cluster::others().into_iter().for_each(|cluster| same_replies(cluster, Login::Tenant));
+}
+
+#[test]
+fn sessions_whose_tenant_stays_get_the_same_replies_on_14_16_and_17() {
+    cluster::others().into_iter().for_each(|cluster| same_replies(cluster, Login::Lease));
+}
+
+#[test]
 fn recorded_sessions_get_the_same_replies_on_15() {
     same_replies(cluster::fifteen(), Login::Recorded);
 }
