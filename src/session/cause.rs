@@ -64,6 +64,8 @@ pub enum Cause {
     Evict(StatementNumber),
     /// A part of a settings replay; `true` for its COMMIT.
     Replay(bool),
+    /// A part of what brings one setting back for a RESET ALL or DISCARD ALL behind it. Its error is the client's.
+    Restore,
     /// A part of the BEGIN of the proxy's own block.
     OwnBegin,
     /// The end of the proxy's own block; `true` for COMMIT. Its error is the client's, and so are its notices.
@@ -83,6 +85,7 @@ impl Cause {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::Replay(_)
+            | Cause::Restore
             | Cause::OwnBegin
             | Cause::Recovery => true,
             Cause::Prefixed { scopes, .. } => *scopes > 0,
@@ -125,6 +128,7 @@ impl Cause {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::Restore
             | Cause::OwnBegin => true,
             Cause::Replay(_) | Cause::OwnEnd(_) | Cause::Recovery => false,
         }

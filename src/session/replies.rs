@@ -273,9 +273,12 @@ impl Session {
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::OwnBegin | Cause::Recovery => {
-                Ok(Delivery::Swallow)
-            }
+            Cause::Scope(_)
+            | Cause::Evict(_)
+            | Cause::Replay(_)
+            | Cause::Restore
+            | Cause::OwnBegin
+            | Cause::Recovery => Ok(Delivery::Swallow),
             Cause::OwnEnd(_) | Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
                 Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
             }
@@ -428,7 +431,7 @@ impl Session {
                 }
                 Ok(Delivery::Swallow)
             }
-            Cause::Replay(false) => Ok(Delivery::Swallow),
+            Cause::Replay(false) | Cause::Restore => Ok(Delivery::Swallow),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
             Cause::Replay(true) if tag == b"COMMIT" => {
@@ -468,7 +471,7 @@ impl Session {
     }
 
     /// A client's statement has succeeded: what that means for transaction and client state.
-    /// `is_extended`: a stand-in ran without the settings changes that the text form makes itself.
+    /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
         match &statement.control {
@@ -485,17 +488,17 @@ impl Session {
             Control::Release(name) => self.settings.release(name),
             Control::RollbackTo(name) => self.settings.rollback_to(name),
             Control::Set { name, value, local: false } => {
-                self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(name.clone(), value.clone()));
             }
             // A portal executed again has nothing more to run: SELECT 0.
             Control::Configure(list) if tag == b"SELECT 1" => self.record_configured(list),
             Control::Configure(_) => {}
             Control::SetCharacteristics(list) => {
                 for (name, value) in list {
-                    self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                    self.settings.record(Change::Set(name.clone(), value.clone()));
                 }
             }
-            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone()), false),
+            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone())),
             Control::ResetAll
             | Control::DiscardAll
             | Control::DeallocateAll
@@ -507,12 +510,11 @@ impl Session {
             | Control::Unlisten(_)
             | Control::CloseAll
             | Control::AdvisoryUnlockAll => {
-                let lags = is_extended || statement.control == Control::DiscardAll;
                 if is_extended && matches!(statement.control, Control::DiscardAll) {
                     // Its statements went when it was sent.
-                    self.settings.record(Change::ResetAll, lags);
+                    self.settings.record(Change::ResetAll);
                 } else if !(is_extended && deallocates(&statement.control)) {
-                    self.apply_release(&statement.control, lags);
+                    self.apply_release(&statement.control);
                 }
             }
             Control::None
@@ -529,7 +531,7 @@ impl Session {
     fn record_configured(&mut self, list: &[Configuration]) {
         for configuration in list.iter().filter(|configuration| !configuration.local) {
             if let ConfiguredValue::Text(value) = &configuration.value {
-                self.settings.record(Change::Set(configuration.name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(configuration.name.clone(), value.clone()));
             }
         }
     }
@@ -754,6 +756,7 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::Restore
             | Cause::OwnEnd(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
@@ -842,7 +845,7 @@ impl Session {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
             Cause::Reprepare(key, number) => statements.forget(&key, number),
-            Cause::ReprepareUnnamed => statements.set_unnamed(None),
+            Cause::ReprepareUnnamed | Cause::Restore => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)
