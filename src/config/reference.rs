@@ -494,7 +494,7 @@ const AFTER_LOGINS: &[KeyRow] = &[
         "guard.settings_allowed",
         Kind::TextList,
         Shown::Default("[]"),
-        "Settings clients may SET for themselves (TG013).",
+        "Settings clients may SET for themselves (TG013), beside those that only change formats, time-outs and what the planner believes.",
     ),
     row(
         "guard.functions_allowed",

@@ -120,7 +120,7 @@ codes! {
     MessageTooLong = "TG033", b"08P01", Fatal, "a protocol message is too long",
         "Shorten it; send large values as parameters or by COPY.";
     /// A client that holds more named objects than allowed.
-    TooManyNames = "TG035", b"54000", Error, "too many prepared statements or portals in this session",
+    TooManyNames = "TG035", b"54000", Error, "too many prepared statements, portals or changes of settings in this session",
         "Close prepared statements that are no longer used.";
 
     // -- logging in

@@ -240,6 +240,7 @@ impl Policy {
             return if self.preset.is_recorded() { Ok(()) } else { refused(Code::SettingRefused) };
         }
         let is_allowed = settings::BUILT_IN_ALLOWED.binary_search(&name).is_ok()
+            || (self.preset.is_recorded() && settings::DEFINITION_ALLOWED.binary_search(&name).is_ok())
             || self.settings_allowed.contains(name)
             || self.settings_allowed_prefixes.iter().any(|prefix| name.starts_with(&**prefix));
         if is_allowed { Ok(()) } else { refused(Code::SettingRefused) }
