@@ -74,7 +74,7 @@ impl Operations for Paper {
             clients_waiting: 2,
             clients_idle: 3,
             cancels: 0,
-            servers: PoolCounts { idle: 4, leased: 1, connecting: 0, waiting: 2 },
+            servers: PoolCounts { idle: 4, leased: 1, pinned: 0, connecting: 0, waiting: 2 },
             wait_longest_micros: 2_500_000,
             is_paused: false,
         }]

@@ -241,7 +241,7 @@ impl ClientTask {
             match self.around.generation.preset_of(self.client.slot().facts()) {
                 Preset::Bypass => metrics.bypasses.count(word),
                 Preset::Migration => metrics.migrations.count(word),
-                Preset::Tenant => {}
+                Preset::Tenant | Preset::Application => {}
             }
         }
         #[cfg(feature = "mutants")]

@@ -66,6 +66,8 @@ pub enum Cause {
     /// A part of the proxy's own transaction in front of the client's first segment: settings, and the tenant that the
     /// server is to carry.
     Install(Part),
+    /// A part of what brings one setting back for a RESET ALL or DISCARD ALL behind it. Its error is the client's.
+    Restore,
     /// A part of the BEGIN of the proxy's own block.
     OwnBegin,
     /// The end of the proxy's own block; `true` for COMMIT. Its error is the client's, and so are its notices.
@@ -85,6 +87,7 @@ impl Cause {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::Install(_)
+            | Cause::Restore
             | Cause::OwnBegin
             | Cause::Recovery => true,
             Cause::Prefixed { scopes, .. } => *scopes > 0,
@@ -128,6 +131,7 @@ impl Cause {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::Install(_)
+            | Cause::Restore
             | Cause::OwnBegin => true,
             Cause::OwnEnd(_) | Cause::Recovery => false,
         }

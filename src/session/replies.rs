@@ -276,6 +276,7 @@ impl Session {
             Cause::Scope(_)
             | Cause::Evict(_)
             | Cause::Install(Part::Preparation)
+            | Cause::Restore
             | Cause::OwnBegin
             | Cause::Recovery => Ok(Delivery::Swallow),
             Cause::Install(Part::Begin | Part::Set | Part::Reset | Part::Scope | Part::Commit)
@@ -440,6 +441,7 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Cause::Install(_) => Err("the proxy's own transaction was not done as asked"),
+            Cause::Restore => Ok(Delivery::Swallow),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
             Cause::Named(_)
@@ -464,7 +466,7 @@ impl Session {
     }
 
     /// A client's statement has succeeded: what that means for transaction and client state.
-    /// `is_extended`: a stand-in ran without the settings changes that the text form makes itself.
+    /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
         match &statement.control {
@@ -481,17 +483,17 @@ impl Session {
             Control::Release(name) => self.settings.release(name),
             Control::RollbackTo(name) => self.settings.rollback_to(name),
             Control::Set { name, value, local: false } => {
-                self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(name.clone(), value.clone()));
             }
             // A portal executed again has nothing more to run: SELECT 0.
             Control::Configure(list) if tag == b"SELECT 1" => self.record_configured(list),
             Control::Configure(_) => {}
             Control::SetCharacteristics(list) => {
                 for (name, value) in list {
-                    self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                    self.settings.record(Change::Set(name.clone(), value.clone()));
                 }
             }
-            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone()), false),
+            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone())),
             Control::ResetAll
             | Control::DiscardAll
             | Control::DeallocateAll
@@ -503,12 +505,11 @@ impl Session {
             | Control::Unlisten(_)
             | Control::CloseAll
             | Control::AdvisoryUnlockAll => {
-                let lags = is_extended || statement.control == Control::DiscardAll;
                 if is_extended && matches!(statement.control, Control::DiscardAll) {
                     // Its statements went when it was sent.
-                    self.settings.record(Change::ResetAll, lags);
+                    self.settings.record(Change::ResetAll);
                 } else if !(is_extended && deallocates(&statement.control)) {
-                    self.apply_release(&statement.control, lags);
+                    self.apply_release(&statement.control);
                 }
             }
             Control::None
@@ -525,7 +526,7 @@ impl Session {
     fn record_configured(&mut self, list: &[Configuration]) {
         for configuration in list.iter().filter(|configuration| !configuration.local) {
             if let ConfiguredValue::Text(value) = &configuration.value {
-                self.settings.record(Change::Set(configuration.name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(configuration.name.clone(), value.clone()));
             }
         }
     }
@@ -753,6 +754,7 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::Restore
             | Cause::OwnEnd(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
@@ -833,7 +835,7 @@ impl Session {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
             Cause::Reprepare(key, number) => statements.forget(&key, number),
-            Cause::ReprepareUnnamed => statements.set_unnamed(None),
+            Cause::ReprepareUnnamed | Cause::Restore => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)

@@ -17,7 +17,7 @@ use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, Severity, SqlState};
 use crate::guard::{Control, Facts, Inspected};
 use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
-use crate::session::settings::Change;
+use crate::session::settings::{Change, adds_to_journal};
 use crate::upstream::Expect;
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::limits::{MESSAGE_BYTES_MAX, NAME_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
@@ -301,6 +301,9 @@ impl Session {
         if let Some(fault) = self.take_refusal() {
             return self.refuse_query(fault);
         }
+        if self.settings.is_full() && facts.statements.iter().any(|statement| adds_to_journal(&statement.control)) {
+            return self.refuse_query(Fault::of(Code::TooManyNames));
+        }
         if !self.ensure_lease() {
             return false;
         }
@@ -379,7 +382,7 @@ impl Session {
         self.statements.destroy_unnamed();
         for statement in &facts.statements {
             release::put_answer(&mut self.client_out, &statement.control, &self.settings);
-            self.apply_release(&statement.control, false);
+            self.apply_release(&statement.control);
         }
         self.settings.commit_alone();
         let is_reset = |control: &Control| matches!(control, Control::ResetAll | Control::DiscardAll);
@@ -389,14 +392,14 @@ impl Session {
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
     }
 
-    /// What a release statement does to the client's state. `is_lagging`: the server did not see it.
-    pub(super) fn apply_release(&mut self, control: &Control, is_lagging: bool) {
+    /// What a release statement does to the client's state.
+    pub(super) fn apply_release(&mut self, control: &Control) {
         match control {
             Control::DiscardAll => {
                 drop(self.statements.take_named());
-                self.settings.record(Change::ResetAll, is_lagging);
+                self.settings.record(Change::ResetAll);
             }
-            Control::ResetAll => self.settings.record(Change::ResetAll, is_lagging),
+            Control::ResetAll => self.settings.record(Change::ResetAll),
             Control::DeallocateAll => drop(self.statements.take_named()),
             Control::Deallocate(name) => drop(self.statements.remove(name.as_bytes())),
             Control::DiscardPlans
