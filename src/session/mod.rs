@@ -592,7 +592,9 @@ impl Session {
         if is_half_said {
             return self.close(DiscardReason::ClientLeft, reason);
         }
-        if !lease.replies().is_empty() {
+        // A part of a message that came by itself would be lost, and its rest be the next client's.
+        let is_half_heard = !self.server_in.is_empty() || self.server_passing != Passing::Nothing;
+        if !lease.replies().is_empty() || is_half_heard {
             return;
         }
         if lease.replies().status() == TransactionStatus::Idle {

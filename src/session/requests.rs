@@ -518,8 +518,13 @@ impl Session {
         self.note_refusal(&fault);
         backend::put_error(&mut self.client_out, &fault);
         if head.tag == b'Q' {
+            self.statements.destroy_unnamed();
             backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
         } else {
+            if head.tag == b'P' && self.client_in.get(HEAD_BYTES) == Some(&0) {
+                // A Parse of the unnamed statement drops the one that was there, whatever becomes of it.
+                drop(self.statements.remove(b""));
+            }
             self.phase = Phase::Skipping;
         }
         self.client_passing = Passing::Drop(head.frame_bytes());
