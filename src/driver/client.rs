@@ -275,7 +275,7 @@ impl ClientTask {
         self.client.slot().on_request(now);
         self.around.gauge.on_asked(now);
         loop {
-            match self.around.pool.lease() {
+            match self.around.pool.lease(Some(self.session.injection())) {
                 Leased::Now(granted, check) => {
                     if self.take_checked(granted, check, context) {
                         return;

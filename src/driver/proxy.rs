@@ -316,7 +316,8 @@ impl Proxy {
         let preset = generation.preset_of(client);
         let injection = match &client.purpose {
             Purpose::Tenant(tenant) => {
-                Injection::new(&generation.config.scope.template, &self.tenant_to_inject(tenant))
+                let scope = &generation.config.scope;
+                Injection::new(&scope.template, &self.tenant_to_inject(tenant), scope.lifetime)
             }
             Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
             Purpose::Console => return None,
