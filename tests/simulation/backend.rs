@@ -101,6 +101,18 @@ enum Sleep {
     Over,
 }
 
+/// An error in a reply's place.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub state: &'static str,
+    pub message: String,
+    /// It comes before the message has done anything.
+    pub is_early: bool,
+}
+
+/// By the number of the reply.
+pub type Failures = BTreeMap<usize, Failure>;
+
 /// One backend.
 #[derive(Debug)]
 pub struct Backend {
@@ -135,7 +147,7 @@ pub struct Backend {
     pub is_closed: bool,
     /// Replies given so far, and those in whose place an error of that SQLSTATE comes.
     emitted: usize,
-    pub failures: BTreeMap<usize, (&'static str, String)>,
+    pub failures: Failures,
 }
 
 /// Settings there are, with their defaults.
@@ -196,7 +208,7 @@ impl Backend {
             is_cancelled: false,
             is_closed: false,
             emitted: 0,
-            failures: BTreeMap::new(),
+            failures: Failures::new(),
         };
         backend.reported = backend.to_report();
         backend
@@ -350,7 +362,8 @@ impl Backend {
         if self.is_skipping && !matches!(tag, b'S' | b'X') {
             return;
         }
-        if tag == b'P' && body.first() == Some(&0) {
+        let is_early = self.failures.get(&self.emitted).is_some_and(|failure| failure.is_early);
+        if tag == b'P' && body.first() == Some(&0) && !is_early {
             // Whatever becomes of the new one.
             self.statements.remove(&b""[..]);
         }
@@ -400,14 +413,14 @@ impl Backend {
 
     fn may_emit(&self) -> Reply<()> {
         match self.failures.get(&self.emitted) {
-            Some((state, message)) => Err(error(state, message.clone())),
+            Some(failure) => Err(error(failure.state, failure.message.clone())),
             None => Ok(()),
         }
     }
 
     /// A refusal comes before anything is done; a cancel, in the middle of it.
     fn check_refusal(&self) -> Reply<()> {
-        let refused = self.failures.get(&self.emitted).filter(|(state, _)| *state != "57014");
+        let refused = self.failures.get(&self.emitted).filter(|failure| failure.state != "57014");
         refused.map_or(Ok(()), |_| self.may_emit())
     }
 
@@ -678,9 +691,7 @@ impl Backend {
     fn find_statement(&self, name: &[u8]) -> Reply<Prepared> {
         self.statements.get(name).cloned().ok_or_else(|| match name {
             b"" => error("26000", "unnamed prepared statement does not exist"),
-            name => {
-                error("26000", format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name)))
-            }
+            name => error("26000", format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name))),
         })
     }
 
@@ -1002,9 +1013,7 @@ impl Backend {
             Sql::Begin(_) | Sql::SetTransaction | Sql::Set { .. } | Sql::Reset(_) | Sql::ResetAll => {
                 self.run_setting(sql, is_extended)
             }
-            Sql::Commit(chain) | Sql::Rollback(chain) => {
-                self.run_end(matches!(sql, Sql::Commit(_)), *chain, database)
-            }
+            Sql::Commit(chain) | Sql::Rollback(chain) => self.run_end(matches!(sql, Sql::Commit(_)), *chain, database),
             Sql::Savepoint(name) => {
                 self.needs_block("SAVEPOINT")?;
                 // It takes none, but no isolation level can be set behind it either.

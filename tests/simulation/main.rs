@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Owns: the choice of seeds. Does not own: a run (`world`).
-#![expect(clippy::expect_used, clippy::panic, reason = "a test says why it failed by panicking")]
+#![expect(clippy::expect_used, reason = "a test says why it failed by panicking")]
 
 mod backend;
 mod check;
@@ -27,7 +27,7 @@ use tenantgate::guard::FactsCache;
 use world::{Defect, World};
 
 /// Runs in `make test`.
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 1_200;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
@@ -76,14 +76,43 @@ fn search(seeds: std::ops::Range<u64>, defect: Defect, most: usize) -> Vec<(u64,
 #[test]
 fn every_seed_keeps_every_promise() {
     if let Some(seed) = number("TENANTGATE_SEED") {
-        let (wrong, trace) = run(seed, Defect::default(), &Arc::new(FactsCache::default()), true);
+        let (wrong, trace) = run(seed, None, &Arc::new(FactsCache::default()), true);
         eprintln!("{}", trace.join("\n"));
         assert!(wrong.is_none(), "seed {seed}:\n    {}", wrong.unwrap_or_default());
         return;
     }
     let first = number("TENANTGATE_FIRST_SEED").unwrap_or(1);
     let count = number("TENANTGATE_SEEDS").unwrap_or(SEEDS);
-    let found = search(first..first.saturating_add(count), Defect::default(), 5);
+    let found = search(first..first.saturating_add(count), None, 5);
     let words: Vec<String> = found.iter().map(|(seed, wrong)| format!("TENANTGATE_SEED={seed}\n    {wrong}")).collect();
     assert!(found.is_empty(), "of {count} seeds:\n{}", words.join("\n"));
+}
+
+/// A planted defect must be found, or the simulation proves nothing.
+#[cfg(feature = "mutants")]
+mod mutants {
+    use super::*;
+    use tenantgate::session::Mutant;
+
+    /// Runs in which each has to show itself.
+    const SEEDS_OF_A_MUTANT: u64 = 3_000;
+
+    /// Found on real servers only: nothing is recorded here.
+    const OF_THE_LEDGER: [Mutant; 2] = [Mutant::IntentNotAwaited, Mutant::RecordsNotSynced];
+
+    #[test]
+    fn every_planted_defect_is_found() {
+        let mut missed = Vec::new();
+        for mutant in Mutant::ALL.iter().filter(|mutant| !OF_THE_LEDGER.contains(mutant)) {
+            match search(1..SEEDS_OF_A_MUTANT, Some(*mutant), 1).first() {
+                Some((seed, wrong)) => {
+                    let first = wrong.lines().next().unwrap_or_default();
+                    let shown: String = first.chars().take(150).collect();
+                    eprintln!("{:<32} seed {seed:>4}: {shown}", mutant.name());
+                }
+                None => missed.push(mutant.name()),
+            }
+        }
+        assert!(missed.is_empty(), "not found in {SEEDS_OF_A_MUTANT} runs each: {missed:?}");
+    }
 }

@@ -130,7 +130,8 @@ impl Writer<'_> {
     }
 
     fn broken(&mut self) -> String {
-        self.pick(&["SELECT * FROM missing", "/* é */ SELECT nope", "SELEC 1", "SAVEPOINT a", "SHOW no_such"]).to_owned()
+        self.pick(&["SELECT * FROM missing", "/* é */ SELECT nope", "SELEC 1", "SAVEPOINT a", "SHOW no_such"])
+            .to_owned()
     }
 
     fn plain(&mut self) -> String {

@@ -45,9 +45,18 @@ pub enum Sql {
     Savepoint(String),
     Release(String),
     RollbackTo(String),
-    Set { name: String, value: String, local: bool },
+    Set {
+        name: String,
+        value: String,
+        local: bool,
+    },
     /// `SELECT set_config(…)`; `hidden`: in the form that gives no row.
-    Configure { name: Value, value: Value, local: bool, hidden: bool },
+    Configure {
+        name: Value,
+        value: Value,
+        local: bool,
+        hidden: bool,
+    },
     Reset(String),
     ResetAll,
     Show(String),

@@ -22,7 +22,7 @@ use tenantgate::pool::{
     Action as PoolAction, Admission, Check, Fairness, Limits, Membership, Pool, PoolCounts, PoolLimits, Pooled, Quota,
     Requested, Seat, Ticket, TimeLimits,
 };
-use tenantgate::scope::{CleanServer, DiscardReason, Injection, PRELUDE_STATEMENTS, Prelude, ScopeTemplate};
+use tenantgate::scope::{CleanServer, DiscardReason, Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, ScopeTemplate};
 use tenantgate::session::{CloseReason, Effect, Input, Session, SessionRules, Standing, Stopwatch};
 use tenantgate::tenant::{TenantId, TenantKind};
 use tenantgate::time::Moment;
@@ -35,7 +35,7 @@ use tenantgate::wire::frontend;
 #[cfg(feature = "mutants")]
 pub type Defect = Option<tenantgate::session::Mutant>;
 #[cfg(not(feature = "mutants"))]
-pub type Defect = ();
+pub type Defect = Option<std::convert::Infallible>;
 
 /// Room for the facts of some hundred texts.
 const FACTS_BYTES_MAX: u64 = 1 << 20;
@@ -241,7 +241,7 @@ impl World {
             clients: Vec::new(),
             links: Vec::new(),
             pool: Pool::new(limits, fairness),
-            prelude: Prelude::new(&ScopeTemplate::default()),
+            prelude: Prelude::new(&ScopeTemplate::default(), Lifetime::Transaction),
             facts: Arc::new(FactsCache::new(FACTS_BYTES_MAX)),
             inspected: Arc::clone(inspected),
             database: Database::default(),
@@ -267,8 +267,7 @@ impl World {
     fn invite(&mut self, defect: Defect, is_calm: bool) {
         let has_limits = !is_calm && self.dice.once_in(3);
         let limit = |millis| has_limits.then_some(Duration::from_millis(millis));
-        let times =
-            TimeLimits { transaction: limit(3000), idle_in_transaction: limit(1500), statement: limit(100) };
+        let times = TimeLimits { transaction: limit(3000), idle_in_transaction: limit(1500), statement: limit(100) };
         let quota = Quota { times, ..Quota::default() };
         let admission = Admission::new(Limits { tenant: quota, ..Limits::default() });
         let count = 2 + self.dice.below(4);
@@ -344,7 +343,7 @@ impl World {
     fn session(&self, base: &[(&'static str, &'static str)], tenant: &str, defect: Defect) -> Session {
         let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
         let rules = SessionRules {
-            injection: Injection::new(&ScopeTemplate::default(), &tenant_id(tenant)),
+            injection: Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), Lifetime::Transaction),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::clone(&self.facts),
             recording: None,
@@ -352,7 +351,8 @@ impl World {
             mutant: defect,
         };
         let greeting = Backend::new(self.version, false, base).greeting();
-        let greeting: Parameters = greeting.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
+        let greeting: Parameters =
+            greeting.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
         let base: Settings = Arc::new(base.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
         Session::new(Arc::new(rules), base, &Arc::new(greeting), 7, b"abcd")
     }
@@ -514,8 +514,7 @@ impl World {
             }
             if let Some(overrun) = client.watch.overrun(self.now) {
                 note!(self, "{}: {overrun:?}", self.clients[number].mark);
-                self.clients[number].may_end_early |=
-                    !matches!(overrun, tenantgate::session::Overrun::Statement(_));
+                self.clients[number].may_end_early |= !matches!(overrun, tenantgate::session::Overrun::Statement(_));
                 self.feed(number, Input::Overrun(overrun));
             }
         }
@@ -565,7 +564,8 @@ impl World {
         let client = &mut self.clients[number];
         let part = client.session.client_out().split_to(count);
         client.received.extend_from_slice(&part);
-        client.heard = messages(&client.received).0.iter().filter(|message| message.tag == b'Z').count().saturating_sub(1);
+        client.heard =
+            messages(&client.received).0.iter().filter(|message| message.tag == b'Z').count().saturating_sub(1);
         if self.keeps_trace {
             let words = self.clients[number].taps.replies.hear(&part, Message::words);
             if !words.is_empty() {
@@ -853,7 +853,8 @@ impl World {
             if has_replies && !link.has_babbled {
                 wrong.push(format!("replies are on their way: {}", shown(&link.to_proxy)));
             }
-            let set: Vec<_> = link.backend.settings().0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let set: Vec<_> =
+                link.backend.settings().0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let known: Vec<_> = server.settings.iter().map(|(name, value)| (&**name, &**value)).collect();
             if set != known {
                 wrong.push(format!("it has the settings {set:?} and is believed to have {known:?}"));
@@ -877,7 +878,8 @@ impl World {
         };
         note!(self, "{} gives back server {at}", self.clients[number].mark);
         self.check_clean(at, &clean, "it is given back");
-        let connected_at = Moment::START.after(Duration::from_micros(u64::from(clean.server().key.process_id.unsigned_abs())));
+        let connected_at =
+            Moment::START.after(Duration::from_micros(u64::from(clean.server().key.process_id.unsigned_abs())));
         let pooled = Pooled { server: Tender { clean, link: at }, connected_at };
         self.links[at].parked = Some((number, pooled));
         self.return_if_uncancelled(at);
@@ -1258,6 +1260,6 @@ fn injected_tenant(defect: Defect, tenant: &str, before: Option<String>) -> Stri
 }
 
 #[cfg(not(feature = "mutants"))]
-fn injected_tenant((): Defect, tenant: &str, _: Option<String>) -> String {
+fn injected_tenant(_: Defect, tenant: &str, _: Option<String>) -> String {
     tenant.to_owned()
 }
