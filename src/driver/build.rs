@@ -302,13 +302,6 @@ pub fn mutant(hooks: &Hooks) -> Option<crate::session::Mutant> {
     if hooks.mutant.is_some() {
         return hooks.mutant;
     }
-    match std::env::var("TENANTGATE_MUTANT").ok()?.as_str() {
-        "no_injection" => Some(Mutant::NoInjection),
-        "previous_tenant" => Some(Mutant::PreviousTenant),
-        "no_reinjection_after_commit" => Some(Mutant::NoReinjectionAfterCommit),
-        "checkin_while_owed" => Some(Mutant::CheckinWhileOwed),
-        "intent_not_awaited" => Some(Mutant::IntentNotAwaited),
-        "records_not_synced" => Some(Mutant::RecordsNotSynced),
-        _ => None,
-    }
+    let name = std::env::var("TENANTGATE_MUTANT").ok()?;
+    Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name)
 }

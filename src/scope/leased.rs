@@ -192,6 +192,14 @@ impl<C> LeasedServer<C> {
         self.scope.on_injected();
     }
 
+    /// The injection with one entry for its two answers: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub fn inject_as_one(&mut self, injection: &Injection, cause: C) {
+        self.out.extend_from_slice(injection.bind_execute());
+        drop(self.replies.push(Expect::Execute, cause));
+        self.scope.on_injected();
+    }
+
     /// Opens a transaction block of the proxy's own, in the extended protocol; `keep_portal` as in [`Self::inject`].
     pub fn begin_block(&mut self, keep_portal: bool, cause: impl Fn() -> C) {
         self.out.extend_from_slice(&begin_block(keep_portal));

@@ -16,6 +16,8 @@ pub use clean::{CleanServer, DiscardReason};
 pub use frame::{NeedsNoScope, ScopedFrame};
 pub use injection::{Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, is_own_statement};
 pub use leased::LeasedServer;
+#[cfg(feature = "mutants")]
+pub use replay::replay_inside;
 pub use replay::{Part, install, replay};
 pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
 pub use transaction::TransactionScope;

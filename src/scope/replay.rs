@@ -76,6 +76,12 @@ pub fn replay<C>(lease: &mut LeasedServer<C>, steps: &[SettingStep], cause: &dyn
     lease.end_own_transaction();
 }
 
+/// The steps without a transaction of their own: the defect that a test has to find.
+#[cfg(feature = "mutants")]
+pub fn replay_inside<C>(lease: &mut LeasedServer<C>, steps: &[SettingStep], cause: &dyn Fn(Part) -> C) {
+    send_steps(lease, steps, cause);
+}
+
 fn send_steps<C>(lease: &mut LeasedServer<C>, steps: &[SettingStep], cause: &dyn Fn(Part) -> C) {
     for step in steps {
         match step {

@@ -65,7 +65,7 @@ impl Session {
         if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
-        let key = Arc::new(StatementKey::new(parse.sql, parse.types, self.statement_context()));
+        let key = self.key(parse.sql, parse.types);
         let serial = self.statements.begin(parse.name, self.segment);
         self.statements.end(serial);
         let name = parse.name.into();
@@ -88,7 +88,7 @@ impl Session {
             Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
             None => (parse.sql, None, false),
         };
-        let key = Arc::new(StatementKey::new(sql, parse.types, self.statement_context()));
+        let key = self.key(sql, parse.types);
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
             return self.refuse_duplicate(parse.name, &key);
         }
@@ -109,6 +109,14 @@ impl Session {
         self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
         true
+    }
+
+    /// What makes a statement the same on a server.
+    fn key(&mut self, sql: &[u8], types: &[u8]) -> Arc<StatementKey> {
+        let key = StatementKey::new(sql, types, self.statement_context());
+        #[cfg(feature = "mutants")]
+        let key = super::mutant::key(self.rules.mutant, key);
+        Arc::new(key)
     }
 
     /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one.
@@ -201,6 +209,8 @@ impl Session {
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
         let needs_scope = self.needs_scope(&statement.facts) && !self.runs_without_block();
         let Some(lease) = self.lease.as_mut() else { return };
+        #[cfg(feature = "mutants")]
+        super::mutant::before_bind(&self.rules, lease, statement);
         prepare_again(lease, statement);
         if needs_scope && lease.scope().needs_injection() {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
@@ -245,6 +255,10 @@ impl Session {
     }
 
     pub(super) fn needs_scope(&self, facts: &Facts) -> bool {
+        #[cfg(feature = "mutants")]
+        if super::mutant::needs_scope(self.rules.mutant, facts) {
+            return true;
+        }
         facts.statements.iter().any(|statement| self.rules.policy.needs_scope(statement))
     }
 
@@ -339,6 +353,8 @@ impl Session {
         self.has_executed = true;
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
+        #[cfg(feature = "mutants")]
+        super::mutant::after_sent(self.rules.mutant, lease.scope_mut(), control);
         if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
             // Only predicted: the named ones are still there if this is skipped.
             self.portals.remove_unnamed();
@@ -474,8 +490,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
 
 fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
     #[cfg(feature = "mutants")]
-    if rules.mutant == Some(super::Mutant::NoInjection) {
-        lease.scope_mut().on_injected();
+    if super::mutant::inject(lease, rules) {
         return;
     }
     lease.inject(&rules.injection, keep_portal, Cause::Scope);

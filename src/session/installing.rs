@@ -132,9 +132,7 @@ impl Session {
         }
         debug_assert!(matches!(cause, Cause::Recovery | Cause::Client));
         self.installing = Installing::Done;
-        if !self.tells_nothing() {
-            self.tell_parameters();
-        }
+        // What the server reports is another client's: of this one's settings none have changed.
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
         Delivery::Swallow
     }

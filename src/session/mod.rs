@@ -21,6 +21,8 @@ mod effect;
 mod extended;
 mod holding;
 mod installing;
+#[cfg(feature = "mutants")]
+mod mutant;
 mod overrun;
 mod query;
 mod recording;
@@ -46,6 +48,8 @@ use crate::wire::{TransactionStatus, backend, frontend};
 
 pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
 pub use recording::Recording;
 pub use settings::ClientSettings;
 pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
@@ -78,24 +82,6 @@ pub struct SessionRules {
     /// A planted defect, for tests that must find it.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
-}
-
-/// Planted defects: each must make a test fail.
-#[cfg(feature = "mutants")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
-    /// Nothing is injected.
-    NoInjection,
-    /// The tenant of the session before is injected.
-    PreviousTenant,
-    /// The scope is believed to outlive COMMIT.
-    NoReinjectionAfterCommit,
-    /// A server is given back while it owes replies.
-    CheckinWhileOwed,
-    /// A transaction begins before its intent is in the ledger.
-    IntentNotAwaited,
-    /// The ledger answers before its records are durable.
-    RecordsNotSynced,
 }
 
 /// Where the dialogue with the client stands.
@@ -451,6 +437,8 @@ impl Session {
         };
         self.control_in_flight = false;
         self.segment_failed = false;
+        #[cfg(feature = "mutants")]
+        let steps = mutant::on_leased(self.rules.mutant, &mut lease, steps, self.settings.committed());
         self.installing = match install(&mut lease, &steps, &self.rules.injection, &Cause::Install) {
             true => Installing::Sent,
             false => Installing::Done,
@@ -602,7 +590,9 @@ impl Session {
         if is_half_said {
             return self.close(DiscardReason::ClientLeft, reason);
         }
-        if !lease.replies().is_empty() {
+        // A part of a message that came by itself would be lost, and its rest be the next client's.
+        let is_half_heard = !self.server_in.is_empty() || self.server_passing != Passing::Nothing;
+        if !lease.replies().is_empty() || is_half_heard {
             return;
         }
         if lease.replies().status() == TransactionStatus::Idle {
@@ -629,7 +619,7 @@ impl Session {
         self.control_in_flight = false;
         self.server_in = BytesMut::new();
         #[cfg(feature = "mutants")]
-        if self.rules.mutant == Some(Mutant::CheckinWhileOwed) {
+        if matches!(self.rules.mutant, Some(Mutant::CheckinWhileOwed | Mutant::CheckinInFailedBlock)) {
             self.effects.push_back(Effect::CheckIn(lease.into_unproven()));
             return;
         }
@@ -652,6 +642,10 @@ impl Session {
 
     /// Whether the client knows what the server reports.
     fn tells_nothing(&mut self) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(Mutant::ParameterStatusLost) {
+            return true;
+        }
         self.lease.as_mut().is_none_or(|lease| converge(&mut lease.server_mut().parameters, &mut self.told))
     }
 

@@ -162,6 +162,9 @@ pub struct Circumstances<'a> {
     pub is_segment_open: bool,
     /// In whose block it begins, where transactions are recorded and so every statement's answer is followed.
     pub recorded_in: Option<Block>,
+    /// A planted defect.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<super::Mutant>,
 }
 
 /// Plans the statements `part` of a Query; `scope` is moved on as if all of it succeeds.
@@ -212,6 +215,8 @@ pub fn plan(
         plan_needed |= has_effect(&statement.control);
         touched.note(&statement.control);
         follow(scope, &statement.control);
+        #[cfg(feature = "mutants")]
+        super::mutant::after_sent(with.mutant, scope, &statement.control);
     }
     scope.on_segment_end();
     match (plan_needed, writer.is_edited()) {

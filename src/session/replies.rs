@@ -532,6 +532,8 @@ impl Session {
     }
 
     fn end_transaction(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
+        #[cfg(feature = "mutants")]
+        let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::SettingsSurviveRollback);
         if !is_committed {
             self.settings.roll_back();
         } else if let Some(settings) = self.settings.commit(&lease.server().settings) {
@@ -690,6 +692,8 @@ impl Session {
             }
             Some(Cause::Prefixed { scopes, prefix_chars }) => {
                 let (is_own, shift) = (*scopes > 0, *prefix_chars);
+                #[cfg(feature = "mutants")]
+                let shift = if self.rules.mutant == Some(super::Mutant::PositionNotMoved) { 0 } else { shift };
                 if is_own {
                     return self.on_scope_error(body, fields);
                 }
@@ -852,19 +856,14 @@ impl Session {
 
     fn forget_parse(&mut self, name: &[u8], serial: u64, replaced: Option<ClientStatement>) {
         self.statements.end(serial);
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::SkippedParseKept) {
+            return;
+        }
         self.statements.forget(name, serial);
         if let Some(replaced) = replaced {
             self.statements.restore(replaced);
         }
-    }
-
-    /// The planted defect: a server is given back as soon as it has answered anything.
-    #[cfg(feature = "mutants")]
-    fn checks_in_early(&self) -> bool {
-        let is_idle = |lease: &LeasedServer<Cause>| lease.replies().status() == TransactionStatus::Idle;
-        self.rules.mutant == Some(super::Mutant::CheckinWhileOwed)
-            && self.copy == CopyIn::None
-            && self.lease.as_ref().is_some_and(|lease| is_idle(lease) && lease.out_bytes() == 0)
     }
 
     /// Between bursts of replies: a COPY that is over, a server that has come to rest.
@@ -877,7 +876,9 @@ impl Session {
         let may_check_in =
             lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None && !is_held;
         #[cfg(feature = "mutants")]
-        let may_check_in = may_check_in || self.checks_in_early();
+        let may_check_in = may_check_in
+            || self.copy == CopyIn::None
+                && super::mutant::checks_in(self.rules.mutant, lease, self.client_passing != Passing::Nothing);
         if may_check_in && self.server_passing == Passing::Nothing {
             self.check_in();
         }

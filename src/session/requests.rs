@@ -148,6 +148,8 @@ impl Session {
         // In copy-in the server ignores Sync and Flush, and the data behind them must not wait for its end.
         let is_copy = is_copy || self.copy == CopyIn::Active;
         let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
+        #[cfg(feature = "mutants")]
+        let is_state_unknown = is_state_unknown && self.rules.mutant != Some(super::Mutant::SegmentNotHeld);
         // Where transactions are recorded, one segment at a time is with the server.
         let is_in_lockstep = self.recorder.is_some()
             && (!is_copy || self.owes_end())
@@ -333,6 +335,8 @@ impl Session {
             statements: &self.statements,
             is_segment_open: is_open,
             recorded_in,
+            #[cfg(feature = "mutants")]
+            mutant: self.rules.mutant,
         };
         let mut scope = *lease.scope();
         #[cfg(feature = "mutants")]
@@ -523,8 +527,13 @@ impl Session {
         self.note_refusal(&fault);
         backend::put_error(&mut self.client_out, &fault);
         if head.tag == b'Q' {
+            self.statements.destroy_unnamed();
             backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
         } else {
+            if head.tag == b'P' && self.client_in.get(HEAD_BYTES) == Some(&0) {
+                // A Parse of the unnamed statement drops the one that was there, whatever becomes of it.
+                drop(self.statements.remove(b""));
+            }
             self.phase = Phase::Skipping;
         }
         self.client_passing = Passing::Drop(head.frame_bytes());
@@ -537,7 +546,11 @@ impl Session {
             self.end_if_draining();
             return true;
         };
-        if self.copy == CopyIn::Active {
+        #[cfg(feature = "mutants")]
+        let is_counted = self.rules.mutant == Some(super::Mutant::SyncCountedInCopyIn);
+        #[cfg(not(feature = "mutants"))]
+        let is_counted = false;
+        if self.copy == CopyIn::Active && !is_counted {
             // In copy-in the server ignores Sync, and owes no answer for it.
             return true;
         }
