@@ -301,7 +301,7 @@ impl Session {
         if let Some(fault) = self.take_refusal() {
             return self.refuse_query(fault);
         }
-        if !self.ensure_lease() {
+        if self.is_deallocation_in_doubt(facts) || !self.ensure_lease() {
             return false;
         }
         if self.recorder.is_some() {
