@@ -1,5 +1,6 @@
 //! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them; in
-//! `migration.sql` and `bypass.sql` that of the preset of that name.
+//! `migration.sql`, `bypass.sql` and `application.sql` that of the preset of that name, in `pinned.sql` and `session.sql` that
+//! of tenants whose login keeps session state.
 //!
 //! `tests/guard/*.sql` hold blocks of the form
 //!
@@ -18,7 +19,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use tenantgate::guard::{Facts, Limits, Policy, PolicySettings, Preset, inspect};
+use tenantgate::guard::{Facts, Keeping, Limits, Policy, PolicySettings, Preset, inspect};
 
 struct Block {
     file: String,
@@ -54,8 +55,13 @@ fn blocks(select: impl Fn(&str) -> bool) -> Vec<Block> {
     blocks
 }
 
-fn policy(preset: Preset) -> Policy {
-    Policy::new(&PolicySettings { preset, scope_settings: vec!["app.tenant_id".into()], ..PolicySettings::default() })
+fn policy((preset, keeping): (Preset, Keeping)) -> Policy {
+    Policy::new(&PolicySettings {
+        preset,
+        keeping,
+        scope_settings: vec!["app.tenant_id".into()],
+        ..PolicySettings::default()
+    })
 }
 
 /// Runs on a deep stack, as the proxy does.
@@ -72,15 +78,15 @@ fn classes(facts: &Facts) -> String {
 
 /// What the guard says of a text, in the words of the tables.
 fn verdict(sql: &str) -> String {
-    verdict_of(Preset::Tenant, sql)
+    verdict_of((Preset::Tenant, Keeping::Refuse), sql)
 }
 
-fn verdict_of(preset: Preset, sql: &str) -> String {
+fn verdict_of(login: (Preset, Keeping), sql: &str) -> String {
     let facts = match inspect(sql.as_bytes(), &Limits::default()) {
         Ok(facts) => facts,
         Err(fault) => return format!("deny {} {fault}", fault.code.unwrap().row().name),
     };
-    match policy(preset).judge(&facts) {
+    match policy(login).judge(&facts) {
         Ok(()) => format!("allow {}", classes(&facts)).trim_end().to_owned(),
         Err(fault) => {
             let row = fault.code.unwrap().row();
@@ -106,12 +112,15 @@ fn every_verdict_is_the_one_the_tables_want() {
         let blocks = blocks(|file| file != "places.sql");
         let mut wrong = String::new();
         for Block { file, line, wanted, sql } in &blocks {
-            let preset = match file.as_str() {
-                "migration.sql" => Preset::Migration,
-                "bypass.sql" => Preset::Bypass,
-                _ => Preset::Tenant,
+            let login = match file.as_str() {
+                "migration.sql" => (Preset::Migration, Keeping::Refuse),
+                "bypass.sql" => (Preset::Bypass, Keeping::Refuse),
+                "application.sql" => (Preset::Application, Keeping::Pin),
+                "pinned.sql" => (Preset::Tenant, Keeping::Pin),
+                "session.sql" => (Preset::Tenant, Keeping::Session),
+                _ => (Preset::Tenant, Keeping::Refuse),
             };
-            let verdict = verdict_of(preset, sql);
+            let verdict = verdict_of(login, sql);
             if !agrees(wanted, &verdict) {
                 writeln!(wrong, "{file}:{line}: wanted {wanted}\n  got {verdict}\n  {sql}").unwrap();
             }

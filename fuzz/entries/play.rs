@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tenantgate::guard::{FactsCache, Inspected, Limits, Policy, PolicySettings, Preset, inspect};
-use tenantgate::scope::{CleanServer, DiscardReason, Injection, ScopeTemplate};
+use tenantgate::scope::{CleanServer, DiscardReason, Injection, Lifetime, ScopeTemplate};
 use tenantgate::session::{CloseReason, Effect, Input, Recording, Session, SessionRules};
 use tenantgate::tenant::{TenantId, TenantKind};
 use tenantgate::upstream::{Parameters, Replies, Server, ServerId, ServerKey, Settings};
@@ -46,7 +46,7 @@ fn rules(preset: Preset, tenant: &str) -> Arc<SessionRules> {
     let tenant = TenantId::parse(TenantKind::Text, tenant).expect("a tenant");
     Arc::new(SessionRules {
         recording: preset.is_recorded().then_some(Recording { needs_reason: false }),
-        injection: Injection::new(&ScopeTemplate::default(), &tenant),
+        injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy: Arc::new(policy(preset)),
         facts: Arc::new(FactsCache::new(1024 * 1024)),
         #[cfg(feature = "mutants")]

@@ -8,7 +8,9 @@ use bytes::BytesMut;
 use tenantgate::auth::scram::NONCE_BYTES;
 use tenantgate::guard::Preset;
 use tenantgate::session::Input;
-use tenantgate::upstream::login::{AllowedMethods, BindingPolicy, Channel, Identity, PasswordAllowed, ServerLogin, Way};
+use tenantgate::upstream::login::{
+    AllowedMethods, BindingPolicy, Channel, Identity, PasswordAllowed, ServerLogin, Way,
+};
 use tenantgate::wire::frontend::{self, put_message};
 
 use super::draw::Draw;
@@ -200,8 +202,7 @@ fn log_in(choice: u8, pieces: &[Vec<u8>]) -> (String, Vec<u8>) {
     let methods = methods[choice % 3];
     let channel = Channel { way: ways[choice / 3 % 4].clone(), binding: policies[choice / 12 % 3] };
     let is_clear = channel.way == Way::Clear;
-    let identity =
-        Identity { user: "app".into(), database: "demo".into(), password: Some("pencil".into()), methods };
+    let identity = Identity { user: "app".into(), database: "demo".into(), password: Some("pencil".into()), methods };
     let is_required = channel.binding == BindingPolicy::Require;
     let mut sent = BytesMut::new();
     let mut login = ServerLogin::start(identity, channel, [1; NONCE_BYTES], &mut sent);

@@ -174,7 +174,8 @@ impl Peer {
     }
 
     fn start(&mut self, draw: &mut Draw<'_>, bytewise: bool) {
-        let users = ["app_user", "app_user.acme", "picky.acme", "picky.globex", "fixed", "fixed.x", "ops", "console", "no"];
+        let users =
+            ["app_user", "app_user.acme", "picky.acme", "picky.globex", "fixed", "fixed.x", "ops", "console", "no"];
         let databases = ["demo", "other", "tenantgate", "pgbouncer", "none", ""];
         let names = ["options", "app.tenant_id", "TimeZone", "replication", "_pq_.x", "client_encoding", "work_mem"];
         let values = ["acme", "globex", "-c app.tenant_id=acme", "UTC", "on", "", "-c\\ x=1 --a-b=c", "a.b"];

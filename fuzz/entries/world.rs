@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use tenantgate::guard::{ConfiguredValue, Control, Facts, Limits, Policy, SettingValue, Statement, StatementClass};
 use tenantgate::wire::frame::cut;
-use tenantgate::wire::frontend::{BindNames, Parse, Target, bound_value, put_message, read_execute, read_query, read_target};
+use tenantgate::wire::frontend::{
+    BindNames, Parse, Target, bound_value, put_message, read_execute, read_query, read_target,
+};
 use tenantgate::wire::{TransactionStatus, backend};
 
 /// How SQL is read here: once a text, since fuzzers repeat themselves.
@@ -300,8 +302,13 @@ impl World {
                     self.put(b't', &[0, 0]);
                 }
                 let facts = self.read(&sql)?;
-                let has_rows = facts.statements.first().is_some_and(|statement| statement.class == StatementClass::Select);
-                if has_rows { self.put(b'T', &[0, 0]) } else { self.put(b'n', b"") }
+                let has_rows =
+                    facts.statements.first().is_some_and(|statement| statement.class == StatementClass::Select);
+                if has_rows {
+                    self.put(b'T', &[0, 0])
+                } else {
+                    self.put(b'n', b"")
+                }
                 Ok(())
             }
             b'C' => {
@@ -410,13 +417,7 @@ impl World {
 
     /// Runs one statement; `false` if it is a COPY that waits for data. The last one of a Query outside a block commits
     /// before its tag is sent.
-    fn run(
-        &mut self,
-        statement: &Statement,
-        text: &[u8],
-        value: Option<&[u8]>,
-        is_last: bool,
-    ) -> Result<bool, Failed> {
+    fn run(&mut self, statement: &Statement, text: &[u8], value: Option<&[u8]>, is_last: bool) -> Result<bool, Failed> {
         if contains(text, "'app.tenant_id', $1, true) IS NULL") {
             self.tenant = value.map(<[u8]>::to_vec);
             self.put(b'C', b"SELECT 0\0");

@@ -13,10 +13,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
 use crate::auth::{Access, DatabaseList, Rules};
-use crate::guard::{PolicySettings, Preset};
+use crate::guard::{Keeping, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
-pub use crate::scope::ScopeTemplate;
+pub use crate::scope::{Lifetime, ScopeTemplate};
 use crate::tenant::{TenantKind, TenantPolicy};
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
 use crate::upstream::login::{AllowedMethods, BindingPolicy};
@@ -330,6 +330,8 @@ pub struct DatabaseEntry {
 pub struct ScopeSettings {
     /// The type of tenant identities.
     pub tenant_kind: TenantKind,
+    /// For how long it stays there.
+    pub lifetime: Lifetime,
     /// What is set, in the file's order.
     pub template: ScopeTemplate,
 }
@@ -345,6 +347,8 @@ pub struct LoginEntry {
     pub role: Option<Arc<str>>,
     /// What it may do, and whether its transactions are recorded.
     pub preset: Preset,
+    /// Whether its clients may leave state on a server, which then stays with them.
+    pub keeping: Keeping,
     /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
     /// console only.
     pub tenant: Option<TenantPolicy>,
@@ -355,9 +359,11 @@ impl LoginEntry {
     #[must_use]
     pub fn access(&self) -> Access {
         match (&self.tenant, self.preset) {
-            (Some(tenant), Preset::Tenant | Preset::Migration) => Access::Tenant(tenant.clone()),
+            (Some(tenant), Preset::Tenant | Preset::Application | Preset::Migration) => Access::Tenant(tenant.clone()),
             (None, Preset::Bypass) => Access::Bypass,
-            (None, Preset::Tenant | Preset::Migration) | (Some(_), Preset::Bypass) => Access::Console,
+            (None, Preset::Tenant | Preset::Application | Preset::Migration) | (Some(_), Preset::Bypass) => {
+                Access::Console
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use super::query::{follow, has_effect};
 use super::recording::{Readiness, changes_reason};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
+use super::settings::adds_to_journal;
 use super::statements::{ClientStatement, ClientStatements, Portal};
 use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
@@ -333,6 +334,7 @@ impl Session {
             return self.refuse_bind(fault);
         }
         self.note_execute(control);
+        self.restore_settings(control);
         let is_followed = has_effect(control) || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
@@ -363,6 +365,28 @@ impl Session {
         true
     }
 
+    /// RESET ALL and DISCARD ALL have a stand-in that does nothing: in front of it each of the client's settings goes
+    /// back where it was. By utility statements, which take no snapshot, and over a portal of the proxy's own.
+    fn restore_settings(&mut self, control: &Control) {
+        let Some(lease) = self.lease.as_mut() else { return };
+        let is_wanted = matches!(control, Control::ResetAll | Control::DiscardAll);
+        if !is_wanted || lease.scope().predicted() == TransactionStatus::Failed {
+            return;
+        }
+        for step in self.settings.reset_all_steps(self.settings.touched()) {
+            let mut bytes = BytesMut::with_capacity(128);
+            frontend::put_parse(&mut bytes, b"", release::step_statement(&step).as_bytes(), &[]);
+            push_restore(lease, &mut bytes, Expect::Parse);
+            lease.server_mut().statements.set_unnamed(None);
+            frontend::put_bind_text(&mut bytes, RESTORE_PORTAL, b"", &[]);
+            push_restore(lease, &mut bytes, Expect::Bind);
+            frontend::put_execute(&mut bytes, RESTORE_PORTAL);
+            push_restore(lease, &mut bytes, Expect::Execute);
+            frontend::put_close(&mut bytes, Target::Portal, RESTORE_PORTAL);
+            push_restore(lease, &mut bytes, Expect::Close);
+        }
+    }
+
     /// What PostgreSQL refuses when the statement runs, not when it is prepared.
     #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else cannot run, PostgreSQL itself refuses")]
     fn refusal_at_execute(&self, statement: Option<&Statement>, control: &Control) -> Option<Fault> {
@@ -375,6 +399,9 @@ impl Session {
         }
         if let Some(fault) = self.refusal_behind_absent(control) {
             return Some(fault);
+        }
+        if self.settings.is_full() && adds_to_journal(control) {
+            return Some(Fault::of(Code::TooManyNames));
         }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
@@ -432,6 +459,15 @@ impl Session {
 /// Whether the statement only moves a transaction, whatever it refers to.
 const fn is_transaction_control(control: &Control) -> bool {
     matches!(control, Control::Begin | Control::Commit { .. } | Control::Rollback { .. })
+}
+
+/// Portal of what brings settings back, while the client's own portals must survive.
+const RESTORE_PORTAL: &[u8] = b"tg_restore";
+
+fn push_restore(lease: &mut LeasedServer<Cause>, bytes: &mut BytesMut, expect: Expect) {
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [bytes, b"", b""], Some(expect));
+    drop(lease.send(frame, Cause::Restore));
+    bytes.clear();
 }
 
 /// A statement that no server has.

@@ -8,13 +8,12 @@
 //!
 //! Owns: the edits, the plan of expected answers, error positions. Does not own: sending or receiving.
 
-use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::release::{self, Substitute};
-use super::settings::{Change, ClientSettings};
-use crate::fault::{Fault, SqlState};
+use super::settings::{ClientSettings, Touched};
+use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Control, Facts, Policy, Statement};
 use crate::scope::{Injection, TransactionScope};
 use crate::wire::TransactionStatus;
@@ -178,6 +177,7 @@ pub fn plan(
     let is_recorded = with.recorded_in.is_some();
     let mut plan_needed = is_recorded && !part.is_empty();
     let mut prefix_only = true;
+    let mut touched = with.settings.touched().clone();
     let mut with = with;
     for (index, statement) in facts.statements.iter().enumerate().take(part.end).skip(part.start) {
         // Behind the client's BEGIN it is the client's.
@@ -188,12 +188,16 @@ pub fn plan(
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
             scope.on_nothing_to_inject();
         }
+        if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.carried().is_some() {
+            // What should be there is put on a server in front of its lease and at no other time.
+            return Sending::Refuse(Box::new(Fault::of(Code::ScopeFailed)));
+        }
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.recorded_in != Some(Block::Absent) {
             prefix_only &= range.start == 0 && index == 0;
             writer.insert(range.start, with.injection.set_local(), with.injection.set_local_statements());
             scope.on_injected();
         }
-        match substitute(sql, index, facts, scope, with) {
+        match substitute(sql, index, facts, scope, with, &touched) {
             Some(Substitution::Text(text, own, tag)) => {
                 writer.replace(range, &text, own, Step::StandIn(index, tag));
                 plan_needed = true;
@@ -206,6 +210,7 @@ pub fn plan(
             None => writer.steps.push(Step::Client(index)),
         }
         plan_needed |= has_effect(&statement.control);
+        touched.note(&statement.control);
         follow(scope, &statement.control);
     }
     scope.on_segment_end();
@@ -323,6 +328,7 @@ fn substitute(
     facts: &Facts,
     scope: &TransactionScope,
     with: Circumstances<'_>,
+    touched: &Touched,
 ) -> Option<Substitution> {
     let statement = facts.statements.get(index)?;
     if facts.statements.len() == 1 && scope.predicted() == TransactionStatus::Idle && release::needs_block(statement) {
@@ -337,7 +343,8 @@ fn substitute(
         Control::DiscardAll if !(is_alone && is_idle) => {
             Some(Substitution::Failing(Box::new(release::discard_all_in_block())))
         }
-        Control::ResetAll => Some(reset_all(with.settings)),
+        Control::ResetAll => Some(reset_all(with.settings, touched, "RESET")),
+        Control::DiscardAll => Some(reset_all(with.settings, touched, "DISCARD ALL")),
         Control::CloseAll if !is_idle => None,
         Control::Deallocate(name) if with.statements.find(name.as_bytes()).is_none() => {
             Some(Substitution::Failing(Box::new(release::unknown_statement(name.as_bytes()))))
@@ -351,25 +358,15 @@ fn substitute(
 }
 
 /// RESET ALL as the statements that bring a server back to this client's startup parameters.
-fn reset_all(settings: &ClientSettings) -> Substitution {
-    let steps = settings.reset_all_steps();
+fn reset_all(settings: &ClientSettings, touched: &Touched, tag: &'static str) -> Substitution {
+    let steps = settings.reset_all_steps(touched);
     let mut text = String::new();
     for step in &steps {
-        match step {
-            Change::Set(name, value) => {
-                text.push_str(&release::set_statement(name, value, false));
-                text.push(';');
-            }
-            Change::Reset(name) => {
-                if write!(text, "RESET {name};").is_err() {
-                    return Substitution::Failing(Box::new(Fault::of(crate::fault::Code::Internal)));
-                }
-            }
-            Change::ResetAll | Change::Local(..) => {}
-        }
+        text.push_str(&release::step_statement(step));
+        text.push(';');
     }
     text.push_str(release::NOTHING);
-    Substitution::Text(text, steps.len(), Some("RESET"))
+    Substitution::Text(text, steps.len(), Some(tag))
 }
 
 /// Builds the sent text and remembers where each stretch of it comes from.

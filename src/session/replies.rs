@@ -12,7 +12,7 @@ use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
-use crate::scope::{DiscardReason, LeasedServer};
+use crate::scope::{DiscardReason, LeasedServer, Part};
 use crate::upstream::Received;
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
@@ -28,7 +28,7 @@ pub(super) enum Delivery {
 }
 
 /// The session ended while the message was taken.
-struct Ended;
+pub(super) struct Ended;
 
 impl Session {
     pub(super) fn on_server_bytes(&mut self, bytes: &[u8]) {
@@ -273,12 +273,18 @@ impl Session {
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::OwnBegin | Cause::Recovery => {
-                Ok(Delivery::Swallow)
-            }
-            Cause::OwnEnd(_) | Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
-                Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
-            }
+            Cause::Scope(_)
+            | Cause::Evict(_)
+            | Cause::Install(Part::Preparation)
+            | Cause::Restore
+            | Cause::OwnBegin
+            | Cause::Recovery => Ok(Delivery::Swallow),
+            Cause::Install(Part::Begin | Part::Set | Part::Reset | Part::Scope | Part::Commit)
+            | Cause::OwnEnd(_)
+            | Cause::Refused(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_) => Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag)))),
         }
     }
 
@@ -326,7 +332,7 @@ impl Session {
                 self.lease = Some(lease);
                 return self.on_plan_step(tag);
             }
-            Some(Cause::Recovery) => {
+            Some(Cause::Recovery) if tag == b"ROLLBACK" => {
                 // What the client set in its transaction is gone with it: the server has what it had before.
                 self.end_transaction(&mut lease, false);
                 out = Ok(Delivery::Swallow);
@@ -428,15 +434,16 @@ impl Session {
                 }
                 Ok(Delivery::Swallow)
             }
-            Cause::Replay(false) => Ok(Delivery::Swallow),
+            Cause::Install(part) if part.tag() == Some(tag) => {
+                if part == Part::Commit {
+                    self.on_installed(&mut lease);
+                }
+                Ok(Delivery::Swallow)
+            }
+            Cause::Install(_) => Err("the proxy's own transaction was not done as asked"),
+            Cause::Restore => Ok(Delivery::Swallow),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
-            Cause::Replay(true) if tag == b"COMMIT" => {
-                self.lease = Some(lease);
-                self.on_replayed();
-                return Ok(Delivery::Swallow);
-            }
-            Cause::Replay(true) => Err("a settings replay that was not committed"),
             Cause::Named(_)
             | Cause::Bind(..)
             | Cause::BindNamed(_)
@@ -458,17 +465,8 @@ impl Session {
         delivery.map_err(|what| self.distrust(what.to_owned()))
     }
 
-    /// The client's settings are on the server now.
-    fn on_replayed(&mut self) {
-        self.is_replaying = false;
-        let committed = self.settings.committed().clone();
-        if let Some(lease) = self.lease.as_mut() {
-            lease.server_mut().settings = committed;
-        }
-    }
-
     /// A client's statement has succeeded: what that means for transaction and client state.
-    /// `is_extended`: a stand-in ran without the settings changes that the text form makes itself.
+    /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
         match &statement.control {
@@ -485,17 +483,17 @@ impl Session {
             Control::Release(name) => self.settings.release(name),
             Control::RollbackTo(name) => self.settings.rollback_to(name),
             Control::Set { name, value, local: false } => {
-                self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(name.clone(), value.clone()));
             }
             // A portal executed again has nothing more to run: SELECT 0.
             Control::Configure(list) if tag == b"SELECT 1" => self.record_configured(list),
             Control::Configure(_) => {}
             Control::SetCharacteristics(list) => {
                 for (name, value) in list {
-                    self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                    self.settings.record(Change::Set(name.clone(), value.clone()));
                 }
             }
-            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone()), false),
+            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone())),
             Control::ResetAll
             | Control::DiscardAll
             | Control::DeallocateAll
@@ -507,12 +505,11 @@ impl Session {
             | Control::Unlisten(_)
             | Control::CloseAll
             | Control::AdvisoryUnlockAll => {
-                let lags = is_extended || statement.control == Control::DiscardAll;
                 if is_extended && matches!(statement.control, Control::DiscardAll) {
                     // Its statements went when it was sent.
-                    self.settings.record(Change::ResetAll, lags);
+                    self.settings.record(Change::ResetAll);
                 } else if !(is_extended && deallocates(&statement.control)) {
-                    self.apply_release(&statement.control, lags);
+                    self.apply_release(&statement.control);
                 }
             }
             Control::None
@@ -529,7 +526,7 @@ impl Session {
     fn record_configured(&mut self, list: &[Configuration]) {
         for configuration in list.iter().filter(|configuration| !configuration.local) {
             if let ConfiguredValue::Text(value) = &configuration.value {
-                self.settings.record(Change::Set(configuration.name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(configuration.name.clone(), value.clone()));
             }
         }
     }
@@ -566,6 +563,7 @@ impl Session {
         self.lease = Some(lease);
         self.forget_cancel();
         match received {
+            Ok(Received::Ready(cause)) if self.is_undoing_installation() => Ok(self.on_undone(&cause, status)),
             Ok(Received::Ready(Cause::Recovery)) => {
                 self.conclude_rolled_back();
                 Ok(Delivery::Swallow)
@@ -712,6 +710,8 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
+            // The client has its error; a cancel that comes late means nothing of its own.
+            Some(Cause::Recovery) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
@@ -734,7 +734,7 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Cause::Scope(_) | Cause::OwnBegin => self.on_scope_error(body, fields),
-            Cause::Replay(_) => Err(self.on_replay_error(fields)),
+            Cause::Install(part) => self.on_installation_failed(*part, body, fields),
             Cause::Named(name) | Cause::Bind(Some(name), _) => Ok(self.put_named(name, body, fields)),
             Cause::BindNamed(note) => match &note.statement {
                 Some(name) => Ok(self.put_named(name, body, fields)),
@@ -754,6 +754,7 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::Restore
             | Cause::OwnEnd(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
@@ -783,15 +784,7 @@ impl Session {
         Err(Ended)
     }
 
-    /// The client's settings cannot be put on a server: most often a startup parameter that is no value.
-    fn on_replay_error(&mut self, fields: Fields<'_>) -> Ended {
-        let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
-        let fault = Fault::of(Code::SettingsFailed).with_detail(format!("The server said: {said}"));
-        self.end_with(fault, DiscardReason::NotQuiet, CloseReason::ServerFailed);
-        Ended
-    }
-
-    fn note_goodbye(&mut self, fields: Fields<'_>) {
+    pub(super) fn note_goodbye(&mut self, fields: Fields<'_>) {
         if fields.is_fatal() {
             self.server_said_goodbye = true;
             if let Some(lease) = self.lease.as_mut() {
@@ -842,7 +835,7 @@ impl Session {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
             Cause::Reprepare(key, number) => statements.forget(&key, number),
-            Cause::ReprepareUnnamed => statements.set_unnamed(None),
+            Cause::ReprepareUnnamed | Cause::Restore => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)
@@ -850,7 +843,7 @@ impl Session {
             | Cause::Prefixed { .. }
             | Cause::Plan(_)
             | Cause::Scope(_)
-            | Cause::Replay(_)
+            | Cause::Install(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
             | Cause::Recovery => {}
@@ -936,7 +929,7 @@ const fn is_bulk(tag: u8) -> bool {
 }
 
 /// An ErrorResponse with its position mapped, or without one.
-fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
+pub(super) fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
     put_mapped(out, body, b'P', |value| {
         let position = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
         Some(position.and_then(&map)?.to_string().into_bytes())

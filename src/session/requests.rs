@@ -17,7 +17,7 @@ use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, Severity, SqlState};
 use crate::guard::{Control, Facts, Inspected};
 use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
-use crate::session::settings::Change;
+use crate::session::settings::{Change, adds_to_journal};
 use crate::upstream::Expect;
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::limits::{MESSAGE_BYTES_MAX, NAME_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
@@ -154,7 +154,7 @@ impl Session {
             && (self.has_parts() || self.owes_end() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
-        is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving
+        is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving || self.waits_for_installation()
     }
 
     /// Whether the first of the client's messages that were kept has to wait for answers, not for its own end.
@@ -301,6 +301,9 @@ impl Session {
         if let Some(fault) = self.take_refusal() {
             return self.refuse_query(fault);
         }
+        if self.settings.is_full() && facts.statements.iter().any(|statement| adds_to_journal(&statement.control)) {
+            return self.refuse_query(Fault::of(Code::TooManyNames));
+        }
         if self.is_deallocation_in_doubt(facts) || !self.ensure_lease() {
             return false;
         }
@@ -319,6 +322,7 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return false };
         lease.server_mut().statements.set_unnamed(None);
         let is_open = lease.replies().is_open();
+        self.installing.on_query(is_open);
         if is_open && lease.scope().predicted() == TransactionStatus::Idle {
             lease.set_doubt(DiscardReason::QueryBehindExecute);
         }
@@ -378,7 +382,7 @@ impl Session {
         self.statements.destroy_unnamed();
         for statement in &facts.statements {
             release::put_answer(&mut self.client_out, &statement.control, &self.settings);
-            self.apply_release(&statement.control, false);
+            self.apply_release(&statement.control);
         }
         self.settings.commit_alone();
         let is_reset = |control: &Control| matches!(control, Control::ResetAll | Control::DiscardAll);
@@ -388,14 +392,14 @@ impl Session {
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
     }
 
-    /// What a release statement does to the client's state. `is_lagging`: the server did not see it.
-    pub(super) fn apply_release(&mut self, control: &Control, is_lagging: bool) {
+    /// What a release statement does to the client's state.
+    pub(super) fn apply_release(&mut self, control: &Control) {
         match control {
             Control::DiscardAll => {
                 drop(self.statements.take_named());
-                self.settings.record(Change::ResetAll, is_lagging);
+                self.settings.record(Change::ResetAll);
             }
-            Control::ResetAll => self.settings.record(Change::ResetAll, is_lagging),
+            Control::ResetAll => self.settings.record(Change::ResetAll),
             Control::DeallocateAll => drop(self.statements.take_named()),
             Control::Deallocate(name) => drop(self.statements.remove(name.as_bytes())),
             Control::DiscardPlans
@@ -437,6 +441,7 @@ impl Session {
             backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
             return true;
         };
+        self.installing.on_query(lease.replies().is_open());
         lease.server_mut().statements.set_unnamed(None);
         lease.scope_mut().on_segment_end();
         let refused = Refused { fault, expected: SqlState(*b"42601"), dropped: None };

@@ -197,6 +197,7 @@ mod tests {
             transaction: Some(60 * SECOND),
             idle_in_transaction: Some(10 * SECOND),
             statement: Some(20 * SECOND),
+            idle_pinned: Some(30 * SECOND),
         }
     }
 
