@@ -328,7 +328,17 @@ impl Session {
             return Some(self.refuse_bind(release::unknown_portal(name)));
         }
         let portal = self.portals.find(name).cloned();
+        if portal.as_ref().is_some_and(|portal| self.is_deallocation_in_doubt(&portal.facts)) {
+            return Some(false);
+        }
         Some(self.send_execute(frame, portal))
+    }
+
+    /// Whether it is open if a statement that is deallocated exists.
+    pub(super) fn is_deallocation_in_doubt(&self, facts: &Facts) -> bool {
+        let is_in_doubt = |name: &str| self.statements.is_in_doubt(name.as_bytes(), self.segment);
+        let mut controls = facts.statements.iter().map(|statement| &statement.control);
+        controls.any(|control| matches!(control, Control::Deallocate(name) if is_in_doubt(name)))
     }
 
     fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {

@@ -306,7 +306,7 @@ impl Session {
         if self.settings.is_full() && facts.statements.iter().any(|statement| adds_to_journal(&statement.control)) {
             return self.refuse_query(Fault::of(Code::TooManyNames));
         }
-        if !self.ensure_lease() {
+        if self.is_deallocation_in_doubt(facts) || !self.ensure_lease() {
             return false;
         }
         if self.recorder.is_some() {
