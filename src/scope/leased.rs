@@ -163,6 +163,12 @@ impl<C> LeasedServer<C> {
         Ok(received)
     }
 
+    /// Gives up on everything owed, in order: the server can only be discarded then.
+    pub fn abandon_replies(&mut self) -> impl Iterator<Item = (Expect, C)> + use<C> {
+        self.set_doubt(DiscardReason::NotQuiet);
+        self.replies.abandon()
+    }
+
     /// Bytes on their way to the server.
     pub const fn out_mut(&mut self) -> &mut BytesMut {
         &mut self.out

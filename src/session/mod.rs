@@ -15,6 +15,7 @@
 //! Owns: what every client message becomes, and to whom every server message goes. Does not own: sockets,
 //! waiting for servers, parsing SQL.
 
+mod abandoned;
 mod cause;
 mod configure;
 mod effect;
@@ -40,7 +41,7 @@ use crate::guard::{Facts, FactsCache, Inspected, Policy};
 use crate::metrics::Tally;
 use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, replay};
 use crate::upstream::settings::{converge, steps};
-use crate::upstream::{Expect, Parameters, Settings};
+use crate::upstream::{Expect, Parameters, Settings, StatementLimits};
 use crate::wire::{TransactionStatus, backend, frontend};
 
 pub use cause::Cause;
@@ -250,6 +251,11 @@ impl Session {
             steps: 0,
             own_cancel: None,
         }
+    }
+
+    /// How many prepared statements the client may keep; what it has stays.
+    pub const fn limit_statements(&mut self, limits: StatementLimits) {
+        self.statements.set_limits(limits);
     }
 
     /// Takes one input and runs as far as it leads.

@@ -14,6 +14,7 @@ use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer};
 use crate::upstream::Received;
+use crate::upstream::outdated::Change as SchemaChange;
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -640,6 +641,11 @@ impl Session {
         if lease.replies().is_empty() {
             return self.on_unasked_error(fields);
         }
+        if self.may_abandon(fields) {
+            self.abandon_server(body);
+            return Ok(Delivery::Swallow);
+        }
+        let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         match lease.receive(b'E') {
             Ok(Received::PartialFailed) => {
                 let fails = |cause: &Cause| cause.fails_statement(fields.sqlstate());
@@ -729,6 +735,7 @@ impl Session {
 
     fn on_extended_error(&mut self, cause: &Cause, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
         self.note_goodbye(fields);
+        self.note_change(cause, fields);
         match cause {
             Cause::Refused(refused) if fields.sqlstate() == Some(refused.expected) => {
                 backend::put_error(&mut self.client_out, &refused.fault);
@@ -759,6 +766,38 @@ impl Session {
             | Cause::Restore
             | Cause::OwnEnd(_)
             | Cause::Recovery => Ok(Delivery::Forward),
+        }
+    }
+
+    /// The schema has changed under a statement that was prepared before: it is prepared again where it is used next.
+    fn note_change(&mut self, cause: &Cause, fields: Fields<'_>) {
+        let name: &[u8] = match cause {
+            Cause::Named(name) | Cause::Bind(Some(name), _) => name,
+            Cause::BindNamed(note) => note.statement.as_deref().unwrap_or_default(),
+            Cause::Client | Cause::Bind(None, _) | Cause::Execute { .. } => b"",
+            Cause::ClosePortal(_)
+            | Cause::CloseStatement { .. }
+            | Cause::Parse(_)
+            | Cause::ParseKnown(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_)
+            | Cause::Refused(_)
+            | Cause::Scope(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::Replay(_)
+            | Cause::Restore
+            | Cause::OwnBegin
+            | Cause::OwnEnd(_)
+            | Cause::Recovery => return,
+        };
+        let (Some(change), Some(lease)) = (schema_change(fields), self.lease.as_mut()) else { return };
+        let Some(statement) = self.statements.find(name) else { return };
+        lease.server().statements.outdated().note(&statement.key, change);
+        if name.is_empty() {
+            lease.server_mut().statements.set_unnamed(None);
         }
     }
 
@@ -894,6 +933,18 @@ impl Session {
     }
 }
 
+/// What an error says about the schema that a statement was prepared under. The first is told by the function that
+/// raises it, which no client can name.
+fn schema_change(fields: Fields<'_>) -> Option<SchemaChange> {
+    let (routine, said) = (fields.find(b'R').unwrap_or_default(), fields.find(b'M').unwrap_or_default());
+    match &fields.sqlstate()?.0 {
+        b"0A000" if routine == b"RevalidateCachedQuery" => Some(SchemaChange::Result),
+        b"XX000" => Some(SchemaChange::Parts),
+        b"42704" if said.starts_with(b"type with OID") => Some(SchemaChange::Parts),
+        _ => None,
+    }
+}
+
 /// Whether a command tag is one of transaction control.
 fn is_transaction_tag(tag: &[u8]) -> bool {
     matches!(tag, b"BEGIN" | b"START TRANSACTION" | b"COMMIT" | b"ROLLBACK")
@@ -939,7 +990,7 @@ const fn is_bulk(tag: u8) -> bool {
 }
 
 /// An ErrorResponse with its position mapped, or without one.
-fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
+pub(super) fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
     put_mapped(out, body, b'P', |value| {
         let position = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
         Some(position.and_then(&map)?.to_string().into_bytes())
