@@ -1,4 +1,4 @@
-//! What a client's settings cost on the way to a server, and what becomes of it if they do not get there.
+//! What a client's settings cost on the way to a server.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says why it failed by panicking")]
 
 mod session_support;
@@ -6,7 +6,7 @@ mod session_support;
 use session_support::{error, query, reply, server, written};
 use std::sync::Arc;
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
-use tenantgate::scope::{CleanServer, DiscardReason, Injection, ScopeTemplate};
+use tenantgate::scope::{CleanServer, DiscardReason, Injection, Lifetime, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Session, SessionRules};
 use tenantgate::tenant::{TenantId, TenantKind};
 use tenantgate::upstream::{Parameters, Settings};
@@ -26,7 +26,7 @@ fn rules() -> Arc<SessionRules> {
     let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
     Arc::new(SessionRules {
         recording: None,
-        injection: Injection::new(&ScopeTemplate::default(), &tenant),
+        injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
         #[cfg(feature = "mutants")]
@@ -157,69 +157,32 @@ fn a_time_limit_of_the_client_before_is_taken_back_first() {
     assert!(at("statement_timeout") < at("application_name") && at("statement_timeout") < at("intervalstyle"));
 }
 
-/// A session whose replay is on its way together with these messages.
-fn replaying(messages: &[Vec<u8>]) -> Played {
-    let mut played = Played::new(&[("timezone", "Asia/Tokyo")]);
-    played.says(&messages.concat());
-    assert!(types(&played.sent()).starts_with("BEBEBE"));
-    played
-}
-
-fn cancelled() -> [Vec<u8>; 3] {
-    [reply(b'2', b""), complete("BEGIN"), error("57014")]
-}
-
 #[test]
-fn a_cancel_that_hits_the_replay_is_the_statement_s_error_and_costs_the_server_only() {
-    let mut played = replaying(&[query("SELECT 1")]);
-    played.server_says(&cancelled());
-    assert_eq!(types(&played.told()), "E!Z");
-    assert_eq!((played.is_closed, &*played.discards), (false, &[DiscardReason::NotQuiet][..]));
-    // On the next server all goes well.
-    played.says(&query("SELECT 1"));
-    played.server_says(&[replayed(), prefixed_select().concat()]);
-    assert_eq!((types(&played.told()).as_str(), played.shelf.len()), ("CZ", 1));
-}
-
-#[test]
-fn every_segment_behind_a_cancelled_replay_fails_once() {
-    let parse = |name: &str| written(|out| frontend::put_parse(out, name.as_bytes(), b"SELECT 1", &[]));
-    let bind = written(|out| frontend::put_bind_text(out, b"", b"s", &[]));
-    let execute = written(|out| frontend::put_execute(out, b""));
-    let sync = written(frontend::put_sync);
-    let segment = [parse("s"), bind.clone(), execute.clone(), sync.clone()].concat();
-    let mut played = replaying(&[segment, query("SELECT 1"), sync.clone(), query("SELECT 2"), parse("t")]);
-    played.server_says(&cancelled());
-    assert_eq!(types(&played.told()), "E!ZE!ZZE!ZE!");
-    // The last one has no Sync yet: the rest of it is skipped.
-    played.says(&[bind.clone(), execute.clone(), sync.clone()].concat());
-    assert_eq!((types(&played.told()).as_str(), types(&played.sent()).as_str()), ("Z", ""));
-    // Names of what was not prepared are free.
-    played.says(&[parse("s"), bind, execute, sync].concat());
-    let sent = played.sent();
-    assert!(types(&sent).ends_with("S") && types(&sent).contains('P'), "{}", types(&sent));
-}
-
-#[test]
-fn the_rest_of_a_bind_behind_a_cancelled_replay_is_dropped() {
-    let parse = written(|out| frontend::put_parse(out, b"", b"SELECT length($1)", &[]));
-    let long = vec![b'x'; 200_000];
-    let bind = written(|out| frontend::put_bind_text(out, b"", b"", &[&long]));
-    let (front, rest) = bind.split_at(100_000);
-    let mut played = replaying(&[parse, front.to_vec()]);
-    played.server_says(&cancelled());
-    assert_eq!(types(&played.told()), "E!");
-    played.says(rest);
-    played.says(&written(frontend::put_sync));
-    assert_eq!(types(&played.told()), "Z");
-    played.says(&query("SELECT 1"));
-    played.server_says(&[replayed(), prefixed_select().concat()]);
-    assert_eq!(types(&played.told()), "CZ");
-}
-
-#[test]
-fn any_other_failure_of_a_replay_ends_the_session() {
-    let mut played = replaying(&[query("SELECT 1")]);
-    played.server_says(&[reply(b'2', b""), complete("BEGIN"), error("22023")]);
-    assert!(played.is_closed && played.discards.len() == 1);
+fn a_reset_all_that_is_cancelled_half_way_resets_nothing() {
+    let mut played = Played::new(&[]);
+    played.says(&query("SET timezone = 'Asia/Tokyo'"));
+    played.server_says(&[complete("SET"), ready()]);
+    let prepared = |name: &str, sql: &str| {
+        written(|out| {
+            frontend::put_parse(out, name.as_bytes(), sql.as_bytes(), &[]);
+            frontend::put_bind_text(out, b"", name.as_bytes(), &[]);
+            frontend::put_execute(out, b"");
+            frontend::put_sync(out);
+        })
+    };
+    played.told();
+    played.says(&prepared("", "RESET ALL"));
+    assert_eq!(types(&played.sent()), "PBPBECES", "the step goes in front of what stands in for RESET ALL");
+    let step = [reply(b'1', b""), reply(b'2', b""), error("57014"), ready()];
+    played.server_says(&[reply(b'1', b""), reply(b'2', b""), step.concat()]);
+    assert_eq!(types(&played.told()), "12E!Z");
+    // The same again, and it works.
+    played.says(&prepared("", "RESET ALL"));
+    assert_eq!(types(&played.sent()), "PBPBECES");
+    let step = [reply(b'1', b""), reply(b'2', b""), complete("RESET"), reply(b'3', b"")];
+    played.server_says(&[reply(b'1', b""), reply(b'2', b""), step.concat(), complete("UNLISTEN"), ready()]);
+    assert_eq!(types(&played.told()), "12CZ");
+    played.says(&prepared("", "RESET ALL"));
+    assert_eq!(types(&played.sent()), "PBES");
+    assert!(!played.is_closed && played.discards.is_empty());
 }

@@ -376,9 +376,9 @@ const AFTER_POOL: &[KeyRow] = &[
     ),
     row(
         "scope.lifetime",
-        Kind::Choice(&["transaction"]),
+        Kind::Choice(&["transaction", "lease"]),
         Shown::Default("\"transaction\""),
-        "How long a tenant stays on a server.",
+        "How long a tenant stays on a server: for one transaction, or (lease) until another tenant's client gets the server; see docs/tuning.md.",
     ),
     row(
         "scope.settings",

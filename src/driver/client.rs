@@ -244,7 +244,14 @@ impl ClientTask {
                 Preset::Tenant => {}
             }
         }
+        #[cfg(feature = "mutants")]
+        let is_intent = matches!(entry, Entry::Intent(_));
         match self.around.ledger.as_mut() {
+            #[cfg(feature = "mutants")]
+            Some(ledger) if is_intent && self.around.proxy.has_mutant(crate::session::Mutant::IntentNotAwaited) => {
+                drop(ledger.record(entry));
+                self.session.handle(Input::Recorded(Ok(())));
+            }
             Some(ledger) => self.record = Some(ledger.record(entry)),
             None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
         }
@@ -268,7 +275,7 @@ impl ClientTask {
         self.client.slot().on_request(now);
         self.around.gauge.on_asked(now);
         loop {
-            match self.around.pool.lease() {
+            match self.around.pool.lease(Some(self.session.injection())) {
                 Leased::Now(granted, check) => {
                     if self.take_checked(granted, check, context) {
                         return;

@@ -264,6 +264,14 @@ codes! {
     NoServerOfKind = "TG094", b"08006", Fatal, "no database server of the wanted kind can be reached",
         "See target_session_attrs of the server group: a fail-over may be under way; try again.";
 
+    // -- servers that cannot be used
+    /// A tenant that stays on a server needs a server of one's own.
+    ServerShared = "TG115", b"08006", Fatal, "another pooler stands between the proxy and the database server",
+        "Set [scope] lifetime = \"transaction\", or let the server group lead to PostgreSQL itself.";
+    /// Its release is too old.
+    ServerTooOld = "TG116", b"08006", Fatal, "the database server's release is too old",
+        "PostgreSQL 14 and later are supported.";
+
     // -- console
     /// A text that is no command.
     ConsoleCommandUnknown = "TG100", b"42601", Error, "this is no command of the console",

@@ -15,12 +15,12 @@
 //! Owns: what every client message becomes, and to whom every server message goes. Does not own: sockets,
 //! waiting for servers, parsing SQL.
 
-mod abandoned;
 mod cause;
 mod configure;
 mod effect;
 mod extended;
 mod holding;
+mod installing;
 mod overrun;
 mod query;
 mod recording;
@@ -39,7 +39,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::fault::{Code, Fault};
 use crate::guard::{Facts, FactsCache, Inspected, Policy};
 use crate::metrics::Tally;
-use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, replay};
+use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, install};
 use crate::upstream::settings::{converge, steps};
 use crate::upstream::{Expect, Parameters, Settings, StatementLimits};
 use crate::wire::{TransactionStatus, backend, frontend};
@@ -50,6 +50,7 @@ pub use recording::Recording;
 pub use settings::ClientSettings;
 pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
+use installing::Installing;
 use overrun::OwnCancel;
 use query::chars;
 use recording::Recorder;
@@ -79,7 +80,7 @@ pub struct SessionRules {
     pub mutant: Option<Mutant>,
 }
 
-/// Planted defects: each must make the load test fail.
+/// Planted defects: each must make a test fail.
 #[cfg(feature = "mutants")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
@@ -91,6 +92,10 @@ pub enum Mutant {
     NoReinjectionAfterCommit,
     /// A server is given back while it owes replies.
     CheckinWhileOwed,
+    /// A transaction begins before its intent is in the ledger.
+    IntentNotAwaited,
+    /// The ledger answers before its records are durable.
+    RecordsNotSynced,
 }
 
 /// Where the dialogue with the client stands.
@@ -148,7 +153,7 @@ pub struct Session {
     /// What was found of a text, for the message that waits for it and for no other.
     inspected: Option<(Bytes, Inspected)>,
     lease: Option<LeasedServer<Cause>>,
-    is_replaying: bool,
+    installing: Installing,
     is_draining: bool,
     copy: CopyIn,
     /// Transaction control was sent that is not answered yet: what follows in a new segment must wait.
@@ -222,7 +227,7 @@ impl Session {
             inspecting: Bytes::new(),
             inspected: None,
             lease: None,
-            is_replaying: false,
+            installing: Installing::Done,
             is_draining: false,
             copy: CopyIn::None,
             control_in_flight: false,
@@ -353,6 +358,12 @@ impl Session {
         &mut self.tally
     }
 
+    /// What is put on its servers.
+    #[must_use]
+    pub fn injection(&self) -> &Injection {
+        &self.rules.injection
+    }
+
     /// Whether the leased server owes answers.
     #[must_use]
     pub fn owes_replies(&self) -> bool {
@@ -445,10 +456,10 @@ impl Session {
         };
         self.control_in_flight = false;
         self.segment_failed = false;
-        self.is_replaying = !steps.is_empty();
-        if self.is_replaying {
-            replay(&mut lease, &steps, &Cause::Replay);
-        }
+        self.installing = match install(&mut lease, &steps, &self.rules.injection, &Cause::Install) {
+            true => Installing::Sent,
+            false => Installing::Done,
+        };
         self.lease = Some(lease);
         self.has_executed = false;
         if let Phase::Leaving(_) = self.phase {
@@ -588,6 +599,8 @@ impl Session {
         let Phase::Leaving(reason) = self.phase else { return };
         let Some(lease) = self.lease.as_mut() else { return self.close(DiscardReason::ClientLeft, reason) };
         let is_half_said = self.client_passing != Passing::Nothing
+            // Without a Sync its answer would never come.
+            || (self.installing != Installing::Done && !lease.replies().owes_ready())
             || self.copy != CopyIn::None
             || lease.replies().is_open()
             || lease.replies().is_skipping();
@@ -674,7 +687,7 @@ impl Session {
         debug_assert!(!matches!(self.phase, Phase::Closed) || self.lease.is_none());
         debug_assert!(self.lease.is_some() || self.copy == CopyIn::None || self.is_closed());
         debug_assert!(self.waiting != Waiting::Lease || self.lease.is_none());
-        debug_assert!(!self.is_replaying || self.lease.is_some() || self.is_closed());
+        debug_assert!(self.installing == Installing::Done || self.lease.is_some() || self.is_closed());
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::release::{self, Substitute};
 use super::settings::{ClientSettings, Touched};
-use crate::fault::{Fault, SqlState};
+use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Control, Facts, Policy, Statement};
 use crate::scope::{Injection, TransactionScope};
 use crate::wire::TransactionStatus;
@@ -187,6 +187,10 @@ pub fn plan(
         let range = statement.range(sql.len());
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
             scope.on_nothing_to_inject();
+        }
+        if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.carried().is_some() {
+            // What should be there is put on a server in front of its lease and at no other time.
+            return Sending::Refuse(Box::new(Fault::of(Code::ScopeFailed)));
         }
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.recorded_in != Some(Block::Absent) {
             prefix_only &= range.start == 0 && index == 0;

@@ -12,7 +12,7 @@ use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
-use crate::scope::{DiscardReason, LeasedServer};
+use crate::scope::{DiscardReason, LeasedServer, Part};
 use crate::upstream::Received;
 use crate::upstream::outdated::Change as SchemaChange;
 use crate::wire::TransactionStatus;
@@ -29,7 +29,7 @@ pub(super) enum Delivery {
 }
 
 /// The session ended while the message was taken.
-struct Ended;
+pub(super) struct Ended;
 
 impl Session {
     pub(super) fn on_server_bytes(&mut self, bytes: &[u8]) {
@@ -276,13 +276,16 @@ impl Session {
             }
             Cause::Scope(_)
             | Cause::Evict(_)
-            | Cause::Replay(_)
+            | Cause::Install(Part::Preparation)
             | Cause::Restore
             | Cause::OwnBegin
             | Cause::Recovery => Ok(Delivery::Swallow),
-            Cause::OwnEnd(_) | Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
-                Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
-            }
+            Cause::Install(Part::Begin | Part::Set | Part::Reset | Part::Scope | Part::Commit)
+            | Cause::OwnEnd(_)
+            | Cause::Refused(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_) => Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag)))),
         }
     }
 
@@ -330,7 +333,7 @@ impl Session {
                 self.lease = Some(lease);
                 return self.on_plan_step(tag);
             }
-            Some(Cause::Recovery) => {
+            Some(Cause::Recovery) if tag == b"ROLLBACK" => {
                 // What the client set in its transaction is gone with it: the server has what it had before.
                 self.end_transaction(&mut lease, false);
                 out = Ok(Delivery::Swallow);
@@ -432,15 +435,16 @@ impl Session {
                 }
                 Ok(Delivery::Swallow)
             }
-            Cause::Replay(false) | Cause::Restore => Ok(Delivery::Swallow),
+            Cause::Restore => Ok(Delivery::Swallow),
+            Cause::Install(part) if part.tag() == Some(tag) => {
+                if part == Part::Commit {
+                    self.on_installed(&mut lease);
+                }
+                Ok(Delivery::Swallow)
+            }
+            Cause::Install(_) => Err("the proxy's own transaction was not done as asked"),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
-            Cause::Replay(true) if tag == b"COMMIT" => {
-                self.lease = Some(lease);
-                self.on_replayed();
-                return Ok(Delivery::Swallow);
-            }
-            Cause::Replay(true) => Err("a settings replay that was not committed"),
             Cause::Named(_)
             | Cause::Bind(..)
             | Cause::BindNamed(_)
@@ -460,15 +464,6 @@ impl Session {
         };
         self.lease = Some(lease);
         delivery.map_err(|what| self.distrust(what.to_owned()))
-    }
-
-    /// The client's settings are on the server now.
-    fn on_replayed(&mut self) {
-        self.is_replaying = false;
-        let committed = self.settings.committed().clone();
-        if let Some(lease) = self.lease.as_mut() {
-            lease.server_mut().settings = committed;
-        }
     }
 
     /// A client's statement has succeeded: what that means for transaction and client state.
@@ -569,6 +564,7 @@ impl Session {
         self.lease = Some(lease);
         self.forget_cancel();
         match received {
+            Ok(Received::Ready(cause)) if self.is_undoing_installation() => Ok(self.on_undone(&cause, status)),
             Ok(Received::Ready(Cause::Recovery)) => {
                 self.conclude_rolled_back();
                 Ok(Delivery::Swallow)
@@ -641,11 +637,6 @@ impl Session {
         if lease.replies().is_empty() {
             return self.on_unasked_error(fields);
         }
-        if self.may_abandon(fields) {
-            self.abandon_server(body);
-            return Ok(Delivery::Swallow);
-        }
-        let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         match lease.receive(b'E') {
             Ok(Received::PartialFailed) => {
                 let fails = |cause: &Cause| cause.fails_statement(fields.sqlstate());
@@ -720,6 +711,8 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
+            // The client has its error; a cancel that comes late means nothing of its own.
+            Some(Cause::Recovery) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
@@ -743,7 +736,7 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Cause::Scope(_) | Cause::OwnBegin => self.on_scope_error(body, fields),
-            Cause::Replay(_) => Err(self.on_replay_error(fields)),
+            Cause::Install(part) => self.on_installation_failed(*part, body, fields),
             Cause::Named(name) | Cause::Bind(Some(name), _) => Ok(self.put_named(name, body, fields)),
             Cause::BindNamed(note) => match &note.statement {
                 Some(name) => Ok(self.put_named(name, body, fields)),
@@ -787,7 +780,7 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
-            | Cause::Replay(_)
+            | Cause::Install(_)
             | Cause::Restore
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
@@ -825,15 +818,7 @@ impl Session {
         Err(Ended)
     }
 
-    /// The client's settings cannot be put on a server: most often a startup parameter that is no value.
-    fn on_replay_error(&mut self, fields: Fields<'_>) -> Ended {
-        let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
-        let fault = Fault::of(Code::SettingsFailed).with_detail(format!("The server said: {said}"));
-        self.end_with(fault, DiscardReason::NotQuiet, CloseReason::ServerFailed);
-        Ended
-    }
-
-    fn note_goodbye(&mut self, fields: Fields<'_>) {
+    pub(super) fn note_goodbye(&mut self, fields: Fields<'_>) {
         if fields.is_fatal() {
             self.server_said_goodbye = true;
             if let Some(lease) = self.lease.as_mut() {
@@ -892,7 +877,7 @@ impl Session {
             | Cause::Prefixed { .. }
             | Cause::Plan(_)
             | Cause::Scope(_)
-            | Cause::Replay(_)
+            | Cause::Install(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
             | Cause::Recovery => {}

@@ -154,7 +154,7 @@ impl Session {
             && (self.has_parts() || self.owes_end() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
-        is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving
+        is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving || self.waits_for_installation()
     }
 
     /// Whether the first of the client's messages that were kept has to wait for answers, not for its own end.
@@ -322,6 +322,7 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return false };
         lease.server_mut().statements.set_unnamed(None);
         let is_open = lease.replies().is_open();
+        self.installing.on_query(is_open);
         if is_open && lease.scope().predicted() == TransactionStatus::Idle {
             lease.set_doubt(DiscardReason::QueryBehindExecute);
         }
@@ -440,6 +441,7 @@ impl Session {
             backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
             return true;
         };
+        self.installing.on_query(lease.replies().is_open());
         lease.server_mut().statements.set_unnamed(None);
         lease.scope_mut().on_segment_end();
         let refused = Refused { fault, expected: SqlState(*b"42601"), dropped: None };

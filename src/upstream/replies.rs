@@ -227,11 +227,6 @@ impl<C> Replies<C> {
         is_quiet.then_some(Quiet(()))
     }
 
-    /// Gives up on everything owed, in order: the server will not be asked again.
-    pub fn abandon(&mut self) -> impl Iterator<Item = (Expect, C)> + use<C> {
-        std::mem::take(&mut self.owed).into_iter().map(|owed| (owed.expect, owed.cause))
-    }
-
     fn pop(&mut self) -> Result<C, Unexpected> {
         self.owed.pop_front().map(|owed| owed.cause).ok_or(Unexpected { tag: '?', owed: None })
     }

@@ -22,6 +22,7 @@ mod support;
 mod acts;
 mod bypass;
 mod bypass_crash;
+mod bypass_durable;
 mod console;
 mod drivers;
 mod lifecycle;

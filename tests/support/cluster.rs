@@ -3,7 +3,7 @@
 //! Version 15 must be there; 18 may be missing and is then skipped by name.
 
 use super::raw::{Client, Target};
-use super::watchdog;
+use super::{skip, watchdog};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -43,9 +43,7 @@ pub fn eighteen() -> Option<&'static Cluster> {
         .get_or_init(|| {
             let programs = find(18);
             if programs.is_none() {
-                eprintln!(
-                    "skipped: PostgreSQL 18 not found (run `make setup` or set TENANTGATE_PG18_BIN to its bin folder)"
-                );
+                skip("PostgreSQL 18 not found (run `make setup` or set TENANTGATE_PG18_BIN to its bin folder)");
             }
             programs.map(|programs| Cluster::start(18, programs))
         })
