@@ -342,6 +342,7 @@ impl ClientTask {
                 // A record that is on its way is another transaction's.
                 let ledger = proxy.session_ledger(&self.around.generation, client.slot().facts(), client.process_id());
                 self.around.ledger = ledger;
+                self.session.limit_statements(self.around.generation.config.client_statements);
                 self.session.handle(Input::Rules(rules));
                 !self.session.is_closed()
             }

@@ -20,6 +20,7 @@ use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
 use crate::metrics::Count;
 use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame};
+use crate::upstream::outdated::{Change, Epoch};
 use crate::upstream::{Expect, StatementKey, StatementNumber};
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend::{self, BindNames, Parse, Target};
@@ -62,14 +63,16 @@ impl Session {
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
             return self.refuse_parse(release::duplicate_statement(parse.name));
         }
-        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
+        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
         let key = self.key(parse.sql, parse.types);
         let serial = self.statements.begin(parse.name, self.segment);
         self.statements.end(serial);
         let name = parse.name.into();
-        self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, tag: None });
+        // Nothing in a schema concerns it.
+        let epoch = Epoch::NEVER;
+        self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag: None });
         self.tally.add(Count::ClientParses, 1);
         backend::put_parse_complete(&mut self.client_out);
         true
@@ -77,7 +80,7 @@ impl Session {
 
     /// Sends an allowed Parse, or an answer in its place where the server has the statement.
     fn send_parse(&mut self, frame: &[u8], parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
-        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
+        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
         let stand_in = only(facts).and_then(|statement| {
@@ -92,14 +95,12 @@ impl Session {
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
             return self.refuse_duplicate(parse.name, &key);
         }
-        let statement = ClientStatement {
-            name: parse.name.into(),
-            key,
-            facts: Arc::clone(facts),
-            serial: self.statements.begin(parse.name, self.segment),
-            tag,
-        };
+        let serial = self.statements.begin(parse.name, self.segment);
         let Some(lease) = self.lease.as_mut() else { return false };
+        let known = &mut lease.server_mut().statements;
+        let epoch = known.outdated().now();
+        let (name, key) = (parse.name.into(), known.shared(key));
+        let statement = ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag };
         if parse.name.is_empty() {
             let replaced = self.statements.remove(b"");
             send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame), replaced);
@@ -196,6 +197,9 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        if let Some(fault) = self.change_under(&statement) {
+            return self.refuse_bind(fault);
+        }
         let statement = ClientStatement { facts, ..statement };
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
@@ -204,6 +208,25 @@ impl Session {
         }
         self.send_bind(head, front, names, &statement);
         true
+    }
+
+    /// PostgreSQL's own error where the statement would return other columns than the client was told when it prepared it:
+    /// until it prepares it anew, as there.
+    fn change_under(&mut self, statement: &ClientStatement) -> Option<Fault> {
+        let lease = self.lease.as_ref()?;
+        let outdated = lease.server().statements.outdated();
+        let now = outdated.now();
+        // In a failed block the server refuses all by itself.
+        if statement.epoch >= now || lease.scope().predicted() == TransactionStatus::Failed {
+            return None;
+        }
+        match outdated.change_since(&statement.key, statement.epoch) {
+            Some(Change::Result) => Some(release::result_type_changed()),
+            Some(Change::Parts) | None => {
+                self.statements.renew(&statement.name, now);
+                None
+            }
+        }
     }
 
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
@@ -283,6 +306,9 @@ impl Session {
         };
         if !self.ensure_lease() {
             return false;
+        }
+        if let Some(fault) = self.change_under(&statement) {
+            return self.refuse_bind(fault);
         }
         let Some(lease) = self.lease.as_mut() else { return false };
         prepare_again(lease, &statement);
@@ -569,12 +595,15 @@ fn named_note(statement: &ClientStatement, placed: Option<(Arc<StatementKey>, St
     }
 }
 
-fn evict(lease: &mut LeasedServer<Cause>, evicted: Option<StatementNumber>) {
-    let Some(number) = evicted else { return };
-    let mut bytes = BytesMut::with_capacity(32);
-    frontend::put_close(&mut bytes, Target::Statement, number.name().as_bytes());
-    let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
-    drop(lease.send(frame, Cause::Evict(number)));
+fn evict(lease: &mut LeasedServer<Cause>, evicted: Vec<StatementNumber>) {
+    for number in evicted {
+        let mut bytes = BytesMut::with_capacity(32);
+        frontend::put_close(&mut bytes, Target::Statement, number.name().as_bytes());
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
+        if lease.send(frame, Cause::Evict(number)).is_some() {
+            lease.server_mut().statements.note_unclosed(number);
+        }
+    }
 }
 
 /// Makes sure that the leased server has a statement which its client believes to be there.

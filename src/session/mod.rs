@@ -43,7 +43,7 @@ use crate::guard::{Facts, FactsCache, Inspected, Policy};
 use crate::metrics::Tally;
 use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, install};
 use crate::upstream::settings::{converge, steps};
-use crate::upstream::{Expect, Parameters, Settings};
+use crate::upstream::{Expect, Parameters, Settings, StatementLimits};
 use crate::wire::{TransactionStatus, backend, frontend};
 
 pub use cause::Cause;
@@ -242,6 +242,11 @@ impl Session {
             steps: 0,
             own_cancel: None,
         }
+    }
+
+    /// How many prepared statements the client may keep; what it has stays.
+    pub const fn limit_statements(&mut self, limits: StatementLimits) {
+        self.statements.set_limits(limits);
     }
 
     /// Takes one input and runs as far as it leads.

@@ -209,6 +209,12 @@ pub fn unknown_statement(name: &[u8]) -> Fault {
     Fault::native(b"26000", format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name)))
 }
 
+/// PostgreSQL's own error for a statement whose columns have changed since it was prepared.
+#[must_use]
+pub fn result_type_changed() -> Fault {
+    Fault::native(b"0A000", "cached plan must not change result type")
+}
+
 /// PostgreSQL's own error for a portal that is not there.
 #[must_use]
 pub fn unknown_portal(name: &[u8]) -> Fault {

@@ -14,6 +14,7 @@ use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer, Part};
 use crate::upstream::Received;
+use crate::upstream::outdated::Change as SchemaChange;
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -731,6 +732,7 @@ impl Session {
 
     fn on_extended_error(&mut self, cause: &Cause, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
         self.note_goodbye(fields);
+        self.note_change(cause, fields);
         match cause {
             Cause::Refused(refused) if fields.sqlstate() == Some(refused.expected) => {
                 backend::put_error(&mut self.client_out, &refused.fault);
@@ -761,6 +763,38 @@ impl Session {
             | Cause::Restore
             | Cause::OwnEnd(_)
             | Cause::Recovery => Ok(Delivery::Forward),
+        }
+    }
+
+    /// The schema has changed under a statement that was prepared before: it is prepared again where it is used next.
+    fn note_change(&mut self, cause: &Cause, fields: Fields<'_>) {
+        let name: &[u8] = match cause {
+            Cause::Named(name) | Cause::Bind(Some(name), _) => name,
+            Cause::BindNamed(note) => note.statement.as_deref().unwrap_or_default(),
+            Cause::Client | Cause::Bind(None, _) | Cause::Execute { .. } => b"",
+            Cause::ClosePortal(_)
+            | Cause::CloseStatement { .. }
+            | Cause::Parse(_)
+            | Cause::ParseKnown(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_)
+            | Cause::Refused(_)
+            | Cause::Scope(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::Install(_)
+            | Cause::Restore
+            | Cause::OwnBegin
+            | Cause::OwnEnd(_)
+            | Cause::Recovery => return,
+        };
+        let (Some(change), Some(lease)) = (schema_change(fields), self.lease.as_mut()) else { return };
+        let Some(statement) = self.statements.find(name) else { return };
+        lease.server().statements.outdated().note(&statement.key, change);
+        if name.is_empty() {
+            lease.server_mut().statements.set_unnamed(None);
         }
     }
 
@@ -882,6 +916,18 @@ impl Session {
         if may_check_in && self.server_passing == Passing::Nothing {
             self.check_in();
         }
+    }
+}
+
+/// What an error says about the schema that a statement was prepared under. The first is told by the function that
+/// raises it, which no client can name.
+fn schema_change(fields: Fields<'_>) -> Option<SchemaChange> {
+    let (routine, said) = (fields.find(b'R').unwrap_or_default(), fields.find(b'M').unwrap_or_default());
+    match &fields.sqlstate()?.0 {
+        b"0A000" if routine == b"RevalidateCachedQuery" => Some(SchemaChange::Result),
+        b"XX000" => Some(SchemaChange::Parts),
+        b"42704" if said.starts_with(b"type with OID") => Some(SchemaChange::Parts),
+        _ => None,
     }
 }
 

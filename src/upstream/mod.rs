@@ -4,6 +4,7 @@
 
 pub mod hosts;
 pub mod login;
+pub mod outdated;
 pub mod replies;
 pub mod server;
 pub mod settings;
@@ -12,4 +13,4 @@ pub mod statement;
 pub use replies::{Expect, Quiet, Received, Replies, Unexpected};
 pub use server::{Parameters, Server, ServerId, ServerKey};
 pub use settings::Settings;
-pub use statement::{ReplacedUnnamed, ServerStatements, StatementKey, StatementNumber};
+pub use statement::{ReplacedUnnamed, ServerStatements, StatementKey, StatementLimits, StatementNumber};

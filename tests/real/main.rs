@@ -37,6 +37,7 @@ mod random;
 mod reload;
 mod scripts;
 mod soak;
+mod statements;
 mod tokio_session;
 mod transport;
 mod upheaval;

@@ -229,6 +229,7 @@ impl World {
             server_idle_timeout: Duration::from_secs(60),
             server_check_delay: Duration::from_secs(3600),
             connect_backoff_max: Duration::from_secs(1),
+            pins_max: None,
         };
         let fairness = if dice.once_in(3) { Fairness::Off } else { Fairness::Tenants };
         let is_calm = dice.once_in(3);
@@ -267,7 +268,12 @@ impl World {
     fn invite(&mut self, defect: Defect, is_calm: bool) {
         let has_limits = !is_calm && self.dice.once_in(3);
         let limit = |millis| has_limits.then_some(Duration::from_millis(millis));
-        let times = TimeLimits { transaction: limit(3000), idle_in_transaction: limit(1500), statement: limit(100) };
+        let times = TimeLimits {
+            transaction: limit(3000),
+            idle_in_transaction: limit(1500),
+            statement: limit(100),
+            idle_pinned: None,
+        };
         let quota = Quota { times, ..Quota::default() };
         let admission = Admission::new(Limits { tenant: quota, ..Limits::default() });
         let count = 2 + self.dice.below(4);
