@@ -61,6 +61,7 @@ pub fn install<C>(
     run(lease, BEGIN, &[], cause, Part::Begin);
     send_steps(lease, steps, cause);
     if let Some(scope) = scope {
+        lease.server_mut().has_scoped_search_path = injection.sets_search_path();
         lease.send_carried(scope, cause(Part::Preparation), cause(Part::Scope));
     }
     run(lease, COMMIT, &[], cause, Part::Commit);

@@ -46,6 +46,8 @@ pub struct Server {
     pub statements: ServerStatements,
     /// How often it was lent.
     pub leases: u64,
+    /// Its `search_path` is a tenant's, put there beside the settings: PostgreSQL 18 reports it.
+    pub has_scoped_search_path: bool,
     /// What it reported at its login: its defaults.
     reset_parameters: Arc<Parameters>,
     /// Reports and settings that were found to agree last.
@@ -72,6 +74,7 @@ impl Server {
             settings: Settings::default(),
             statements: ServerStatements::new(statements_max),
             leases: 0,
+            has_scoped_search_path: false,
         }
     }
 
@@ -86,7 +89,8 @@ impl Server {
         if is_known {
             return true;
         }
-        let is_set = |name: &str| self.settings.keys().any(|known| known.eq_ignore_ascii_case(name));
+        let is_scoped = |name: &str| self.has_scoped_search_path && name == "search_path";
+        let is_set = |name: &str| is_scoped(name) || self.settings.keys().any(|known| known.eq_ignore_ascii_case(name));
         let is_explained =
             self.parameters.iter().all(|(name, value)| self.reset_parameters.get(name) == Some(value) || is_set(name));
         if is_explained {
