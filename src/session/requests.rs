@@ -151,9 +151,11 @@ impl Session {
         // In copy-in the server ignores Sync and Flush, and the data behind them must not wait for its end.
         let is_copy = is_copy || self.copy == CopyIn::Active;
         let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
-        // Where transactions are recorded, one segment at a time is with the server.
+        // Where transactions are recorded, one segment at a time is with the server, and a Query part by part: data may be
+        // meant for a COPY in a part that has not been sent.
+        let is_for_later = self.copy == CopyIn::None && self.has_parts();
         let is_in_lockstep = self.recorder.is_some()
-            && (!is_copy || self.owes_end())
+            && (!is_copy || self.owes_end() || is_for_later)
             && (self.has_parts() || self.owes_end() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
