@@ -8,7 +8,7 @@
 //! | `TENANTGATE_BIN` | the binary under test, if not the one cargo built (a release build, say) |
 //! | `TENANTGATE_PG15_BIN`, `TENANTGATE_PG18_BIN` | where PostgreSQL's programs are |
 //! | `TENANTGATE_SCRIPT`, `TENANTGATE_SHOW`, `TENANTGATE_REHEARSAL` | see `tests/scripts/README.md` |
-//! | `TENANTGATE_RANDOM_SCRIPTS`, `TENANTGATE_SEED` | how many random scripts, from which seed |
+//! | `TENANTGATE_SESSIONS`, `TENANTGATE_SEED` | how many generated sessions, from which seed (see `differential`) |
 //! | `TENANTGATE_CRASHES`, `TENANTGATE_SEED` | how often proxy or servers are killed under bypass transactions |
 //! | `TENANTGATE_LOAD_TRANSACTIONS`, `TENANTGATE_SEED` | size and choices of the storm |
 //!
@@ -23,6 +23,7 @@ mod acts;
 mod bypass;
 mod bypass_crash;
 mod console;
+mod differential;
 mod drivers;
 mod lifecycle;
 mod limits;
@@ -30,7 +31,7 @@ mod load;
 mod login;
 mod operations;
 mod pgbench;
-mod random;
+
 mod reload;
 mod scripts;
 mod soak;
