@@ -353,7 +353,8 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
-        self.has_executed = true;
+        // Behind the end of a transaction PostgreSQL begins anew.
+        self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
         if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {

@@ -58,8 +58,9 @@ pub enum Action {
 impl Script {
     /// What is wrong between two transcripts of it: a difference that it does not name, or none where it names one.
     pub fn complaint(&self, left: &[String], right: &[String]) -> Option<String> {
-        let allowed = Allowed { refusals: self.has_refusals(), names: Some(&self.differs) };
-        let columns = difference(left, right, allowed);
+        // Every script may have a text that cannot be parsed.
+        let names: Vec<String> = self.differs.iter().cloned().chain(["syntax-error".to_owned()]).collect();
+        let columns = difference(left, right, Allowed { refusals: self.has_refusals(), names: Some(&names) });
         if self.differs.is_empty() {
             return columns;
         }

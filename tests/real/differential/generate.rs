@@ -1,9 +1,8 @@
 //! A client's session from a seed: pieces of messages, and where the client waits.
 //!
-//! What PostgreSQL itself answers must depend on the messages alone. Three things are left out because nobody promises
-//! them: a Parse of a wrong text under a name that is taken (which error comes first), a Parse while an INSERT or
-//! UPDATE is suspended (whether it moves the command counter), and a COPY FROM whose Execute is repeated behind its
-//! segment (the Sync is swallowed).
+//! What PostgreSQL itself answers must depend on the messages alone. Left out is what nobody promises: a Parse while an
+//! INSERT or UPDATE is suspended (whether it moves the command counter), a COPY FROM whose Execute is repeated behind its
+//! segment (the Sync is swallowed), and the differences of more than one line in `tests/support/differences.rs`.
 
 use super::texts::{BOUND, CONTROL, CURSOR, ODD, RELEASE, SETTINGS, WORK};
 use crate::support::dice::Dice;
@@ -139,10 +138,9 @@ impl Mind {
         if slot == 0 || !self.dice.once_in(8) {
             steps.extend((slot != 0).then(|| send(Message::CloseStatement(name.clone()))));
         } else {
-            // A name that may be taken: only a text that is right.
-            steps.push(send(Message::parse(&name, WORK[0])));
-            self.names[slot] = Some(BOUND.len());
-            return (slot, Prepared::of(self.names[slot]));
+            // A name that may be taken, and a text that may be wrong.
+            steps.push(send(Message::parse(&name, self.statement())));
+            return (slot, Prepared::default());
         }
         if self.dice.once_in(30) {
             let mut step = send(Message::parse(&name, "SELECT set_config('app.tenant_id', 'x', true)"));
@@ -189,7 +187,8 @@ impl Mind {
     }
 
     fn use_of(&mut self, steps: &mut Vec<Step>, name: &str, prepared: &Prepared) {
-        if self.dice.once_in(4) {
+        let is_fresh = matches!(steps.last().map(|step| &step.action), Some(Action::Send(Message::Parse { .. })));
+        if self.dice.once_in(4) && (is_fresh || prepared.may_pause) {
             steps.push(send(Message::DescribeStatement(name.to_owned())));
         }
         if self.dice.once_in(10) {

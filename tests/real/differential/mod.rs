@@ -35,6 +35,7 @@ const ENOUGH: usize = 4;
 /// What a run has found.
 #[derive(Default)]
 struct Findings {
+    compared: u64,
     differences: Vec<String>,
     servers_met: Vec<usize>,
 }
@@ -81,17 +82,21 @@ fn run(arena: &Arena<'_>, seeds: std::ops::Range<u64>) -> Findings {
                 let (next, findings, end) = (&next, &findings, seeds.end);
                 scope.spawn(move || {
                     let mut player = Player::new(arena, number);
+                    let mut compared = 0;
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
                         if seed >= end || findings.lock().unwrap().differences.len() >= ENOUGH {
                             break;
                         }
+                        compared += 1;
                         if let Some(difference) = judge(&mut player, seed) {
                             eprintln!("{difference}");
                             findings.lock().unwrap().differences.push(difference);
                         }
                     }
-                    findings.lock().unwrap().servers_met.append(&mut player.servers_met);
+                    let mut findings = findings.lock().unwrap();
+                    findings.compared += compared;
+                    findings.servers_met.append(&mut player.servers_met);
                 })
             })
             .collect();
@@ -110,8 +115,9 @@ fn same_replies(cluster: &Cluster, login: Login, share: u64) {
     let found = run(&arena, start..start + count);
     let (median, most) = median_and_most(found.servers_met);
     eprintln!(
-        "{count} sessions of {login:?} from seed {start} on PostgreSQL {}: {} differ; sessions that asked met {median} \
+        "{} sessions of {login:?} from seed {start} on PostgreSQL {}: {} differ; sessions that asked met {median} \
          servers (median), {most} at most",
+        found.compared,
         cluster.version,
         found.differences.len()
     );
