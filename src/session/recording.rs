@@ -513,9 +513,10 @@ impl Session {
     /// What a statement that runs only in the client's own block meets in the proxy's.
     pub(super) fn refusal_in_own_block(&self, statement: &Statement) -> Option<Fault> {
         let is_own = self.recorder.as_ref().is_some_and(|recorder| recorder.is_own());
-        match self.has_executed {
+        // From 18 on PostgreSQL takes what stands behind another Execute for one of several.
+        let is_modern = self.lease.as_ref().is_some_and(|lease| lease.server().version >= 180_000);
+        match self.has_executed && is_modern {
             _ if !is_own => None,
-            // Behind another Execute PostgreSQL takes it for one of several.
             true => release::outside_any_block(statement),
             false => release::outside_block(statement),
         }

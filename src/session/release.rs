@@ -160,6 +160,12 @@ pub fn discard_all_in_pipeline() -> Fault {
     Fault::native(b"25001", "DISCARD ALL cannot be executed within a pipeline")
 }
 
+/// Whether PostgreSQL runs the statement in a failed block.
+#[must_use]
+pub const fn ends_failed_block(statement: &Statement) -> bool {
+    matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. } | Control::RollbackTo(_))
+}
+
 /// Whether PostgreSQL refuses the statement outside a transaction block. An injection in front of it would
 /// make a block of the two.
 #[must_use]

@@ -13,8 +13,8 @@ use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer, Part};
-use crate::upstream::Received;
 use crate::upstream::outdated::Change as SchemaChange;
+use crate::upstream::{Received, Server, StatementNumber};
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -262,6 +262,9 @@ impl Session {
             }
             Cause::Parse(note) => {
                 self.statements.end(note.serial);
+                if let Some((_, number)) = note.placed {
+                    self.has_prepared(Some(number));
+                }
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Forward)
             }
@@ -270,7 +273,8 @@ impl Session {
                 backend::put_parse_complete(&mut self.client_out);
                 Ok(Delivery::Swallow)
             }
-            Cause::Reprepare(..) | Cause::ReprepareUnnamed => {
+            cause @ (Cause::Reprepare(..) | Cause::ReprepareUnnamed) => {
+                self.has_prepared(if let Cause::Reprepare(_, number) = cause { Some(number) } else { None });
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
@@ -286,6 +290,13 @@ impl Session {
             | Cause::Single(_)
             | Cause::Prefixed { .. }
             | Cause::Plan(_) => Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag)))),
+        }
+    }
+
+    /// A preparation was answered.
+    fn has_prepared(&mut self, statement: Option<StatementNumber>) {
+        if let Some(lease) = self.lease.as_mut() {
+            lease.server_mut().preparing.end(statement);
         }
     }
 
@@ -835,12 +846,15 @@ impl Session {
     /// only skipped.
     pub(super) fn undo(&mut self, cause: Cause, was_run: bool) {
         let Some(lease) = self.lease.as_mut() else { return };
-        let statements = &mut lease.server_mut().statements;
+        let Server { statements, preparing, .. } = lease.server_mut();
         match cause {
             Cause::Parse(note) => {
                 let ParseNote { name, serial, placed, replaced, replaced_on_server } = *note;
                 match placed {
-                    Some((key, number)) => statements.forget(&key, number),
+                    Some((key, number)) => {
+                        preparing.end(Some(number));
+                        statements.forget(&key, number);
+                    }
                     // PostgreSQL drops the unnamed statement before it looks at the new one.
                     None if was_run => statements.set_unnamed(None),
                     None => {
@@ -872,8 +886,15 @@ impl Session {
             Cause::Execute { deallocated, .. } => {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
-            Cause::Reprepare(key, number) => statements.forget(&key, number),
-            Cause::ReprepareUnnamed | Cause::Restore => statements.set_unnamed(None),
+            Cause::Reprepare(key, number) => {
+                preparing.end(Some(number));
+                statements.forget(&key, number);
+            }
+            Cause::ReprepareUnnamed => {
+                preparing.end(None);
+                statements.set_unnamed(None);
+            }
+            Cause::Restore => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)
