@@ -41,6 +41,7 @@ fn client(process_id: i32, database: &str, tenant: Option<TenantId>, state: Clie
         application_name: word("psql"),
         tls: word(""),
         prepared_statements: 2,
+        pinned: None,
     }
 }
 
@@ -73,6 +74,8 @@ impl Operations for Paper {
             clients_active: 1,
             clients_waiting: 2,
             clients_idle: 3,
+            clients_pinned: 0,
+            pool_mode: "transaction",
             cancels: 0,
             servers: PoolCounts { idle: 4, leased: 1, pinned: 0, connecting: 0, waiting: 2 },
             wait_longest_micros: 2_500_000,
@@ -97,10 +100,17 @@ impl Operations for Paper {
         }]
     }
     fn users(&self) -> Vec<UserRow> {
-        vec![UserRow { name: word("app"), clients: 6, clients_max: 0, leases_max: 0, preset: "tenant" }]
+        vec![UserRow {
+            name: word("app"),
+            clients: 6,
+            clients_max: 0,
+            leases_max: 0,
+            preset: "tenant",
+            pool_mode: "transaction",
+        }]
     }
     fn tenants(&self) -> Vec<TenantRow> {
-        vec![TenantRow { tenant: tenant(), clients: 6, active: 1, waiting: 2, is_frozen: false }]
+        vec![TenantRow { tenant: tenant(), clients: 6, active: 1, waiting: 2, pinned: 0, is_frozen: false }]
     }
     fn frozen(&self) -> Vec<FrozenRow> {
         vec![FrozenRow { tenant: tenant(), reason: word("why"), by: word("ops"), at: word("2026-11-23T09:00:00Z") }]

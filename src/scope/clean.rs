@@ -31,6 +31,8 @@ pub enum DiscardReason {
     Shutdown,
     /// An administrator or a reload ended its session: what it is doing is cancelled.
     Expelled,
+    /// It carries what its client has left, or may carry it.
+    StateLeft,
 }
 
 impl DiscardReason {
@@ -50,6 +52,7 @@ impl DiscardReason {
             | DiscardReason::ServerGone
             | DiscardReason::Retired
             | DiscardReason::CheckFailed
+            | DiscardReason::StateLeft
             // Its statement has been cancelled already, or the client that left gave it its time.
             | DiscardReason::TimeLimit
             | DiscardReason::Shutdown => false,
@@ -73,6 +76,7 @@ impl DiscardReason {
             DiscardReason::TimeLimit => "time limit",
             DiscardReason::Shutdown => "shutdown",
             DiscardReason::Expelled => "session ended by the operator",
+            DiscardReason::StateLeft => "session state not proven gone",
         }
     }
 }

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use super::clean::{CleanServer, DiscardReason};
 use super::frame::ScopedFrame;
 use super::injection::{Injection, begin_block};
+use super::residue::{Found, PinnedServer, Residue};
 use super::transaction::TransactionScope;
 use crate::upstream::{Expect, Received, Replies, Server, Unexpected};
 use crate::wire::TransactionStatus;
@@ -23,14 +24,26 @@ pub struct LeasedServer<C> {
     /// Nothing was asked since the last Flush.
     is_flushed: bool,
     doubt: Option<DiscardReason>,
+    /// What the client may have left beyond its transactions.
+    residue: Residue,
 }
 
 impl<C> LeasedServer<C> {
     /// Takes a clean server.
     pub fn new(clean: CleanServer) -> Self {
-        let mut server = clean.into_server();
+        Self::of(clean.into_server(), Residue::NONE)
+    }
+
+    /// The client whose state a server carries goes on with it.
+    pub fn resumed(pinned: PinnedServer) -> Self {
+        let (server, residue) = pinned.into_parts();
+        Self::of(server, residue)
+    }
+
+    fn of(mut server: Box<Server>, residue: Residue) -> Self {
         server.leases = server.leases.saturating_add(1);
         Self {
+            residue,
             server,
             replies: Replies::default(),
             scope: TransactionScope::default(),
@@ -185,6 +198,36 @@ impl<C> LeasedServer<C> {
         self.replies.quiet().is_some() && self.out.is_empty()
     }
 
+    /// The client may leave this on the server.
+    pub fn suspect(&mut self, kinds: Residue) {
+        self.residue = self.residue.and(kinds);
+    }
+
+    /// What the client may have left.
+    #[must_use]
+    pub const fn residue(&self) -> Residue {
+        self.residue
+    }
+
+    /// What the server itself says is left.
+    pub fn settle(&mut self, found: &Found) {
+        self.residue = found.left();
+    }
+
+    /// Lets the server wait with its client until the next transaction.
+    ///
+    /// # Errors
+    /// Why it must be closed instead.
+    pub fn into_pinned(self) -> Result<PinnedServer, DiscardReason> {
+        match (self.doubt, self.replies.quiet()) {
+            (Some(reason), _) => Err(reason),
+            (None, Some(proof)) if self.out.is_empty() && self.scope == TransactionScope::default() => {
+                Ok(PinnedServer::proven(self.server, self.residue, proof))
+            }
+            (None, _) => Err(DiscardReason::NotQuiet),
+        }
+    }
+
     /// Gives the server back.
     ///
     /// # Errors
@@ -192,6 +235,7 @@ impl<C> LeasedServer<C> {
     pub fn into_clean(mut self) -> Result<CleanServer, DiscardReason> {
         match (self.doubt, self.replies.quiet()) {
             (Some(reason), _) => Err(reason),
+            (None, Some(_)) if !self.residue.is_none() => Err(DiscardReason::StateLeft),
             (None, Some(_)) if !self.server.has_explained_settings() => Err(DiscardReason::SettingsUnexplained),
             (None, Some(proof)) if self.out.is_empty() && self.scope == TransactionScope::default() => {
                 Ok(CleanServer::proven(self.server, proof))

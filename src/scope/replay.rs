@@ -33,6 +33,19 @@ pub fn replay<C>(lease: &mut LeasedServer<C>, steps: &[SettingStep], cause: &dyn
     lease.end_own_transaction();
 }
 
+/// Forgets the last values of sequences that clients before this one have left: `currval` and `lastval` would give them
+/// away. `cause` as in [`replay`].
+pub fn discard_sequences<C>(lease: &mut LeasedServer<C>, cause: &dyn Fn(bool) -> C) {
+    run(lease, BEGIN, &[], cause(false), cause(false));
+    let mut bytes = BytesMut::new();
+    frontend::put_parse(&mut bytes, b"", b"DISCARD SEQUENCES", &[]);
+    push(lease, &bytes, Expect::Parse, cause(false));
+    lease.server_mut().statements.set_unnamed(None);
+    run(lease, b"", &[], cause(false), cause(false));
+    run(lease, COMMIT, &[], cause(false), cause(true));
+    lease.end_own_transaction();
+}
+
 fn run<C>(lease: &mut LeasedServer<C>, statement: &[u8], parameters: &[&[u8]], bind: C, execute: C) {
     let mut bytes = BytesMut::new();
     frontend::put_bind_text(&mut bytes, b"", statement, parameters);

@@ -6,6 +6,7 @@ use super::query::QueryPlan;
 use super::statements::{ClientStatement, Portal};
 use crate::fault::{Fault, SqlState};
 use crate::guard::Facts;
+use crate::scope::Inquiry;
 use crate::upstream::{ReplacedUnnamed, StatementKey, StatementNumber};
 
 /// The cause of one owed answer.
@@ -68,6 +69,8 @@ pub enum Cause {
     OwnBegin,
     /// The end of the proxy's own block; `true` for COMMIT. Its error is the client's, and so are its notices.
     OwnEnd(bool),
+    /// The proxy's own Query that asks what the client has left on the server.
+    Inquiry(Box<Inquiry>),
     /// Sync and ROLLBACK behind a failed replay, or ROLLBACK for a client that left.
     Recovery,
 }
@@ -84,6 +87,7 @@ impl Cause {
             | Cause::Evict(_)
             | Cause::Replay(_)
             | Cause::OwnBegin
+            | Cause::Inquiry(_)
             | Cause::Recovery => true,
             Cause::Prefixed { scopes, .. } => *scopes > 0,
             Cause::Plan(plan) => plan.is_own_step(),
@@ -126,7 +130,7 @@ impl Cause {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::OwnBegin => true,
-            Cause::Replay(_) | Cause::OwnEnd(_) | Cause::Recovery => false,
+            Cause::Replay(_) | Cause::OwnEnd(_) | Cause::Inquiry(_) | Cause::Recovery => false,
         }
     }
 }

@@ -33,7 +33,7 @@ struct Ended;
 impl Session {
     pub(super) fn on_server_bytes(&mut self, bytes: &[u8]) {
         if self.lease.is_none() {
-            return;
+            return self.on_resting_bytes(bytes);
         }
         let said = self.client_out.len();
         if self.server_in.is_empty() {
@@ -148,6 +148,7 @@ impl Session {
         let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
         let delivery = match head.tag {
             b'N' => Ok(self.on_notice()),
+            b'A' if self.is_notified() => Ok(Delivery::Forward),
             b'A' => Ok(Delivery::Swallow),
             b'S' => self.on_parameter(body),
             b'Z' => self.on_ready(body),
@@ -276,9 +277,12 @@ impl Session {
             Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::OwnBegin | Cause::Recovery => {
                 Ok(Delivery::Swallow)
             }
-            Cause::OwnEnd(_) | Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
-                Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
-            }
+            Cause::Inquiry(_)
+            | Cause::OwnEnd(_)
+            | Cause::Refused(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_) => Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag)))),
         }
     }
 
@@ -330,6 +334,9 @@ impl Session {
                 // What the client set in its transaction is gone with it: the server has what it had before.
                 self.end_transaction(&mut lease, false);
                 out = Ok(Delivery::Swallow);
+            }
+            Some(Cause::Inquiry(inquiry)) => {
+                out = if inquiry.take(tag) { Ok(Delivery::Swallow) } else { Err("another tag than was asked for") };
             }
             Some(Cause::OwnBegin) if tag == b"BEGIN" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnEnd(is_commit)) if (tag == b"COMMIT") == *is_commit => {
@@ -452,6 +459,7 @@ impl Session {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => Err("CommandComplete for something else than Execute"),
         };
         self.lease = Some(lease);
@@ -471,6 +479,7 @@ impl Session {
     /// `is_extended`: a stand-in ran without the settings changes that the text form makes itself.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
+        self.note_state_done(statement, is_extended);
         match &statement.control {
             Control::Commit { .. } | Control::Rollback { .. } => {
                 #[cfg(feature = "mutants")]
@@ -553,7 +562,7 @@ impl Session {
         if status == TransactionStatus::Idle {
             self.transactions = self.transactions.wrapping_add(1);
             let is_committed = !self.segment_failed;
-            self.tally.add(Count::Transactions, 1);
+            self.tally.add(Count::Transactions, u64::from(!matches!(received, Ok(Received::Ready(Cause::Inquiry(_))))));
             self.end_transaction(&mut lease, is_committed);
         }
         self.segment_failed = false;
@@ -566,6 +575,10 @@ impl Session {
         self.lease = Some(lease);
         self.forget_cancel();
         match received {
+            Ok(Received::Ready(Cause::Inquiry(inquiry))) => {
+                self.on_inquired(&inquiry, status);
+                Ok(Delivery::Swallow)
+            }
             Ok(Received::Ready(Cause::Recovery)) => {
                 self.conclude_rolled_back();
                 Ok(Delivery::Swallow)
@@ -669,7 +682,7 @@ impl Session {
         }
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         lease.set_doubt(DiscardReason::ServerGone);
-        if lease.is_quiet() {
+        if lease.is_quiet() && !self.rests_on_server() {
             return Ok(Delivery::Swallow);
         }
         self.server_said_goodbye = true;
@@ -712,6 +725,7 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
+            Some(Cause::Inquiry(_)) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
@@ -755,6 +769,7 @@ impl Session {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
     }
@@ -853,6 +868,7 @@ impl Session {
             | Cause::Replay(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => {}
         }
     }

@@ -30,6 +30,7 @@ mod load;
 mod login;
 mod operations;
 mod pgbench;
+mod pins;
 mod random;
 mod reload;
 mod scripts;
