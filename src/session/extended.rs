@@ -85,7 +85,10 @@ impl Session {
         }
         let stand_in = only(facts).and_then(|statement| {
             let text = std::str::from_utf8(parse.sql).unwrap_or_default();
-            release::substitute(&statement.control, text, &self.settings)
+            if self.is_sql_prepared(&statement.control) {
+                return None;
+            }
+            release::substitute(&statement.control, text, &self.settings, self.keeps_state())
         });
         let (sql, tag, is_rewritten) = match &stand_in {
             Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
@@ -217,6 +220,11 @@ impl Session {
             return self.refuse_bind(fault);
         }
         let statement = ClientStatement { facts, ..statement };
+        match self.ready_for_state(&statement.facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_bind(fault),
+        }
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
             Readiness::Held => return false,
@@ -289,6 +297,7 @@ impl Session {
             Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
         };
         drop(lease.send(frame, cause));
+        self.note_state_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }
@@ -394,7 +403,8 @@ impl Session {
         }
         self.note_execute(control);
         self.restore_settings(control);
-        let is_followed = has_effect(control) || (self.recorder.is_some() && changes_reason(control));
+        let changes_state = statement.is_some_and(|statement| !statement.state.is_none());
+        let is_followed = has_effect(control) || changes_state || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
@@ -472,7 +482,9 @@ impl Session {
                 Some(lease) if lease.server().version >= 180_000 => release::discard_all_in_block(),
                 Some(_) | None => release::discard_all_in_pipeline(),
             }),
-            Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
+            Control::Deallocate(name)
+                if !self.is_sql_prepared(control) && self.statements.find(name.as_bytes()).is_none() =>
+            {
                 Some(release::unknown_statement(name.as_bytes()))
             }
             _ => None,

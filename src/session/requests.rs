@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::cause::{Cause, Refused};
 use super::extended::NO_STATEMENT;
 use super::query::{self, Circumstances, Sending};
+use super::recording::Readiness;
 use super::release;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
@@ -301,7 +302,7 @@ impl Session {
 
     /// Sends an allowed Query; `false` while a server has to be waited for.
     fn send_query(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>) -> bool {
-        if self.lease.is_none() && release::is_release(facts) {
+        if self.lease.is_none() && !self.is_pinned() && release::is_release(facts) {
             self.answer_release(facts);
             return true;
         }
@@ -313,6 +314,11 @@ impl Session {
         }
         if self.is_deallocation_in_doubt(facts) || !self.ensure_lease() {
             return false;
+        }
+        match self.ready_for_state(&facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_query(fault),
         }
         if self.recorder.is_some() {
             return self.send_recorded_query(frame, text, facts);
@@ -326,6 +332,7 @@ impl Session {
         self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
         let recorded_in = self.recorded_in();
+        let keeps_state = self.keeps_state();
         let Some(lease) = self.lease.as_mut() else { return false };
         lease.server_mut().statements.set_unnamed(None);
         let is_open = lease.replies().is_open();
@@ -338,6 +345,8 @@ impl Session {
             injection: &self.rules.injection,
             settings: &self.settings,
             statements: &self.statements,
+            keeps_state,
+            sql_prepared: self.pin.as_ref().map(|pin| pin.prepared()),
             is_segment_open: is_open,
             recorded_in,
             #[cfg(feature = "mutants")]
@@ -364,6 +373,7 @@ impl Session {
             self.copy = CopyIn::Awaited;
         }
         self.note_sent(statements, text);
+        self.note_state_sent(statements);
         true
     }
 

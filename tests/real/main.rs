@@ -34,7 +34,7 @@ mod load;
 mod login;
 mod operations;
 mod pgbench;
-
+mod pins;
 mod reload;
 mod scripts;
 mod soak;
