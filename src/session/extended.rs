@@ -49,11 +49,11 @@ impl Session {
         if self.lease.is_none() && only(&facts).is_some_and(|statement| is_transaction_control(&statement.control)) {
             return Some(self.keep_parse(parse, &facts));
         }
-        if !self.ensure_lease() {
+        let is_sent = self.ensure_lease() && self.send_parse(frame, parse, &facts);
+        if !is_sent {
             self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
-            return Some(false);
         }
-        Some(self.send_parse(frame, parse, &facts))
+        Some(is_sent)
     }
 
     /// A Parse of transaction control needs no server: its grammar is all there is to it, and that has been
@@ -78,22 +78,28 @@ impl Session {
         true
     }
 
-    /// Sends an allowed Parse, or an answer in its place where the server has the statement.
+    /// Sends an allowed Parse, or an answer in its place where the server has the statement; `false` if it has to wait.
     fn send_parse(&mut self, frame: &[u8], parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
         if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
         let stand_in = only(facts).and_then(|statement| {
             let text = std::str::from_utf8(parse.sql).unwrap_or_default();
-            release::substitute(&statement.control, text, &self.settings)
+            if self.is_sql_prepared(&statement.control) {
+                return None;
+            }
+            release::substitute(&statement.control, text, &self.settings, self.keeps_state())
         });
         let (sql, tag, is_rewritten) = match &stand_in {
             Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
             None => (parse.sql, None, false),
         };
         let key = self.key(sql, parse.types);
+        if !parse.name.is_empty() && self.is_preparing(&key, false) {
+            return false;
+        }
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
-            return self.refuse_duplicate(parse.name, &key);
+            return self.refuse_duplicate(parse.name, &key, facts);
         }
         let serial = self.statements.begin(parse.name, self.segment);
         let Some(lease) = self.lease.as_mut() else { return false };
@@ -120,6 +126,14 @@ impl Session {
         Arc::new(key)
     }
 
+    /// Whether it is not known yet if the server has the statement.
+    fn is_preparing(&mut self, key: &Arc<StatementKey>, is_unnamed: bool) -> bool {
+        let Some(lease) = self.lease.as_mut() else { return false };
+        let server = lease.server_mut();
+        let number = if is_unnamed { None } else { server.statements.find(key) };
+        (is_unnamed || number.is_some()) && server.preparing.is_in_doubt(number)
+    }
+
     /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one.
     fn statement_context(&mut self) -> Arc<str> {
         if let Some(context) = self.settings.parse_context() {
@@ -133,11 +147,13 @@ impl Session {
 
     /// PostgreSQL looks at the statement first and at its name last: the statement is prepared under a name
     /// of the server's, where its own error may come, and then the name is refused.
-    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>) -> bool {
+    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>, facts: &Facts) -> bool {
         if let Some(lease) = self.lease.as_mut() {
             prepare_named(lease, key);
         }
-        self.refuse_parse(release::duplicate_statement(name))
+        let fault = release::duplicate_statement(name);
+        let is_fit_for_failed = facts.statements.is_empty() || only(facts).is_some_and(release::ends_failed_block);
+        if is_fit_for_failed { self.refuse_parse(fault) } else { self.refuse_working_parse(fault) }
     }
 
     pub(super) fn take_bind(&mut self, head: Head, rest: &[u8]) -> Option<usize> {
@@ -197,10 +213,18 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
+            return false;
+        }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
         }
         let statement = ClientStatement { facts, ..statement };
+        match self.ready_for_state(&statement.facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_bind(fault),
+        }
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
             Readiness::Held => return false,
@@ -273,6 +297,7 @@ impl Session {
             Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
         };
         drop(lease.send(frame, cause));
+        self.note_state_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }
@@ -305,6 +330,9 @@ impl Session {
             return self.refuse_bind(fault);
         };
         if !self.ensure_lease() {
+            return false;
+        }
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
             return false;
         }
         if let Some(fault) = self.change_under(&statement) {
@@ -375,7 +403,8 @@ impl Session {
         }
         self.note_execute(control);
         self.restore_settings(control);
-        let is_followed = has_effect(control) || (self.recorder.is_some() && changes_reason(control));
+        let changes_state = statement.is_some_and(|statement| !statement.state.is_none());
+        let is_followed = has_effect(control) || changes_state || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
@@ -386,7 +415,8 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
-        self.has_executed = true;
+        // Behind the end of a transaction PostgreSQL begins anew.
+        self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
         #[cfg(feature = "mutants")]
@@ -452,7 +482,9 @@ impl Session {
                 Some(lease) if lease.server().version >= 180_000 => release::discard_all_in_block(),
                 Some(_) | None => release::discard_all_in_pipeline(),
             }),
-            Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
+            Control::Deallocate(name)
+                if !self.is_sql_prepared(control) && self.statements.find(name.as_bytes()).is_none() =>
+            {
                 Some(release::unknown_statement(name.as_bytes()))
             }
             _ => None,
@@ -582,6 +614,7 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
     let placed = Some((Arc::clone(&statement.key), number));
     let note = named_note(statement, placed);
+    lease.server_mut().preparing.begin(Some(number));
     drop(lease.send(frame, Cause::Parse(Box::new(note))));
 }
 
@@ -610,6 +643,7 @@ fn evict(lease: &mut LeasedServer<Cause>, evicted: Vec<StatementNumber>) {
 fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
     if statement.name.is_empty() {
         if !lease.server_mut().statements.unnamed_is(&statement.key) {
+            lease.server_mut().preparing.begin(None);
             send_again(lease, &statement.key, b"", Cause::ReprepareUnnamed);
             lease.server_mut().statements.set_unnamed(Some(Arc::clone(&statement.key)));
         }
@@ -623,6 +657,7 @@ fn prepare_named(lease: &mut LeasedServer<Cause>, key: &Arc<StatementKey>) {
     if lease.server_mut().statements.find(key).is_none() {
         let (number, evicted) = lease.server_mut().statements.insert(key);
         evict(lease, evicted);
+        lease.server_mut().preparing.begin(Some(number));
         send_again(lease, key, number.name().as_bytes(), Cause::Reprepare(Arc::clone(key), number));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::preparing::Preparing;
 use super::settings::Settings;
 use super::statement::ServerStatements;
 
@@ -44,6 +45,8 @@ pub struct Server {
     pub settings: Settings,
     /// What is prepared.
     pub statements: ServerStatements,
+    /// What of it is not answered yet.
+    pub preparing: Preparing,
     /// How often it was lent.
     pub leases: u64,
     /// Its `search_path` is a tenant's, put there beside the settings: PostgreSQL 18 reports it.
@@ -73,6 +76,7 @@ impl Server {
             parameters,
             settings: Settings::default(),
             statements: ServerStatements::new(statements_max),
+            preparing: Preparing::default(),
             leases: 0,
             has_scoped_search_path: false,
         }
