@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
 use crate::auth::{Access, DatabaseList, Rules};
-use crate::guard::{PolicySettings, Preset};
+use crate::guard::{Keeping, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 pub use crate::scope::{Lifetime, ScopeTemplate};
@@ -350,6 +350,8 @@ pub struct LoginEntry {
     pub role: Option<Arc<str>>,
     /// What it may do, and whether its transactions are recorded.
     pub preset: Preset,
+    /// Whether its clients may leave state on a server, which then stays with them.
+    pub keeping: Keeping,
     /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
     /// console only.
     pub tenant: Option<TenantPolicy>,
@@ -360,9 +362,20 @@ impl LoginEntry {
     #[must_use]
     pub fn access(&self) -> Access {
         match (&self.tenant, self.preset) {
-            (Some(tenant), Preset::Tenant | Preset::Migration) => Access::Tenant(tenant.clone()),
+            (Some(tenant), Preset::Tenant | Preset::Application | Preset::Migration) => Access::Tenant(tenant.clone()),
             (None, Preset::Bypass) => Access::Bypass,
-            (None, Preset::Tenant | Preset::Migration) | (Some(_), Preset::Bypass) => Access::Console,
+            (None, Preset::Tenant | Preset::Application | Preset::Migration) | (Some(_), Preset::Bypass) => {
+                Access::Console
+            }
+        }
+    }
+
+    /// When its servers go to the next client, in the file's words.
+    #[must_use]
+    pub const fn pool_mode(&self) -> &'static str {
+        match self.keeping {
+            Keeping::Refuse | Keeping::Pin => "transaction",
+            Keeping::Session => "session",
         }
     }
 

@@ -21,7 +21,7 @@ use crate::config::{
     ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
-use crate::guard::{Policy, Preset};
+use crate::guard::{Keeping, Policy, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
 use crate::upstream::StatementLimits;
@@ -46,11 +46,12 @@ impl PoolKey {
     }
 }
 
-/// The guard's policy for logins of a preset.
+/// The guard's policy for logins of a preset that keep state or do not.
 #[must_use]
-pub fn policy(config: &Config, preset: Preset) -> Policy {
+pub fn policy(config: &Config, preset: Preset, keeping: Keeping) -> Policy {
     let mut settings = config.guard.policy.clone();
     settings.preset = preset;
+    settings.keeping = keeping;
     settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
     Policy::new(&settings)
 }
@@ -58,27 +59,64 @@ pub fn policy(config: &Config, preset: Preset) -> Policy {
 /// The policies of all presets.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    tenant: Arc<Policy>,
-    migration: Arc<Policy>,
-    bypass: Arc<Policy>,
+    tenant: ByKeeping,
+    application: ByKeeping,
+    migration: ByKeeping,
+    bypass: ByKeeping,
+}
+
+/// The policies of one preset.
+#[derive(Clone, Debug)]
+struct ByKeeping {
+    refuse: Arc<Policy>,
+    pin: Arc<Policy>,
+    session: Arc<Policy>,
+}
+
+impl ByKeeping {
+    fn new(config: &Config, preset: Preset) -> Self {
+        let policy = |keeping| Arc::new(policy(config, preset, keeping));
+        Self { refuse: policy(Keeping::Refuse), pin: policy(Keeping::Pin), session: policy(Keeping::Session) }
+    }
+
+    const fn of(&self, keeping: Keeping) -> &Arc<Policy> {
+        match keeping {
+            Keeping::Refuse => &self.refuse,
+            Keeping::Pin => &self.pin,
+            Keeping::Session => &self.session,
+        }
+    }
 }
 
 impl Policies {
     /// Of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let policy = |preset| Arc::new(policy(config, preset));
-        Self { tenant: policy(Preset::Tenant), migration: policy(Preset::Migration), bypass: policy(Preset::Bypass) }
+        let of = |preset| ByKeeping::new(config, preset);
+        Self {
+            tenant: of(Preset::Tenant),
+            application: of(Preset::Application),
+            migration: of(Preset::Migration),
+            bypass: of(Preset::Bypass),
+        }
+    }
+
+    /// Of logins of a preset that keep no state: what counts of settings and lengths, which is the same for all.
+    #[must_use]
+    pub const fn of(&self, preset: Preset) -> &Arc<Policy> {
+        self.keeping(preset, Keeping::Refuse)
     }
 
     /// Of logins of a preset.
     #[must_use]
-    pub const fn of(&self, preset: Preset) -> &Arc<Policy> {
-        match preset {
+    pub const fn keeping(&self, preset: Preset, keeping: Keeping) -> &Arc<Policy> {
+        let of_preset = match preset {
             Preset::Tenant => &self.tenant,
+            Preset::Application => &self.application,
             Preset::Migration => &self.migration,
             Preset::Bypass => &self.bypass,
-        }
+        };
+        of_preset.of(keeping)
     }
 }
 
@@ -265,13 +303,6 @@ pub fn mutant(hooks: &Hooks) -> Option<crate::session::Mutant> {
     if hooks.mutant.is_some() {
         return hooks.mutant;
     }
-    match std::env::var("TENANTGATE_MUTANT").ok()?.as_str() {
-        "no_injection" => Some(Mutant::NoInjection),
-        "previous_tenant" => Some(Mutant::PreviousTenant),
-        "no_reinjection_after_commit" => Some(Mutant::NoReinjectionAfterCommit),
-        "checkin_while_owed" => Some(Mutant::CheckinWhileOwed),
-        "intent_not_awaited" => Some(Mutant::IntentNotAwaited),
-        "records_not_synced" => Some(Mutant::RecordsNotSynced),
-        _ => None,
-    }
+    let name = std::env::var("TENANTGATE_MUTANT").ok()?;
+    Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name)
 }

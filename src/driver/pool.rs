@@ -141,6 +141,16 @@ pub struct Seat {
     membership: Arc<Membership>,
 }
 
+/// A leased server that counts among those that stay with their clients, until this is dropped.
+pub struct PinPermit(Arc<Seat>);
+
+impl Drop for PinPermit {
+    fn drop(&mut self) {
+        self.0.pool.ledger.lock().unpin();
+        self.0.membership.unpin();
+    }
+}
+
 /// A place in the queue; giving it up when dropped.
 pub struct Wait {
     seat: Arc<Seat>,
@@ -222,9 +232,9 @@ impl ServerPool {
     #[must_use]
     pub fn gauge(&self) -> PoolGauge {
         let ledger = self.ledger.lock();
-        let PoolCounts { idle, leased, connecting, waiting } = ledger.counts();
+        let PoolCounts { idle, leased, pinned, connecting, waiting } = ledger.counts();
         let (size, is_failing) = (ledger.size(), ledger.is_failing());
-        PoolGauge { name: self.name.clone(), idle, leased, connecting, waiting, size, is_failing }
+        PoolGauge { name: self.name.clone(), idle, leased, pinned, connecting, waiting, size, is_failing }
     }
 
     /// A client comes, perhaps from another pool.
@@ -586,6 +596,19 @@ impl Seat {
         self.pool.metrics.discards.count(reason.words());
         self.pool.ledger.lock().discarded(self.seat, self.pool.clock.now());
         self.pool.act();
+    }
+
+    /// Its leased server is to stay with it beyond the transaction.
+    ///
+    /// # Errors
+    /// The pool, its tenant or its login has as many such servers as it may.
+    pub fn pin(self: &Arc<Self>) -> Result<PinPermit, Fault> {
+        self.membership.pin()?;
+        if let Err(fault) = self.pool.ledger.lock().pin() {
+            self.membership.unpin();
+            return Err(fault);
+        }
+        Ok(PinPermit(Arc::clone(self)))
     }
 
     /// What a client with these startup parameters is told of the reported settings: what a server says that

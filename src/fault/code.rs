@@ -77,7 +77,7 @@ codes! {
         "Send the statement itself instead of a string that contains it.";
     /// Would leave state on a shared server.
     SessionState = "TG017", b"0A000", Error, "session state is not available in transaction pooling",
-        "Use a form that ends with the transaction (protocol-level prepared statements, CTEs, transaction-level locks).";
+        "Use a form that ends with the transaction (protocol-level prepared statements, CTEs, transaction-level locks), or a login with session_state = \"pin\" or pool_mode = \"session\".";
     /// Reads other sessions, statistics or secrets.
     CatalogRefused = "TG018", b"42501", Error, "this system relation is not readable here",
         "It shows other sessions or other tenants' data; read it over a direct connection.";
@@ -241,6 +241,23 @@ codes! {
     /// The statement took too long.
     StatementTimeLimit = "TG088", b"57014", Error, "the statement took longer than allowed and was cancelled",
         "Make the statement cheaper, or raise statement_timeout of the tenant or login.";
+
+    // -- session state
+    /// The tenant has as many servers that stay with its clients as it may.
+    TenantPins = "TG110", b"53300", Error, "too many servers stay with clients of this tenant",
+        "Release session state (DISCARD ALL, UNLISTEN, DROP) or close sessions, or raise the tenant's pins_max.";
+    /// The login has as many servers that stay with its clients as it may.
+    LoginPins = "TG111", b"53300", Error, "too many servers stay with clients of this login",
+        "Release session state (DISCARD ALL, UNLISTEN, DROP) or close sessions, or raise the login's pins_max.";
+    /// As many of the pool's servers stay with their clients as may.
+    PoolPins = "TG112", b"53300", Error, "too many servers of this pool stay with their clients",
+        "Release session state (DISCARD ALL, UNLISTEN, DROP) or close sessions, or raise the pool's pins_max.";
+    /// A client kept a server between its transactions for too long.
+    PinTimeLimit = "TG113", b"57P05", Fatal, "the session kept a server without using it for longer than allowed",
+        "Release session state before pausing, or raise idle_pinned_timeout of the tenant or login.";
+    /// The server with the session's state cannot be used any more.
+    PinnedServerClosed = "TG114", b"08006", Fatal, "the server that kept this session's state had to be closed",
+        "Connect again and make the session's state anew.";
 
     // -- what must not happen
     /// A defect of the proxy; it failed closed.

@@ -50,6 +50,8 @@ pub struct PoolLimits {
     pub server_idle_timeout: Duration,
     /// A server idle for longer is asked for a sign of life before use.
     pub server_check_delay: Duration,
+    /// Servers that may stay with their clients beyond a transaction; `None` = all.
+    pub pins_max: Option<usize>,
     /// Longest pause between attempts to connect.
     pub connect_backoff_max: Duration,
 }
@@ -138,6 +140,8 @@ pub struct PoolCounts {
     pub idle: usize,
     /// Servers on loan.
     pub leased: usize,
+    /// Of these, servers that stay with their clients beyond a transaction.
+    pub pinned: usize,
     /// Servers being connected.
     pub connecting: usize,
     /// Who waits.
@@ -152,6 +156,7 @@ pub struct Pool<S, W> {
     idle: Vec<Idle<S>>,
     queue: Queue<W>,
     leased: usize,
+    pinned: usize,
     connecting: usize,
     failures: u32,
     /// Not before this moment is another connection attempted.
@@ -175,6 +180,7 @@ impl<S, W> Pool<S, W> {
             limits,
             idle: Vec::new(),
             leased: 0,
+            pinned: 0,
             connecting: 0,
             failures: 0,
             retry_at: None,
@@ -197,6 +203,7 @@ impl<S, W> Pool<S, W> {
         PoolCounts {
             idle: self.idle.len(),
             leased: self.leased,
+            pinned: self.pinned,
             connecting: self.connecting,
             waiting: self.queue.len(),
         }
@@ -278,6 +285,25 @@ impl<S, W> Pool<S, W> {
         self.leased = self.leased.saturating_sub(1);
         self.queue.release(seat);
         self.dispatch(now);
+    }
+
+    /// A leased server is to stay with its client beyond its transaction.
+    ///
+    /// # Errors
+    /// As many do as may.
+    pub fn pin(&mut self) -> Result<(), Fault> {
+        let most = self.limits.pins_max.unwrap_or(usize::MAX);
+        if self.pinned >= most {
+            let detail = format!("{} of {most} servers stay with their clients already.", self.pinned);
+            return Err(Fault::of(Code::PoolPins).with_detail(detail));
+        }
+        self.pinned += 1;
+        Ok(())
+    }
+
+    /// It does not stay any more.
+    pub fn unpin(&mut self) {
+        self.pinned = self.pinned.saturating_sub(1);
     }
 
     /// A server was connected.
@@ -452,6 +478,7 @@ mod tests {
             server_lifetime: Duration::from_secs(3600),
             server_idle_timeout: Duration::from_secs(60),
             server_check_delay: Duration::from_secs(30),
+            pins_max: None,
             connect_backoff_max: Duration::from_secs(1),
         }
     }

@@ -49,11 +49,11 @@ impl Session {
         if self.lease.is_none() && only(&facts).is_some_and(|statement| is_transaction_control(&statement.control)) {
             return Some(self.keep_parse(parse, &facts));
         }
-        if !self.ensure_lease() {
+        let is_sent = self.ensure_lease() && self.send_parse(frame, parse, &facts);
+        if !is_sent {
             self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
-            return Some(false);
         }
-        Some(self.send_parse(frame, parse, &facts))
+        Some(is_sent)
     }
 
     /// A Parse of transaction control needs no server: its grammar is all there is to it, and that has been
@@ -66,7 +66,7 @@ impl Session {
         if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
-        let key = Arc::new(StatementKey::new(parse.sql, parse.types, self.statement_context()));
+        let key = self.key(parse.sql, parse.types);
         let serial = self.statements.begin(parse.name, self.segment);
         self.statements.end(serial);
         let name = parse.name.into();
@@ -78,22 +78,28 @@ impl Session {
         true
     }
 
-    /// Sends an allowed Parse, or an answer in its place where the server has the statement.
+    /// Sends an allowed Parse, or an answer in its place where the server has the statement; `false` if it has to wait.
     fn send_parse(&mut self, frame: &[u8], parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
         if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
         let stand_in = only(facts).and_then(|statement| {
             let text = std::str::from_utf8(parse.sql).unwrap_or_default();
-            release::substitute(&statement.control, text, &self.settings)
+            if self.is_sql_prepared(&statement.control) {
+                return None;
+            }
+            release::substitute(&statement.control, text, &self.settings, self.keeps_state())
         });
         let (sql, tag, is_rewritten) = match &stand_in {
             Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
             None => (parse.sql, None, false),
         };
-        let key = Arc::new(StatementKey::new(sql, parse.types, self.statement_context()));
+        let key = self.key(sql, parse.types);
+        if !parse.name.is_empty() && self.is_preparing(&key, false) {
+            return false;
+        }
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
-            return self.refuse_duplicate(parse.name, &key);
+            return self.refuse_duplicate(parse.name, &key, facts);
         }
         let serial = self.statements.begin(parse.name, self.segment);
         let Some(lease) = self.lease.as_mut() else { return false };
@@ -112,6 +118,22 @@ impl Session {
         true
     }
 
+    /// What makes a statement the same on a server.
+    fn key(&mut self, sql: &[u8], types: &[u8]) -> Arc<StatementKey> {
+        let key = StatementKey::new(sql, types, self.statement_context());
+        #[cfg(feature = "mutants")]
+        let key = super::mutant::key(self.rules.mutant, key);
+        Arc::new(key)
+    }
+
+    /// Whether it is not known yet if the server has the statement.
+    fn is_preparing(&mut self, key: &Arc<StatementKey>, is_unnamed: bool) -> bool {
+        let Some(lease) = self.lease.as_mut() else { return false };
+        let server = lease.server_mut();
+        let number = if is_unnamed { None } else { server.statements.find(key) };
+        (is_unnamed || number.is_some()) && server.preparing.is_in_doubt(number)
+    }
+
     /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one.
     fn statement_context(&mut self) -> Arc<str> {
         if let Some(context) = self.settings.parse_context() {
@@ -125,11 +147,13 @@ impl Session {
 
     /// PostgreSQL looks at the statement first and at its name last: the statement is prepared under a name
     /// of the server's, where its own error may come, and then the name is refused.
-    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>) -> bool {
+    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>, facts: &Facts) -> bool {
         if let Some(lease) = self.lease.as_mut() {
             prepare_named(lease, key);
         }
-        self.refuse_parse(release::duplicate_statement(name))
+        let fault = release::duplicate_statement(name);
+        let is_fit_for_failed = facts.statements.is_empty() || only(facts).is_some_and(release::ends_failed_block);
+        if is_fit_for_failed { self.refuse_parse(fault) } else { self.refuse_working_parse(fault) }
     }
 
     pub(super) fn take_bind(&mut self, head: Head, rest: &[u8]) -> Option<usize> {
@@ -189,10 +213,18 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
+            return false;
+        }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
         }
         let statement = ClientStatement { facts, ..statement };
+        match self.ready_for_state(&statement.facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_bind(fault),
+        }
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
             Readiness::Held => return false,
@@ -224,6 +256,8 @@ impl Session {
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
         let needs_scope = self.needs_scope(&statement.facts) && !self.runs_without_block();
         let Some(lease) = self.lease.as_mut() else { return };
+        #[cfg(feature = "mutants")]
+        super::mutant::before_bind(&self.rules, lease, statement);
         prepare_again(lease, statement);
         if needs_scope && lease.scope().needs_injection() {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
@@ -263,11 +297,16 @@ impl Session {
             Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
         };
         drop(lease.send(frame, cause));
+        self.note_state_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }
 
     pub(super) fn needs_scope(&self, facts: &Facts) -> bool {
+        #[cfg(feature = "mutants")]
+        if super::mutant::needs_scope(self.rules.mutant, facts) {
+            return true;
+        }
         facts.statements.iter().any(|statement| self.rules.policy.needs_scope(statement))
     }
 
@@ -291,6 +330,9 @@ impl Session {
             return self.refuse_bind(fault);
         };
         if !self.ensure_lease() {
+            return false;
+        }
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
             return false;
         }
         if let Some(fault) = self.change_under(&statement) {
@@ -340,7 +382,17 @@ impl Session {
             return Some(self.refuse_bind(release::unknown_portal(name)));
         }
         let portal = self.portals.find(name).cloned();
+        if portal.as_ref().is_some_and(|portal| self.is_deallocation_in_doubt(&portal.facts)) {
+            return Some(false);
+        }
         Some(self.send_execute(frame, portal))
+    }
+
+    /// Whether it is open if a statement that is deallocated exists.
+    pub(super) fn is_deallocation_in_doubt(&self, facts: &Facts) -> bool {
+        let is_in_doubt = |name: &str| self.statements.is_in_doubt(name.as_bytes(), self.segment);
+        let mut controls = facts.statements.iter().map(|statement| &statement.control);
+        controls.any(|control| matches!(control, Control::Deallocate(name) if is_in_doubt(name)))
     }
 
     fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {
@@ -351,7 +403,8 @@ impl Session {
         }
         self.note_execute(control);
         self.restore_settings(control);
-        let is_followed = has_effect(control) || (self.recorder.is_some() && changes_reason(control));
+        let changes_state = statement.is_some_and(|statement| !statement.state.is_none());
+        let is_followed = has_effect(control) || changes_state || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
@@ -362,9 +415,12 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
-        self.has_executed = true;
+        // Behind the end of a transaction PostgreSQL begins anew.
+        self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
+        #[cfg(feature = "mutants")]
+        super::mutant::after_sent(self.rules.mutant, lease.scope_mut(), control);
         if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
             // Only predicted: the named ones are still there if this is skipped.
             self.portals.remove_unnamed();
@@ -426,7 +482,9 @@ impl Session {
                 Some(lease) if lease.server().version >= 180_000 => release::discard_all_in_block(),
                 Some(_) | None => release::discard_all_in_pipeline(),
             }),
-            Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
+            Control::Deallocate(name)
+                if !self.is_sql_prepared(control) && self.statements.find(name.as_bytes()).is_none() =>
+            {
                 Some(release::unknown_statement(name.as_bytes()))
             }
             _ => None,
@@ -500,8 +558,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
 
 fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
     #[cfg(feature = "mutants")]
-    if rules.mutant == Some(super::Mutant::NoInjection) {
-        lease.scope_mut().on_injected();
+    if super::mutant::inject(lease, rules) {
         return;
     }
     lease.inject(&rules.injection, keep_portal, Cause::Scope);
@@ -557,6 +614,7 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
     let placed = Some((Arc::clone(&statement.key), number));
     let note = named_note(statement, placed);
+    lease.server_mut().preparing.begin(Some(number));
     drop(lease.send(frame, Cause::Parse(Box::new(note))));
 }
 
@@ -585,6 +643,7 @@ fn evict(lease: &mut LeasedServer<Cause>, evicted: Vec<StatementNumber>) {
 fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
     if statement.name.is_empty() {
         if !lease.server_mut().statements.unnamed_is(&statement.key) {
+            lease.server_mut().preparing.begin(None);
             send_again(lease, &statement.key, b"", Cause::ReprepareUnnamed);
             lease.server_mut().statements.set_unnamed(Some(Arc::clone(&statement.key)));
         }
@@ -598,6 +657,7 @@ fn prepare_named(lease: &mut LeasedServer<Cause>, key: &Arc<StatementKey>) {
     if lease.server_mut().statements.find(key).is_none() {
         let (number, evicted) = lease.server_mut().statements.insert(key);
         evict(lease, evicted);
+        lease.server_mut().preparing.begin(Some(number));
         send_again(lease, key, number.name().as_bytes(), Cause::Reprepare(Arc::clone(key), number));
     }
 }

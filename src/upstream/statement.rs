@@ -45,8 +45,27 @@ impl StatementKey {
     }
 }
 
+/// The context of keys that are compared by their hash alone.
+#[cfg(feature = "mutants")]
+const BY_HASH: &str = "by hash";
+
+#[cfg(feature = "mutants")]
+impl StatementKey {
+    /// The same under a weak hash, and compared by it alone: the defect that a test has to find.
+    #[must_use]
+    pub fn hashed_by_length(mut self) -> Self {
+        self.hash = u64::try_from(self.sql.len()).unwrap_or(0);
+        self.context = BY_HASH.into();
+        self
+    }
+}
+
 impl PartialEq for StatementKey {
     fn eq(&self, other: &Self) -> bool {
+        #[cfg(feature = "mutants")]
+        if &*self.context == BY_HASH {
+            return self.hash == other.hash;
+        }
         self.hash == other.hash && self.sql == other.sql && self.types == other.types && self.context == other.context
     }
 }
@@ -148,6 +167,8 @@ pub struct ServerStatements {
     /// Statements that should have been closed but whose Close was skipped.
     zombies: Vec<StatementNumber>,
     next: u64,
+    #[cfg(feature = "mutants")]
+    forgets_evictions: bool,
 }
 
 impl ServerStatements {
@@ -170,6 +191,8 @@ impl ServerStatements {
             unnamed_changes: 0,
             zombies: Vec::new(),
             next: 1,
+            #[cfg(feature = "mutants")]
+            forgets_evictions: false,
         }
     }
 
@@ -219,7 +242,17 @@ impl ServerStatements {
     fn note_pushed_out(&mut self, statement: Option<(Arc<StatementKey>, Prepared)>) {
         let Some((key, prepared)) = statement else { return };
         self.bytes = self.bytes.saturating_sub(key.bytes());
+        #[cfg(feature = "mutants")]
+        if self.forgets_evictions {
+            return;
+        }
         self.zombies.push(prepared.number);
+    }
+
+    /// What is evicted is closed no more: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub const fn forget_evictions(&mut self) {
+        self.forgets_evictions = true;
     }
 
     /// A Parse failed or was skipped: the server does not have that statement.

@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `TENANTGATE_BIN` | the binary under test, if not the one cargo built (a release build, say) |
 //! | `TENANTGATE_PG15_BIN`, `TENANTGATE_PG18_BIN` | where PostgreSQL's programs are |
+//! | `TENANTGATE_PG14_BIN`, `…16…`, `…17…` | the same for what is proved on all supported releases |
 //! | `TENANTGATE_SCRIPT`, `TENANTGATE_SHOW`, `TENANTGATE_REHEARSAL` | see `tests/scripts/README.md` |
-//! | `TENANTGATE_RANDOM_SCRIPTS`, `TENANTGATE_SEED` | how many random scripts, from which seed |
+//! | `TENANTGATE_SESSIONS`, `TENANTGATE_SEED` | how many generated sessions, from which seed (see `differential`) |
 //! | `TENANTGATE_CRASHES`, `TENANTGATE_SEED` | how often proxy or servers are killed under bypass transactions |
 //! | `TENANTGATE_CUT_STRIDE` | links are cut behind every so manieth byte; 1: behind each |
 //! | `TENANTGATE_VALUE_BYTES` | how long the longest values are, up to 1000000000 |
@@ -27,8 +28,10 @@ mod bypass;
 mod bypass_crash;
 mod bypass_durable;
 mod console;
+mod differential;
 mod drivers;
 mod faults;
+mod lease;
 mod lifecycle;
 mod limits;
 mod load;
@@ -36,7 +39,7 @@ mod login;
 mod misbehaviour;
 mod operations;
 mod pgbench;
-mod random;
+mod pins;
 mod reload;
 mod scripts;
 mod soak;
@@ -44,3 +47,4 @@ mod statements;
 mod tokio_session;
 mod transport;
 mod upheaval;
+mod versions;

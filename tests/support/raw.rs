@@ -344,6 +344,11 @@ impl Client {
         drop(self.stream.shutdown(std::net::Shutdown::Write));
     }
 
+    /// The connection itself, for bytes of one's own.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Ends politely.
     pub fn bye(mut self) {
         // The peer may have closed first; then there is nobody to take leave of.

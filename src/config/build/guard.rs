@@ -7,7 +7,7 @@ use super::Builder;
 use super::names::is_identifier;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::{GuardSettings, ScopeSettings};
-use crate::guard::{PolicySettings, Preset};
+use crate::guard::{Keeping, PolicySettings, Preset};
 use crate::scope::Lifetime;
 
 /// Settings that would change who or what a statement acts for, or how its text is read.
@@ -50,6 +50,7 @@ impl Builder<'_> {
         let texts = |names: BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
         Some(GuardSettings {
             policy: PolicySettings {
+                keeping: Keeping::default(),
                 preset: Preset::Tenant,
                 settings_allowed: texts(settings?),
                 functions_allowed: texts(functions?),

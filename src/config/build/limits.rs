@@ -72,10 +72,12 @@ fn quota(general: &Section, own: &Section) -> Option<Quota> {
         connections_max: number("connections_max")?,
         leases_max: number("leases_max")?,
         waiting_max: number("waiting_max")?,
+        pins_max: number("pins_max")?,
         times: TimeLimits {
             transaction: duration("transaction_timeout")?,
             idle_in_transaction: duration("idle_in_transaction_timeout")?,
             statement: duration("statement_timeout")?,
+            idle_pinned: duration("idle_pinned_timeout")?,
         },
     })
 }

@@ -41,6 +41,7 @@ impl Builder<'_> {
             server_lifetime: layers.duration("server_lifetime")?,
             server_idle_timeout: layers.duration("server_idle_timeout")?,
             server_check_delay: layers.duration("server_check_delay")?,
+            pins_max: Some(layers.number("pins_max")?).filter(|most| *most > 0),
             connect_backoff_max: layers.duration("connect_backoff_max")?,
         };
         if limits.size_min > limits.size {
