@@ -658,7 +658,8 @@ impl Session {
         let fields = Fields::new(body);
         self.note_failure(fields.sqlstate());
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
-        if lease.replies().is_empty() {
+        // A server may end the connection behind an error, too: in place of its ReadyForQuery.
+        if lease.replies().is_empty() || (fields.is_fatal() && lease.replies().has_front_failed()) {
             return self.on_unasked_error(fields);
         }
         match lease.receive(b'E') {
