@@ -212,7 +212,7 @@ fn impossible_values_are_refused() {
         ("[pool]\nwait_timeout = \"0s\"\n", "must be between"),
         ("[guard]\ntext_bytes_max = \"1 TB\"\n", "whole number from 1024"),
         ("[tls]\nmode = \"require\"\ncertificate = \"x.crt\"\nkey = 3\n", "tls.key (line 16): expected text"),
-        ("[scope]\nlifetime = \"lease\"\n", "\"transaction\""),
+        ("[scope]\nlifetime = \"session\"\n", "not one of transaction, lease"),
         ("[scope.settings]\n\"app.a\" = \"x\"\n", "does not hold {tenant}"),
         ("[scope.settings]\n\"app.a\" = \"{tenant}\"\n\"APP.A\" = \"{tenant}\"\n", "named twice"),
         ("[scope]\nsettings = {}\n", "at least one scope setting"),

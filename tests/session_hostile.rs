@@ -9,7 +9,7 @@ use std::time::Duration;
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
 use tenantgate::metrics::Count;
-use tenantgate::scope::{Injection, ScopeTemplate};
+use tenantgate::scope::{Injection, Lifetime, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
 use tenantgate::tenant::{TenantId, TenantKind};
 use tenantgate::upstream::{Parameters, Settings};
@@ -38,7 +38,7 @@ fn rules(settings_allowed: &[&str]) -> Arc<SessionRules> {
     let policy = Arc::new(Policy::new(&settings));
     Arc::new(SessionRules {
         recording: None,
-        injection: Injection::new(&ScopeTemplate::default(), &tenant),
+        injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy,
         facts: Arc::new(FactsCache::default()),
         #[cfg(feature = "mutants")]

@@ -10,7 +10,7 @@ use crate::admin::snapshot::{
 use crate::admin::{Denial, DenialRow, Denials};
 use crate::metrics::{Count, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::pool::PoolCounts;
-use crate::tenant::TenantId;
+use crate::tenant::{FreezeReason, TenantId};
 use crate::time::Moment;
 
 struct Paper;
@@ -377,7 +377,7 @@ fn hostile_bytes_end_the_session_or_give_an_error() {
     assert_eq!(bench.ask(&"y".repeat(MESSAGE_BYTES_MAX)).0, Step::Close);
     assert_eq!(bench.ask("FREEZE TENANT '''''''' REASON ''''''''").0, {
         let tenant = TenantId::parse(TenantKind::Text, "'''").unwrap();
-        Step::Perform(Command::Freeze { tenant, reason: word("'''") })
+        Step::Perform(Command::Freeze { tenant, reason: FreezeReason::parse("'''").unwrap() })
     });
     assert_eq!(bench.feed(b"X\0\0\0\x04").0, Step::Close);
     for length in 0..40 {

@@ -366,9 +366,9 @@ const AFTER_POOL: &[KeyRow] = &[
     ),
     row(
         "scope.lifetime",
-        Kind::Choice(&["transaction"]),
+        Kind::Choice(&["transaction", "lease"]),
         Shown::Default("\"transaction\""),
-        "How long a tenant stays on a server.",
+        "How long a tenant stays on a server: for one transaction, or (lease) until another tenant's client gets the server; see docs/tuning.md.",
     ),
     row(
         "scope.settings",
@@ -509,7 +509,7 @@ const AFTER_LOGINS: &[KeyRow] = &[
         "guard.settings_allowed",
         Kind::TextList,
         Shown::Default("[]"),
-        "Settings clients may SET for themselves (TG013).",
+        "Settings clients may SET for themselves (TG013), beside those that only change formats, time-outs and what the planner believes.",
     ),
     row(
         "guard.functions_allowed",

@@ -16,7 +16,7 @@ use crate::auth::{Access, DatabaseList, Rules};
 use crate::guard::{Keeping, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
-pub use crate::scope::ScopeTemplate;
+pub use crate::scope::{Lifetime, ScopeTemplate};
 use crate::tenant::{TenantKind, TenantPolicy};
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
 use crate::upstream::login::{AllowedMethods, BindingPolicy};
@@ -330,6 +330,8 @@ pub struct DatabaseEntry {
 pub struct ScopeSettings {
     /// The type of tenant identities.
     pub tenant_kind: TenantKind,
+    /// For how long it stays there.
+    pub lifetime: Lifetime,
     /// What is set, in the file's order.
     pub template: ScopeTemplate,
 }

@@ -1,6 +1,7 @@
 //! From the configuration's ready values to what the parts of the proxy take.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
@@ -8,8 +9,10 @@ use tokio_rustls::TlsAcceptor;
 use super::clock::Clock;
 use super::connect::{ServerTarget, TargetTls};
 use super::handshake::HandshakeSettings;
+use super::ledger::LedgerSync;
 use super::pool::Way;
 use super::proxy::StartFault;
+use super::reload::Hooks;
 use super::tls::{self, Verification};
 use crate::auth;
 use crate::auth::EndPoint;
@@ -281,16 +284,24 @@ fn target_tls(group: &ServerGroup) -> Result<TargetTls, StartFault> {
     })
 }
 
-/// The planted defect that a test asks for.
+/// How the ledger's file is made durable.
+#[must_use]
+pub fn ledger_sync(hooks: &Hooks) -> Arc<LedgerSync> {
+    #[cfg(feature = "mutants")]
+    if mutant(hooks) == Some(crate::session::Mutant::RecordsNotSynced) {
+        return Arc::new(|_: &File| Ok(()));
+    }
+    hooks.sync.clone().unwrap_or_else(|| Arc::new(File::sync_data))
+}
+
+/// The planted defect that a test asks for, here or in the process's environment.
 #[cfg(feature = "mutants")]
 #[must_use]
-pub fn mutant() -> Option<crate::session::Mutant> {
+pub fn mutant(hooks: &Hooks) -> Option<crate::session::Mutant> {
     use crate::session::Mutant;
-    match std::env::var("TENANTGATE_MUTANT").ok()?.as_str() {
-        "no_injection" => Some(Mutant::NoInjection),
-        "previous_tenant" => Some(Mutant::PreviousTenant),
-        "no_reinjection_after_commit" => Some(Mutant::NoReinjectionAfterCommit),
-        "checkin_while_owed" => Some(Mutant::CheckinWhileOwed),
-        _ => None,
+    if hooks.mutant.is_some() {
+        return hooks.mutant;
     }
+    let name = std::env::var("TENANTGATE_MUTANT").ok()?;
+    Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name)
 }

@@ -252,7 +252,14 @@ impl ClientTask {
                 Preset::Tenant | Preset::Application => {}
             }
         }
+        #[cfg(feature = "mutants")]
+        let is_intent = matches!(entry, Entry::Intent(_));
         match self.around.ledger.as_mut() {
+            #[cfg(feature = "mutants")]
+            Some(ledger) if is_intent && self.around.proxy.has_mutant(crate::session::Mutant::IntentNotAwaited) => {
+                drop(ledger.record(entry));
+                self.session.handle(Input::Recorded(Ok(())));
+            }
             Some(ledger) => self.record = Some(ledger.record(entry)),
             None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
         }
@@ -279,7 +286,7 @@ impl ClientTask {
             return self.resume(server.link.place.slot().id(), now);
         }
         loop {
-            match self.around.pool.lease() {
+            match self.around.pool.lease(Some(self.session.injection())) {
                 Leased::Now(granted, check) => {
                     if self.take_checked(granted, check, context) {
                         return;

@@ -28,7 +28,7 @@ use crate::config::reload::is_changeable;
 use crate::config::{DatabaseEntry, LoginEntry, ServerAddress, ServerHost};
 use crate::fault::{Code, Fault, Severity};
 use crate::pool::{Hold, PoolCounts};
-use crate::tenant::{Frozen, FrozenTenants, REASON_BYTES_MAX, TenantId};
+use crate::tenant::{FreezeReason, Frozen, FrozenTenants, TenantId};
 use crate::time::Moment;
 
 /// Which databases are on hold, by the name clients use. A reload that opens a pool finds it here. Its lock is held
@@ -352,8 +352,7 @@ impl Proxy {
             .map_err(|_| Fault::of(Code::CommandRefused).with_detail("The proxy is shutting down already."))
     }
 
-    async fn freeze(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
-        check_reason(reason)?;
+    async fn freeze(&self, tenant: &TenantId, reason: &FreezeReason, actor: &Actor) -> Result<(), Fault> {
         // A console that was opened before a reload may name tenants of a type that there is no more.
         let _no_reload = self.reloading.lock().await;
         let kind = self.generation.load().config.scope.tenant_kind;
@@ -361,11 +360,14 @@ impl Proxy {
             let detail = "The tenant is not of the type in force; connect to the console again.";
             return Err(Fault::of(Code::CommandRefused).with_detail(detail));
         }
-        let frozen =
-            Frozen { reason: Arc::clone(reason), by: Arc::clone(&actor.login), at: time_of_day().as_str().into() };
+        let frozen = Frozen {
+            reason: Arc::clone(reason.text()),
+            by: Arc::clone(&actor.login),
+            at: time_of_day().as_str().into(),
+        };
         let with = |set: &FrozenTenants| set.with(tenant, frozen).ok_or_else(too_many_frozen);
         let (clients, whose, reason, actor) =
-            (Arc::clone(&self.clients), tenant.clone(), Arc::clone(reason), actor.clone());
+            (Arc::clone(&self.clients), tenant.clone(), Arc::clone(reason.text()), actor.clone());
         let record = self.tenant_record(TenantAct::Freeze, tenant, &reason, &actor);
         // First the set, then those who are there: whoever comes between finds itself in the set. The record comes last: it
         // must not keep a tenant from being frozen.
@@ -384,10 +386,9 @@ impl Proxy {
         self.freezer.change(with, || Ok(()), then).await
     }
 
-    async fn thaw(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
-        check_reason(reason)?;
+    async fn thaw(&self, tenant: &TenantId, reason: &FreezeReason, actor: &Actor) -> Result<(), Fault> {
         let not_frozen = || Fault::of(Code::CommandRefused).with_detail("The tenant is not frozen.");
-        let (whose, reason, actor) = (tenant.clone(), Arc::clone(reason), actor.clone());
+        let (whose, reason, actor) = (tenant.clone(), Arc::clone(reason.text()), actor.clone());
         let record = self.tenant_record(TenantAct::Thaw, tenant, &reason, &actor);
         let taken_back =
             self.tenant_record(TenantAct::Freeze, tenant, "the thaw before this could not be kept", &actor);
@@ -537,18 +538,6 @@ fn host_words(hosts: &[ServerAddress]) -> Arc<str> {
 fn unknown(database: &str) -> Fault {
     let message = format!("there is no database \"{database}\"");
     Fault { severity: Severity::Error, ..Fault::saying(Code::DatabaseUnknown, message) }
-}
-
-/// It goes into a log line and a file.
-fn check_reason(reason: &str) -> Result<(), Fault> {
-    let fault = |detail| Err(Fault::of(Code::CommandRefused).with_detail(detail).with_hint("Give a reason in words."));
-    if reason.trim().is_empty() {
-        return fault("A reason is needed.");
-    }
-    if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
-        return fault("The reason is too long, or holds control characters.");
-    }
-    Ok(())
 }
 
 fn too_many_frozen() -> Fault {

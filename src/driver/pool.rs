@@ -30,7 +30,7 @@ use crate::pool::{
     self, Action, Check, Fairness, Hold, Membership, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket,
 };
 use crate::scope::{
-    CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
+    CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
 };
 use crate::time::Moment;
 use crate::upstream::login::Identity;
@@ -464,18 +464,26 @@ impl ServerPool {
         let cancel =
             CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&way.target) };
         let mut server = Server::new(id, key, logged_in.version_num(), Arc::new(parameters), way.statements_max);
+        let question = way.prelude.question(logged_in.process_id());
+        let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS).chain([Expect::Sync]);
+        let asked = [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Sync];
+        let asked = asked.into_iter().filter(|_| question.is_some());
         let mut replies = Replies::default();
-        let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS);
-        let is_skipped = parses.chain([Expect::Sync]).any(|expect| replies.push(expect, ()).is_some());
+        let is_skipped = parses.chain(asked).any(|expect| replies.push(expect, ()).is_some());
         debug_assert!(!is_skipped);
         stream.write_all(&way.prelude.bytes).await.map_err(ConnectFault::Io)?;
+        stream.write_all(&question.unwrap_or_default()).await.map_err(ConnectFault::Io)?;
         stream.flush().await.map_err(ConnectFault::Io)?;
         let mut input = leftover;
         let quiet = loop {
             if let Some(quiet) = replies.quiet().filter(|_| input.is_empty()) {
                 break quiet;
             }
-            take_housekeeping(&mut input, &mut server, &mut replies).map_err(|()| ConnectFault::Closed)?;
+            if take_housekeeping(&mut input, &mut server, &mut replies).is_err() {
+                // The only Execute is the question's, and it has a row: another process answers.
+                let is_shared = replies.front_expects() == Some(Expect::Execute) && input.first() == Some(&b'D');
+                return Err(if is_shared { ConnectFault::Shared } else { ConnectFault::Closed });
+            }
             if replies.quiet().is_none() || !input.is_empty() {
                 read_more(&mut stream, &mut input).await?;
             }
@@ -544,12 +552,14 @@ impl Seat {
         self.pool.clock.now()
     }
 
-    /// Asks for a server.
+    /// Asks for a server, best one that carries already what is to be put on it.
     #[must_use]
-    pub fn lease(self: &Arc<Self>) -> Leased {
+    pub fn lease(self: &Arc<Self>, injection: Option<&Injection>) -> Leased {
         let pool = &self.pool;
         let mut receiver = None;
-        let requested = pool.ledger.lock().request(self.seat, pool.clock.now(), || {
+        let injection = injection.filter(|injection| injection.carried().is_some());
+        let suits = |server: &PooledServer| injection.is_none_or(|injection| server.clean.suits(injection));
+        let requested = pool.ledger.lock().request_one(self.seat, pool.clock.now(), suits, || {
             let (sender, answer) = oneshot::channel();
             receiver = Some(answer);
             (sender, Arc::clone(self))
@@ -602,7 +612,7 @@ impl Seat {
             return Ok(known);
         }
         loop {
-            let granted = match self.lease() {
+            let granted = match self.lease(None) {
                 // It is asked something in any case.
                 Leased::Now(granted, _) => granted,
                 Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?.0,

@@ -120,7 +120,7 @@ codes! {
     MessageTooLong = "TG033", b"08P01", Fatal, "a protocol message is too long",
         "Shorten it; send large values as parameters or by COPY.";
     /// A client that holds more named objects than allowed.
-    TooManyNames = "TG035", b"54000", Error, "too many prepared statements or portals in this session",
+    TooManyNames = "TG035", b"54000", Error, "too many prepared statements, portals or changes of settings in this session",
         "Close prepared statements that are no longer used.";
 
     // -- logging in
@@ -280,6 +280,14 @@ codes! {
     /// None of the group's servers is of the wanted kind.
     NoServerOfKind = "TG094", b"08006", Fatal, "no database server of the wanted kind can be reached",
         "See target_session_attrs of the server group: a fail-over may be under way; try again.";
+
+    // -- servers that cannot be used
+    /// A tenant that stays on a server needs a server of one's own.
+    ServerShared = "TG115", b"08006", Fatal, "another pooler stands between the proxy and the database server",
+        "Set [scope] lifetime = \"transaction\", or let the server group lead to PostgreSQL itself.";
+    /// Its release is too old.
+    ServerTooOld = "TG116", b"08006", Fatal, "the database server's release is too old",
+        "PostgreSQL 14 and later are supported.";
 
     // -- console
     /// A text that is no command.

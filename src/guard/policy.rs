@@ -62,6 +62,8 @@ pub struct PolicySettings {
     pub functions_allowed: Vec<String>,
     /// The names of the scope settings.
     pub scope_settings: Vec<String>,
+    /// The tenant stays on a server beyond its transactions, so that a procedure may end them.
+    pub scope_outlives_transactions: bool,
     /// Longest text that is checked; 0 for the default.
     pub text_bytes_max: usize,
 }
@@ -75,6 +77,7 @@ pub struct Policy {
     settings_allowed_prefixes: Vec<Box<str>>,
     functions_allowed: HashSet<Box<str>>,
     scope_settings: HashSet<Box<str>>,
+    scope_outlives_transactions: bool,
     limits: Limits,
 }
 
@@ -107,6 +110,7 @@ impl Policy {
             settings_allowed,
             functions_allowed: from.functions_allowed.iter().map(|name| name.as_str().into()).collect(),
             scope_settings: canonical(&from.scope_settings),
+            scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
         }
     }
@@ -149,13 +153,20 @@ impl Policy {
             return Ok(());
         }
         self.judge_names(statement)?;
-        if let Some(code) = self.refusal_of_class(statement.class) {
+        let code = self.refusal_of_class(statement.class).filter(|_| !self.lets_end_transactions(statement));
+        if let Some(code) = code {
             let fault =
                 Fault::of(code).with_detail(format!("The statement is of the class {}.", statement.class.name()));
             return Err(self.hinting(fault));
         }
         self.judge_control(&statement.control)?;
         statement.demands.iter().try_for_each(|demand| self.judge_demand(demand))
+    }
+
+    /// Whether it is refused only because it may end transactions in its middle or runs in none, and the tenant outlives
+    /// them. (Not where transactions are recorded: that is judged before.)
+    fn lets_end_transactions(&self, statement: &Statement) -> bool {
+        self.scope_outlives_transactions && permits_without_transaction(self, statement)
     }
 
     fn judge_demand(&self, demand: &Demand) -> Result<(), Fault> {
@@ -243,6 +254,7 @@ impl Policy {
             return if self.preset.is_recorded() { Ok(()) } else { refused(Code::SettingRefused) };
         }
         let is_allowed = settings::BUILT_IN_ALLOWED.binary_search(&name).is_ok()
+            || (self.preset.is_recorded() && settings::DEFINITION_ALLOWED.binary_search(&name).is_ok())
             || self.settings_allowed.contains(name)
             || self.settings_allowed_prefixes.iter().any(|prefix| name.starts_with(&**prefix));
         if is_allowed { Ok(()) } else { refused(Code::SettingRefused) }
@@ -336,6 +348,25 @@ impl Policy {
         !self.functions_allowed.is_empty()
             && (self.functions_allowed.contains(&function.name)
                 || self.functions_allowed.contains(&*qualified(function.schema.as_deref(), &function.name)))
+    }
+}
+
+/// What a tenant that stays on its server permits beside what is permitted anyway: CALL, of any user's procedure to
+/// trusted code and of those on the configured list to tenants; VACUUM and the like to trusted code. DO never: its
+/// body is a string.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other class is judged as where a tenant ends with its transaction"
+)]
+fn permits_without_transaction(policy: &Policy, statement: &Statement) -> bool {
+    let is_trusted = policy.preset == Preset::Application;
+    let procedures = || statement.functions.iter().filter(|function| function.class == FunctionClass::User);
+    match statement.class {
+        StatementClass::Call => {
+            procedures().next().is_some() && procedures().all(|function| is_trusted || policy.allows_function(function))
+        }
+        StatementClass::Maintenance => is_trusted,
+        _ => false,
     }
 }
 

@@ -59,6 +59,9 @@ pub struct PoolLimits {
 /// First pause after a failed attempt to connect; doubled with each further one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 
+/// Idle servers looked at for one that suits: it is looked for under the pool's lock.
+const LOOKED_AT_MAX: usize = 16;
+
 /// A server as the pool sees it.
 #[derive(Debug)]
 pub struct Pooled<S> {
@@ -230,9 +233,21 @@ impl<S, W> Pool<S, W> {
 
     /// Asks for a server. `waiter` is made only if it has to wait.
     pub fn request(&mut self, seat: Seat, now: Moment, waiter: impl FnOnce() -> W) -> Requested<S> {
+        self.request_one(seat, now, |_| true, waiter)
+    }
+
+    /// The same; among servers that are idle, one that `suits` comes first. Whether there is one at all, and for whom,
+    /// does not depend on it.
+    pub fn request_one(
+        &mut self,
+        seat: Seat,
+        now: Moment,
+        suits: impl Fn(&S) -> bool,
+        waiter: impl FnOnce() -> W,
+    ) -> Requested<S> {
         if !self.idle.is_empty()
             && self.queue.try_take(seat, self.free(), now)
-            && let Some(idle) = self.idle.pop()
+            && let Some(idle) = self.take_idle(suits)
         {
             self.leased += 1;
             let check = self.check(&idle, now).max(Check::Silence);
@@ -333,6 +348,16 @@ impl<S, W> Pool<S, W> {
             self.actions.push_back(Action::Close(idle.pooled.server));
         }
         self.refuse_all(&Fault::of(Code::ShuttingDown));
+    }
+
+    /// The most recently used one that suits, or else the most recently used one.
+    fn take_idle(&mut self, suits: impl Fn(&S) -> bool) -> Option<Idle<S>> {
+        let looked_at = self.idle.iter().enumerate().rev().take(LOOKED_AT_MAX);
+        let mut suitable = looked_at.filter(|(_, idle)| suits(&idle.pooled.server)).map(|(index, _)| index);
+        match suitable.next() {
+            Some(index) => Some(self.idle.remove(index)),
+            None => self.idle.pop(),
+        }
     }
 
     fn refuse_all(&mut self, fault: &Fault) {
@@ -588,5 +613,24 @@ mod tests {
         words(&mut pool);
         pool.discarded(seat, at(1));
         assert_eq!(words(&mut pool), ["connect"]);
+    }
+
+    #[test]
+    fn a_server_that_suits_comes_first_and_none_is_made_to_wait_for() {
+        let mut pool = Pool::new(PoolLimits { size: 3, ..limits() }, Fairness::default());
+        let seat = seat(&mut pool);
+        for _ in 0..3 {
+            assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
+        }
+        for server in 1..=3 {
+            pool.connected(pooled(server, 0), at(0));
+            assert!(!words(&mut pool).is_empty());
+        }
+        (1..=3).for_each(|server| pool.check_in(seat, pooled(server, 0), at(1)));
+        let mut granted = |wanted: u32| match pool.request_one(seat, at(1), |server| *server == wanted, || "b") {
+            Requested::Granted { pooled, .. } => pooled.server,
+            Requested::Queued(_) | Requested::Refused(_) => panic!("idle servers are lent"),
+        };
+        assert_eq!([granted(1), granted(9), granted(9)], [1, 3, 2]);
     }
 }

@@ -1,8 +1,8 @@
 //! A server on loan to a session: what it owes, what is on its way to it, whose tenant it carries.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use super::clean::{CleanServer, DiscardReason};
+use super::clean::{CleanServer, DiscardReason, is_carried};
 use super::frame::ScopedFrame;
 use super::injection::{Injection, begin_block};
 use super::residue::{Found, PinnedServer, Residue};
@@ -13,6 +13,17 @@ use crate::wire::TransactionStatus;
 /// Room for what is sent to a server in most transactions: an injection and a short statement, without growing twice.
 const OUT_BYTES: usize = 512;
 
+/// What tenant a server has beyond its transactions.
+#[derive(Debug, PartialEq, Eq)]
+enum Carried {
+    /// None, or it is not known: a session that needs one puts it there.
+    Nothing,
+    /// This one was sent; the COMMIT's answer is awaited.
+    Sent(Bytes),
+    /// This one.
+    Known(Bytes),
+}
+
 /// A server on loan. Dropping it loses the proof: the driver then closes the socket.
 #[must_use]
 #[derive(Debug)]
@@ -20,6 +31,7 @@ pub struct LeasedServer<C> {
     server: Box<Server>,
     replies: Replies<C>,
     scope: TransactionScope,
+    carried: Carried,
     out: BytesMut,
     /// Nothing was asked since the last Flush.
     is_flushed: bool,
@@ -31,19 +43,21 @@ pub struct LeasedServer<C> {
 impl<C> LeasedServer<C> {
     /// Takes a clean server.
     pub fn new(clean: CleanServer) -> Self {
-        Self::of(clean.into_server(), Residue::NONE)
+        let (server, carried) = clean.into_parts();
+        Self::of(server, carried, Residue::NONE)
     }
 
     /// The client whose state a server carries goes on with it.
     pub fn resumed(pinned: PinnedServer) -> Self {
-        let (server, residue) = pinned.into_parts();
-        Self::of(server, residue)
+        let (server, carried, residue) = pinned.into_parts();
+        Self::of(server, carried, residue)
     }
 
-    fn of(mut server: Box<Server>, residue: Residue) -> Self {
+    fn of(mut server: Box<Server>, carried: Option<Bytes>, residue: Residue) -> Self {
         server.leases = server.leases.saturating_add(1);
         Self {
             residue,
+            carried: carried.map_or(Carried::Nothing, Carried::Known),
             server,
             replies: Replies::default(),
             scope: TransactionScope::default(),
@@ -106,8 +120,53 @@ impl<C> LeasedServer<C> {
     }
 
     /// The proxy's own transaction in front of the client's bytes was sent with its COMMIT.
-    pub fn end_own_transaction(&mut self) {
+    pub(super) fn end_own_transaction(&mut self) {
         self.replies.mark_closed();
+    }
+
+    /// What has to be put on the server before this session's first statement, if it is to carry anything and does
+    /// not. If nothing is missing, its transactions have their tenant from now on.
+    pub(super) fn missing<'i>(&mut self, injection: &'i Injection) -> Option<&'i Bytes> {
+        let wanted = injection.carried()?;
+        match &self.carried {
+            Carried::Known(known) if is_carried(Some(known), Some(wanted)) => {
+                self.scope.on_carried();
+                None
+            }
+            Carried::Nothing | Carried::Sent(_) | Carried::Known(_) => Some(wanted),
+        }
+    }
+
+    /// Sends the tenant that the server is to carry, inside the proxy's own transaction.
+    pub(super) fn send_carried(&mut self, scope: Bytes, bind: C, execute: C) {
+        self.out.extend_from_slice(&scope);
+        drop(self.replies.push(Expect::Bind, bind));
+        drop(self.replies.push(Expect::Execute, execute));
+        // The server runs what stands behind it only if it succeeds.
+        self.scope.on_carried();
+        self.carried = Carried::Sent(scope);
+    }
+
+    /// The COMMIT of [`super::install`] was answered by `COMMIT`; whether it has put a tenant there.
+    pub fn on_installed(&mut self) -> bool {
+        match std::mem::replace(&mut self.carried, Carried::Nothing) {
+            Carried::Sent(scope) => {
+                self.carried = Carried::Known(scope);
+                true
+            }
+            Carried::Known(scope) => {
+                self.carried = Carried::Known(scope);
+                false
+            }
+            Carried::Nothing => false,
+        }
+    }
+
+    /// [`super::install`] failed: what the server carries is not believed any more, and nothing that needs a tenant is
+    /// sent on this lease.
+    pub fn on_not_installed(&mut self) {
+        self.carried = Carried::Nothing;
+        self.scope.on_not_carried();
     }
 
     /// Sends Flush.
@@ -128,6 +187,10 @@ impl<C> LeasedServer<C> {
     /// that the client's unnamed portal must survive; `cause` is made for each part, `true` for the one
     /// whose answer confirms.
     pub fn inject(&mut self, injection: &Injection, keep_portal: bool, cause: impl Fn(bool) -> C) {
+        if injection.carried().is_some() {
+            // It would outlive this transaction, or be undone with it: there is no scoped frame on this lease.
+            return;
+        }
         if injection.is_empty() {
             self.scope.on_nothing_to_inject();
             return;
@@ -140,6 +203,14 @@ impl<C> LeasedServer<C> {
         if keep_portal {
             drop(self.replies.push(Expect::Close, cause(false)));
         }
+        self.scope.on_injected();
+    }
+
+    /// The injection with one entry for its two answers: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub fn inject_as_one(&mut self, injection: &Injection, cause: C) {
+        self.out.extend_from_slice(injection.bind_execute());
+        drop(self.replies.push(Expect::Execute, cause));
         self.scope.on_injected();
     }
 
@@ -221,9 +292,11 @@ impl<C> LeasedServer<C> {
     pub fn into_pinned(self) -> Result<PinnedServer, DiscardReason> {
         match (self.doubt, self.replies.quiet()) {
             (Some(reason), _) => Err(reason),
-            (None, Some(proof)) if self.out.is_empty() && self.scope == TransactionScope::default() => {
-                Ok(PinnedServer::proven(self.server, self.residue, proof))
-            }
+            (None, Some(proof)) if self.out.is_empty() && self.scope.is_at_rest() => match self.carried {
+                Carried::Nothing => Ok(PinnedServer::proven(self.server, None, self.residue, proof)),
+                Carried::Known(scope) => Ok(PinnedServer::proven(self.server, Some(scope), self.residue, proof)),
+                Carried::Sent(_) => Err(DiscardReason::ScopeUnconfirmed),
+            },
             (None, _) => Err(DiscardReason::NotQuiet),
         }
     }
@@ -237,9 +310,11 @@ impl<C> LeasedServer<C> {
             (Some(reason), _) => Err(reason),
             (None, Some(_)) if !self.residue.is_none() => Err(DiscardReason::StateLeft),
             (None, Some(_)) if !self.server.has_explained_settings() => Err(DiscardReason::SettingsUnexplained),
-            (None, Some(proof)) if self.out.is_empty() && self.scope == TransactionScope::default() => {
-                Ok(CleanServer::proven(self.server, proof))
-            }
+            (None, Some(proof)) if self.out.is_empty() && self.scope.is_at_rest() => match self.carried {
+                Carried::Nothing => Ok(CleanServer::proven(self.server, None, proof)),
+                Carried::Known(scope) => Ok(CleanServer::proven(self.server, Some(scope), proof)),
+                Carried::Sent(_) => Err(DiscardReason::ScopeUnconfirmed),
+            },
             (None, _) => Err(DiscardReason::NotQuiet),
         }
     }

@@ -15,9 +15,11 @@ mod transaction;
 
 pub use clean::{CleanServer, DiscardReason};
 pub use frame::{NeedsNoScope, ScopedFrame};
-pub use injection::{Injection, PRELUDE_STATEMENTS, Prelude, is_own_statement};
+pub use injection::{Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, is_own_statement};
 pub use leased::LeasedServer;
-pub use replay::{discard_sequences, replay};
+#[cfg(feature = "mutants")]
+pub use replay::replay_inside;
+pub use replay::{Part, install, replay};
 pub use residue::{Found, Inquiry, PinnedServer, Residue, releasing};
 pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
 pub use transaction::TransactionScope;

@@ -18,6 +18,8 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use bytes::Bytes;
+
 use super::clean::DiscardReason;
 use crate::upstream::{Quiet, Server};
 
@@ -228,16 +230,18 @@ impl Found {
 #[derive(Debug)]
 pub struct PinnedServer {
     server: Box<Server>,
+    /// As in [`CleanServer`](super::CleanServer).
+    carried: Option<Bytes>,
     residue: Residue,
 }
 
 impl PinnedServer {
-    pub(super) const fn proven(server: Box<Server>, residue: Residue, _proof: Quiet) -> Self {
-        Self { server, residue }
+    pub(super) const fn proven(server: Box<Server>, carried: Option<Bytes>, residue: Residue, _proof: Quiet) -> Self {
+        Self { server, carried, residue }
     }
 
-    pub(super) fn into_parts(self) -> (Box<Server>, Residue) {
-        (self.server, self.residue)
+    pub(super) fn into_parts(self) -> (Box<Server>, Option<Bytes>, Residue) {
+        (self.server, self.carried, self.residue)
     }
 
     /// What is suspected of it.

@@ -13,6 +13,7 @@ use super::query::{follow, has_effect};
 use super::recording::{Readiness, changes_reason};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
+use super::settings::adds_to_journal;
 use super::statements::{ClientStatement, ClientStatements, Portal};
 use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
@@ -64,7 +65,7 @@ impl Session {
         if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
-        let key = Arc::new(StatementKey::new(parse.sql, parse.types, self.statement_context()));
+        let key = self.key(parse.sql, parse.types);
         let serial = self.statements.begin(parse.name, self.segment);
         self.statements.end(serial);
         let name = parse.name.into();
@@ -90,7 +91,7 @@ impl Session {
             Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
             None => (parse.sql, None, false),
         };
-        let key = Arc::new(StatementKey::new(sql, parse.types, self.statement_context()));
+        let key = self.key(sql, parse.types);
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
             return self.refuse_duplicate(parse.name, &key);
         }
@@ -111,6 +112,14 @@ impl Session {
         self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
         true
+    }
+
+    /// What makes a statement the same on a server.
+    fn key(&mut self, sql: &[u8], types: &[u8]) -> Arc<StatementKey> {
+        let key = StatementKey::new(sql, types, self.statement_context());
+        #[cfg(feature = "mutants")]
+        let key = super::mutant::key(self.rules.mutant, key);
+        Arc::new(key)
     }
 
     /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one.
@@ -208,6 +217,8 @@ impl Session {
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
         let needs_scope = self.needs_scope(&statement.facts) && !self.runs_without_block();
         let Some(lease) = self.lease.as_mut() else { return };
+        #[cfg(feature = "mutants")]
+        super::mutant::before_bind(&self.rules, lease, statement);
         prepare_again(lease, statement);
         if needs_scope && lease.scope().needs_injection() {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
@@ -253,6 +264,10 @@ impl Session {
     }
 
     pub(super) fn needs_scope(&self, facts: &Facts) -> bool {
+        #[cfg(feature = "mutants")]
+        if super::mutant::needs_scope(self.rules.mutant, facts) {
+            return true;
+        }
         facts.statements.iter().any(|statement| self.rules.policy.needs_scope(statement))
     }
 
@@ -322,7 +337,17 @@ impl Session {
             return Some(self.refuse_bind(release::unknown_portal(name)));
         }
         let portal = self.portals.find(name).cloned();
+        if portal.as_ref().is_some_and(|portal| self.is_deallocation_in_doubt(&portal.facts)) {
+            return Some(false);
+        }
         Some(self.send_execute(frame, portal))
+    }
+
+    /// Whether it is open if a statement that is deallocated exists.
+    pub(super) fn is_deallocation_in_doubt(&self, facts: &Facts) -> bool {
+        let is_in_doubt = |name: &str| self.statements.is_in_doubt(name.as_bytes(), self.segment);
+        let mut controls = facts.statements.iter().map(|statement| &statement.control);
+        controls.any(|control| matches!(control, Control::Deallocate(name) if is_in_doubt(name)))
     }
 
     fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {
@@ -332,6 +357,7 @@ impl Session {
             return self.refuse_bind(fault);
         }
         self.note_execute(control);
+        self.restore_settings(control);
         let changes_state = statement.is_some_and(|statement| !statement.state.is_none());
         let is_followed = has_effect(control) || changes_state || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
@@ -347,6 +373,8 @@ impl Session {
         self.has_executed = true;
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
+        #[cfg(feature = "mutants")]
+        super::mutant::after_sent(self.rules.mutant, lease.scope_mut(), control);
         if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
             // Only predicted: the named ones are still there if this is skipped.
             self.portals.remove_unnamed();
@@ -363,6 +391,28 @@ impl Session {
         true
     }
 
+    /// RESET ALL and DISCARD ALL have a stand-in that does nothing: in front of it each of the client's settings goes
+    /// back where it was. By utility statements, which take no snapshot, and over a portal of the proxy's own.
+    fn restore_settings(&mut self, control: &Control) {
+        let Some(lease) = self.lease.as_mut() else { return };
+        let is_wanted = matches!(control, Control::ResetAll | Control::DiscardAll);
+        if !is_wanted || lease.scope().predicted() == TransactionStatus::Failed {
+            return;
+        }
+        for step in self.settings.reset_all_steps(self.settings.touched()) {
+            let mut bytes = BytesMut::with_capacity(128);
+            frontend::put_parse(&mut bytes, b"", release::step_statement(&step).as_bytes(), &[]);
+            push_restore(lease, &mut bytes, Expect::Parse);
+            lease.server_mut().statements.set_unnamed(None);
+            frontend::put_bind_text(&mut bytes, RESTORE_PORTAL, b"", &[]);
+            push_restore(lease, &mut bytes, Expect::Bind);
+            frontend::put_execute(&mut bytes, RESTORE_PORTAL);
+            push_restore(lease, &mut bytes, Expect::Execute);
+            frontend::put_close(&mut bytes, Target::Portal, RESTORE_PORTAL);
+            push_restore(lease, &mut bytes, Expect::Close);
+        }
+    }
+
     /// What PostgreSQL refuses when the statement runs, not when it is prepared.
     #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else cannot run, PostgreSQL itself refuses")]
     fn refusal_at_execute(&self, statement: Option<&Statement>, control: &Control) -> Option<Fault> {
@@ -375,6 +425,9 @@ impl Session {
         }
         if let Some(fault) = self.refusal_behind_absent(control) {
             return Some(fault);
+        }
+        if self.settings.is_full() && adds_to_journal(control) {
+            return Some(Fault::of(Code::TooManyNames));
         }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
@@ -436,6 +489,15 @@ const fn is_transaction_control(control: &Control) -> bool {
     matches!(control, Control::Begin | Control::Commit { .. } | Control::Rollback { .. })
 }
 
+/// Portal of what brings settings back, while the client's own portals must survive.
+const RESTORE_PORTAL: &[u8] = b"tg_restore";
+
+fn push_restore(lease: &mut LeasedServer<Cause>, bytes: &mut BytesMut, expect: Expect) {
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [bytes, b"", b""], Some(expect));
+    drop(lease.send(frame, Cause::Restore));
+    bytes.clear();
+}
+
 /// A statement that no server has.
 pub(super) const NO_STATEMENT: &[u8] = b"tg_none";
 
@@ -450,8 +512,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
 
 fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
     #[cfg(feature = "mutants")]
-    if rules.mutant == Some(super::Mutant::NoInjection) {
-        lease.scope_mut().on_injected();
+    if super::mutant::inject(lease, rules) {
         return;
     }
     lease.inject(&rules.injection, keep_portal, Cause::Scope);

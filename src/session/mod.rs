@@ -20,6 +20,9 @@ mod configure;
 mod effect;
 mod extended;
 mod holding;
+mod installing;
+#[cfg(feature = "mutants")]
+mod mutant;
 mod overrun;
 mod pin;
 mod query;
@@ -39,19 +42,20 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::fault::{Code, Fault};
 use crate::guard::{Facts, FactsCache, Inspected, Keeping, Policy};
 use crate::metrics::Tally;
-use crate::scope::{
-    CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, discard_sequences, replay,
-};
+use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, install};
 use crate::upstream::settings::{converge, steps};
 use crate::upstream::{Expect, Parameters, Settings};
 use crate::wire::{TransactionStatus, backend, frontend};
 
 pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
 pub use recording::Recording;
 pub use settings::ClientSettings;
 pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
+use installing::Installing;
 use overrun::OwnCancel;
 use pin::Pin;
 use query::chars;
@@ -80,20 +84,6 @@ pub struct SessionRules {
     /// A planted defect, for tests that must find it.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
-}
-
-/// Planted defects: each must make the load test fail.
-#[cfg(feature = "mutants")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
-    /// Nothing is injected.
-    NoInjection,
-    /// The tenant of the session before is injected.
-    PreviousTenant,
-    /// The scope is believed to outlive COMMIT.
-    NoReinjectionAfterCommit,
-    /// A server is given back while it owes replies.
-    CheckinWhileOwed,
 }
 
 /// Where the dialogue with the client stands.
@@ -153,7 +143,7 @@ pub struct Session {
     /// What was found of a text, for the message that waits for it and for no other.
     inspected: Option<(Bytes, Inspected)>,
     lease: Option<LeasedServer<Cause>>,
-    is_replaying: bool,
+    installing: Installing,
     is_draining: bool,
     copy: CopyIn,
     /// Transaction control was sent that is not answered yet: what follows in a new segment must wait.
@@ -229,7 +219,7 @@ impl Session {
             inspecting: Bytes::new(),
             inspected: None,
             lease: None,
-            is_replaying: false,
+            installing: Installing::Done,
             is_draining: false,
             copy: CopyIn::None,
             control_in_flight: false,
@@ -358,6 +348,12 @@ impl Session {
         &mut self.tally
     }
 
+    /// What is put on its servers.
+    #[must_use]
+    pub fn injection(&self) -> &Injection {
+        &self.rules.injection
+    }
+
     /// Whether the leased server owes answers.
     #[must_use]
     pub fn owes_replies(&self) -> bool {
@@ -443,15 +439,12 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
-        let mut lease = LeasedServer::new(clean);
-        if self.rules.policy.keeping() == Keeping::Session {
-            discard_sequences(&mut lease, &Cause::Replay);
-        }
-        self.begin_lease(lease);
+        let discards_sequences = self.rules.policy.keeping() == Keeping::Session;
+        self.begin_lease(LeasedServer::new(clean), discards_sequences);
     }
 
     /// A server is there for a transaction: the client's settings go onto it, then what the client has sent.
-    fn begin_lease(&mut self, mut lease: LeasedServer<Cause>) {
+    fn begin_lease(&mut self, mut lease: LeasedServer<Cause>, discards_sequences: bool) {
         self.transactions = self.transactions.wrapping_add(1);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),
@@ -459,10 +452,13 @@ impl Session {
         };
         self.control_in_flight = false;
         self.segment_failed = false;
-        self.is_replaying = !steps.is_empty();
-        if self.is_replaying {
-            replay(&mut lease, &steps, &Cause::Replay);
-        }
+        #[cfg(feature = "mutants")]
+        let steps = mutant::on_leased(self.rules.mutant, &mut lease, steps, self.settings.committed());
+        let (injection, cause) = (&self.rules.injection, &Cause::Install);
+        self.installing = match install(&mut lease, &steps, injection, discards_sequences, cause) {
+            true => Installing::Sent,
+            false => Installing::Done,
+        };
         self.lease = Some(lease);
         self.has_executed = false;
         if let Phase::Leaving(_) = self.phase {
@@ -607,13 +603,17 @@ impl Session {
         let Phase::Leaving(reason) = self.phase else { return };
         let Some(lease) = self.lease.as_mut() else { return self.close(DiscardReason::ClientLeft, reason) };
         let is_half_said = self.client_passing != Passing::Nothing
+            // Without a Sync its answer would never come.
+            || (self.installing != Installing::Done && !lease.replies().owes_ready())
             || self.copy != CopyIn::None
             || lease.replies().is_open()
             || lease.replies().is_skipping();
         if is_half_said {
             return self.close(DiscardReason::ClientLeft, reason);
         }
-        if !lease.replies().is_empty() {
+        // A part of a message that came by itself would be lost, and its rest be the next client's.
+        let is_half_heard = !self.server_in.is_empty() || self.server_passing != Passing::Nothing;
+        if !lease.replies().is_empty() || is_half_heard {
             return;
         }
         if lease.replies().status() == TransactionStatus::Idle {
@@ -646,7 +646,7 @@ impl Session {
         self.control_in_flight = false;
         self.server_in = BytesMut::new();
         #[cfg(feature = "mutants")]
-        if self.rules.mutant == Some(Mutant::CheckinWhileOwed) {
+        if matches!(self.rules.mutant, Some(Mutant::CheckinWhileOwed | Mutant::CheckinInFailedBlock)) {
             self.effects.push_back(Effect::CheckIn(lease.into_unproven()));
             return;
         }
@@ -669,6 +669,10 @@ impl Session {
 
     /// Whether the client knows what the server reports.
     fn tells_nothing(&mut self) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(Mutant::ParameterStatusLost) {
+            return true;
+        }
         self.lease.as_mut().is_none_or(|lease| converge(&mut lease.server_mut().parameters, &mut self.told))
     }
 
@@ -700,7 +704,7 @@ impl Session {
         debug_assert!(self.lease.is_some() || self.copy == CopyIn::None || self.is_closed());
         debug_assert!(self.waiting != Waiting::Lease || self.lease.is_none());
         debug_assert!(self.lease.is_none() || !self.is_resting());
-        debug_assert!(!self.is_replaying || self.lease.is_some() || self.is_closed());
+        debug_assert!(self.installing == Installing::Done || self.lease.is_some() || self.is_closed());
     }
 }
 

@@ -54,6 +54,10 @@ impl Session {
 
     /// Whether a cancel of the session's own is on its way.
     pub(super) fn is_cancelling(&self) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::CancelHitsNextStatement) {
+            return false;
+        }
         self.own_cancel.as_ref().is_some_and(|cancel| cancel.is_under_way)
     }
 

@@ -329,7 +329,7 @@ impl Session {
         }
         self.waiting = Waiting::Nothing;
         if let Some(lease) = self.take_resting() {
-            self.begin_lease(lease);
+            self.begin_lease(lease, false);
         }
     }
 

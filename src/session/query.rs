@@ -9,13 +9,12 @@
 //! Owns: the edits, the plan of expected answers, error positions. Does not own: sending or receiving.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::release::{self, Substitute};
-use super::settings::{Change, ClientSettings};
-use crate::fault::{Fault, SqlState};
+use super::settings::{ClientSettings, Touched};
+use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Control, Facts, Policy, Statement};
 use crate::scope::{Injection, Residue, TransactionScope, releasing};
 use crate::wire::TransactionStatus;
@@ -168,6 +167,9 @@ pub struct Circumstances<'a> {
     pub is_segment_open: bool,
     /// In whose block it begins, where transactions are recorded and so every statement's answer is followed.
     pub recorded_in: Option<Block>,
+    /// A planted defect.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<super::Mutant>,
 }
 
 /// Plans the statements `part` of a Query; `scope` is moved on as if all of it succeeds.
@@ -183,6 +185,7 @@ pub fn plan(
     let is_recorded = with.recorded_in.is_some();
     let mut plan_needed = is_recorded && !part.is_empty();
     let mut prefix_only = true;
+    let mut touched = with.settings.touched().clone();
     let mut with = with;
     for (index, statement) in facts.statements.iter().enumerate().take(part.end).skip(part.start) {
         // Behind the client's BEGIN it is the client's.
@@ -193,12 +196,16 @@ pub fn plan(
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
             scope.on_nothing_to_inject();
         }
+        if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.carried().is_some() {
+            // What should be there is put on a server in front of its lease and at no other time.
+            return Sending::Refuse(Box::new(Fault::of(Code::ScopeFailed)));
+        }
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.recorded_in != Some(Block::Absent) {
             prefix_only &= range.start == 0 && index == 0;
             writer.insert(range.start, with.injection.set_local(), with.injection.set_local_statements());
             scope.on_injected();
         }
-        match substitute(sql, index, facts, scope, with) {
+        match substitute(sql, index, facts, scope, with, &touched) {
             Some(Substitution::Text(text, own, tag)) => {
                 writer.replace(range, &text, own, Step::StandIn(index, tag));
                 plan_needed = true;
@@ -211,7 +218,10 @@ pub fn plan(
             None => writer.steps.push(Step::Client(index)),
         }
         plan_needed |= has_effect(&statement.control) || !statement.state.is_none();
+        touched.note(&statement.control);
         follow(scope, &statement.control);
+        #[cfg(feature = "mutants")]
+        super::mutant::after_sent(with.mutant, scope, &statement.control);
     }
     scope.on_segment_end();
     match (plan_needed, writer.is_edited()) {
@@ -328,6 +338,7 @@ fn substitute(
     facts: &Facts,
     scope: &TransactionScope,
     with: Circumstances<'_>,
+    touched: &Touched,
 ) -> Option<Substitution> {
     let statement = facts.statements.get(index)?;
     if facts.statements.len() == 1 && scope.predicted() == TransactionStatus::Idle && release::needs_block(statement) {
@@ -342,12 +353,15 @@ fn substitute(
         Control::DiscardAll if !(is_alone && is_idle) => {
             Some(Substitution::Failing(Box::new(release::discard_all_in_block())))
         }
-        Control::ResetAll => Some(reset_all(with.settings)),
-        Control::DiscardAll if with.sql_prepared.is_some() => {
-            Some(release_all(&prepared_at(index, facts, with), Residue::PROVABLE, "DISCARD ALL"))
+        Control::ResetAll => Some(reset_all(with.settings, touched, (String::new(), 0), "RESET")),
+        Control::DiscardAll => {
+            let front = with.sql_prepared.map(|_| release_all(&prepared_at(index, facts, with), Residue::PROVABLE));
+            Some(reset_all(with.settings, touched, front.unwrap_or_default(), "DISCARD ALL"))
         }
         Control::DeallocateAll if with.sql_prepared.is_some() => {
-            Some(release_all(&prepared_at(index, facts, with), Residue::PREPARED, "DEALLOCATE ALL"))
+            let (mut text, own) = release_all(&prepared_at(index, facts, with), Residue::PREPARED);
+            text.push_str(release::NOTHING);
+            Some(Substitution::Text(text, own, Some("DEALLOCATE ALL")))
         }
         Control::Deallocate(name) if prepared_at(index, facts, with).contains(name) => None,
         Control::CloseAll if !is_idle => None,
@@ -379,32 +393,24 @@ fn prepared_at(index: usize, facts: &Facts, with: Circumstances<'_>) -> BTreeSet
 
 /// DISCARD ALL or DEALLOCATE ALL on a server that stays with the client: what is the client's is released, and nothing of
 /// the proxy's own.
-fn release_all(prepared: &BTreeSet<Box<str>>, kinds: Residue, tag: &'static str) -> Substitution {
-    let (mut text, own) = releasing(kinds, prepared.iter().map(|name| &**name));
-    text.push_str(release::NOTHING);
-    Substitution::Text(text, own, Some(tag))
+fn release_all(prepared: &BTreeSet<Box<str>>, kinds: Residue) -> (String, usize) {
+    releasing(kinds, prepared.iter().map(|name| &**name))
 }
 
-/// RESET ALL as the statements that bring a server back to this client's startup parameters.
-fn reset_all(settings: &ClientSettings) -> Substitution {
-    let steps = settings.reset_all_steps();
-    let mut text = String::new();
+/// RESET ALL as the statements that bring a server back to this client's startup parameters, behind so many others.
+fn reset_all(
+    settings: &ClientSettings,
+    touched: &Touched,
+    (mut text, own): (String, usize),
+    tag: &'static str,
+) -> Substitution {
+    let steps = settings.reset_all_steps(touched);
     for step in &steps {
-        match step {
-            Change::Set(name, value) => {
-                text.push_str(&release::set_statement(name, value, false));
-                text.push(';');
-            }
-            Change::Reset(name) => {
-                if write!(text, "RESET {name};").is_err() {
-                    return Substitution::Failing(Box::new(Fault::of(crate::fault::Code::Internal)));
-                }
-            }
-            Change::ResetAll | Change::Local(..) => {}
-        }
+        text.push_str(&release::step_statement(step));
+        text.push(';');
     }
     text.push_str(release::NOTHING);
-    Substitution::Text(text, steps.len(), Some("RESET"))
+    Substitution::Text(text, own.saturating_add(steps.len()), Some(tag))
 }
 
 /// Builds the sent text and remembers where each stretch of it comes from.

@@ -613,7 +613,7 @@ impl Session {
                 ReasonChange::Back => self.settings.base(REASON_SETTING),
             };
             let value = value.map(Box::from);
-            self.settings.record(super::settings::Change::Local(REASON_SETTING.into(), value), false);
+            self.settings.record(super::settings::Change::Local(REASON_SETTING.into(), value));
         }
         let Some(recorder) = self.recorder.as_mut() else { return };
         match control {

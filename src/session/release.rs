@@ -13,6 +13,7 @@ use bytes::{BufMut, BytesMut};
 use super::settings::ClientSettings;
 use crate::fault::Fault;
 use crate::guard::{Control, Facts, Statement, StatementClass};
+use crate::upstream::settings::SettingStep;
 use crate::wire::backend;
 use crate::wire::frontend::{put_cstr, put_message};
 
@@ -86,6 +87,15 @@ pub fn set_statement(name: &str, value: &str, local: bool) -> String {
     match crate::guard::quoted_list(value).filter(|list| name == "search_path" && !list.is_empty()) {
         Some(list) => format!("SET {local}search_path TO {list}"),
         None => format!("SET {local}{name} TO '{}'", value.replace('\'', "''")),
+    }
+}
+
+/// The statement that takes one step towards other settings.
+#[must_use]
+pub fn step_statement(step: &SettingStep) -> String {
+    match step {
+        SettingStep::Set(name, value) => set_statement(name, value, false),
+        SettingStep::Reset(name) => format!("RESET {name}"),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
-use crate::scope::{DiscardReason, LeasedServer};
+use crate::scope::{DiscardReason, LeasedServer, Part};
 use crate::upstream::Received;
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
@@ -28,7 +28,7 @@ pub(super) enum Delivery {
 }
 
 /// The session ended while the message was taken.
-struct Ended;
+pub(super) struct Ended;
 
 impl Session {
     pub(super) fn on_server_bytes(&mut self, bytes: &[u8]) {
@@ -274,10 +274,14 @@ impl Session {
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::OwnBegin | Cause::Recovery => {
-                Ok(Delivery::Swallow)
-            }
-            Cause::Inquiry(_)
+            Cause::Scope(_)
+            | Cause::Evict(_)
+            | Cause::Install(Part::Preparation)
+            | Cause::Restore
+            | Cause::OwnBegin
+            | Cause::Recovery => Ok(Delivery::Swallow),
+            Cause::Install(Part::Begin | Part::Set | Part::Reset | Part::Discard | Part::Scope | Part::Commit)
+            | Cause::Inquiry(_)
             | Cause::OwnEnd(_)
             | Cause::Refused(_)
             | Cause::Single(_)
@@ -330,7 +334,7 @@ impl Session {
                 self.lease = Some(lease);
                 return self.on_plan_step(tag);
             }
-            Some(Cause::Recovery) => {
+            Some(Cause::Recovery) if tag == b"ROLLBACK" => {
                 // What the client set in its transaction is gone with it: the server has what it had before.
                 self.end_transaction(&mut lease, false);
                 out = Ok(Delivery::Swallow);
@@ -435,15 +439,16 @@ impl Session {
                 }
                 Ok(Delivery::Swallow)
             }
-            Cause::Replay(false) => Ok(Delivery::Swallow),
+            Cause::Install(part) if part.tag() == Some(tag) => {
+                if part == Part::Commit {
+                    self.on_installed(&mut lease);
+                }
+                Ok(Delivery::Swallow)
+            }
+            Cause::Install(_) => Err("the proxy's own transaction was not done as asked"),
+            Cause::Restore => Ok(Delivery::Swallow),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
-            Cause::Replay(true) if tag == b"COMMIT" => {
-                self.lease = Some(lease);
-                self.on_replayed();
-                return Ok(Delivery::Swallow);
-            }
-            Cause::Replay(true) => Err("a settings replay that was not committed"),
             Cause::Named(_)
             | Cause::Bind(..)
             | Cause::BindNamed(_)
@@ -466,17 +471,8 @@ impl Session {
         delivery.map_err(|what| self.distrust(what.to_owned()))
     }
 
-    /// The client's settings are on the server now.
-    fn on_replayed(&mut self) {
-        self.is_replaying = false;
-        let committed = self.settings.committed().clone();
-        if let Some(lease) = self.lease.as_mut() {
-            lease.server_mut().settings = committed;
-        }
-    }
-
     /// A client's statement has succeeded: what that means for transaction and client state.
-    /// `is_extended`: a stand-in ran without the settings changes that the text form makes itself.
+    /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
         self.note_state_done(statement, is_extended);
@@ -494,17 +490,17 @@ impl Session {
             Control::Release(name) => self.settings.release(name),
             Control::RollbackTo(name) => self.settings.rollback_to(name),
             Control::Set { name, value, local: false } => {
-                self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(name.clone(), value.clone()));
             }
             // A portal executed again has nothing more to run: SELECT 0.
             Control::Configure(list) if tag == b"SELECT 1" => self.record_configured(list),
             Control::Configure(_) => {}
             Control::SetCharacteristics(list) => {
                 for (name, value) in list {
-                    self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                    self.settings.record(Change::Set(name.clone(), value.clone()));
                 }
             }
-            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone()), false),
+            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone())),
             Control::ResetAll
             | Control::DiscardAll
             | Control::DeallocateAll
@@ -516,12 +512,11 @@ impl Session {
             | Control::Unlisten(_)
             | Control::CloseAll
             | Control::AdvisoryUnlockAll => {
-                let lags = is_extended || statement.control == Control::DiscardAll;
                 if is_extended && matches!(statement.control, Control::DiscardAll) {
                     // Its statements went when it was sent.
-                    self.settings.record(Change::ResetAll, lags);
+                    self.settings.record(Change::ResetAll);
                 } else if !(is_extended && deallocates(&statement.control)) {
-                    self.apply_release(&statement.control, lags);
+                    self.apply_release(&statement.control);
                 }
             }
             Control::None
@@ -538,12 +533,14 @@ impl Session {
     fn record_configured(&mut self, list: &[Configuration]) {
         for configuration in list.iter().filter(|configuration| !configuration.local) {
             if let ConfiguredValue::Text(value) = &configuration.value {
-                self.settings.record(Change::Set(configuration.name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(configuration.name.clone(), value.clone()));
             }
         }
     }
 
     fn end_transaction(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
+        #[cfg(feature = "mutants")]
+        let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::SettingsSurviveRollback);
         if !is_committed {
             self.settings.roll_back();
         } else if let Some(settings) = self.settings.commit(&lease.server().settings) {
@@ -579,6 +576,7 @@ impl Session {
                 self.on_inquired(&inquiry, status);
                 Ok(Delivery::Swallow)
             }
+            Ok(Received::Ready(cause)) if self.is_undoing_installation() => Ok(self.on_undone(&cause, status)),
             Ok(Received::Ready(Cause::Recovery)) => {
                 self.conclude_rolled_back();
                 Ok(Delivery::Swallow)
@@ -705,6 +703,8 @@ impl Session {
             }
             Some(Cause::Prefixed { scopes, prefix_chars }) => {
                 let (is_own, shift) = (*scopes > 0, *prefix_chars);
+                #[cfg(feature = "mutants")]
+                let shift = if self.rules.mutant == Some(super::Mutant::PositionNotMoved) { 0 } else { shift };
                 if is_own {
                     return self.on_scope_error(body, fields);
                 }
@@ -725,7 +725,8 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
-            Some(Cause::Inquiry(_)) if !fields.is_fatal() => Ok(Delivery::Swallow),
+            // The client has its error; a cancel that comes late means nothing of its own.
+            Some(Cause::Inquiry(_) | Cause::Recovery) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
@@ -748,7 +749,7 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Cause::Scope(_) | Cause::OwnBegin => self.on_scope_error(body, fields),
-            Cause::Replay(_) => Err(self.on_replay_error(fields)),
+            Cause::Install(part) => self.on_installation_failed(*part, body, fields),
             Cause::Named(name) | Cause::Bind(Some(name), _) => Ok(self.put_named(name, body, fields)),
             Cause::BindNamed(note) => match &note.statement {
                 Some(name) => Ok(self.put_named(name, body, fields)),
@@ -768,6 +769,7 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::Restore
             | Cause::OwnEnd(_)
             | Cause::Inquiry(_)
             | Cause::Recovery => Ok(Delivery::Forward),
@@ -798,15 +800,7 @@ impl Session {
         Err(Ended)
     }
 
-    /// The client's settings cannot be put on a server: most often a startup parameter that is no value.
-    fn on_replay_error(&mut self, fields: Fields<'_>) -> Ended {
-        let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
-        let fault = Fault::of(Code::SettingsFailed).with_detail(format!("The server said: {said}"));
-        self.end_with(fault, DiscardReason::NotQuiet, CloseReason::ServerFailed);
-        Ended
-    }
-
-    fn note_goodbye(&mut self, fields: Fields<'_>) {
+    pub(super) fn note_goodbye(&mut self, fields: Fields<'_>) {
         if fields.is_fatal() {
             self.server_said_goodbye = true;
             if let Some(lease) = self.lease.as_mut() {
@@ -857,7 +851,7 @@ impl Session {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
             Cause::Reprepare(key, number) => statements.forget(&key, number),
-            Cause::ReprepareUnnamed => statements.set_unnamed(None),
+            Cause::ReprepareUnnamed | Cause::Restore => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)
@@ -865,7 +859,7 @@ impl Session {
             | Cause::Prefixed { .. }
             | Cause::Plan(_)
             | Cause::Scope(_)
-            | Cause::Replay(_)
+            | Cause::Install(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
             | Cause::Inquiry(_)
@@ -875,19 +869,14 @@ impl Session {
 
     fn forget_parse(&mut self, name: &[u8], serial: u64, replaced: Option<ClientStatement>) {
         self.statements.end(serial);
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::SkippedParseKept) {
+            return;
+        }
         self.statements.forget(name, serial);
         if let Some(replaced) = replaced {
             self.statements.restore(replaced);
         }
-    }
-
-    /// The planted defect: a server is given back as soon as it has answered anything.
-    #[cfg(feature = "mutants")]
-    fn checks_in_early(&self) -> bool {
-        let is_idle = |lease: &LeasedServer<Cause>| lease.replies().status() == TransactionStatus::Idle;
-        self.rules.mutant == Some(super::Mutant::CheckinWhileOwed)
-            && self.copy == CopyIn::None
-            && self.lease.as_ref().is_some_and(|lease| is_idle(lease) && lease.out_bytes() == 0)
     }
 
     /// Between bursts of replies: a COPY that is over, a server that has come to rest.
@@ -900,7 +889,9 @@ impl Session {
         let may_check_in =
             lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None && !is_held;
         #[cfg(feature = "mutants")]
-        let may_check_in = may_check_in || self.checks_in_early();
+        let may_check_in = may_check_in
+            || self.copy == CopyIn::None
+                && super::mutant::checks_in(self.rules.mutant, lease, self.client_passing != Passing::Nothing);
         if may_check_in && self.server_passing == Passing::Nothing {
             self.check_in();
         }
@@ -952,7 +943,7 @@ const fn is_bulk(tag: u8) -> bool {
 }
 
 /// An ErrorResponse with its position mapped, or without one.
-fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
+pub(super) fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
     put_mapped(out, body, b'P', |value| {
         let position = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
         Some(position.and_then(&map)?.to_string().into_bytes())

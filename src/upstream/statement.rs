@@ -43,8 +43,27 @@ impl StatementKey {
     }
 }
 
+/// The context of keys that are compared by their hash alone.
+#[cfg(feature = "mutants")]
+const BY_HASH: &str = "by hash";
+
+#[cfg(feature = "mutants")]
+impl StatementKey {
+    /// The same under a weak hash, and compared by it alone: the defect that a test has to find.
+    #[must_use]
+    pub fn hashed_by_length(mut self) -> Self {
+        self.hash = u64::try_from(self.sql.len()).unwrap_or(0);
+        self.context = BY_HASH.into();
+        self
+    }
+}
+
 impl PartialEq for StatementKey {
     fn eq(&self, other: &Self) -> bool {
+        #[cfg(feature = "mutants")]
+        if &*self.context == BY_HASH {
+            return self.hash == other.hash;
+        }
         self.hash == other.hash && self.sql == other.sql && self.types == other.types && self.context == other.context
     }
 }
@@ -121,6 +140,8 @@ pub struct ServerStatements {
     /// Statements that should have been closed but whose Close was skipped.
     zombies: Vec<StatementNumber>,
     next: u64,
+    #[cfg(feature = "mutants")]
+    forgets_evictions: bool,
 }
 
 impl ServerStatements {
@@ -134,6 +155,8 @@ impl ServerStatements {
             unnamed_changes: 0,
             zombies: Vec::new(),
             next: 1,
+            #[cfg(feature = "mutants")]
+            forgets_evictions: false,
         }
     }
 
@@ -148,7 +171,15 @@ impl ServerStatements {
         let number = StatementNumber(self.next);
         self.next = self.next.saturating_add(1);
         let evicted = self.named.push(Arc::clone(key), number).map(|(_, number)| number);
+        #[cfg(feature = "mutants")]
+        let evicted = evicted.filter(|_| !self.forgets_evictions);
         (number, evicted.or_else(|| self.zombies.pop()))
+    }
+
+    /// What is evicted is closed no more: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub const fn forget_evictions(&mut self) {
+        self.forgets_evictions = true;
     }
 
     /// A Parse failed or was skipped: the server does not have that statement.

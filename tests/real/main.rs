@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `TENANTGATE_BIN` | the binary under test, if not the one cargo built (a release build, say) |
 //! | `TENANTGATE_PG15_BIN`, `TENANTGATE_PG18_BIN` | where PostgreSQL's programs are |
+//! | `TENANTGATE_PG14_BIN`, `…16…`, `…17…` | the same for what is proved on all supported releases |
 //! | `TENANTGATE_SCRIPT`, `TENANTGATE_SHOW`, `TENANTGATE_REHEARSAL` | see `tests/scripts/README.md` |
 //! | `TENANTGATE_RANDOM_SCRIPTS`, `TENANTGATE_SEED` | how many random scripts, from which seed |
 //! | `TENANTGATE_CRASHES`, `TENANTGATE_SEED` | how often proxy or servers are killed under bypass transactions |
@@ -22,8 +23,10 @@ mod support;
 mod acts;
 mod bypass;
 mod bypass_crash;
+mod bypass_durable;
 mod console;
 mod drivers;
+mod lease;
 mod lifecycle;
 mod limits;
 mod load;
@@ -38,3 +41,4 @@ mod soak;
 mod tokio_session;
 mod transport;
 mod upheaval;
+mod versions;

@@ -8,6 +8,7 @@ use super::names::is_identifier;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::{GuardSettings, ScopeSettings};
 use crate::guard::{Keeping, PolicySettings, Preset};
+use crate::scope::Lifetime;
 
 /// Settings that would change who or what a statement acts for, or how its text is read.
 const SETTINGS_PINNED: [&str; 7] = [
@@ -54,6 +55,7 @@ impl Builder<'_> {
                 settings_allowed: texts(settings?),
                 functions_allowed: texts(functions?),
                 scope_settings: scope?.template.names().map(str::to_owned).collect(),
+                scope_outlives_transactions: scope?.lifetime == Lifetime::Lease,
                 text_bytes_max: section.number("text_bytes_max")?,
             },
             startup_parameters_ignored: ignored?,
