@@ -1,6 +1,7 @@
 //! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them; in
 //! `migration.sql`, `bypass.sql` and `application.sql` that of the preset of that name, in `pinned.sql` and `session.sql` that
-//! of tenants whose login keeps session state.
+//! of tenants whose login keeps session state, in `lease.sql` and `lease_application.sql` that where a tenant stays on its
+//! server.
 //!
 //! `tests/guard/*.sql` hold blocks of the form
 //!
@@ -55,10 +56,24 @@ fn blocks(select: impl Fn(&str) -> bool) -> Vec<Block> {
     blocks
 }
 
-fn policy((preset, keeping): (Preset, Keeping)) -> Policy {
+/// A policy's settings where they are not those of its preset alone.
+#[derive(Clone, Copy)]
+struct Login {
+    preset: Preset,
+    keeping: Keeping,
+    /// The tenant stays on its server, and some procedures are on the list.
+    is_leased: bool,
+}
+
+const TENANT: Login = Login { preset: Preset::Tenant, keeping: Keeping::Refuse, is_leased: false };
+
+fn policy(Login { preset, keeping, is_leased }: Login) -> Policy {
+    let listed: &[&str] = if is_leased { &["in_steps", "public.listed"] } else { &[] };
     Policy::new(&PolicySettings {
         preset,
         keeping,
+        functions_allowed: listed.iter().map(|name| (*name).to_owned()).collect(),
+        scope_outlives_transactions: is_leased,
         scope_settings: vec!["app.tenant_id".into()],
         ..PolicySettings::default()
     })
@@ -78,10 +93,10 @@ fn classes(facts: &Facts) -> String {
 
 /// What the guard says of a text, in the words of the tables.
 fn verdict(sql: &str) -> String {
-    verdict_of((Preset::Tenant, Keeping::Refuse), sql)
+    verdict_of(TENANT, sql)
 }
 
-fn verdict_of(login: (Preset, Keeping), sql: &str) -> String {
+fn verdict_of(login: Login, sql: &str) -> String {
     let facts = match inspect(sql.as_bytes(), &Limits::default()) {
         Ok(facts) => facts,
         Err(fault) => return format!("deny {} {fault}", fault.code.unwrap().row().name),
@@ -113,12 +128,14 @@ fn every_verdict_is_the_one_the_tables_want() {
         let mut wrong = String::new();
         for Block { file, line, wanted, sql } in &blocks {
             let login = match file.as_str() {
-                "migration.sql" => (Preset::Migration, Keeping::Refuse),
-                "bypass.sql" => (Preset::Bypass, Keeping::Refuse),
-                "application.sql" => (Preset::Application, Keeping::Pin),
-                "pinned.sql" => (Preset::Tenant, Keeping::Pin),
-                "session.sql" => (Preset::Tenant, Keeping::Session),
-                _ => (Preset::Tenant, Keeping::Refuse),
+                "migration.sql" => Login { preset: Preset::Migration, ..TENANT },
+                "bypass.sql" => Login { preset: Preset::Bypass, ..TENANT },
+                "application.sql" => Login { preset: Preset::Application, keeping: Keeping::Pin, ..TENANT },
+                "pinned.sql" => Login { keeping: Keeping::Pin, ..TENANT },
+                "session.sql" => Login { keeping: Keeping::Session, ..TENANT },
+                "lease.sql" => Login { is_leased: true, ..TENANT },
+                "lease_application.sql" => Login { preset: Preset::Application, is_leased: true, ..TENANT },
+                _ => TENANT,
             };
             let verdict = verdict_of(login, sql);
             if !agrees(wanted, &verdict) {

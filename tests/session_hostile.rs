@@ -64,6 +64,8 @@ impl Played {
                 Effect::Inspect(sql) => self.asked.push(sql.to_vec()),
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(_) => self.is_given_back = true,
+                Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
+                Effect::Rest => {}
                 Effect::Cancel => self.cancels += 1,
                 Effect::Discard(_) | Effect::Refused(_) | Effect::Record(_) => {}
             }

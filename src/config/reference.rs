@@ -119,6 +119,7 @@ pool_rows! {
     "pins_max", COUNT_OR_NONE, "0", "Servers that may stay with their clients beyond a transaction (TG112); 0 = all.";
     "connect_backoff_max", LONG, "\"15s\"", "Longest pause between attempts to connect to a server that cannot be reached.";
     "prepared_statements_max", Kind::Number { min: 1, max: 100_000 }, "200", "Prepared statements kept on one server connection; the least recently used one goes first.";
+    "prepared_statement_bytes_max", Kind::Bytes { min: 1024, max: 1 << 30 }, "\"16MiB\"", "Bytes of their texts kept on one server connection.";
 }
 
 /// The same keys in four places: the general limits of tenants and of logins with their defaults, and those of single
@@ -159,6 +160,18 @@ const LIMITS: &[KeyRow] = &[
         Kind::Choice(&["tenants", "off"]),
         Shown::Default("\"tenants\""),
         "tenants: a free server goes to the tenant that has the fewest, and a tenant beyond its share of a pool (its size divided by the tenants active in the last ten seconds) leaves as many free as the others have just needed; a tenant alone may take all. off: first come, first served.",
+    ),
+    row(
+        "limits.client_prepared_statements_max",
+        Kind::Number { min: 1, max: 1_000_000 },
+        Shown::Default("10000"),
+        "Prepared statements one client may keep by name (TG035).",
+    ),
+    row(
+        "limits.client_prepared_statement_bytes_max",
+        Kind::Bytes { min: 1024, max: 1 << 30 },
+        Shown::Default("\"16MiB\""),
+        "Bytes of their texts (TG035).",
     ),
 ];
 

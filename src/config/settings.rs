@@ -18,6 +18,7 @@ use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 pub use crate::scope::{Lifetime, ScopeTemplate};
 use crate::tenant::{TenantKind, TenantPolicy};
+use crate::upstream::StatementLimits;
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
 use crate::upstream::login::{AllowedMethods, BindingPolicy};
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub bypass: BypassSettings,
     /// What tenants and logins may take.
     pub limits: Limits,
+    /// Prepared statements that one client may keep.
+    pub client_statements: StatementLimits,
     /// Logging.
     pub log: LogSettings,
     /// Metrics and health over HTTP.
@@ -322,7 +325,7 @@ pub struct DatabaseEntry {
     /// The limits of its pools.
     pub pool: PoolLimits,
     /// Prepared statements kept on one server.
-    pub prepared_statements_max: usize,
+    pub prepared_statements: StatementLimits,
 }
 
 /// How a tenant is put on a server.
@@ -364,6 +367,15 @@ impl LoginEntry {
             (None, Preset::Tenant | Preset::Application | Preset::Migration) | (Some(_), Preset::Bypass) => {
                 Access::Console
             }
+        }
+    }
+
+    /// When its servers go to the next client, in the file's words.
+    #[must_use]
+    pub const fn pool_mode(&self) -> &'static str {
+        match self.keeping {
+            Keeping::Refuse | Keeping::Pin => "transaction",
+            Keeping::Session => "session",
         }
     }
 

@@ -24,6 +24,7 @@ use crate::config::{
 use crate::guard::{Keeping, Policy, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
+use crate::upstream::StatementLimits;
 use crate::upstream::login::Identity;
 
 /// What makes two pools one: the tenant is no part of it.
@@ -216,7 +217,7 @@ pub fn way(
     config: &Config,
     key: &PoolKey,
     prelude: &Prelude,
-    statements_max: usize,
+    statements: StatementLimits,
     clock: Clock,
 ) -> Result<Way, StartFault> {
     let group = server_group(config, &key.server)?;
@@ -230,7 +231,7 @@ pub fn way(
         password: role.password.clone(),
         methods: role.methods,
     };
-    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements_max })
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
 }
 
 /// Every pool that a configuration can lead to, with the entry that has its limits.
@@ -302,13 +303,6 @@ pub fn mutant(hooks: &Hooks) -> Option<crate::session::Mutant> {
     if hooks.mutant.is_some() {
         return hooks.mutant;
     }
-    match std::env::var("TENANTGATE_MUTANT").ok()?.as_str() {
-        "no_injection" => Some(Mutant::NoInjection),
-        "previous_tenant" => Some(Mutant::PreviousTenant),
-        "no_reinjection_after_commit" => Some(Mutant::NoReinjectionAfterCommit),
-        "checkin_while_owed" => Some(Mutant::CheckinWhileOwed),
-        "intent_not_awaited" => Some(Mutant::IntentNotAwaited),
-        "records_not_synced" => Some(Mutant::RecordsNotSynced),
-        _ => None,
-    }
+    let name = std::env::var("TENANTGATE_MUTANT").ok()?;
+    Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name)
 }

@@ -219,6 +219,7 @@ impl ConnectFault {
             | ConnectFault::TlsName
             | ConnectFault::AlpnMissing
             | ConnectFault::Random => fault.with_detail("No secure connection to the server could be made."),
+            ConnectFault::Login(ServerLoginFault::TooOld(_)) => Fault::of(Code::ServerTooOld),
             ConnectFault::Login(ServerLoginFault::Refused { refusal, .. }) => {
                 fault.with_detail(refusal_detail(*refusal))
             }

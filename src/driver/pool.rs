@@ -34,7 +34,11 @@ use crate::scope::{
 };
 use crate::time::Moment;
 use crate::upstream::login::Identity;
-use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings, settings};
+use crate::upstream::outdated::Outdated;
+use crate::upstream::{
+    Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, ServerStatements, Settings, StatementLimits,
+    settings,
+};
 use crate::wire::TransactionStatus;
 use crate::wire::backend;
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -77,7 +81,7 @@ pub struct Way {
     /// What they are sent after their login.
     pub prelude: Prelude,
     /// Prepared statements at most on each.
-    pub statements_max: usize,
+    pub statements: StatementLimits,
 }
 
 /// A server on loan.
@@ -103,6 +107,8 @@ pub struct ServerPool {
     greeting: Mutex<Option<Arc<Parameters>>>,
     greetings: Mutex<LruCache<Settings, Arc<Parameters>>>,
     metrics: Arc<Metrics>,
+    /// What its servers know of statements that have become obsolete.
+    outdated: Arc<Outdated>,
 }
 
 /// What a pool is made of.
@@ -200,6 +206,7 @@ impl ServerPool {
             greeting: Mutex::new(None),
             greetings: Mutex::new(LruCache::new(GREETINGS_MAX)),
             metrics,
+            outdated: Arc::default(),
         })
     }
 
@@ -323,7 +330,7 @@ impl ServerPool {
     #[must_use]
     pub fn serves(&self, way: &Way) -> bool {
         let own = self.way.load();
-        own.prelude.is_same(&way.prelude) && own.statements_max == way.statements_max
+        own.prelude.is_same(&way.prelude) && own.statements == way.statements
     }
 
     /// Other limits, and another way to its servers; `is_other_way`: those that went the old one are replaced. Else it is
@@ -463,7 +470,9 @@ impl ServerPool {
         let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
         let cancel =
             CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&way.target) };
-        let mut server = Server::new(id, key, logged_in.version_num(), Arc::new(parameters), way.statements_max);
+        let (version, statements) = (logged_in.version_num(), way.statements);
+        let mut server = Server::new(id, key, version, Arc::new(parameters), statements.entries_max);
+        server.statements = ServerStatements::within(statements, Arc::clone(&self.outdated));
         let question = way.prelude.question(logged_in.process_id());
         let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS).chain([Expect::Sync]);
         let asked = [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Sync];

@@ -322,7 +322,7 @@ impl Proxy {
             Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
             Purpose::Console => return None,
         };
-        let policy = Arc::clone(generation.policies.of(preset));
+        let policy = Arc::clone(generation.policies.keeping(preset, generation.keeping_of(client)));
         Some(SessionRules {
             injection,
             policy,
@@ -467,7 +467,8 @@ impl Proxy {
         let Renewed { generation, pool, rules } = renewed;
         let base = if base.len() == reported.len() { pool.shared(base) } else { base };
         let ledger = self.session_ledger(&generation, registration.slot().facts(), registration.process_id());
-        let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
+        let mut session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
+        session.limit_statements(generation.config.client_statements);
         let gauge = SessionGauge::new(&self.gauge, registration.slot().facts());
         let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge, ledger };
         Ok(Begun { session, around, registration })

@@ -216,8 +216,8 @@ fn prepare(
 pub(super) fn pools(generation: &Generation, clock: Clock) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
     let mut pools = HashMap::new();
     for (key, entry) in build::pool_keys(&generation.config) {
-        let (prelude, statements_max) = (generation.prelude_of_role(&key.role), entry.prepared_statements_max);
-        let way = build::way(&generation.config, &key, prelude, statements_max, clock)?;
+        let (prelude, statements) = (generation.prelude_of_role(&key.role), entry.prepared_statements);
+        let way = build::way(&generation.config, &key, prelude, statements, clock)?;
         pools.insert(key, (entry.pool.clone(), way));
     }
     Ok(pools)

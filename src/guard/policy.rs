@@ -163,14 +163,10 @@ impl Policy {
         statement.demands.iter().try_for_each(|demand| self.judge_demand(demand))
     }
 
-    /// Whether it is refused only because it may end transactions in its middle, and the tenant outlives them: CALL of
-    /// procedures that are all on the configured list. (Not where transactions are recorded: that is judged before.)
+    /// Whether it is refused only because it may end transactions in its middle or runs in none, and the tenant outlives
+    /// them. (Not where transactions are recorded: that is judged before.)
     fn lets_end_transactions(&self, statement: &Statement) -> bool {
-        let procedures = || statement.functions.iter().filter(|function| function.class == FunctionClass::User);
-        self.scope_outlives_transactions
-            && statement.class == StatementClass::Call
-            && procedures().next().is_some()
-            && procedures().all(|function| self.allows_function(function))
+        self.scope_outlives_transactions && permits_without_transaction(self, statement)
     }
 
     fn judge_demand(&self, demand: &Demand) -> Result<(), Fault> {
@@ -352,6 +348,25 @@ impl Policy {
         !self.functions_allowed.is_empty()
             && (self.functions_allowed.contains(&function.name)
                 || self.functions_allowed.contains(&*qualified(function.schema.as_deref(), &function.name)))
+    }
+}
+
+/// What a tenant that stays on its server permits beside what is permitted anyway: CALL, of any user's procedure to
+/// trusted code and of those on the configured list to tenants; VACUUM and the like to trusted code. DO never: its
+/// body is a string.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other class is judged as where a tenant ends with its transaction"
+)]
+fn permits_without_transaction(policy: &Policy, statement: &Statement) -> bool {
+    let is_trusted = policy.preset == Preset::Application;
+    let procedures = || statement.functions.iter().filter(|function| function.class == FunctionClass::User);
+    match statement.class {
+        StatementClass::Call => {
+            procedures().next().is_some() && procedures().all(|function| is_trusted || policy.allows_function(function))
+        }
+        StatementClass::Maintenance => is_trusted,
+        _ => false,
     }
 }
 

@@ -20,6 +20,7 @@ use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
 use crate::metrics::Count;
 use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame};
+use crate::upstream::outdated::{Change, Epoch};
 use crate::upstream::{Expect, StatementKey, StatementNumber};
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend::{self, BindNames, Parse, Target};
@@ -48,11 +49,11 @@ impl Session {
         if self.lease.is_none() && only(&facts).is_some_and(|statement| is_transaction_control(&statement.control)) {
             return Some(self.keep_parse(parse, &facts));
         }
-        if !self.ensure_lease() {
+        let is_sent = self.ensure_lease() && self.send_parse(frame, parse, &facts);
+        if !is_sent {
             self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
-            return Some(false);
         }
-        Some(self.send_parse(frame, parse, &facts))
+        Some(is_sent)
     }
 
     /// A Parse of transaction control needs no server: its grammar is all there is to it, and that has been
@@ -62,44 +63,50 @@ impl Session {
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
             return self.refuse_parse(release::duplicate_statement(parse.name));
         }
-        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
+        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
-        let key = Arc::new(StatementKey::new(parse.sql, parse.types, self.statement_context()));
+        let key = self.key(parse.sql, parse.types);
         let serial = self.statements.begin(parse.name, self.segment);
         self.statements.end(serial);
         let name = parse.name.into();
-        self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, tag: None });
+        // Nothing in a schema concerns it.
+        let epoch = Epoch::NEVER;
+        self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag: None });
         self.tally.add(Count::ClientParses, 1);
         backend::put_parse_complete(&mut self.client_out);
         true
     }
 
-    /// Sends an allowed Parse, or an answer in its place where the server has the statement.
+    /// Sends an allowed Parse, or an answer in its place where the server has the statement; `false` if it has to wait.
     fn send_parse(&mut self, frame: &[u8], parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
-        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
+        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
         let stand_in = only(facts).and_then(|statement| {
             let text = std::str::from_utf8(parse.sql).unwrap_or_default();
-            release::substitute(&statement.control, text, &self.settings)
+            if self.is_sql_prepared(&statement.control) {
+                return None;
+            }
+            release::substitute(&statement.control, text, &self.settings, self.keeps_state())
         });
         let (sql, tag, is_rewritten) = match &stand_in {
             Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
             None => (parse.sql, None, false),
         };
-        let key = Arc::new(StatementKey::new(sql, parse.types, self.statement_context()));
-        if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
-            return self.refuse_duplicate(parse.name, &key);
+        let key = self.key(sql, parse.types);
+        if !parse.name.is_empty() && self.is_preparing(&key, false) {
+            return false;
         }
-        let statement = ClientStatement {
-            name: parse.name.into(),
-            key,
-            facts: Arc::clone(facts),
-            serial: self.statements.begin(parse.name, self.segment),
-            tag,
-        };
+        if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
+            return self.refuse_duplicate(parse.name, &key, facts);
+        }
+        let serial = self.statements.begin(parse.name, self.segment);
         let Some(lease) = self.lease.as_mut() else { return false };
+        let known = &mut lease.server_mut().statements;
+        let epoch = known.outdated().now();
+        let (name, key) = (parse.name.into(), known.shared(key));
+        let statement = ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag };
         if parse.name.is_empty() {
             let replaced = self.statements.remove(b"");
             send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame), replaced);
@@ -109,6 +116,22 @@ impl Session {
         self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
         true
+    }
+
+    /// What makes a statement the same on a server.
+    fn key(&mut self, sql: &[u8], types: &[u8]) -> Arc<StatementKey> {
+        let key = StatementKey::new(sql, types, self.statement_context());
+        #[cfg(feature = "mutants")]
+        let key = super::mutant::key(self.rules.mutant, key);
+        Arc::new(key)
+    }
+
+    /// Whether it is not known yet if the server has the statement.
+    fn is_preparing(&mut self, key: &Arc<StatementKey>, is_unnamed: bool) -> bool {
+        let Some(lease) = self.lease.as_mut() else { return false };
+        let server = lease.server_mut();
+        let number = if is_unnamed { None } else { server.statements.find(key) };
+        (is_unnamed || number.is_some()) && server.preparing.is_in_doubt(number)
     }
 
     /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one.
@@ -124,11 +147,13 @@ impl Session {
 
     /// PostgreSQL looks at the statement first and at its name last: the statement is prepared under a name
     /// of the server's, where its own error may come, and then the name is refused.
-    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>) -> bool {
+    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>, facts: &Facts) -> bool {
         if let Some(lease) = self.lease.as_mut() {
             prepare_named(lease, key);
         }
-        self.refuse_parse(release::duplicate_statement(name))
+        let fault = release::duplicate_statement(name);
+        let is_fit_for_failed = facts.statements.is_empty() || only(facts).is_some_and(release::ends_failed_block);
+        if is_fit_for_failed { self.refuse_parse(fault) } else { self.refuse_working_parse(fault) }
     }
 
     pub(super) fn take_bind(&mut self, head: Head, rest: &[u8]) -> Option<usize> {
@@ -188,7 +213,18 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
+            return false;
+        }
+        if let Some(fault) = self.change_under(&statement) {
+            return self.refuse_bind(fault);
+        }
         let statement = ClientStatement { facts, ..statement };
+        match self.ready_for_state(&statement.facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_bind(fault),
+        }
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
             Readiness::Held => return false,
@@ -198,9 +234,30 @@ impl Session {
         true
     }
 
+    /// PostgreSQL's own error where the statement would return other columns than the client was told when it prepared it:
+    /// until it prepares it anew, as there.
+    fn change_under(&mut self, statement: &ClientStatement) -> Option<Fault> {
+        let lease = self.lease.as_ref()?;
+        let outdated = lease.server().statements.outdated();
+        let now = outdated.now();
+        // In a failed block the server refuses all by itself.
+        if statement.epoch >= now || lease.scope().predicted() == TransactionStatus::Failed {
+            return None;
+        }
+        match outdated.change_since(&statement.key, statement.epoch) {
+            Some(Change::Result) => Some(release::result_type_changed()),
+            Some(Change::Parts) | None => {
+                self.statements.renew(&statement.name, now);
+                None
+            }
+        }
+    }
+
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
         let needs_scope = self.needs_scope(&statement.facts) && !self.runs_without_block();
         let Some(lease) = self.lease.as_mut() else { return };
+        #[cfg(feature = "mutants")]
+        super::mutant::before_bind(&self.rules, lease, statement);
         prepare_again(lease, statement);
         if needs_scope && lease.scope().needs_injection() {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
@@ -240,11 +297,16 @@ impl Session {
             Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
         };
         drop(lease.send(frame, cause));
+        self.note_state_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }
 
     pub(super) fn needs_scope(&self, facts: &Facts) -> bool {
+        #[cfg(feature = "mutants")]
+        if super::mutant::needs_scope(self.rules.mutant, facts) {
+            return true;
+        }
         facts.statements.iter().any(|statement| self.rules.policy.needs_scope(statement))
     }
 
@@ -269,6 +331,12 @@ impl Session {
         };
         if !self.ensure_lease() {
             return false;
+        }
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
+            return false;
+        }
+        if let Some(fault) = self.change_under(&statement) {
+            return self.refuse_bind(fault);
         }
         let Some(lease) = self.lease.as_mut() else { return false };
         prepare_again(lease, &statement);
@@ -335,7 +403,8 @@ impl Session {
         }
         self.note_execute(control);
         self.restore_settings(control);
-        let is_followed = has_effect(control) || (self.recorder.is_some() && changes_reason(control));
+        let changes_state = statement.is_some_and(|statement| !statement.state.is_none());
+        let is_followed = has_effect(control) || changes_state || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
@@ -346,9 +415,12 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
-        self.has_executed = true;
+        // Behind the end of a transaction PostgreSQL begins anew.
+        self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
+        #[cfg(feature = "mutants")]
+        super::mutant::after_sent(self.rules.mutant, lease.scope_mut(), control);
         if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
             // Only predicted: the named ones are still there if this is skipped.
             self.portals.remove_unnamed();
@@ -410,7 +482,9 @@ impl Session {
                 Some(lease) if lease.server().version >= 180_000 => release::discard_all_in_block(),
                 Some(_) | None => release::discard_all_in_pipeline(),
             }),
-            Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
+            Control::Deallocate(name)
+                if !self.is_sql_prepared(control) && self.statements.find(name.as_bytes()).is_none() =>
+            {
                 Some(release::unknown_statement(name.as_bytes()))
             }
             _ => None,
@@ -484,8 +558,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
 
 fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
     #[cfg(feature = "mutants")]
-    if rules.mutant == Some(super::Mutant::NoInjection) {
-        lease.scope_mut().on_injected();
+    if super::mutant::inject(lease, rules) {
         return;
     }
     lease.inject(&rules.injection, keep_portal, Cause::Scope);
@@ -541,6 +614,7 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
     let placed = Some((Arc::clone(&statement.key), number));
     let note = named_note(statement, placed);
+    lease.server_mut().preparing.begin(Some(number));
     drop(lease.send(frame, Cause::Parse(Box::new(note))));
 }
 
@@ -554,18 +628,22 @@ fn named_note(statement: &ClientStatement, placed: Option<(Arc<StatementKey>, St
     }
 }
 
-fn evict(lease: &mut LeasedServer<Cause>, evicted: Option<StatementNumber>) {
-    let Some(number) = evicted else { return };
-    let mut bytes = BytesMut::with_capacity(32);
-    frontend::put_close(&mut bytes, Target::Statement, number.name().as_bytes());
-    let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
-    drop(lease.send(frame, Cause::Evict(number)));
+fn evict(lease: &mut LeasedServer<Cause>, evicted: Vec<StatementNumber>) {
+    for number in evicted {
+        let mut bytes = BytesMut::with_capacity(32);
+        frontend::put_close(&mut bytes, Target::Statement, number.name().as_bytes());
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
+        if lease.send(frame, Cause::Evict(number)).is_some() {
+            lease.server_mut().statements.note_unclosed(number);
+        }
+    }
 }
 
 /// Makes sure that the leased server has a statement which its client believes to be there.
 fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
     if statement.name.is_empty() {
         if !lease.server_mut().statements.unnamed_is(&statement.key) {
+            lease.server_mut().preparing.begin(None);
             send_again(lease, &statement.key, b"", Cause::ReprepareUnnamed);
             lease.server_mut().statements.set_unnamed(Some(Arc::clone(&statement.key)));
         }
@@ -579,6 +657,7 @@ fn prepare_named(lease: &mut LeasedServer<Cause>, key: &Arc<StatementKey>) {
     if lease.server_mut().statements.find(key).is_none() {
         let (number, evicted) = lease.server_mut().statements.insert(key);
         evict(lease, evicted);
+        lease.server_mut().preparing.begin(Some(number));
         send_again(lease, key, number.name().as_bytes(), Cause::Reprepare(Arc::clone(key), number));
     }
 }

@@ -103,7 +103,7 @@ impl Session {
         let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
         let is_scoping = self.rules.injection.carried().is_some();
         let (code, reason) = match part {
-            Part::Set | Part::Reset => (Code::SettingsFailed, DiscardReason::NotQuiet),
+            Part::Sequences | Part::Set | Part::Reset => (Code::SettingsFailed, DiscardReason::NotQuiet),
             Part::Scope => (Code::ScopeFailed, DiscardReason::ScopeUnconfirmed),
             Part::Preparation | Part::Begin | Part::Commit if is_scoping => {
                 (Code::ScopeFailed, DiscardReason::ScopeUnconfirmed)
@@ -132,9 +132,7 @@ impl Session {
         }
         debug_assert!(matches!(cause, Cause::Recovery | Cause::Client));
         self.installing = Installing::Done;
-        if !self.tells_nothing() {
-            self.tell_parameters();
-        }
+        // What the server reports is another client's: of this one's settings none have changed.
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
         Delivery::Swallow
     }

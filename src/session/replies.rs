@@ -13,7 +13,8 @@ use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer, Part};
-use crate::upstream::Received;
+use crate::upstream::outdated::Change as SchemaChange;
+use crate::upstream::{Received, Server, StatementNumber};
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -33,7 +34,7 @@ pub(super) struct Ended;
 impl Session {
     pub(super) fn on_server_bytes(&mut self, bytes: &[u8]) {
         if self.lease.is_none() {
-            return;
+            return self.on_resting_bytes(bytes);
         }
         let said = self.client_out.len();
         if self.server_in.is_empty() {
@@ -148,6 +149,7 @@ impl Session {
         let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
         let delivery = match head.tag {
             b'N' => Ok(self.on_notice()),
+            b'A' if self.is_notified() => Ok(Delivery::Forward),
             b'A' => Ok(Delivery::Swallow),
             b'S' => self.on_parameter(body),
             b'Z' => self.on_ready(body),
@@ -261,6 +263,9 @@ impl Session {
             }
             Cause::Parse(note) => {
                 self.statements.end(note.serial);
+                if let Some((_, number)) = note.placed {
+                    self.has_prepared(Some(number));
+                }
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Forward)
             }
@@ -269,7 +274,8 @@ impl Session {
                 backend::put_parse_complete(&mut self.client_out);
                 Ok(Delivery::Swallow)
             }
-            Cause::Reprepare(..) | Cause::ReprepareUnnamed => {
+            cause @ (Cause::Reprepare(..) | Cause::ReprepareUnnamed) => {
+                self.has_prepared(if let Cause::Reprepare(_, number) = cause { Some(number) } else { None });
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
@@ -279,12 +285,20 @@ impl Session {
             | Cause::Restore
             | Cause::OwnBegin
             | Cause::Recovery => Ok(Delivery::Swallow),
-            Cause::Install(Part::Begin | Part::Set | Part::Reset | Part::Scope | Part::Commit)
+            Cause::Install(Part::Begin | Part::Sequences | Part::Set | Part::Reset | Part::Scope | Part::Commit)
+            | Cause::Inquiry(_)
             | Cause::OwnEnd(_)
             | Cause::Refused(_)
             | Cause::Single(_)
             | Cause::Prefixed { .. }
             | Cause::Plan(_) => Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag)))),
+        }
+    }
+
+    /// A preparation was answered.
+    fn has_prepared(&mut self, statement: Option<StatementNumber>) {
+        if let Some(lease) = self.lease.as_mut() {
+            lease.server_mut().preparing.end(statement);
         }
     }
 
@@ -336,6 +350,9 @@ impl Session {
                 // What the client set in its transaction is gone with it: the server has what it had before.
                 self.end_transaction(&mut lease, false);
                 out = Ok(Delivery::Swallow);
+            }
+            Some(Cause::Inquiry(inquiry)) => {
+                out = if inquiry.take(tag) { Ok(Delivery::Swallow) } else { Err("another tag than was asked for") };
             }
             Some(Cause::OwnBegin) if tag == b"BEGIN" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnEnd(is_commit)) if (tag == b"COMMIT") == *is_commit => {
@@ -459,6 +476,7 @@ impl Session {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => Err("CommandComplete for something else than Execute"),
         };
         self.lease = Some(lease);
@@ -469,6 +487,7 @@ impl Session {
     /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
+        self.note_state_done(statement, is_extended);
         match &statement.control {
             Control::Commit { .. } | Control::Rollback { .. } => {
                 #[cfg(feature = "mutants")]
@@ -532,6 +551,8 @@ impl Session {
     }
 
     fn end_transaction(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
+        #[cfg(feature = "mutants")]
+        let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::SettingsSurviveRollback);
         if !is_committed {
             self.settings.roll_back();
         } else if let Some(settings) = self.settings.commit(&lease.server().settings) {
@@ -550,7 +571,7 @@ impl Session {
         if status == TransactionStatus::Idle {
             self.transactions = self.transactions.wrapping_add(1);
             let is_committed = !self.segment_failed;
-            self.tally.add(Count::Transactions, 1);
+            self.tally.add(Count::Transactions, u64::from(!matches!(received, Ok(Received::Ready(Cause::Inquiry(_))))));
             self.end_transaction(&mut lease, is_committed);
         }
         self.segment_failed = false;
@@ -563,6 +584,10 @@ impl Session {
         self.lease = Some(lease);
         self.forget_cancel();
         match received {
+            Ok(Received::Ready(Cause::Inquiry(inquiry))) => {
+                self.on_inquired(&inquiry, status);
+                Ok(Delivery::Swallow)
+            }
             Ok(Received::Ready(cause)) if self.is_undoing_installation() => Ok(self.on_undone(&cause, status)),
             Ok(Received::Ready(Cause::Recovery)) => {
                 self.conclude_rolled_back();
@@ -667,7 +692,7 @@ impl Session {
         }
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         lease.set_doubt(DiscardReason::ServerGone);
-        if lease.is_quiet() {
+        if lease.is_quiet() && !self.rests_on_server() {
             return Ok(Delivery::Swallow);
         }
         self.server_said_goodbye = true;
@@ -690,6 +715,8 @@ impl Session {
             }
             Some(Cause::Prefixed { scopes, prefix_chars }) => {
                 let (is_own, shift) = (*scopes > 0, *prefix_chars);
+                #[cfg(feature = "mutants")]
+                let shift = if self.rules.mutant == Some(super::Mutant::PositionNotMoved) { 0 } else { shift };
                 if is_own {
                     return self.on_scope_error(body, fields);
                 }
@@ -712,6 +739,7 @@ impl Session {
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
             // The client has its error; a cancel that comes late means nothing of its own.
             Some(Cause::Recovery) if !fields.is_fatal() => Ok(Delivery::Swallow),
+            Some(Cause::Inquiry(_)) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
@@ -727,6 +755,7 @@ impl Session {
 
     fn on_extended_error(&mut self, cause: &Cause, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
         self.note_goodbye(fields);
+        self.note_change(cause, fields);
         match cause {
             Cause::Refused(refused) if fields.sqlstate() == Some(refused.expected) => {
                 backend::put_error(&mut self.client_out, &refused.fault);
@@ -756,7 +785,41 @@ impl Session {
             | Cause::Evict(_)
             | Cause::Restore
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => Ok(Delivery::Forward),
+        }
+    }
+
+    /// The schema has changed under a statement that was prepared before: it is prepared again where it is used next.
+    fn note_change(&mut self, cause: &Cause, fields: Fields<'_>) {
+        let name: &[u8] = match cause {
+            Cause::Named(name) | Cause::Bind(Some(name), _) => name,
+            Cause::BindNamed(note) => note.statement.as_deref().unwrap_or_default(),
+            Cause::Client | Cause::Bind(None, _) | Cause::Execute { .. } => b"",
+            Cause::ClosePortal(_)
+            | Cause::CloseStatement { .. }
+            | Cause::Parse(_)
+            | Cause::ParseKnown(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_)
+            | Cause::Refused(_)
+            | Cause::Scope(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::Install(_)
+            | Cause::Restore
+            | Cause::OwnBegin
+            | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
+            | Cause::Recovery => return,
+        };
+        let (Some(change), Some(lease)) = (schema_change(fields), self.lease.as_mut()) else { return };
+        let Some(statement) = self.statements.find(name) else { return };
+        lease.server().statements.outdated().note(&statement.key, change);
+        if name.is_empty() {
+            lease.server_mut().statements.set_unnamed(None);
         }
     }
 
@@ -797,12 +860,15 @@ impl Session {
     /// only skipped.
     pub(super) fn undo(&mut self, cause: Cause, was_run: bool) {
         let Some(lease) = self.lease.as_mut() else { return };
-        let statements = &mut lease.server_mut().statements;
+        let Server { statements, preparing, .. } = lease.server_mut();
         match cause {
             Cause::Parse(note) => {
                 let ParseNote { name, serial, placed, replaced, replaced_on_server } = *note;
                 match placed {
-                    Some((key, number)) => statements.forget(&key, number),
+                    Some((key, number)) => {
+                        preparing.end(Some(number));
+                        statements.forget(&key, number);
+                    }
                     // PostgreSQL drops the unnamed statement before it looks at the new one.
                     None if was_run => statements.set_unnamed(None),
                     None => {
@@ -834,8 +900,15 @@ impl Session {
             Cause::Execute { deallocated, .. } => {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
-            Cause::Reprepare(key, number) => statements.forget(&key, number),
-            Cause::ReprepareUnnamed | Cause::Restore => statements.set_unnamed(None),
+            Cause::Reprepare(key, number) => {
+                preparing.end(Some(number));
+                statements.forget(&key, number);
+            }
+            Cause::ReprepareUnnamed => {
+                preparing.end(None);
+                statements.set_unnamed(None);
+            }
+            Cause::Restore => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)
@@ -846,25 +919,21 @@ impl Session {
             | Cause::Install(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => {}
         }
     }
 
     fn forget_parse(&mut self, name: &[u8], serial: u64, replaced: Option<ClientStatement>) {
         self.statements.end(serial);
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::SkippedParseKept) {
+            return;
+        }
         self.statements.forget(name, serial);
         if let Some(replaced) = replaced {
             self.statements.restore(replaced);
         }
-    }
-
-    /// The planted defect: a server is given back as soon as it has answered anything.
-    #[cfg(feature = "mutants")]
-    fn checks_in_early(&self) -> bool {
-        let is_idle = |lease: &LeasedServer<Cause>| lease.replies().status() == TransactionStatus::Idle;
-        self.rules.mutant == Some(super::Mutant::CheckinWhileOwed)
-            && self.copy == CopyIn::None
-            && self.lease.as_ref().is_some_and(|lease| is_idle(lease) && lease.out_bytes() == 0)
     }
 
     /// Between bursts of replies: a COPY that is over, a server that has come to rest.
@@ -877,10 +946,24 @@ impl Session {
         let may_check_in =
             lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None && !is_held;
         #[cfg(feature = "mutants")]
-        let may_check_in = may_check_in || self.checks_in_early();
+        let may_check_in = may_check_in
+            || self.copy == CopyIn::None
+                && super::mutant::checks_in(self.rules.mutant, lease, self.client_passing != Passing::Nothing);
         if may_check_in && self.server_passing == Passing::Nothing {
             self.check_in();
         }
+    }
+}
+
+/// What an error says about the schema that a statement was prepared under. The first is told by the function that
+/// raises it, which no client can name.
+fn schema_change(fields: Fields<'_>) -> Option<SchemaChange> {
+    let (routine, said) = (fields.find(b'R').unwrap_or_default(), fields.find(b'M').unwrap_or_default());
+    match &fields.sqlstate()?.0 {
+        b"0A000" if routine == b"RevalidateCachedQuery" => Some(SchemaChange::Result),
+        b"XX000" => Some(SchemaChange::Parts),
+        b"42704" if said.starts_with(b"type with OID") => Some(SchemaChange::Parts),
+        _ => None,
     }
 }
 

@@ -185,7 +185,8 @@ impl ClientSettings {
         self.journal.iter().for_each(|change| apply(&mut now, &self.base, change));
         let missing = now.keys().chain(&touched.0).filter(|name| !self.base.contains_key(*name));
         let missing: BTreeSet<&Box<str>> = missing.collect();
-        let is_other = |name: &Box<str>, value: &Box<str>| now.get(name) != Some(value) || touched.0.contains(name);
+        let is_other =
+            |name: &str, value: &str| now.get(name).is_none_or(|known| **known != *value) || touched.0.contains(name);
         let other = self.base.iter().filter(|(name, value)| is_other(name, value));
         let resets = missing.into_iter().cloned().map(SettingStep::Reset);
         resets.chain(other.map(|(name, value)| SettingStep::Set(name.clone(), value.clone()))).collect()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::preparing::Preparing;
 use super::settings::Settings;
 use super::statement::ServerStatements;
 
@@ -44,6 +45,8 @@ pub struct Server {
     pub settings: Settings,
     /// What is prepared.
     pub statements: ServerStatements,
+    /// What of it is not answered yet.
+    pub preparing: Preparing,
     /// How often it was lent.
     pub leases: u64,
     /// What it reported at its login: its defaults.
@@ -71,6 +74,7 @@ impl Server {
             parameters,
             settings: Settings::default(),
             statements: ServerStatements::new(statements_max),
+            preparing: Preparing::default(),
             leases: 0,
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod dice;
+pub mod differences;
 pub mod inside;
 pub mod message;
 pub mod proxy;

@@ -9,6 +9,7 @@ use crate::config::raw::Section;
 use crate::config::settings::ScopeSettings;
 use crate::pool::{Fairness, Limits, Quota, TimeLimits};
 use crate::tenant::{TenantId, TenantKind};
+use crate::upstream::StatementLimits;
 
 impl Builder<'_> {
     /// `[limits]` and `[logins.*.limits]`
@@ -48,6 +49,15 @@ impl Builder<'_> {
         }
         tenants
     }
+}
+
+/// Prepared statements of one client.
+pub fn client_statements(root: &Section) -> Option<StatementLimits> {
+    let section = root.table("limits");
+    Some(StatementLimits {
+        entries_max: section.number("client_prepared_statements_max")?,
+        bytes_max: section.number("client_prepared_statement_bytes_max")?,
+    })
 }
 
 /// The limits of `own`, and where it is silent those of `general`. 0 means none.
