@@ -106,6 +106,8 @@ mod mutants {
         for mutant in Mutant::ALL.iter().filter(|mutant| !OF_THE_LEDGER.contains(mutant)) {
             match search(1..SEEDS_OF_A_MUTANT, Some(*mutant), 1).first() {
                 Some((seed, wrong)) => {
+                    let (innocent, _) = run(*seed, None, &Arc::new(FactsCache::default()), false);
+                    assert!(innocent.is_none(), "seed {seed} fails without {} too: {innocent:?}", mutant.name());
                     let first = wrong.lines().next().unwrap_or_default();
                     let shown: String = first.chars().take(150).collect();
                     eprintln!("{:<32} seed {seed:>4}: {shown}", mutant.name());
