@@ -53,7 +53,11 @@ impl Session {
             self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
             return Some(false);
         }
-        Some(self.send_parse(frame, parse, &facts))
+        let is_sent = self.send_parse(frame, parse, &facts);
+        if !is_sent {
+            self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
+        }
+        Some(is_sent)
     }
 
     /// A Parse of transaction control needs no server: its grammar is all there is to it, and that has been
@@ -95,6 +99,9 @@ impl Session {
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
             return self.refuse_duplicate(parse.name, &key);
         }
+        if !parse.name.is_empty() && self.preparing.is_in_doubt(Some(&key), self.segment) {
+            return false;
+        }
         let serial = self.statements.begin(parse.name, self.segment);
         let Some(lease) = self.lease.as_mut() else { return false };
         let known = &mut lease.server_mut().statements;
@@ -105,7 +112,10 @@ impl Session {
             let replaced = self.statements.remove(b"");
             send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame), replaced);
         } else {
-            send_named_parse(lease, &statement);
+            let is_new = send_named_parse(lease, &statement);
+            if is_new {
+                self.preparing.begin(Some(&statement.key), self.segment);
+            }
         }
         self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
@@ -134,8 +144,10 @@ impl Session {
     /// PostgreSQL looks at the statement first and at its name last: the statement is prepared under a name
     /// of the server's, where its own error may come, and then the name is refused.
     fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>) -> bool {
-        if let Some(lease) = self.lease.as_mut() {
-            prepare_named(lease, key);
+        if let Some(lease) = self.lease.as_mut()
+            && prepare_named(lease, key)
+        {
+            self.preparing.begin(Some(key), self.segment);
         }
         self.refuse_parse(release::duplicate_statement(name))
     }
@@ -197,6 +209,9 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        if self.preparing.is_in_doubt(statement.server_key(), self.segment) {
+            return false;
+        }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
         }
@@ -234,7 +249,9 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return };
         #[cfg(feature = "mutants")]
         super::mutant::before_bind(&self.rules, lease, statement);
-        prepare_again(lease, statement);
+        if prepare_again(lease, statement) {
+            self.preparing.begin(statement.server_key(), self.segment);
+        }
         if needs_scope && lease.scope().needs_injection() {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
             inject(lease, &self.rules, keep_portal);
@@ -307,11 +324,16 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        if self.preparing.is_in_doubt(statement.server_key(), self.segment) {
+            return false;
+        }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
         }
         let Some(lease) = self.lease.as_mut() else { return false };
-        prepare_again(lease, &statement);
+        if prepare_again(lease, &statement) {
+            self.preparing.begin(statement.server_key(), self.segment);
+        }
         let number = lease.server_mut().statements.find(&statement.key).filter(|_| !name.is_empty());
         let server_name = number.map(|number| number.name());
         let mut bytes = BytesMut::with_capacity(32);
@@ -558,8 +580,8 @@ fn send_unnamed_parse(
 }
 
 /// A named Parse: prepared under the server's own name, or, where the server has it, a Close of nothing
-/// keeps the place of its answer.
-fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
+/// keeps the place of its answer. Whether it is prepared.
+fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) -> bool {
     let is_sure = match lease.scope().predicted() {
         TransactionStatus::Idle => true,
         // An error that is still on its way would make the server refuse this Parse.
@@ -573,7 +595,7 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
         let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
         let note = named_note(statement, None);
         drop(lease.send(frame, Cause::ParseKnown(Box::new(note))));
-        return;
+        return false;
     }
     let (number, evicted) = lease.server_mut().statements.insert(&statement.key);
     evict(lease, evicted);
@@ -582,7 +604,7 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
     let placed = Some((Arc::clone(&statement.key), number));
     let note = named_note(statement, placed);
-    drop(lease.send(frame, Cause::Parse(Box::new(note))));
+    lease.send(frame, Cause::Parse(Box::new(note))).is_none()
 }
 
 fn named_note(statement: &ClientStatement, placed: Option<(Arc<StatementKey>, StatementNumber)>) -> ParseNote {
@@ -606,25 +628,27 @@ fn evict(lease: &mut LeasedServer<Cause>, evicted: Vec<StatementNumber>) {
     }
 }
 
-/// Makes sure that the leased server has a statement which its client believes to be there.
-fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
-    if statement.name.is_empty() {
-        if !lease.server_mut().statements.unnamed_is(&statement.key) {
-            send_again(lease, &statement.key, b"", Cause::ReprepareUnnamed);
+/// Makes sure that the leased server has a statement which its client believes to be there. Whether it is prepared.
+fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) -> bool {
+    let Some(key) = statement.server_key() else {
+        let is_sent = !lease.server_mut().statements.unnamed_is(&statement.key)
+            && send_again(lease, &statement.key, b"", Cause::ReprepareUnnamed);
+        if is_sent {
             lease.server_mut().statements.set_unnamed(Some(Arc::clone(&statement.key)));
         }
-        return;
-    }
-    prepare_named(lease, &statement.key);
+        return is_sent;
+    };
+    prepare_named(lease, key)
 }
 
-/// Makes sure that the leased server has a named statement of this key.
-fn prepare_named(lease: &mut LeasedServer<Cause>, key: &Arc<StatementKey>) {
-    if lease.server_mut().statements.find(key).is_none() {
-        let (number, evicted) = lease.server_mut().statements.insert(key);
-        evict(lease, evicted);
-        send_again(lease, key, number.name().as_bytes(), Cause::Reprepare(Arc::clone(key), number));
+/// Makes sure that the leased server has a named statement of this key. Whether it is prepared.
+fn prepare_named(lease: &mut LeasedServer<Cause>, key: &Arc<StatementKey>) -> bool {
+    if lease.server_mut().statements.find(key).is_some() {
+        return false;
     }
+    let (number, evicted) = lease.server_mut().statements.insert(key);
+    evict(lease, evicted);
+    send_again(lease, key, number.name().as_bytes(), Cause::Reprepare(Arc::clone(key), number))
 }
 
 /// What an Execute of DEALLOCATE or DISCARD ALL takes from the client's statements; what stands behind it in
@@ -638,9 +662,9 @@ fn deallocate(statements: &mut ClientStatements, control: &Control) -> Vec<Clien
     }
 }
 
-fn send_again(lease: &mut LeasedServer<Cause>, key: &StatementKey, name: &[u8], cause: Cause) {
+fn send_again(lease: &mut LeasedServer<Cause>, key: &StatementKey, name: &[u8], cause: Cause) -> bool {
     let mut bytes = BytesMut::new();
     frontend::put_parse(&mut bytes, name, key.sql(), key.types());
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
-    drop(lease.send(frame, cause));
+    lease.send(frame, cause).is_none()
 }

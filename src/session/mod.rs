@@ -58,7 +58,7 @@ use installing::Installing;
 use overrun::OwnCancel;
 use query::chars;
 use recording::Recorder;
-use statements::{ClientStatements, Portals};
+use statements::{ClientStatements, Portals, Preparing};
 
 /// Most answers owed at once. A longer pipeline waits: the server's replies to so many messages are more
 /// than it buffers, so they come without a Flush and the wait ends.
@@ -158,6 +158,7 @@ pub struct Session {
     /// The Bind whose front was just taken was sent, not refused.
     bind_goes_on: bool,
     statements: ClientStatements,
+    preparing: Preparing,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -227,6 +228,7 @@ impl Session {
             server_said_goodbye: false,
             bind_goes_on: false,
             statements: ClientStatements::default(),
+            preparing: Preparing::default(),
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),
@@ -621,6 +623,7 @@ impl Session {
         }
         let Some(lease) = self.lease.take() else { return };
         self.portals.clear();
+        self.preparing.clear();
         self.control_in_flight = false;
         self.server_in = BytesMut::new();
         #[cfg(feature = "mutants")]

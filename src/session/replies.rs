@@ -262,6 +262,9 @@ impl Session {
             }
             Cause::Parse(note) => {
                 self.statements.end(note.serial);
+                if note.placed.is_some() {
+                    self.preparing.end();
+                }
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Forward)
             }
@@ -271,6 +274,7 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Cause::Reprepare(..) | Cause::ReprepareUnnamed => {
+                self.preparing.end();
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
@@ -840,7 +844,10 @@ impl Session {
             Cause::Parse(note) => {
                 let ParseNote { name, serial, placed, replaced, replaced_on_server } = *note;
                 match placed {
-                    Some((key, number)) => statements.forget(&key, number),
+                    Some((key, number)) => {
+                        self.preparing.end();
+                        statements.forget(&key, number);
+                    }
                     // PostgreSQL drops the unnamed statement before it looks at the new one.
                     None if was_run => statements.set_unnamed(None),
                     None => {
@@ -872,8 +879,15 @@ impl Session {
             Cause::Execute { deallocated, .. } => {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
-            Cause::Reprepare(key, number) => statements.forget(&key, number),
-            Cause::ReprepareUnnamed | Cause::Restore => statements.set_unnamed(None),
+            Cause::Reprepare(key, number) => {
+                self.preparing.end();
+                statements.forget(&key, number);
+            }
+            Cause::ReprepareUnnamed => {
+                self.preparing.end();
+                statements.set_unnamed(None);
+            }
+            Cause::Restore => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)

@@ -27,7 +27,7 @@ use tenantgate::guard::FactsCache;
 use world::{Defect, World};
 
 /// Runs in `make test`.
-const SEEDS: u64 = 1_200;
+const SEEDS: u64 = 1_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())

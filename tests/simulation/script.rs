@@ -268,9 +268,10 @@ impl Writer<'_> {
         let mut bytes = Vec::new();
         // Which of the Syncs between data are answered depends on where the COPY fails: nobody but the server knows.
         let may_fail = self.dice.once_in(2);
+        let width = if may_fail && self.dice.once_in(2) { 300 } else { 10 };
         for number in 0..1 + self.dice.below(7) {
             let is_bad = may_fail && self.dice.once_in(4);
-            let line = if is_bad { "bad\n".to_owned() } else { format!("{}\t{number:>30}\n", self.mark) };
+            let line = if is_bad { "bad\n".to_owned() } else { format!("{}\t{number:>width$}\n", self.mark) };
             bytes.extend(message(|out| {
                 frontend::put_message(out, b'd', |out| out.extend_from_slice(line.as_bytes()));
             }));
