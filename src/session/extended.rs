@@ -32,7 +32,7 @@ impl Session {
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         if parse.sql.len() > self.text_bytes_max() {
-            return Some(self.refuse_parse(Fault::of(Code::TextTooLong)));
+            return Some(self.refuse_parse(self.too_long(parse.sql.len())));
         }
         if self.statements.is_in_doubt(parse.name, self.segment) {
             // Whether the name is taken is decided by an answer that has not come.
@@ -111,6 +111,24 @@ impl Session {
         self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
         true
+    }
+
+    /// The statement as this server has it or can have it. Where it has to be prepared again after the client has changed
+    /// what texts are read under, it is another statement than the one of before: under that one's key, others would
+    /// take it for theirs.
+    fn as_here(&mut self, mut statement: ClientStatement) -> ClientStatement {
+        let Some(lease) = self.lease.as_mut() else { return statement };
+        let known = &mut lease.server_mut().statements;
+        let is_here = match statement.name.is_empty() {
+            true => known.unnamed_is(&statement.key),
+            false => known.find(&statement.key).is_some(),
+        };
+        if is_here || self.settings.parse_context().is_some_and(|context| context == statement.key.context()) {
+            return statement;
+        }
+        let context = self.statement_context();
+        statement.key = Arc::new(StatementKey::new(statement.key.sql(), statement.key.types(), context));
+        statement
     }
 
     /// Whether it is not known yet if the server has the statement.
@@ -200,10 +218,10 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        let statement = self.as_here(ClientStatement { facts, ..statement });
         if self.is_preparing(&statement.key, statement.name.is_empty()) {
             return false;
         }
-        let statement = ClientStatement { facts, ..statement };
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
             Readiness::Held => return false,
@@ -285,6 +303,7 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        let statement = self.as_here(statement);
         if self.is_preparing(&statement.key, statement.name.is_empty()) {
             return false;
         }
