@@ -337,7 +337,9 @@ impl Session {
         let is_cursor_possible = !name.is_empty()
             && !self.portals.is_doubtful()
             && self.lease.as_ref().is_some_and(|lease| {
-                lease.scope().may_send_scoped() && lease.scope().predicted() != TransactionStatus::Idle
+                // From 18 on a cursor may also be declared behind another Execute.
+                let is_in_block = lease.scope().predicted() != TransactionStatus::Idle || self.has_executed;
+                lease.scope().may_send_scoped() && is_in_block
             });
         self.portals.find(name).is_some() || is_cursor_possible
     }
