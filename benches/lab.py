@@ -210,7 +210,7 @@ def tenantgate_program():
 
 
 def start_tenantgate(processes, folder, server, pool, name="tenantgate", method="trust", clients=1000, threads=0,
-                     host="127.0.0.1", more=""):
+                     host="127.0.0.1", more="", program=None):
     port = free_port()
     runtime = f"[runtime]\nthreads = {threads}\n" if threads else ""
     file = folder / f"{name}.toml"
@@ -224,7 +224,7 @@ def start_tenantgate(processes, folder, server, pool, name="tenantgate", method=
         f'[log]\nlevel = "warn"\n{runtime}{more}'
     )
     log = open(folder / f"{name}.log", "w")
-    child = processes.start([tenantgate_program(), "serve", "--config", file], log)
+    child = processes.start([program or tenantgate_program(), "serve", "--config", file], log)
     wait_for(port, child, log)
     return port, child.pid
 

@@ -87,7 +87,7 @@ fn the_base_loads_with_the_defaults_of_the_table() {
     assert!(matches!(config.servers["main"].hosts[0].host, ServerHost::Address(_)));
     let demo = &config.databases["demo"];
     assert_eq!((&*demo.server, &*demo.name, &*demo.role), ("main", "demo", "app"));
-    assert_eq!((demo.pool.size, demo.pool.waiting_max, demo.prepared_statements_max), (20, 10_000, 200));
+    assert_eq!((demo.pool.size, demo.pool.waiting_max, demo.prepared_statements.entries_max), (20, 10_000, 200));
     assert_eq!(config.guard.policy.scope_settings, ["app.tenant_id"]);
     assert_eq!(config.scope.template.names().collect::<Vec<_>>(), ["app.tenant_id"]);
     assert!(config.rules == Rules::default() && config.runtime.threads.is_none());
@@ -212,7 +212,7 @@ fn impossible_values_are_refused() {
         ("[pool]\nwait_timeout = \"0s\"\n", "must be between"),
         ("[guard]\ntext_bytes_max = \"1 TB\"\n", "whole number from 1024"),
         ("[tls]\nmode = \"require\"\ncertificate = \"x.crt\"\nkey = 3\n", "tls.key (line 16): expected text"),
-        ("[scope]\nlifetime = \"lease\"\n", "\"transaction\""),
+        ("[scope]\nlifetime = \"session\"\n", "not one of transaction, lease"),
         ("[scope.settings]\n\"app.a\" = \"x\"\n", "does not hold {tenant}"),
         ("[scope.settings]\n\"app.a\" = \"{tenant}\"\n\"APP.A\" = \"{tenant}\"\n", "named twice"),
         ("[scope]\nsettings = {}\n", "at least one scope setting"),

@@ -1,5 +1,7 @@
 //! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them; in
-//! `migration.sql` and `bypass.sql` that of the preset of that name.
+//! `migration.sql`, `bypass.sql` and `application.sql` that of the preset of that name, in `pinned.sql` and `session.sql` that
+//! of tenants whose login keeps session state, in `lease.sql` and `lease_application.sql` that where a tenant stays on its
+//! server.
 //!
 //! `tests/guard/*.sql` hold blocks of the form
 //!
@@ -18,7 +20,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use tenantgate::guard::{Facts, Limits, Policy, PolicySettings, Preset, inspect};
+use tenantgate::guard::{Facts, Keeping, Limits, Policy, PolicySettings, Preset, inspect};
 
 struct Block {
     file: String,
@@ -54,8 +56,27 @@ fn blocks(select: impl Fn(&str) -> bool) -> Vec<Block> {
     blocks
 }
 
-fn policy(preset: Preset) -> Policy {
-    Policy::new(&PolicySettings { preset, scope_settings: vec!["app.tenant_id".into()], ..PolicySettings::default() })
+/// A policy's settings where they are not those of its preset alone.
+#[derive(Clone, Copy)]
+struct Login {
+    preset: Preset,
+    keeping: Keeping,
+    /// The tenant stays on its server, and some procedures are on the list.
+    is_leased: bool,
+}
+
+const TENANT: Login = Login { preset: Preset::Tenant, keeping: Keeping::Refuse, is_leased: false };
+
+fn policy(Login { preset, keeping, is_leased }: Login) -> Policy {
+    let listed: &[&str] = if is_leased { &["in_steps", "public.listed"] } else { &[] };
+    Policy::new(&PolicySettings {
+        preset,
+        keeping,
+        functions_allowed: listed.iter().map(|name| (*name).to_owned()).collect(),
+        scope_outlives_transactions: is_leased,
+        scope_settings: vec!["app.tenant_id".into()],
+        ..PolicySettings::default()
+    })
 }
 
 /// Runs on a deep stack, as the proxy does.
@@ -72,15 +93,15 @@ fn classes(facts: &Facts) -> String {
 
 /// What the guard says of a text, in the words of the tables.
 fn verdict(sql: &str) -> String {
-    verdict_of(Preset::Tenant, sql)
+    verdict_of(TENANT, sql)
 }
 
-fn verdict_of(preset: Preset, sql: &str) -> String {
+fn verdict_of(login: Login, sql: &str) -> String {
     let facts = match inspect(sql.as_bytes(), &Limits::default()) {
         Ok(facts) => facts,
         Err(fault) => return format!("deny {} {fault}", fault.code.unwrap().row().name),
     };
-    match policy(preset).judge(&facts) {
+    match policy(login).judge(&facts) {
         Ok(()) => format!("allow {}", classes(&facts)).trim_end().to_owned(),
         Err(fault) => {
             let row = fault.code.unwrap().row();
@@ -106,12 +127,17 @@ fn every_verdict_is_the_one_the_tables_want() {
         let blocks = blocks(|file| file != "places.sql");
         let mut wrong = String::new();
         for Block { file, line, wanted, sql } in &blocks {
-            let preset = match file.as_str() {
-                "migration.sql" => Preset::Migration,
-                "bypass.sql" => Preset::Bypass,
-                _ => Preset::Tenant,
+            let login = match file.as_str() {
+                "migration.sql" => Login { preset: Preset::Migration, ..TENANT },
+                "bypass.sql" => Login { preset: Preset::Bypass, ..TENANT },
+                "application.sql" => Login { preset: Preset::Application, keeping: Keeping::Pin, ..TENANT },
+                "pinned.sql" => Login { keeping: Keeping::Pin, ..TENANT },
+                "session.sql" => Login { keeping: Keeping::Session, ..TENANT },
+                "lease.sql" => Login { is_leased: true, ..TENANT },
+                "lease_application.sql" => Login { preset: Preset::Application, is_leased: true, ..TENANT },
+                _ => TENANT,
             };
-            let verdict = verdict_of(preset, sql);
+            let verdict = verdict_of(login, sql);
             if !agrees(wanted, &verdict) {
                 writeln!(wrong, "{file}:{line}: wanted {wanted}\n  got {verdict}\n  {sql}").unwrap();
             }

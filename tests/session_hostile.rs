@@ -9,7 +9,7 @@ use std::time::Duration;
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
 use tenantgate::metrics::Count;
-use tenantgate::scope::{Injection, ScopeTemplate};
+use tenantgate::scope::{Injection, Lifetime, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
 use tenantgate::tenant::{TenantId, TenantKind};
 use tenantgate::upstream::{Parameters, Settings};
@@ -38,7 +38,7 @@ fn rules(settings_allowed: &[&str]) -> Arc<SessionRules> {
     let policy = Arc::new(Policy::new(&settings));
     Arc::new(SessionRules {
         recording: None,
-        injection: Injection::new(&ScopeTemplate::default(), &tenant),
+        injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy,
         facts: Arc::new(FactsCache::default()),
         #[cfg(feature = "mutants")]
@@ -64,6 +64,8 @@ impl Played {
                 Effect::Inspect(sql) => self.asked.push(sql.to_vec()),
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(_) => self.is_given_back = true,
+                Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
+                Effect::Rest => {}
                 Effect::Cancel => self.cancels += 1,
                 Effect::Discard(_) | Effect::Refused(_) | Effect::Record(_) => {}
             }

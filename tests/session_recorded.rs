@@ -77,7 +77,8 @@ impl Played {
                     self.ledger_at_check_in = self.ledger();
                 }
                 Effect::Discard(_) => self.is_discarded = true,
-                Effect::Cancel | Effect::Refused(_) => {}
+                Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
+                Effect::Cancel | Effect::Refused(_) | Effect::Rest => {}
             }
         }
     }
@@ -465,10 +466,20 @@ fn an_intent_that_is_awaited_holds_nothing_back() {
 fn the_outcome_goes_before_the_server() {
     let mut played = Played::new();
     played.says(&query("DELETE FROM t"));
-    played.give(Input::ClientGone);
     played.replay_is_answered();
+    played.give(Input::ClientGone);
     assert!(played.is_given_back && played.is_closed);
     assert_eq!((played.ledger_at_check_in.as_str(), played.ledger().as_str()), ("ir", "ir"));
+}
+
+/// Its settings were sent without a Sync: the server would keep their answer for ever.
+#[test]
+fn a_client_that_left_before_its_first_segment_keeps_no_server() {
+    let mut played = Played::new();
+    played.says(&query("DELETE FROM t"));
+    played.give(Input::ClientGone);
+    assert!(!played.is_given_back && played.is_closed);
+    assert_eq!(played.ledger(), "ir");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::table::Table;
 use super::words::{self, Word};
 pub use crate::config::ConsoleRight as Right;
 use crate::fault::{Code, Fault};
-use crate::tenant::{TenantId, TenantKind};
+use crate::tenant::{FreezeReason, TenantId, TenantKind};
 
 /// What a text asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,9 +129,6 @@ pub const COMMANDS: &[CommandRow] = &[
     }),
 ];
 
-/// A reason is one line somebody wrote.
-const REASON_CHARS_MAX: usize = 500;
-
 /// Settings that drivers set on whatever they connect to: they mean nothing here.
 const SETTINGS_DROPPED: [&str; 14] = [
     "application_name",
@@ -200,7 +197,7 @@ impl Arguments<'_> {
         Some(first)
     }
 
-    fn wrong(&self, detail: &'static str) -> Fault {
+    fn wrong(&self, detail: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
         let hint = format!("The command's form is: {}", self.row.syntax);
         Fault::of(Code::ConsoleArgumentWrong).with_detail(detail).with_hint(hint)
     }
@@ -225,7 +222,7 @@ impl Arguments<'_> {
         name.map(|name| Some(name.into())).ok_or_else(|| self.wrong("a database's name is expected"))
     }
 
-    fn tenant_and_reason(&mut self) -> Result<(TenantId, Arc<str>), Fault> {
+    fn tenant_and_reason(&mut self) -> Result<(TenantId, FreezeReason), Fault> {
         if !self.keyword("tenant") {
             return Err(self.wrong("the word TENANT is expected"));
         }
@@ -237,13 +234,7 @@ impl Arguments<'_> {
         let Some(Word::Text(reason)) = self.next() else {
             return Err(self.wrong("the reason is expected in single quotes"));
         };
-        let reason: Arc<str> = reason.trim().into();
-        if reason.is_empty() {
-            return Err(self.wrong("the reason is empty"));
-        }
-        if reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(char::is_control) {
-            return Err(self.wrong("the reason is longer than 500 characters or holds control characters"));
-        }
+        let reason = FreezeReason::parse(reason).map_err(|fault| self.wrong(fault.to_string()))?;
         Ok((tenant, reason))
     }
 }
@@ -328,9 +319,9 @@ mod tests {
             ("SHUTDOWN WAIT_FOR_CLIENTS;", Command::Shutdown(ShutdownMode::WaitForClients)),
             (
                 "FREEZE TENANT 'acme' REASON 'it''s ours'",
-                Command::Freeze { tenant: tenant.clone(), reason: Arc::from("it's ours") },
+                Command::Freeze { tenant: tenant.clone(), reason: FreezeReason::parse("it's ours").unwrap() },
             ),
-            ("thaw tenant acme reason 'ok'", Command::Thaw { tenant, reason: Arc::from("ok") }),
+            ("thaw tenant acme reason 'ok'", Command::Thaw { tenant, reason: FreezeReason::parse("ok").unwrap() }),
         ] {
             assert_eq!(admin(text), Ok(Request::Perform(wanted)), "{text}");
         }

@@ -9,7 +9,7 @@ use super::snapshot::{
     BypassRow, ClientRow, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, TenantRow, UserRow,
 };
 use crate::fault::Fault;
-use crate::tenant::TenantId;
+use crate::tenant::{FreezeReason, TenantId};
 
 /// Who gives a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,15 +52,15 @@ pub enum Command {
     Freeze {
         /// Whose.
         tenant: TenantId,
-        /// Why, in the administrator's words; never empty.
-        reason: Arc<str>,
+        /// Why, in the administrator's words.
+        reason: FreezeReason,
     },
     /// Ends a freeze.
     Thaw {
         /// Whose.
         tenant: TenantId,
         /// Why.
-        reason: Arc<str>,
+        reason: FreezeReason,
     },
 }
 

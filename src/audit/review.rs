@@ -17,6 +17,8 @@ pub struct Reviewed {
     pub login: String,
     /// Where the client was.
     pub address: String,
+    /// The client's number, as in SHOW CLIENTS; `None` for what was done to a tenant.
+    pub client: Option<i64>,
     /// The database.
     pub database: String,
     /// The role on the server.
@@ -53,6 +55,7 @@ struct Read {
     at: String,
     login: String,
     address: String,
+    client: Option<i64>,
     #[serde(default)]
     database: String,
     #[serde(default)]
@@ -134,6 +137,7 @@ fn row(read: &Read) -> Reviewed {
         at: read.at.clone(),
         login: read.login.clone(),
         address: read.address.clone(),
+        client: read.client,
         database: read.database.clone(),
         role: read.role.clone(),
         preset: read.preset.clone(),

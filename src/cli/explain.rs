@@ -10,7 +10,7 @@ use super::EXIT_UNUSABLE;
 use super::environment::{LoadFailure, load_file};
 use crate::config::ScopeTemplate;
 use crate::driver::build;
-use crate::guard::{Explained, Policy, PolicySettings, Preset, explain};
+use crate::guard::{Explained, Keeping, Policy, PolicySettings, Preset, explain};
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -28,6 +28,8 @@ pub enum ExplainPreset {
     /// Its tenant's rows.
     #[default]
     Tenant,
+    /// EXPLAIN and notifications, too.
+    Application,
     /// Data definition, too.
     Migration,
     /// Every row.
@@ -38,20 +40,53 @@ impl From<ExplainPreset> for Preset {
     fn from(preset: ExplainPreset) -> Self {
         match preset {
             ExplainPreset::Tenant => Preset::Tenant,
+            ExplainPreset::Application => Preset::Application,
             ExplainPreset::Migration => Preset::Migration,
             ExplainPreset::Bypass => Preset::Bypass,
         }
     }
 }
 
+/// Whether the login may leave state on a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ExplainState {
+    /// `session_state = "refuse"`.
+    #[default]
+    Refuse,
+    /// `session_state = "pin"`.
+    Pin,
+    /// `pool_mode = "session"`.
+    Session,
+}
+
+impl From<ExplainState> for Keeping {
+    fn from(state: ExplainState) -> Self {
+        match state {
+            ExplainState::Refuse => Keeping::Refuse,
+            ExplainState::Pin => Keeping::Pin,
+            ExplainState::Session => Keeping::Session,
+        }
+    }
+}
+
+/// What kind of login a statement comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// What it may do.
+    pub preset: Preset,
+    /// What it may leave.
+    pub keeping: Keeping,
+}
+
 /// The parser recurses: see `driver::parser`.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// Explains `sql` under the policy of a configuration, or under the default one.
-pub fn run_command(sql: &str, format: ExplainFormat, preset: Preset, config: Option<&Path>) -> ExitCode {
-    let Some(path) = config else { return run(sql, format, &default_policy(preset)) };
+pub fn run_command(sql: &str, format: ExplainFormat, sender: Sender, config: Option<&Path>) -> ExitCode {
+    let Some(path) = config else { return run(sql, format, &default_policy(sender)) };
+    let Sender { preset, keeping } = sender;
     match load_file(path) {
-        Ok(loaded) => run(sql, format, &build::policy(&loaded.config, preset)),
+        Ok(loaded) => run(sql, format, &build::policy(&loaded.config, preset, keeping)),
         Err(LoadFailure::Unreadable(reason)) => {
             eprintln!("tenantgate: {} cannot be read: {reason}", path.display());
             ExitCode::from(EXIT_UNUSABLE)
@@ -65,9 +100,10 @@ pub fn run_command(sql: &str, format: ExplainFormat, preset: Preset, config: Opt
 
 /// What counts where a configuration says nothing: the default scope setting, nothing allowed beside the
 /// built-in lists.
-fn default_policy(preset: Preset) -> Policy {
+fn default_policy(Sender { preset, keeping }: Sender) -> Policy {
     Policy::new(&PolicySettings {
         preset,
+        keeping,
         scope_settings: ScopeTemplate::default().names().map(str::to_owned).collect(),
         ..PolicySettings::default()
     })

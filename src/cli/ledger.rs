@@ -106,9 +106,13 @@ fn as_table(rows: &[Reviewed]) -> String {
     table.set_width(width());
     table.set_header([
         "time",
+        "ended",
         "login",
         "address",
+        "database",
+        "preset",
         "role",
+        "tenant",
         "reason",
         "result",
         "rows",
@@ -124,9 +128,14 @@ fn as_table(rows: &[Reviewed]) -> String {
         };
         table.add_row([
             printable(&row.at),
+            printable(row.ended_at.as_deref().unwrap_or("-")),
             printable(&row.login),
             printable(&row.address),
-            printable(&row.role),
+            // What was done to a tenant was done in no database, by no role.
+            known(&row.database),
+            known(&row.preset),
+            known(&row.role),
+            printable(row.tenant.as_deref().unwrap_or("-")),
             printable(row.reason.as_deref().unwrap_or("-")),
             printable(&result),
             row.rows_delivered.to_string(),
@@ -157,6 +166,11 @@ fn statements(row: &Reviewed) -> String {
         text.push_str(&format!("; and {more} more"));
     }
     text
+}
+
+/// What not every row has.
+fn known(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { printable(text) }
 }
 
 /// A terminal must not be told what to do by a record.

@@ -52,6 +52,9 @@ enum Command {
         /// What kind of login sends it.
         #[arg(long, value_enum, default_value_t)]
         preset: explain::ExplainPreset,
+        /// Whether that login may leave state on a server.
+        #[arg(long, value_enum, default_value_t)]
+        session_state: explain::ExplainState,
         /// Use the [guard] and [scope] of this configuration instead of the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -71,8 +74,9 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { file } => check_config::run(&file),
-        Command::Explain { sql, format, preset, config } => {
-            explain::run_command(&sql, format, preset.into(), config.as_deref())
+        Command::Explain { sql, format, preset, session_state, config } => {
+            let sender = explain::Sender { preset: preset.into(), keeping: session_state.into() };
+            explain::run_command(&sql, format, sender, config.as_deref())
         }
         Command::Ledger { command } => ledger::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),

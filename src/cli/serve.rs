@@ -42,12 +42,15 @@ fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
         tracing::warn!(key = %warning.key_path, "configuration: {warning}");
     }
     let path = path.to_path_buf();
-    let hooks = Hooks { load: Some(Arc::new(move || load_again(&path))), log: Some(switch) };
+    let hooks = Hooks { load: Some(Arc::new(move || load_again(&path))), log: Some(switch), ..Hooks::default() };
     Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config, hooks))?)
 }
 
 /// As at the start; a file that cannot be read is a problem like others.
-fn load_again(path: &Path) -> Result<Loaded, Vec<Problem>> {
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn load_again(path: &Path) -> Result<Loaded, Vec<Problem>> {
     load_file(path).map_err(|failure| match failure {
         LoadFailure::Wrong(problems) => problems,
         LoadFailure::Unreadable(reason) => vec![Problem {

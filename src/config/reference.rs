@@ -116,8 +116,10 @@ pool_rows! {
     "server_lifetime", LONG, "\"1h\"", "A server connection older than this is closed when it comes back.";
     "server_idle_timeout", LONG, "\"10m\"", "A server connection idle for longer is closed, down to size_min.";
     "server_check_delay", LONG, "\"30s\"", "A server connection idle for longer is checked before use.";
+    "pins_max", COUNT_OR_NONE, "0", "Servers that may stay with their clients beyond a transaction (TG112); 0 = all.";
     "connect_backoff_max", LONG, "\"15s\"", "Longest pause between attempts to connect to a server that cannot be reached.";
     "prepared_statements_max", Kind::Number { min: 1, max: 100_000 }, "200", "Prepared statements kept on one server connection; the least recently used one goes first.";
+    "prepared_statement_bytes_max", Kind::Bytes { min: 1024, max: 1 << 30 }, "\"16MiB\"", "Bytes of their texts kept on one server connection.";
 }
 
 /// The same keys in four places: the general limits of tenants and of logins with their defaults, and those of single
@@ -143,6 +145,8 @@ limit_rows! {
     "connections_max", COUNT_OR_NONE, "0", "Clients logged in at most (TG080, TG081); 0: no limit.";
     "leases_max", COUNT_OR_NONE, "0", "Servers in use at once at most, over all pools; more transactions wait (TG084, TG085); 0: no limit.";
     "waiting_max", COUNT_OR_NONE, "0", "Clients that wait for a server at most, over all pools (TG082, TG083); 0: no limit.";
+    "pins_max", COUNT_OR_NONE, "0", "Servers that stay with their clients beyond a transaction at most, over all pools (TG110, TG111); 0: no limit.";
+    "idle_pinned_timeout", LONG_OR_NONE, "\"0s\"", "A client may keep a server between its transactions for so long, then its session ends (TG113); \"0s\": no limit.";
     "transaction_timeout", LONG_OR_NONE, "\"0s\"", "A transaction may take so long, then it is rolled back and its session ends (TG086); \"0s\": no limit.";
     "idle_in_transaction_timeout", LONG_OR_NONE, "\"0s\"", "A client may keep a server without asking anything of it for so long, then its session ends (TG087); \"0s\": no limit.";
     "statement_timeout", LONG_OR_NONE, "\"0s\"", "A statement may take so long, then it is cancelled (TG088), whatever the client has set; \"0s\": no limit.";
@@ -156,6 +160,18 @@ const LIMITS: &[KeyRow] = &[
         Kind::Choice(&["tenants", "off"]),
         Shown::Default("\"tenants\""),
         "tenants: a free server goes to the tenant that has the fewest, and a tenant beyond its share of a pool (its size divided by the tenants active in the last ten seconds) leaves as many free as the others have just needed; a tenant alone may take all. off: first come, first served.",
+    ),
+    row(
+        "limits.client_prepared_statements_max",
+        Kind::Number { min: 1, max: 1_000_000 },
+        Shown::Default("10000"),
+        "Prepared statements one client may keep by name (TG035).",
+    ),
+    row(
+        "limits.client_prepared_statement_bytes_max",
+        Kind::Bytes { min: 1024, max: 1 << 30 },
+        Shown::Default("\"16MiB\""),
+        "Bytes of their texts (TG035).",
     ),
 ];
 
@@ -363,9 +379,9 @@ const AFTER_POOL: &[KeyRow] = &[
     ),
     row(
         "scope.lifetime",
-        Kind::Choice(&["transaction"]),
+        Kind::Choice(&["transaction", "lease"]),
         Shown::Default("\"transaction\""),
-        "How long a tenant stays on a server.",
+        "How long a tenant stays on a server: for one transaction, or (lease) until another tenant's client gets the server; see docs/tuning.md.",
     ),
     row(
         "scope.settings",
@@ -409,9 +425,21 @@ const AFTER_POOL: &[KeyRow] = &[
     row("logins.*.role", Kind::Text, Shown::Alternative("\"app\""), "Server role in place of the database's."),
     row(
         "logins.*.preset",
-        Kind::Choice(&["tenant", "migration", "bypass", "console"]),
+        Kind::Choice(&["tenant", "application", "migration", "bypass", "console"]),
         Shown::Default("\"tenant\""),
-        "What it may do. migration: data definition too; bypass: every row, without a tenant. Both need a role of their own and a [ledger]; every transaction is recorded. console: no database at all, only the console ([console]).",
+        "What it may do. application: trusted code for all tenants, with EXPLAIN, NOTIFY and session state too; migration: data definition too; bypass: every row, without a tenant. The last two need a role of their own and a [ledger]; every transaction of theirs is recorded. console: no database at all, only the console ([console]).",
+    ),
+    row(
+        "logins.*.pool_mode",
+        Kind::Choice(&["transaction", "session"]),
+        Shown::Default("\"transaction\""),
+        "When a server goes to the next client: when its transaction is over, or when its client leaves. Transactions are scoped the same way.",
+    ),
+    row(
+        "logins.*.session_state",
+        Kind::Choice(&["refuse", "pin"]),
+        Shown::Alternative("\"pin\""),
+        "Statements that leave something in a server's session (temporary tables, LISTEN, cursors WITH HOLD, PREPARE, advisory locks): refused (TG017), or the server stays with its client until that is gone; default: pin for preset application, else refuse.",
     ),
     row("logins.*.tenant", Kind::Table, Shown::Header, "Its tenant: either fixed or from."),
     row(
@@ -494,7 +522,7 @@ const AFTER_LOGINS: &[KeyRow] = &[
         "guard.settings_allowed",
         Kind::TextList,
         Shown::Default("[]"),
-        "Settings clients may SET for themselves (TG013).",
+        "Settings clients may SET for themselves (TG013), beside those that only change formats, time-outs and what the planner believes.",
     ),
     row(
         "guard.functions_allowed",

@@ -13,11 +13,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
 use crate::auth::{Access, DatabaseList, Rules};
-use crate::guard::{PolicySettings, Preset};
+use crate::guard::{Keeping, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
-pub use crate::scope::ScopeTemplate;
+pub use crate::scope::{Lifetime, ScopeTemplate};
 use crate::tenant::{TenantKind, TenantPolicy};
+use crate::upstream::StatementLimits;
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
 use crate::upstream::login::{AllowedMethods, BindingPolicy};
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub bypass: BypassSettings,
     /// What tenants and logins may take.
     pub limits: Limits,
+    /// Prepared statements that one client may keep.
+    pub client_statements: StatementLimits,
     /// Logging.
     pub log: LogSettings,
     /// Metrics and health over HTTP.
@@ -322,7 +325,7 @@ pub struct DatabaseEntry {
     /// The limits of its pools.
     pub pool: PoolLimits,
     /// Prepared statements kept on one server.
-    pub prepared_statements_max: usize,
+    pub prepared_statements: StatementLimits,
 }
 
 /// How a tenant is put on a server.
@@ -330,6 +333,8 @@ pub struct DatabaseEntry {
 pub struct ScopeSettings {
     /// The type of tenant identities.
     pub tenant_kind: TenantKind,
+    /// For how long it stays there.
+    pub lifetime: Lifetime,
     /// What is set, in the file's order.
     pub template: ScopeTemplate,
 }
@@ -345,6 +350,8 @@ pub struct LoginEntry {
     pub role: Option<Arc<str>>,
     /// What it may do, and whether its transactions are recorded.
     pub preset: Preset,
+    /// Whether its clients may leave state on a server, which then stays with them.
+    pub keeping: Keeping,
     /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
     /// console only.
     pub tenant: Option<TenantPolicy>,
@@ -355,9 +362,20 @@ impl LoginEntry {
     #[must_use]
     pub fn access(&self) -> Access {
         match (&self.tenant, self.preset) {
-            (Some(tenant), Preset::Tenant | Preset::Migration) => Access::Tenant(tenant.clone()),
+            (Some(tenant), Preset::Tenant | Preset::Application | Preset::Migration) => Access::Tenant(tenant.clone()),
             (None, Preset::Bypass) => Access::Bypass,
-            (None, Preset::Tenant | Preset::Migration) | (Some(_), Preset::Bypass) => Access::Console,
+            (None, Preset::Tenant | Preset::Application | Preset::Migration) | (Some(_), Preset::Bypass) => {
+                Access::Console
+            }
+        }
+    }
+
+    /// When its servers go to the next client, in the file's words.
+    #[must_use]
+    pub const fn pool_mode(&self) -> &'static str {
+        match self.keeping {
+            Keeping::Refuse | Keeping::Pin => "transaction",
+            Keeping::Session => "session",
         }
     }
 

@@ -1,6 +1,7 @@
 //! From the configuration's ready values to what the parts of the proxy take.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
@@ -8,8 +9,10 @@ use tokio_rustls::TlsAcceptor;
 use super::clock::Clock;
 use super::connect::{ServerTarget, TargetTls};
 use super::handshake::HandshakeSettings;
+use super::ledger::LedgerSync;
 use super::pool::Way;
 use super::proxy::StartFault;
+use super::reload::Hooks;
 use super::tls::{self, Verification};
 use crate::auth;
 use crate::auth::EndPoint;
@@ -18,9 +21,10 @@ use crate::config::{
     ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
-use crate::guard::{Policy, Preset};
+use crate::guard::{Keeping, Policy, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
+use crate::upstream::StatementLimits;
 use crate::upstream::login::Identity;
 
 /// What makes two pools one: the tenant is no part of it.
@@ -42,11 +46,12 @@ impl PoolKey {
     }
 }
 
-/// The guard's policy for logins of a preset.
+/// The guard's policy for logins of a preset that keep state or do not.
 #[must_use]
-pub fn policy(config: &Config, preset: Preset) -> Policy {
+pub fn policy(config: &Config, preset: Preset, keeping: Keeping) -> Policy {
     let mut settings = config.guard.policy.clone();
     settings.preset = preset;
+    settings.keeping = keeping;
     settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
     Policy::new(&settings)
 }
@@ -54,27 +59,64 @@ pub fn policy(config: &Config, preset: Preset) -> Policy {
 /// The policies of all presets.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    tenant: Arc<Policy>,
-    migration: Arc<Policy>,
-    bypass: Arc<Policy>,
+    tenant: ByKeeping,
+    application: ByKeeping,
+    migration: ByKeeping,
+    bypass: ByKeeping,
+}
+
+/// The policies of one preset.
+#[derive(Clone, Debug)]
+struct ByKeeping {
+    refuse: Arc<Policy>,
+    pin: Arc<Policy>,
+    session: Arc<Policy>,
+}
+
+impl ByKeeping {
+    fn new(config: &Config, preset: Preset) -> Self {
+        let policy = |keeping| Arc::new(policy(config, preset, keeping));
+        Self { refuse: policy(Keeping::Refuse), pin: policy(Keeping::Pin), session: policy(Keeping::Session) }
+    }
+
+    const fn of(&self, keeping: Keeping) -> &Arc<Policy> {
+        match keeping {
+            Keeping::Refuse => &self.refuse,
+            Keeping::Pin => &self.pin,
+            Keeping::Session => &self.session,
+        }
+    }
 }
 
 impl Policies {
     /// Of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let policy = |preset| Arc::new(policy(config, preset));
-        Self { tenant: policy(Preset::Tenant), migration: policy(Preset::Migration), bypass: policy(Preset::Bypass) }
+        let of = |preset| ByKeeping::new(config, preset);
+        Self {
+            tenant: of(Preset::Tenant),
+            application: of(Preset::Application),
+            migration: of(Preset::Migration),
+            bypass: of(Preset::Bypass),
+        }
+    }
+
+    /// Of logins of a preset that keep no state: what counts of settings and lengths, which is the same for all.
+    #[must_use]
+    pub const fn of(&self, preset: Preset) -> &Arc<Policy> {
+        self.keeping(preset, Keeping::Refuse)
     }
 
     /// Of logins of a preset.
     #[must_use]
-    pub const fn of(&self, preset: Preset) -> &Arc<Policy> {
-        match preset {
+    pub const fn keeping(&self, preset: Preset, keeping: Keeping) -> &Arc<Policy> {
+        let of_preset = match preset {
             Preset::Tenant => &self.tenant,
+            Preset::Application => &self.application,
             Preset::Migration => &self.migration,
             Preset::Bypass => &self.bypass,
-        }
+        };
+        of_preset.of(keeping)
     }
 }
 
@@ -175,7 +217,7 @@ pub fn way(
     config: &Config,
     key: &PoolKey,
     prelude: &Prelude,
-    statements_max: usize,
+    statements: StatementLimits,
     clock: Clock,
 ) -> Result<Way, StartFault> {
     let group = server_group(config, &key.server)?;
@@ -189,7 +231,7 @@ pub fn way(
         password: role.password.clone(),
         methods: role.methods,
     };
-    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements_max })
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
 }
 
 /// Every pool that a configuration can lead to, with the entry that has its limits.
@@ -243,16 +285,24 @@ fn target_tls(group: &ServerGroup) -> Result<TargetTls, StartFault> {
     })
 }
 
-/// The planted defect that a test asks for.
+/// How the ledger's file is made durable.
+#[must_use]
+pub fn ledger_sync(hooks: &Hooks) -> Arc<LedgerSync> {
+    #[cfg(feature = "mutants")]
+    if mutant(hooks) == Some(crate::session::Mutant::RecordsNotSynced) {
+        return Arc::new(|_: &File| Ok(()));
+    }
+    hooks.sync.clone().unwrap_or_else(|| Arc::new(File::sync_data))
+}
+
+/// The planted defect that a test asks for, here or in the process's environment.
 #[cfg(feature = "mutants")]
 #[must_use]
-pub fn mutant() -> Option<crate::session::Mutant> {
+pub fn mutant(hooks: &Hooks) -> Option<crate::session::Mutant> {
     use crate::session::Mutant;
-    match std::env::var("TENANTGATE_MUTANT").ok()?.as_str() {
-        "no_injection" => Some(Mutant::NoInjection),
-        "previous_tenant" => Some(Mutant::PreviousTenant),
-        "no_reinjection_after_commit" => Some(Mutant::NoReinjectionAfterCommit),
-        "checkin_while_owed" => Some(Mutant::CheckinWhileOwed),
-        _ => None,
+    if hooks.mutant.is_some() {
+        return hooks.mutant;
     }
+    let name = std::env::var("TENANTGATE_MUTANT").ok()?;
+    Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name)
 }

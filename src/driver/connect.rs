@@ -180,6 +180,9 @@ pub enum ConnectFault {
         /// What it is.
         found: ServerKind,
     },
+    /// What answers is not the process that let the proxy in, and a tenant is to stay there.
+    #[error("another pooler stands between: scope.lifetime = \"lease\" needs servers that are reached directly")]
+    Shared,
     /// There is nowhere to go.
     #[error("the host has no address")]
     NoHost,
@@ -204,6 +207,7 @@ impl ConnectFault {
             ConnectFault::Login(ServerLoginFault::MethodRefused(method)) => {
                 Fault::of(Code::ServerMethodRefused).with_detail(format!("The server asks for {method}."))
             }
+            ConnectFault::Shared => Fault::of(Code::ServerShared),
             ConnectFault::NoHost => fault.with_detail("The host has no address."),
             ConnectFault::Timeout(_) => fault.with_detail("The server did not answer in time."),
             ConnectFault::Resolve(_) | ConnectFault::Connect(_) | ConnectFault::Io(_) | ConnectFault::Closed => {
@@ -215,6 +219,7 @@ impl ConnectFault {
             | ConnectFault::TlsName
             | ConnectFault::AlpnMissing
             | ConnectFault::Random => fault.with_detail("No secure connection to the server could be made."),
+            ConnectFault::Login(ServerLoginFault::TooOld(_)) => Fault::of(Code::ServerTooOld),
             ConnectFault::Login(ServerLoginFault::Refused { refusal, .. }) => {
                 fault.with_detail(refusal_detail(*refusal))
             }
@@ -257,6 +262,7 @@ impl ConnectFault {
             | ConnectFault::TlsName
             | ConnectFault::AlpnMissing
             | ConnectFault::Unsuitable { .. }
+            | ConnectFault::Shared
             | ConnectFault::NoHost
             | ConnectFault::Random
             | ConnectFault::Login(_) => false,

@@ -28,7 +28,7 @@ use crate::config::reload::is_changeable;
 use crate::config::{DatabaseEntry, LoginEntry, ServerAddress, ServerHost};
 use crate::fault::{Code, Fault, Severity};
 use crate::pool::{Hold, PoolCounts};
-use crate::tenant::{Frozen, FrozenTenants, REASON_BYTES_MAX, TenantId};
+use crate::tenant::{FreezeReason, Frozen, FrozenTenants, TenantId};
 use crate::time::Moment;
 
 /// Which databases are on hold, by the name clients use. A reload that opens a pool finds it here. Its lock is held
@@ -68,6 +68,7 @@ struct Count {
     waiting: usize,
     idle: usize,
     cancels: usize,
+    pinned: usize,
     waiting_since: Option<Moment>,
 }
 
@@ -106,6 +107,7 @@ impl Operations for Proxy {
             let facts = slot.facts();
             let count = counts.entry((Arc::clone(&facts.database), Arc::clone(&facts.login))).or_default();
             count.add(slot.state(), slot.waiting_since(), slot.cancel.in_flight());
+            count.pinned += usize::from(slot.pinned().is_some());
         });
         let mut rows = Vec::new();
         for (database, entry) in &generation.config.databases {
@@ -115,7 +117,10 @@ impl Operations for Proxy {
                 }
                 let pool = self.pools.lock().get(&build::pool_key(entry, settings)).cloned();
                 let count = counts.remove(&(Arc::clone(database), Arc::clone(login))).unwrap_or_default();
-                rows.push(self.pool_row(database, login, pool.as_deref(), count));
+                rows.push(PoolRow {
+                    pool_mode: settings.pool_mode(),
+                    ..self.pool_row(database, login, pool.as_deref(), count)
+                });
             }
         }
         rows
@@ -143,6 +148,7 @@ impl Operations for Proxy {
             clients_max: generation.config.limits.of_login(name).connections_max.unwrap_or(0),
             leases_max: generation.config.limits.of_login(name).leases_max.unwrap_or(0),
             preset: generation.config.logins.get(name).map_or("", LoginEntry::preset_name),
+            pool_mode: generation.config.logins.get(name).map_or("", LoginEntry::pool_mode),
         };
         generation.config.logins.keys().map(row).collect()
     }
@@ -151,7 +157,9 @@ impl Operations for Proxy {
         let mut counts: BTreeMap<TenantId, Count> = BTreeMap::new();
         self.clients.for_each(|slot| {
             if let Some(tenant) = slot.facts().tenant() {
-                counts.entry(tenant.clone()).or_default().add(slot.state(), None, 0);
+                let count = counts.entry(tenant.clone()).or_default();
+                count.add(slot.state(), None, 0);
+                count.pinned += usize::from(slot.pinned().is_some());
             }
         });
         let frozen = self.freezer.now();
@@ -160,6 +168,7 @@ impl Operations for Proxy {
             clients: count.clients(),
             active: count.active,
             waiting: count.waiting,
+            pinned: count.pinned,
             tenant,
         };
         counts.into_iter().map(row).collect()
@@ -343,8 +352,7 @@ impl Proxy {
             .map_err(|_| Fault::of(Code::CommandRefused).with_detail("The proxy is shutting down already."))
     }
 
-    async fn freeze(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
-        check_reason(reason)?;
+    async fn freeze(&self, tenant: &TenantId, reason: &FreezeReason, actor: &Actor) -> Result<(), Fault> {
         // A console that was opened before a reload may name tenants of a type that there is no more.
         let _no_reload = self.reloading.lock().await;
         let kind = self.generation.load().config.scope.tenant_kind;
@@ -352,11 +360,14 @@ impl Proxy {
             let detail = "The tenant is not of the type in force; connect to the console again.";
             return Err(Fault::of(Code::CommandRefused).with_detail(detail));
         }
-        let frozen =
-            Frozen { reason: Arc::clone(reason), by: Arc::clone(&actor.login), at: time_of_day().as_str().into() };
+        let frozen = Frozen {
+            reason: Arc::clone(reason.text()),
+            by: Arc::clone(&actor.login),
+            at: time_of_day().as_str().into(),
+        };
         let with = |set: &FrozenTenants| set.with(tenant, frozen).ok_or_else(too_many_frozen);
         let (clients, whose, reason, actor) =
-            (Arc::clone(&self.clients), tenant.clone(), Arc::clone(reason), actor.clone());
+            (Arc::clone(&self.clients), tenant.clone(), Arc::clone(reason.text()), actor.clone());
         let record = self.tenant_record(TenantAct::Freeze, tenant, &reason, &actor);
         // First the set, then those who are there: whoever comes between finds itself in the set. The record comes last: it
         // must not keep a tenant from being frozen.
@@ -375,10 +386,9 @@ impl Proxy {
         self.freezer.change(with, || Ok(()), then).await
     }
 
-    async fn thaw(&self, tenant: &TenantId, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
-        check_reason(reason)?;
+    async fn thaw(&self, tenant: &TenantId, reason: &FreezeReason, actor: &Actor) -> Result<(), Fault> {
         let not_frozen = || Fault::of(Code::CommandRefused).with_detail("The tenant is not frozen.");
-        let (whose, reason, actor) = (tenant.clone(), Arc::clone(reason), actor.clone());
+        let (whose, reason, actor) = (tenant.clone(), Arc::clone(reason.text()), actor.clone());
         let record = self.tenant_record(TenantAct::Thaw, tenant, &reason, &actor);
         let taken_back =
             self.tenant_record(TenantAct::Freeze, tenant, "the thaw before this could not be kept", &actor);
@@ -421,6 +431,8 @@ impl Proxy {
             clients_active: count.active,
             clients_waiting: count.waiting,
             clients_idle: count.idle,
+            clients_pinned: count.pinned,
+            pool_mode: "transaction",
             cancels: count.cancels,
             servers: pool.map(ServerPool::counts).unwrap_or_default(),
             wait_longest_micros: u64::try_from(wait.as_micros()).unwrap_or(u64::MAX),
@@ -526,18 +538,6 @@ fn host_words(hosts: &[ServerAddress]) -> Arc<str> {
 fn unknown(database: &str) -> Fault {
     let message = format!("there is no database \"{database}\"");
     Fault { severity: Severity::Error, ..Fault::saying(Code::DatabaseUnknown, message) }
-}
-
-/// It goes into a log line and a file.
-fn check_reason(reason: &str) -> Result<(), Fault> {
-    let fault = |detail| Err(Fault::of(Code::CommandRefused).with_detail(detail).with_hint("Give a reason in words."));
-    if reason.trim().is_empty() {
-        return fault("A reason is needed.");
-    }
-    if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
-        return fault("The reason is too long, or holds control characters.");
-    }
-    Ok(())
 }
 
 fn too_many_frozen() -> Fault {

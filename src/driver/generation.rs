@@ -17,8 +17,8 @@ use super::tls;
 use crate::auth::{Access, Decision, Facts, PeerAddress, Proof, Refusal};
 use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
-use crate::guard::Preset;
-use crate::scope::Prelude;
+use crate::guard::{Keeping, Preset};
+use crate::scope::{Lifetime, Prelude};
 use crate::startup::Purpose;
 
 /// What a session is told whose certificate was good only for another authority.
@@ -64,8 +64,11 @@ impl Generation {
     fn new(config: Config, before: Option<&Self>, number: u64, since: impl Fn(&str, &LoginEntry) -> u64) -> Self {
         // The same bytes in the same place: compared at every lease.
         let shared = |new: Prelude, old: Option<&Prelude>| old.filter(|old| new.is_same(old)).cloned().unwrap_or(new);
-        let prelude = shared(Prelude::new(&config.scope.template), before.map(|before| &before.prelude));
-        let bypass_prelude = shared(Prelude::new(&config.bypass.template), before.map(|before| &before.bypass_prelude));
+        let prelude =
+            shared(Prelude::new(&config.scope.template, config.scope.lifetime), before.map(|before| &before.prelude));
+        // A bypass ends with its transaction.
+        let bypass_prelude = Prelude::new(&config.bypass.template, Lifetime::Transaction);
+        let bypass_prelude = shared(bypass_prelude, before.map(|before| &before.bypass_prelude));
         let bypass = config.logins.values().filter(|login| login.access() == Access::Bypass);
         let bypass_roles = bypass.filter_map(|login| login.role.clone()).collect();
         let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
@@ -129,6 +132,12 @@ impl Generation {
     #[must_use]
     pub fn preset_of(&self, client: &ClientFacts) -> Preset {
         self.config.logins.get(&client.login).map(|login| login.preset).unwrap_or_default()
+    }
+
+    /// Whether a client may leave state on a server.
+    #[must_use]
+    pub fn keeping_of(&self, client: &ClientFacts) -> Keeping {
+        self.config.logins.get(&client.login).map(|login| login.keeping).unwrap_or_default()
     }
 
     /// The pool a client's servers come from.

@@ -20,7 +20,9 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::admin::BypassRow;
-use crate::audit::{Actor, Entry, Line, Outcome, Reason, Record, TenantAct, TenantRecord, TransactionId};
+use crate::audit::{
+    Actor, Conclusion, Entry, Line, Outcome, Reason, Record, Reviewed, TenantAct, TenantRecord, TransactionId, review,
+};
 use crate::fault::{Code, Fault};
 
 /// Most records written by one `fdatasync`.
@@ -41,6 +43,9 @@ const TAIL_BYTES: u64 = 1 << 20;
 
 /// How far back it is looked for: where so much holds no record, the file is no ledger.
 const LOOK_BACK_BYTES_MAX: u64 = 64 << 20;
+
+/// Makes what was written to a file durable.
+pub type LedgerSync = dyn Fn(&File) -> io::Result<()> + Send + Sync;
 
 /// Whoever asked for a record is told when it is durable.
 pub type Answer = oneshot::Receiver<Result<(), Fault>>;
@@ -65,6 +70,8 @@ struct Shared {
     queued: AtomicUsize,
     is_writable: AtomicBool,
     recent: Mutex<VecDeque<Recent>>,
+    /// Transactions that the file told of when the process began, oldest first.
+    past: Mutex<Vec<BypassRow>>,
 }
 
 /// What is written.
@@ -102,11 +109,11 @@ impl Ledger {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(path: PathBuf) -> io::Result<Arc<Self>> {
+    pub fn start(path: PathBuf, sync: Arc<LedgerSync>) -> io::Result<Arc<Self>> {
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(path, Arc::clone(&shared));
-        if let Err(error) = writer.open() {
+        let mut writer = Writer::new(path, sync, Arc::clone(&shared));
+        if let Err(error) = writer.open().and_then(|()| writer.remember()) {
             tracing::warn!(path = %writer.path.display(), %error, "the ledger cannot be opened: bypass and migration logins are refused until it can");
         }
         std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&queue))?;
@@ -125,7 +132,7 @@ impl Ledger {
         self.shared.recent.lock().iter().cloned().collect()
     }
 
-    /// The last records joined to transactions, the latest first.
+    /// The last records joined to transactions, the latest first; behind them those of the file that an earlier process wrote.
     #[must_use]
     pub fn transactions(&self) -> Vec<BypassRow> {
         let mut rows: Vec<(TransactionId, Timestamp, BypassRow)> = Vec::new();
@@ -142,7 +149,8 @@ impl Ledger {
                 }
             }
         }
-        rows.into_iter().rev().map(|(.., row)| row).collect()
+        let now = rows.into_iter().rev().map(|(.., row)| row);
+        now.chain(self.shared.past.lock().iter().rev().cloned()).take(RECENT_MAX).collect()
     }
 
     /// Waits until everything asked for before is written or has failed. If dropped: nothing is lost.
@@ -184,6 +192,28 @@ fn row_of(record: &Record, at: Timestamp) -> BypassRow {
         preset: actor.preset.into(),
         outcome: "open".into(),
         ..BypassRow::default()
+    }
+}
+
+/// A transaction that an earlier process has written; whether it committed is unknown where it left no outcome.
+fn row_of_past(past: Reviewed) -> BypassRow {
+    let time = |text: &str| text.parse::<Timestamp>().ok();
+    let ended = past.ended_at.as_deref().and_then(time);
+    let took = time(&past.at).zip(ended).map(|(begun, ended)| ended.duration_since(begun).as_micros());
+    BypassRow {
+        id: past.id.into(),
+        at: past.at.into(),
+        login: past.login.into(),
+        address: past.address.into(),
+        database: past.database.into(),
+        role: past.role.into(),
+        preset: past.preset.into(),
+        reason: past.reason.unwrap_or_default().into(),
+        outcome: past.result.as_deref().unwrap_or(Conclusion::Unknown.word()).into(),
+        statements: usize::try_from(past.statements_total).unwrap_or(usize::MAX),
+        rows: past.rows_delivered.saturating_add(past.rows_affected),
+        tables: past.tables.join(", ").into(),
+        duration_micros: took.and_then(|micros| u64::try_from(micros).ok()).unwrap_or(0),
     }
 }
 
@@ -237,8 +267,17 @@ struct OpenFile {
     identity: (u64, u64),
 }
 
+/// What a batch has put into the file.
+struct Written {
+    /// The time that its lines tell.
+    at: Timestamp,
+    /// Which of its items are not in the file: outcomes of transactions whose intent was refused.
+    skipped: HashSet<usize>,
+}
+
 struct Writer {
     path: PathBuf,
+    sync: Arc<LedgerSync>,
     shared: Arc<Shared>,
     file: Option<OpenFile>,
     next: u64,
@@ -249,8 +288,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(path: PathBuf, shared: Arc<Shared>) -> Self {
-        Self { path, shared, file: None, next: 1, open: HashSet::new(), unwritten: VecDeque::new() }
+    fn new(path: PathBuf, sync: Arc<LedgerSync>, shared: Arc<Shared>) -> Self {
+        Self { path, sync, shared, file: None, next: 1, open: HashSet::new(), unwritten: VecDeque::new() }
     }
 
     /// Until the last handle is gone.
@@ -281,23 +320,31 @@ impl Writer {
             }
         }
         self.shared.queued.fetch_sub(waiting.len(), Ordering::AcqRel);
-        let written = if items.is_empty() { Ok(()) } else { self.write(&items) };
-        match &written {
-            Ok(()) => self.on_written(items),
-            Err(error) => self.on_failed(items, old, error),
-        }
+        let is_durable = items.is_empty()
+            || match self.write(&items) {
+                Ok(written) => {
+                    self.on_written(items, &written);
+                    true
+                }
+                Err(error) => {
+                    self.on_failed(items, old, &error);
+                    false
+                }
+            };
         for sender in waiting {
-            reply(sender, written.as_ref().map_err(|_| unavailable()).copied());
+            reply(sender, if is_durable { Ok(()) } else { Err(unavailable()) });
         }
         settled.into_iter().for_each(|sender| reply(sender, ()));
     }
 
-    fn on_written(&mut self, items: Vec<Item>) {
-        let at = Timestamp::now();
+    fn on_written(&mut self, items: Vec<Item>, written: &Written) {
         let mut recent = self.shared.recent.lock();
-        for item in items {
+        for (index, item) in items.into_iter().enumerate() {
             // The console shows frozen tenants by themselves.
             let Item::OfTransaction(record) = item else { continue };
+            if written.skipped.contains(&index) {
+                continue;
+            }
             match &record.entry {
                 Entry::Intent(_) => drop(self.open.insert(record.transaction)),
                 Entry::Outcome(_) => drop(self.open.remove(&record.transaction)),
@@ -305,7 +352,7 @@ impl Writer {
             if recent.len() >= RECENT_MAX {
                 recent.pop_front();
             }
-            recent.push_back(Recent { at, record });
+            recent.push_back(Recent { at: written.at, record });
         }
         self.shared.is_writable.store(true, Ordering::Release);
     }
@@ -329,16 +376,17 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, items: &[Item]) -> io::Result<()> {
+    fn write(&mut self, items: &[Item]) -> io::Result<Written> {
         if !self.is_in_place() {
             self.file = None;
             self.open()?;
         }
         let at = Timestamp::now();
         let mut begun: HashSet<TransactionId> = HashSet::new();
+        let mut skipped = HashSet::new();
         let mut bytes = Vec::new();
         let mut next = self.next;
-        for item in items {
+        for (index, item) in items.iter().enumerate() {
             if let Item::OfTransaction(record) = item {
                 match &record.entry {
                     Entry::Intent(_) => drop(begun.insert(record.transaction)),
@@ -346,6 +394,7 @@ impl Writer {
                     Entry::Outcome(_)
                         if !begun.contains(&record.transaction) && !self.open.contains(&record.transaction) =>
                     {
+                        skipped.insert(index);
                         continue;
                     }
                     Entry::Outcome(_) => {}
@@ -356,11 +405,11 @@ impl Writer {
         }
         let Some(open) = self.file.as_mut() else { return Err(io::Error::other("no file")) };
         let length = open.length + bytes.len() as u64;
-        match open.file.write_all(&bytes).and_then(|()| open.file.sync_data()) {
+        match open.file.write_all(&bytes).and_then(|()| (self.sync)(&open.file)) {
             Ok(()) => {
                 open.length = length;
                 self.next = next;
-                Ok(())
+                Ok(Written { at, skipped })
             }
             Err(error) => {
                 self.take_back();
@@ -372,7 +421,7 @@ impl Writer {
     /// Back to the last good length; whatever that leaves is looked at when the file is opened anew.
     fn take_back(&mut self) {
         let Some(open) = self.file.take() else { return };
-        if let Err(error) = open.file.set_len(open.length).and_then(|()| open.file.sync_data()) {
+        if let Err(error) = open.file.set_len(open.length).and_then(|()| (self.sync)(&open.file)) {
             tracing::error!(path = %self.path.display(), %error, "the ledger cannot be taken back to its last good length");
         }
     }
@@ -406,13 +455,30 @@ impl Writer {
         Ok(())
     }
 
+    /// What the end of the file tells of earlier processes' transactions, for the console.
+    fn remember(&mut self) -> io::Result<()> {
+        let Some(open) = self.file.as_mut() else { return Ok(()) };
+        let start = open.length.saturating_sub(TAIL_BYTES);
+        let tail = read_at(&mut open.file, start, open.length)?;
+        let text = String::from_utf8_lossy(&tail);
+        // The first line is whole only where the file begins.
+        let lines = text.lines().skip(usize::from(start > 0));
+        let (rows, _) = review(lines);
+        // One whose intent is further in front began at a time that is not known here.
+        let is_whole = |row: &Reviewed| row.kind == "transaction" && row.ended_at.as_ref() != Some(&row.at);
+        let mut past: Vec<BypassRow> = rows.into_iter().filter(is_whole).map(row_of_past).collect();
+        past.drain(..past.len().saturating_sub(RECENT_MAX));
+        *self.shared.past.lock() = past;
+        Ok(())
+    }
+
     /// Closes a line that a crash has torn (it is never deleted), and goes on behind the last number.
     fn mend(&mut self, file: &mut File, length: u64) -> io::Result<()> {
         let path = self.path.display();
         if length > 0 && read_at(file, length - 1, length)? != b"\n" {
             tracing::warn!(%path, "the ledger's last line is torn: it is kept and closed");
             file.write_all(b"\n")?;
-            file.sync_data()?;
+            (self.sync)(file)?;
         }
         match last_number(file, length)? {
             Some(last) => self.next = self.next.max(last.saturating_add(1)),
@@ -467,7 +533,12 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Account, Conclusion, Intent, review};
+    use crate::audit::{Account, Intent};
+    use std::time::Duration;
+
+    fn start(path: &Path) -> Arc<Ledger> {
+        Ledger::start(path.to_path_buf(), Arc::new(File::sync_data)).unwrap()
+    }
 
     fn actor() -> Actor {
         Actor {
@@ -501,7 +572,7 @@ mod tests {
     fn records_are_in_the_file_when_they_are_answered() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
-        let ledger = Ledger::start(path.clone()).unwrap();
+        let ledger = start(&path);
         let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
         wait(session.record(intent())).unwrap();
         assert_eq!(lines(&path).len(), 1);
@@ -516,19 +587,108 @@ mod tests {
     }
 
     #[test]
+    fn the_console_knows_what_was_written_before_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let ledger = start(&path);
+        let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
+        for entry in [intent(), outcome(), intent()] {
+            wait(session.record(entry)).unwrap();
+        }
+        let before = ledger.transactions();
+        drop((session, ledger));
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let again = loop {
+            assert!(std::time::Instant::now() < deadline, "the file is not given free");
+            // The file is free once the thread has ended.
+            let again = start(&path);
+            if again.is_writable() {
+                break again;
+            }
+        };
+        let shown = again.transactions();
+        assert_eq!((&*before[0].outcome, &*shown[0].outcome), ("open", "unknown"));
+        assert_eq!((shown.len(), &shown[1]), (2, &before[1]));
+        let mut session = SessionLedger::new(Arc::clone(&again), actor());
+        wait(session.record(intent())).unwrap();
+        let now = again.transactions();
+        assert_eq!((now.len(), &*now[0].outcome, &now[1..]), (3, "open", &shown[..]));
+        // Far more than is read: the first line of the part that is, is none, and the last thousand are shown.
+        let line = std::fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
+        let id = before[1].id.to_string();
+        let many: Vec<String> = (0..5_000).map(|number| line.replace(&id, &format!("{number:0>36}"))).collect();
+        std::fs::write(&path, many.join("\n") + "\n").unwrap();
+        let other = folder.path().join("other.jsonl");
+        std::fs::copy(&path, &other).unwrap();
+        let shown = start(&other).transactions();
+        assert_eq!(
+            (shown.len(), &*shown[0].id, &*shown[999].id),
+            (1_000, &*format!("{:0>36}", 4_999), &*format!("{:0>36}", 4_000))
+        );
+    }
+
+    /// A disk that takes its time: each sync is announced, and ends when and how the test says.
+    fn slow_disk() -> (Arc<LedgerSync>, mpsc::Receiver<u64>, mpsc::Sender<io::Result<()>>) {
+        let (announce, announced) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let ended = Mutex::new(ended);
+        let sync = move |file: &File| {
+            announce.send(file.metadata()?.len()).unwrap();
+            ended.lock().recv().unwrap_or(Ok(()))
+        };
+        (Arc::new(sync), announced, end)
+    }
+
+    #[test]
+    fn nobody_is_answered_before_the_disk_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let (sync, announced, end) = slow_disk();
+        let ledger = Ledger::start(path.clone(), sync).unwrap();
+        let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
+        for (number, entry) in (1..).zip([intent(), outcome()]) {
+            let mut answer = session.record(entry);
+            // The whole record is with the disk, and nobody has heard of it.
+            let length = announced.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert_eq!((lines(&path).len(), std::fs::metadata(&path).unwrap().len()), (number, length));
+            assert!(answer.try_recv().is_err());
+            assert_eq!(ledger.recent().len(), number - 1);
+            end.send(Ok(())).unwrap();
+            wait(answer).unwrap();
+            assert_eq!(ledger.recent().len(), number);
+        }
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_not_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let (sync, announced, end) = slow_disk();
+        let ledger = Ledger::start(path.clone(), sync).unwrap();
+        let answer = SessionLedger::new(Arc::clone(&ledger), actor()).record(intent());
+        assert!(announced.recv_timeout(Duration::from_secs(20)).unwrap() > 0);
+        end.send(Err(io::Error::other("the disk is gone"))).unwrap();
+        // It is taken back, which is made durable as well.
+        assert_eq!(announced.recv_timeout(Duration::from_secs(20)).unwrap(), 0);
+        end.send(Ok(())).unwrap();
+        assert_eq!(wait(answer).unwrap_err().code, Some(Code::LedgerUnavailable));
+        assert!(!ledger.is_writable() && ledger.recent().is_empty());
+    }
+
+    #[test]
     fn two_processes_never_share_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
-        let first = Ledger::start(path.clone()).unwrap();
+        let first = start(&path);
         wait(SessionLedger::new(Arc::clone(&first), actor()).record(intent())).unwrap();
-        let second = Ledger::start(path).unwrap();
+        let second = start(&path);
         assert!(!second.is_writable());
         assert!(wait(SessionLedger::new(second, actor()).record(intent())).is_err());
     }
 
     #[test]
     fn a_full_disk_refuses_intents() {
-        let ledger = Ledger::start("/dev/full".into()).unwrap();
+        let ledger = start(Path::new("/dev/full"));
         let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
         let fault = wait(session.record(intent())).unwrap_err();
         assert_eq!(fault.code, Some(Code::LedgerUnavailable));
@@ -541,7 +701,7 @@ mod tests {
         let inner = folder.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
         let path = inner.join("ledger.jsonl");
-        let ledger = Ledger::start(path.clone()).unwrap();
+        let ledger = start(&path);
         let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
         wait(session.record(intent())).unwrap();
         std::fs::remove_dir_all(&inner).unwrap();
@@ -552,9 +712,17 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         let mut later = SessionLedger::new(Arc::clone(&ledger), actor());
         wait(later.record(intent())).unwrap();
+        wait(refused.record(outcome())).unwrap();
         let written = lines(&path);
         assert_eq!(written.len(), 2, "{written:?}");
         assert!(written[0].contains("\"outcome\"") && written[1].contains("\"seq\":3"), "{written:?}");
+        // What the console shows is what was written, at the time that the file tells.
+        let recent = ledger.recent();
+        assert_eq!(recent.len(), 3, "{recent:?}");
+        for (recent, line) in recent[1..].iter().zip(&written) {
+            assert!(line.contains(&recent.record.transaction.to_string()), "{line}");
+            assert!(line.contains(&format!("\"at\":\"{:.6}", recent.at)), "{line} {}", recent.at);
+        }
     }
 
     /// The number of the next record in a file that holds this.
@@ -562,7 +730,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
         std::fs::write(&path, bytes).unwrap();
-        let ledger = Ledger::start(path.clone()).unwrap();
+        let ledger = start(&path);
         wait(SessionLedger::new(ledger, actor()).record(intent()))?;
         let written = std::fs::read(&path).unwrap();
         let last = written[..written.len() - 1].rsplit(|byte| *byte == b'\n').next().unwrap();
@@ -595,7 +763,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
         std::fs::write(&path, "{\"seq\":41}\n{\"seq\":42,\"ki").unwrap();
-        let ledger = Ledger::start(path.clone()).unwrap();
+        let ledger = start(&path);
         wait(SessionLedger::new(ledger, actor()).record(intent())).unwrap();
         let written = lines(&path);
         assert_eq!(written.len(), 3);

@@ -32,6 +32,7 @@ pub mod tls;
 pub mod unix_socket;
 
 pub use build::check;
+pub use ledger::LedgerSync;
 pub use proxy::{Proxy, RunningServer, StartFault, start, start_with};
 pub use reload::Hooks;
 pub use shutdown::serve;

@@ -11,12 +11,25 @@ pub fn ready() {
     say(&[NotifyState::Ready]);
 }
 
-/// A reload begins; [`ready`] ends it.
-pub fn reloading() {
+/// A reload that the service manager was told of. It is over when this is dropped, given up half-way or not:
+/// a manager that hears nothing more of it takes the service for broken.
+#[must_use]
+#[derive(Debug)]
+pub struct Reloading(());
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        ready();
+    }
+}
+
+/// A reload begins.
+pub fn reloading() -> Reloading {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => say(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "no monotonic clock for the service manager"),
     }
+    Reloading(())
 }
 
 /// The end has begun.

@@ -30,11 +30,15 @@ use crate::pool::{
     self, Action, Check, Fairness, Hold, Membership, Pool, PoolCounts, PoolLimits, Pooled, Requested, Ticket,
 };
 use crate::scope::{
-    CleanServer, DiscardReason, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
+    CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, PRELUDE_STATEMENTS, Prelude, ScopedFrame, replay,
 };
 use crate::time::Moment;
 use crate::upstream::login::Identity;
-use crate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings, settings};
+use crate::upstream::outdated::Outdated;
+use crate::upstream::{
+    Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, ServerStatements, Settings, StatementLimits,
+    settings,
+};
 use crate::wire::TransactionStatus;
 use crate::wire::backend;
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -77,7 +81,7 @@ pub struct Way {
     /// What they are sent after their login.
     pub prelude: Prelude,
     /// Prepared statements at most on each.
-    pub statements_max: usize,
+    pub statements: StatementLimits,
 }
 
 /// A server on loan.
@@ -103,6 +107,8 @@ pub struct ServerPool {
     greeting: Mutex<Option<Arc<Parameters>>>,
     greetings: Mutex<LruCache<Settings, Arc<Parameters>>>,
     metrics: Arc<Metrics>,
+    /// What its servers know of statements that have become obsolete.
+    outdated: Arc<Outdated>,
 }
 
 /// What a pool is made of.
@@ -133,6 +139,16 @@ pub struct Seat {
     pool: Arc<ServerPool>,
     seat: pool::Seat,
     membership: Arc<Membership>,
+}
+
+/// A leased server that counts among those that stay with their clients, until this is dropped.
+pub struct PinPermit(Arc<Seat>);
+
+impl Drop for PinPermit {
+    fn drop(&mut self) {
+        self.0.pool.ledger.lock().unpin();
+        self.0.membership.unpin();
+    }
 }
 
 /// A place in the queue; giving it up when dropped.
@@ -190,6 +206,7 @@ impl ServerPool {
             greeting: Mutex::new(None),
             greetings: Mutex::new(LruCache::new(GREETINGS_MAX)),
             metrics,
+            outdated: Arc::default(),
         })
     }
 
@@ -215,9 +232,9 @@ impl ServerPool {
     #[must_use]
     pub fn gauge(&self) -> PoolGauge {
         let ledger = self.ledger.lock();
-        let PoolCounts { idle, leased, connecting, waiting } = ledger.counts();
+        let PoolCounts { idle, leased, pinned, connecting, waiting } = ledger.counts();
         let (size, is_failing) = (ledger.size(), ledger.is_failing());
-        PoolGauge { name: self.name.clone(), idle, leased, connecting, waiting, size, is_failing }
+        PoolGauge { name: self.name.clone(), idle, leased, pinned, connecting, waiting, size, is_failing }
     }
 
     /// A client comes, perhaps from another pool.
@@ -313,7 +330,7 @@ impl ServerPool {
     #[must_use]
     pub fn serves(&self, way: &Way) -> bool {
         let own = self.way.load();
-        own.prelude.is_same(&way.prelude) && own.statements_max == way.statements_max
+        own.prelude.is_same(&way.prelude) && own.statements == way.statements
     }
 
     /// Other limits, and another way to its servers; `is_other_way`: those that went the old one are replaced. Else it is
@@ -453,19 +470,29 @@ impl ServerPool {
         let key = Arc::new(ServerKey { process_id: logged_in.process_id(), secret: logged_in.secret().into() });
         let cancel =
             CancelTarget { key: Arc::clone(&key), reached: Arc::new(reached), target: Arc::clone(&way.target) };
-        let mut server = Server::new(id, key, logged_in.version_num(), Arc::new(parameters), way.statements_max);
+        let (version, statements) = (logged_in.version_num(), way.statements);
+        let mut server = Server::new(id, key, version, Arc::new(parameters), statements.entries_max);
+        server.statements = ServerStatements::within(statements, Arc::clone(&self.outdated));
+        let question = way.prelude.question(logged_in.process_id());
+        let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS).chain([Expect::Sync]);
+        let asked = [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Sync];
+        let asked = asked.into_iter().filter(|_| question.is_some());
         let mut replies = Replies::default();
-        let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS);
-        let is_skipped = parses.chain([Expect::Sync]).any(|expect| replies.push(expect, ()).is_some());
+        let is_skipped = parses.chain(asked).any(|expect| replies.push(expect, ()).is_some());
         debug_assert!(!is_skipped);
         stream.write_all(&way.prelude.bytes).await.map_err(ConnectFault::Io)?;
+        stream.write_all(&question.unwrap_or_default()).await.map_err(ConnectFault::Io)?;
         stream.flush().await.map_err(ConnectFault::Io)?;
         let mut input = leftover;
         let quiet = loop {
             if let Some(quiet) = replies.quiet().filter(|_| input.is_empty()) {
                 break quiet;
             }
-            take_housekeeping(&mut input, &mut server, &mut replies).map_err(|()| ConnectFault::Closed)?;
+            if take_housekeeping(&mut input, &mut server, &mut replies).is_err() {
+                // The only Execute is the question's, and it has a row: another process answers.
+                let is_shared = replies.front_expects() == Some(Expect::Execute) && input.first() == Some(&b'D');
+                return Err(if is_shared { ConnectFault::Shared } else { ConnectFault::Closed });
+            }
             if replies.quiet().is_none() || !input.is_empty() {
                 read_more(&mut stream, &mut input).await?;
             }
@@ -534,12 +561,14 @@ impl Seat {
         self.pool.clock.now()
     }
 
-    /// Asks for a server.
+    /// Asks for a server, best one that carries already what is to be put on it.
     #[must_use]
-    pub fn lease(self: &Arc<Self>) -> Leased {
+    pub fn lease(self: &Arc<Self>, injection: Option<&Injection>) -> Leased {
         let pool = &self.pool;
         let mut receiver = None;
-        let requested = pool.ledger.lock().request(self.seat, pool.clock.now(), || {
+        let injection = injection.filter(|injection| injection.carried().is_some());
+        let suits = |server: &PooledServer| injection.is_none_or(|injection| server.clean.suits(injection));
+        let requested = pool.ledger.lock().request_one(self.seat, pool.clock.now(), suits, || {
             let (sender, answer) = oneshot::channel();
             receiver = Some(answer);
             (sender, Arc::clone(self))
@@ -569,6 +598,19 @@ impl Seat {
         self.pool.act();
     }
 
+    /// Its leased server is to stay with it beyond the transaction.
+    ///
+    /// # Errors
+    /// The pool, its tenant or its login has as many such servers as it may.
+    pub fn pin(self: &Arc<Self>) -> Result<PinPermit, Fault> {
+        self.membership.pin()?;
+        if let Err(fault) = self.pool.ledger.lock().pin() {
+            self.membership.unpin();
+            return Err(fault);
+        }
+        Ok(PinPermit(Arc::clone(self)))
+    }
+
     /// What a client with these startup parameters is told of the reported settings: what a server says that
     /// has them. Asked once for each set of parameters. If dropped: a server that was just asked is closed.
     ///
@@ -579,7 +621,7 @@ impl Seat {
             return Ok(known);
         }
         loop {
-            let granted = match self.lease() {
+            let granted = match self.lease(None) {
                 // It is asked something in any case.
                 Leased::Now(granted, _) => granted,
                 Leased::Later(mut wait) => std::future::poll_fn(|context| wait.poll(context)).await?.0,

@@ -160,7 +160,11 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     rand::fill(&mut secret).map_err(no_random_bytes)?;
     rand::fill(&mut first).map_err(no_random_bytes)?;
     let secret = ProcessSecret::new(&secret);
-    let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger.path.clone())).transpose()?;
+    let ledger = config
+        .ledger
+        .as_ref()
+        .map(|ledger| Ledger::start(ledger.path.clone(), build::ledger_sync(&hooks)))
+        .transpose()?;
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
     let handshake = build::handshake(config, generation.policies.clone(), secret.clone(), generation.number)?;
     let pools = reload::pools(&generation, clock)?;
@@ -312,19 +316,20 @@ impl Proxy {
         let preset = generation.preset_of(client);
         let injection = match &client.purpose {
             Purpose::Tenant(tenant) => {
-                Injection::new(&generation.config.scope.template, &self.tenant_to_inject(tenant))
+                let scope = &generation.config.scope;
+                Injection::new(&scope.template, &self.tenant_to_inject(tenant), scope.lifetime)
             }
             Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
             Purpose::Console => return None,
         };
-        let policy = Arc::clone(generation.policies.of(preset));
+        let policy = Arc::clone(generation.policies.keeping(preset, generation.keeping_of(client)));
         Some(SessionRules {
             injection,
             policy,
             facts: Arc::clone(&self.facts),
             recording: preset.is_recorded().then_some(Recording { needs_reason: preset == Preset::Bypass }),
             #[cfg(feature = "mutants")]
-            mutant: build::mutant(),
+            mutant: build::mutant(&self.hooks),
         })
     }
 
@@ -360,11 +365,16 @@ impl Proxy {
     pub(super) fn start_ledger(&self, config: &Config) {
         let mut ledger = self.ledger.lock();
         if let (None, Some(settings)) = (&*ledger, &config.ledger) {
-            match Ledger::start(settings.path.clone()) {
+            match Ledger::start(settings.path.clone(), build::ledger_sync(&self.hooks)) {
                 Ok(started) => *ledger = Some(started),
                 Err(error) => tracing::error!(%error, "the ledger cannot be started"),
             }
         }
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(super) fn has_mutant(&self, mutant: crate::session::Mutant) -> bool {
+        build::mutant(&self.hooks) == Some(mutant)
     }
 
     #[cfg(not(feature = "mutants"))]
@@ -375,7 +385,7 @@ impl Proxy {
     #[cfg(feature = "mutants")]
     fn tenant_to_inject(&self, tenant: &TenantId) -> TenantId {
         let previous = self.previous_tenant.lock().replace(tenant.clone());
-        match (build::mutant(), previous) {
+        match (build::mutant(&self.hooks), previous) {
             (Some(crate::session::Mutant::PreviousTenant), Some(previous)) => previous,
             _ => tenant.clone(),
         }
@@ -457,7 +467,8 @@ impl Proxy {
         let Renewed { generation, pool, rules } = renewed;
         let base = if base.len() == reported.len() { pool.shared(base) } else { base };
         let ledger = self.session_ledger(&generation, registration.slot().facts(), registration.process_id());
-        let session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
+        let mut session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
+        session.limit_statements(generation.config.client_statements);
         let gauge = SessionGauge::new(&self.gauge, registration.slot().facts());
         let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge, ledger };
         Ok(Begun { session, around, registration })

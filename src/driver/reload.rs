@@ -21,6 +21,7 @@ use super::clock::Clock;
 use super::control::Holds;
 use super::generation::Generation;
 use super::handshake::HandshakeSettings;
+use super::ledger::LedgerSync;
 use super::notify;
 use super::pool::{ServerPool, Way};
 use super::proxy::{Proxy, StartFault};
@@ -40,13 +41,18 @@ pub type Loader = dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync;
 /// Changes what is logged from now on.
 pub type LogSwitch = dyn Fn(LogSettings) -> Result<(), String> + Send + Sync;
 
-/// What a reload needs of the process around the proxy.
+/// What the proxy needs of the process around it.
 #[derive(Clone, Default)]
 pub struct Hooks {
     /// Where a configuration comes from; without one there is no reload.
     pub load: Option<Arc<Loader>>,
     /// How the log's level is changed; without one it stays.
     pub log: Option<Arc<LogSwitch>>,
+    /// How the ledger's file is made durable; without one by `fdatasync`. A proof holds it back.
+    pub sync: Option<Arc<LedgerSync>>,
+    /// A planted defect, for tests that must find it.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<crate::session::Mutant>,
 }
 
 /// A generation with everything that could have failed.
@@ -69,7 +75,7 @@ impl Proxy {
     pub async fn reload(&self, actor: &Actor) -> Result<(), Fault> {
         let _turn = self.reloading.lock().await;
         tracing::info!(login = %actor.login, address = %actor.address, "reload");
-        notify::reloading();
+        let told = notify::reloading();
         let (load, in_force, secret) = (self.hooks.load.clone(), self.generation.load_full(), self.secret.clone());
         let clock = *self.clock();
         // Reading files and deriving keys from passwords takes a while: not on a thread that serves clients.
@@ -87,7 +93,7 @@ impl Proxy {
                 Err(Fault::of(Code::ReloadFailed).with_detail(detail(&problems)))
             }
         };
-        notify::ready();
+        drop(told);
         outcome
     }
 
@@ -210,8 +216,8 @@ fn prepare(
 pub(super) fn pools(generation: &Generation, clock: Clock) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
     let mut pools = HashMap::new();
     for (key, entry) in build::pool_keys(&generation.config) {
-        let (prelude, statements_max) = (generation.prelude_of_role(&key.role), entry.prepared_statements_max);
-        let way = build::way(&generation.config, &key, prelude, statements_max, clock)?;
+        let (prelude, statements) = (generation.prelude_of_role(&key.role), entry.prepared_statements);
+        let way = build::way(&generation.config, &key, prelude, statements, clock)?;
         pools.insert(key, (entry.pool.clone(), way));
     }
     Ok(pools)

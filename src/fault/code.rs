@@ -77,7 +77,7 @@ codes! {
         "Send the statement itself instead of a string that contains it.";
     /// Would leave state on a shared server.
     SessionState = "TG017", b"0A000", Error, "session state is not available in transaction pooling",
-        "Use a form that ends with the transaction (protocol-level prepared statements, CTEs, transaction-level locks).";
+        "Use a form that ends with the transaction (protocol-level prepared statements, CTEs, transaction-level locks), or a login with session_state = \"pin\" or pool_mode = \"session\".";
     /// Reads other sessions, statistics or secrets.
     CatalogRefused = "TG018", b"42501", Error, "this system relation is not readable here",
         "It shows other sessions or other tenants' data; read it over a direct connection.";
@@ -120,7 +120,7 @@ codes! {
     MessageTooLong = "TG033", b"08P01", Fatal, "a protocol message is too long",
         "Shorten it; send large values as parameters or by COPY.";
     /// A client that holds more named objects than allowed.
-    TooManyNames = "TG035", b"54000", Error, "too many prepared statements or portals in this session",
+    TooManyNames = "TG035", b"54000", Error, "too many prepared statements, portals or changes of settings in this session",
         "Close prepared statements that are no longer used.";
 
     // -- logging in
@@ -242,6 +242,23 @@ codes! {
     StatementTimeLimit = "TG088", b"57014", Error, "the statement took longer than allowed and was cancelled",
         "Make the statement cheaper, or raise statement_timeout of the tenant or login.";
 
+    // -- session state
+    /// The tenant has as many servers that stay with its clients as it may.
+    TenantPins = "TG110", b"53300", Error, "too many servers stay with clients of this tenant",
+        "Release session state (DISCARD ALL, UNLISTEN, DROP) or close sessions, or raise the tenant's pins_max.";
+    /// The login has as many servers that stay with its clients as it may.
+    LoginPins = "TG111", b"53300", Error, "too many servers stay with clients of this login",
+        "Release session state (DISCARD ALL, UNLISTEN, DROP) or close sessions, or raise the login's pins_max.";
+    /// As many of the pool's servers stay with their clients as may.
+    PoolPins = "TG112", b"53300", Error, "too many servers of this pool stay with their clients",
+        "Release session state (DISCARD ALL, UNLISTEN, DROP) or close sessions, or raise the pool's pins_max.";
+    /// A client kept a server between its transactions for too long.
+    PinTimeLimit = "TG113", b"57P05", Fatal, "the session kept a server without using it for longer than allowed",
+        "Release session state before pausing, or raise idle_pinned_timeout of the tenant or login.";
+    /// The server with the session's state cannot be used any more.
+    PinnedServerClosed = "TG114", b"08006", Fatal, "the server that kept this session's state had to be closed",
+        "Connect again and make the session's state anew.";
+
     // -- what must not happen
     /// A defect of the proxy; it failed closed.
     Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",
@@ -263,6 +280,14 @@ codes! {
     /// None of the group's servers is of the wanted kind.
     NoServerOfKind = "TG094", b"08006", Fatal, "no database server of the wanted kind can be reached",
         "See target_session_attrs of the server group: a fail-over may be under way; try again.";
+
+    // -- servers that cannot be used
+    /// A tenant that stays on a server needs a server of one's own.
+    ServerShared = "TG115", b"08006", Fatal, "another pooler stands between the proxy and the database server",
+        "Set [scope] lifetime = \"transaction\", or let the server group lead to PostgreSQL itself.";
+    /// Its release is too old.
+    ServerTooOld = "TG116", b"08006", Fatal, "the database server's release is too old",
+        "PostgreSQL 14 and later are supported.";
 
     // -- console
     /// A text that is no command.

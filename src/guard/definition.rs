@@ -30,7 +30,9 @@ pub(super) fn note(kind: &Kind, walk: &mut Walk<'_>) {
         // No expression is in them.
         Class::Roles => {}
         // Refused to everybody.
-        Class::Administration | Class::CreateTemporary | Class::NotAStatement => {}
+        Class::Administration | Class::NotAStatement => {}
+        // No kind is: `statement` makes them of a definition, which is noted above.
+        Class::CreateTemporary | Class::DropTemporary => {}
         // `statement` reads them.
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => {}
         Class::CopyIn | Class::CopyOut | Class::CopyServer | Class::DeclareCursor | Class::Fetch => {}
@@ -388,6 +390,19 @@ fn drop_objects(drop: &tree::DropStmt, walk: &mut Walk<'_>) {
             tree::RangeVar { schemaname: schema.into(), relname: name.into(), location: -1, ..Default::default() };
         walk.relation(&relation, Access::Write);
     }
+}
+
+/// Whether all that a DROP drops are relations of the session's own temporary schema, by their names.
+pub(super) fn drops_temporary(drop: &tree::DropStmt) -> bool {
+    use tree::ObjectType as Type;
+    let is_relation =
+        matches!(drop.remove_type(), Type::ObjectTable | Type::ObjectIndex | Type::ObjectView | Type::ObjectSequence);
+    let is_temporary = |object: &tree::Node| match &object.node {
+        Some(Kind::List(names)) => matches!(walk::name_parts(&names.items).as_slice(), ["pg_temp", _]),
+        Some(_) | None => false,
+    };
+    let is_restricted = drop.behavior() != tree::DropBehavior::DropCascade;
+    is_relation && is_restricted && !drop.objects.is_empty() && drop.objects.iter().all(is_temporary)
 }
 
 fn create_schema(schema: &tree::CreateSchemaStmt, walk: &mut Walk<'_>) {

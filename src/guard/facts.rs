@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::functions::FunctionClass;
 use super::relations::RelationClass;
+use super::state::{State, StateUse};
 
 /// Everything the guard knows of one text. An empty text has no statements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Statement {
     pub relations: Box<[RelationUse]>,
     /// What it asks for beyond its class.
     pub demands: Box<[Demand]>,
+    /// What it leaves in the server's session, and what it takes away.
+    pub state: StateUse,
     /// Nothing in it needs a look at names: no demand, plain functions and relations only, no settings.
     pub(super) is_ordinary: bool,
 }
@@ -54,6 +57,18 @@ impl Facts {
         let is_bound = |configuration: &Configuration| matches!(configuration.value, ConfiguredValue::Parameter(_));
         let configures = |control: &Control| matches!(control, Control::Configure(list) if list.iter().any(is_bound));
         self.statements.iter().any(|statement| configures(&statement.control))
+    }
+
+    /// What its statements may leave in the server's session.
+    #[must_use]
+    pub fn leaves(&self) -> State {
+        self.statements.iter().fold(State::NONE, |left, statement| left.and(statement.state.leaves))
+    }
+
+    /// What its statements may take away again.
+    #[must_use]
+    pub fn releases(&self) -> State {
+        self.statements.iter().fold(State::NONE, |released, statement| released.and(statement.state.releases))
     }
 
     /// These facts with the values of `set_config` that were bound.
@@ -209,6 +224,8 @@ statement_classes! {
     CreateTableAs = "create_table_as";
     /// `CREATE TEMPORARY TABLE`, `… VIEW`, `… SEQUENCE`.
     CreateTemporary = "create_temporary";
+    /// `DROP` of relations that are named as temporary ones (`pg_temp.x`).
+    DropTemporary = "drop_temporary";
     /// Other `CREATE`, `ALTER`, `DROP`, `COMMENT`, `SECURITY LABEL`.
     Definition = "definition";
     /// `GRANT`, `REVOKE`, `ALTER DEFAULT PRIVILEGES`, ownership.
@@ -388,6 +405,10 @@ pub enum DemandKind {
     Snapshot,
     /// A name in a temporary schema.
     TemporarySchema,
+    /// A relation in the session's own temporary schema, `pg_temp`.
+    TemporaryRelation,
+    /// A name that only the proxy's own statements, portals and channels have.
+    ReservedName,
     /// A function that has a setting of its own while it runs: its canonical name.
     FunctionSetting,
     /// Ownership, row-level security, definer's rights: only bypass logins may.

@@ -12,6 +12,7 @@ use super::facts::{
 use super::functions::FunctionClass;
 use super::relations::RelationClass;
 use super::settings;
+use super::state::{self, Keeping, State};
 use super::text::Limits;
 use crate::fault::{Code, Fault};
 
@@ -21,6 +22,8 @@ pub enum Preset {
     /// SQL may be hostile: the rows of its tenant and nothing else.
     #[default]
     Tenant,
+    /// Trusted code for all tenants: EXPLAIN and notifications, too. Still scoped.
+    Application,
     /// Data definition too, but nothing that changes who may see what; still scoped, and recorded.
     Migration,
     /// Every row, and what changes who may see what; recorded, with a reason.
@@ -33,6 +36,7 @@ impl Preset {
     pub const fn name(self) -> &'static str {
         match self {
             Preset::Tenant => "tenant",
+            Preset::Application => "application",
             Preset::Migration => "migration",
             Preset::Bypass => "bypass",
         }
@@ -50,12 +54,16 @@ impl Preset {
 pub struct PolicySettings {
     /// What kind of login it is for.
     pub preset: Preset,
+    /// Whether its clients may leave state on a server.
+    pub keeping: Keeping,
     /// Settings allowed beside the built-in list: names, or prefixes as `myapp.*`.
     pub settings_allowed: Vec<String>,
     /// Functions allowed beside the built-in classes: `name` or `schema.name`.
     pub functions_allowed: Vec<String>,
     /// The names of the scope settings.
     pub scope_settings: Vec<String>,
+    /// The tenant stays on a server beyond its transactions, so that a procedure may end them.
+    pub scope_outlives_transactions: bool,
     /// Longest text that is checked; 0 for the default.
     pub text_bytes_max: usize,
 }
@@ -64,10 +72,12 @@ pub struct PolicySettings {
 #[derive(Clone, Debug)]
 pub struct Policy {
     preset: Preset,
+    keeping: Keeping,
     settings_allowed: HashSet<Box<str>>,
     settings_allowed_prefixes: Vec<Box<str>>,
     functions_allowed: HashSet<Box<str>>,
     scope_settings: HashSet<Box<str>>,
+    scope_outlives_transactions: bool,
     limits: Limits,
 }
 
@@ -95,10 +105,12 @@ impl Policy {
         }
         Self {
             preset: from.preset,
+            keeping: from.keeping,
             settings_allowed_prefixes: settings_allowed.iter().filter_map(|name| prefix(name)).collect(),
             settings_allowed,
             functions_allowed: from.functions_allowed.iter().map(|name| name.as_str().into()).collect(),
             scope_settings: canonical(&from.scope_settings),
+            scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
         }
     }
@@ -107,6 +119,12 @@ impl Policy {
     #[must_use]
     pub const fn preset(&self) -> Preset {
         self.preset
+    }
+
+    /// Whether its clients may leave state on a server.
+    #[must_use]
+    pub const fn keeping(&self) -> Keeping {
+        self.keeping
     }
 
     /// What a text may cost.
@@ -135,25 +153,36 @@ impl Policy {
             return Ok(());
         }
         self.judge_names(statement)?;
-        if let Some(code) = refusal_of_class(self.preset, statement.class) {
-            return Err(
-                Fault::of(code).with_detail(format!("The statement is of the class {}.", statement.class.name()))
-            );
+        let code = self.refusal_of_class(statement.class).filter(|_| !self.lets_end_transactions(statement));
+        if let Some(code) = code {
+            let fault =
+                Fault::of(code).with_detail(format!("The statement is of the class {}.", statement.class.name()));
+            return Err(self.hinting(fault));
         }
         self.judge_control(&statement.control)?;
         statement.demands.iter().try_for_each(|demand| self.judge_demand(demand))
+    }
+
+    /// Whether it is refused only because it may end transactions in its middle or runs in none, and the tenant outlives
+    /// them. (Not where transactions are recorded: that is judged before.)
+    fn lets_end_transactions(&self, statement: &Statement) -> bool {
+        self.scope_outlives_transactions && permits_without_transaction(self, statement)
     }
 
     fn judge_demand(&self, demand: &Demand) -> Result<(), Fault> {
         match demand.kind {
             DemandKind::NeedsBypass if self.preset == Preset::Bypass => Ok(()),
             DemandKind::FunctionSetting => self.judge_function_setting(&demand.detail),
+            DemandKind::HoldCursor if self.keeps(State::CURSORS) => Ok(()),
+            DemandKind::TemporaryRelation if self.keeps(State::TEMPORARY) => Ok(()),
             DemandKind::SelectInto
             | DemandKind::HoldCursor
             | DemandKind::StrangeNode
             | DemandKind::SettingForm
             | DemandKind::Snapshot
             | DemandKind::TemporarySchema
+            | DemandKind::TemporaryRelation
+            | DemandKind::ReservedName
             | DemandKind::NeedsBypass => Err(refusal_of_demand(demand)),
         }
     }
@@ -225,6 +254,7 @@ impl Policy {
             return if self.preset.is_recorded() { Ok(()) } else { refused(Code::SettingRefused) };
         }
         let is_allowed = settings::BUILT_IN_ALLOWED.binary_search(&name).is_ok()
+            || (self.preset.is_recorded() && settings::DEFINITION_ALLOWED.binary_search(&name).is_ok())
             || self.settings_allowed.contains(name)
             || self.settings_allowed_prefixes.iter().any(|prefix| name.starts_with(&**prefix));
         if is_allowed { Ok(()) } else { refused(Code::SettingRefused) }
@@ -266,12 +296,43 @@ impl Policy {
         }
     }
 
+    /// Whether its clients may leave state of this kind on a server.
+    fn keeps(&self, kind: State) -> bool {
+        kind.is_within(state::keepable(self.preset, self.keeping))
+    }
+
+    /// The code that refuses a class, or `None` where it is allowed.
+    fn refusal_of_class(&self, class: StatementClass) -> Option<Code> {
+        state_of_class(class)
+            .filter(|kind| self.keeps(*kind))
+            .map_or_else(|| refusal_of_class(self.preset, class), |_| None)
+    }
+
+    /// A refusal of session state says what would allow it.
+    fn hinting(&self, fault: Fault) -> Fault {
+        match (fault.code, self.preset, self.keeping) {
+            (Some(Code::SessionState), Preset::Tenant, Keeping::Pin | Keeping::Session) => fault.with_hint(SHARED_HINT),
+            (Some(Code::SessionState), _, Keeping::Pin) => fault.with_hint(SESSION_HINT),
+            (Some(_) | None, _, _) => fault,
+        }
+    }
+
     fn judge_names(&self, statement: &Statement) -> Result<(), Fault> {
-        statement.functions.iter().try_for_each(|function| self.judge_function(function))?;
+        statement.functions.iter().try_for_each(|function| self.judge_function(function, statement.class))?;
         statement.relations.iter().try_for_each(|relation| judge_relation(self.preset, relation))
     }
 
-    fn judge_function(&self, function: &FunctionUse) -> Result<(), Fault> {
+    /// What SQL's PREPARE or a temporary view holds runs later, where nobody reads it again.
+    fn keeps_function(&self, function: &FunctionUse, class: StatementClass) -> bool {
+        let is_read_once = !matches!(class, StatementClass::Prepare | StatementClass::CreateTemporary);
+        let kind = Some(function).filter(|it| it.class == FunctionClass::SessionState && is_read_once);
+        kind.and_then(|function| state::kind_of_function(&function.name)).is_some_and(|kind| self.keeps(kind))
+    }
+
+    fn judge_function(&self, function: &FunctionUse, of: StatementClass) -> Result<(), Fault> {
+        if self.keeps_function(function, of) {
+            return Ok(());
+        }
         let Some(code) = refusal_of_function(self.preset, function.class) else { return Ok(()) };
         // No configuration lets a tenant change its scope.
         if function.class != FunctionClass::Scope && self.allows_function(function) {
@@ -279,16 +340,33 @@ impl Policy {
         }
         let name = qualified(function.schema.as_deref(), &function.name);
         let class = function.class.name();
-        Err(at(
-            Fault::of(code).with_detail(format!("The function is {name}, of the class {class}.")),
-            function.position,
-        ))
+        let fault = Fault::of(code).with_detail(format!("The function is {name}, of the class {class}."));
+        Err(at(self.hinting(fault), function.position))
     }
 
     fn allows_function(&self, function: &FunctionUse) -> bool {
         !self.functions_allowed.is_empty()
             && (self.functions_allowed.contains(&function.name)
                 || self.functions_allowed.contains(&*qualified(function.schema.as_deref(), &function.name)))
+    }
+}
+
+/// What a tenant that stays on its server permits beside what is permitted anyway: CALL, of any user's procedure to
+/// trusted code and of those on the configured list to tenants; VACUUM and the like to trusted code. DO never: its
+/// body is a string.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other class is judged as where a tenant ends with its transaction"
+)]
+fn permits_without_transaction(policy: &Policy, statement: &Statement) -> bool {
+    let is_trusted = policy.preset == Preset::Application;
+    let procedures = || statement.functions.iter().filter(|function| function.class == FunctionClass::User);
+    match statement.class {
+        StatementClass::Call => {
+            procedures().next().is_some() && procedures().all(|function| is_trusted || policy.allows_function(function))
+        }
+        StatementClass::Maintenance => is_trusted,
+        _ => false,
     }
 }
 
@@ -323,11 +401,29 @@ fn judge_relation(preset: Preset, relation: &RelationUse) -> Result<(), Fault> {
     Err(at(Fault::of(code).with_detail(format!("The relation is {name}.")), relation.position))
 }
 
+/// What a tenant's client is told that may keep some state and wanted other.
+const SHARED_HINT: &str = "Channels, lock numbers and the last values of sequences are not kept apart between tenants on a shared server: use a login with preset = \"application\", or pool_mode = \"session\".";
+
+/// What others are told that may keep most state.
+const SESSION_HINT: &str = "This is kept only with pool_mode = \"session\", if at all.";
+
+/// The kind of state that a class is about.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other class is judged as in transaction pooling")]
+fn state_of_class(class: StatementClass) -> Option<State> {
+    match class {
+        StatementClass::Listen => Some(State::CHANNELS),
+        StatementClass::Prepare | StatementClass::Execute => Some(State::PREPARED),
+        StatementClass::CreateTemporary | StatementClass::DropTemporary => Some(State::TEMPORARY),
+        _ => None,
+    }
+}
+
 /// The code that refuses a class, or `None` where it is allowed.
 fn refusal_of_class(preset: Preset, class: StatementClass) -> Option<Code> {
     use StatementClass as Class;
     match preset {
-        Preset::Tenant => refusal_to_tenants(class),
+        Preset::Application if matches!(class, Class::Explain | Class::Notify) => None,
+        Preset::Tenant | Preset::Application => refusal_to_tenants(class),
         Preset::Migration if matches!(class, Class::Privileges | Class::Roles | Class::Policies) => {
             Some(Code::NeedsBypass)
         }
@@ -364,6 +460,7 @@ fn refusal_to_tenants(class: StatementClass) -> Option<Code> {
         Class::CopyServer => Some(Code::CopyRefused),
         Class::TwoPhase => Some(Code::TransactionRefused),
         Class::Listen | Class::Prepare | Class::Execute | Class::CreateTemporary => Some(Code::SessionState),
+        Class::DropTemporary => Some(Code::DefinitionRefused),
         Class::Explain => Some(Code::ExplainRefused),
         Class::Do => Some(Code::StringExecutor),
         Class::Notify | Class::Lock | Class::Truncate | Class::Call | Class::Load => Some(Code::StatementRefused),
@@ -381,6 +478,7 @@ fn refusal_of_function(preset: Preset, class: FunctionClass) -> Option<Code> {
     match class {
         Class::Plain | Class::User => None,
         Class::OtherSessions | Class::Statistics | Class::Sleep if preset == Preset::Bypass => None,
+        Class::Notify if preset == Preset::Application => None,
         Class::Scope => Some(Code::ScopeChange),
         Class::StringExecutor => Some(Code::StringExecutor),
         Class::SessionState => Some(Code::SessionState),
@@ -395,7 +493,8 @@ fn refusal_of_function(preset: Preset, class: FunctionClass) -> Option<Code> {
 fn refusal_of_demand(demand: &Demand) -> Fault {
     let code = match demand.kind {
         DemandKind::SelectInto => Code::DefinitionRefused,
-        DemandKind::HoldCursor | DemandKind::TemporarySchema => Code::SessionState,
+        DemandKind::HoldCursor | DemandKind::TemporarySchema | DemandKind::TemporaryRelation => Code::SessionState,
+        DemandKind::ReservedName => Code::StatementRefused,
         DemandKind::StrangeNode => Code::StatementRefused,
         DemandKind::SettingForm => Code::SettingValueRefused,
         DemandKind::Snapshot => Code::TransactionRefused,
@@ -405,7 +504,10 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
     let detail = match demand.kind {
         DemandKind::SelectInto => "SELECT … INTO creates a table.".into(),
         DemandKind::HoldCursor => format!("The cursor {} is declared WITH HOLD.", demand.detail),
-        DemandKind::TemporarySchema => format!("{} is a temporary schema, or lies in one.", demand.detail),
+        DemandKind::ReservedName => format!("The name {:?} is one of the proxy's own.", demand.detail),
+        DemandKind::TemporarySchema | DemandKind::TemporaryRelation => {
+            format!("{} is a temporary schema, or lies in one.", demand.detail)
+        }
         DemandKind::StrangeNode => format!("It holds {}, which is not on the allow-list.", demand.detail),
         DemandKind::SettingForm => format!("The form {} cannot be followed.", demand.detail),
         DemandKind::FunctionSetting => format!("The setting is {:?}.", demand.detail),

@@ -67,6 +67,8 @@ pub(super) fn class_of(schema: Option<&str>, name: &str) -> RelationClass {
         _ if matches!(name, "user_mapping_options" | "_pg_user_mappings") => RelationClass::Secret,
         // The standard's views show what their reader may use, and nothing of the rows.
         Some("information_schema") => RelationClass::Readable,
+        // The session's own, which has no system relation.
+        Some("pg_temp") => RelationClass::User,
         // Toast tables hold everybody's long values, out of reach of policies.
         Some(schema) if schema.starts_with("pg_") && schema != "pg_catalog" => RelationClass::Secret,
         schema => match TABLE.get(name) {

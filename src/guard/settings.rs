@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use super::parser::{Kind, tree};
 
 /// Settings that each client may change for itself, sorted. They change how values are written, how long something
-/// may take, or how the client's own transactions run; none reaches beyond the client's own statements.
+/// may take, what the planner believes, or how the client's own transactions run; none reaches beyond the client's own
+/// statements. Not here: what lets one tenant take the server's memory or its other processes (`work_mem`,
+/// `join_collapse_limit` and `geqo`, `max_parallel_workers_per_gather`).
 pub(super) const BUILT_IN_ALLOWED: &[&str] = &[
     "application_name",
     "array_nulls",
@@ -16,31 +18,86 @@ pub(super) const BUILT_IN_ALLOWED: &[&str] = &[
     "client_encoding",
     "client_min_messages",
     "constraint_exclusion",
+    "cpu_index_tuple_cost",
+    "cpu_operator_cost",
+    "cpu_tuple_cost",
+    "cursor_tuple_fraction",
     "datestyle",
     "default_text_search_config",
     "default_transaction_deferrable",
     "default_transaction_isolation",
     "default_transaction_read_only",
+    "effective_cache_size",
+    "enable_async_append",
+    "enable_bitmapscan",
+    "enable_distinct_reordering",
+    "enable_gathermerge",
+    "enable_group_by_reordering",
+    "enable_hashagg",
+    "enable_hashjoin",
+    "enable_incremental_sort",
+    "enable_indexonlyscan",
+    "enable_indexscan",
+    "enable_material",
+    "enable_memoize",
+    "enable_mergejoin",
+    "enable_nestloop",
+    "enable_parallel_append",
+    "enable_parallel_hash",
+    "enable_partition_pruning",
+    "enable_partitionwise_aggregate",
+    "enable_partitionwise_join",
+    "enable_presorted_aggregate",
+    "enable_self_join_elimination",
+    "enable_seqscan",
+    "enable_sort",
+    "enable_tidscan",
     "escape_string_warning",
     "extra_float_digits",
     "gin_fuzzy_search_limit",
     "idle_in_transaction_session_timeout",
     "intervalstyle",
     "jit",
+    "jit_above_cost",
+    "jit_inline_above_cost",
+    "jit_optimize_above_cost",
     "lc_monetary",
     "lc_numeric",
     "lc_time",
     "lock_timeout",
+    "parallel_leader_participation",
+    "parallel_setup_cost",
+    "parallel_tuple_cost",
     "plan_cache_mode",
     "quote_all_identifiers",
+    "random_page_cost",
     "search_path",
+    "seq_page_cost",
     "standard_conforming_strings",
     "statement_timeout",
+    "synchronize_seqscans",
     "synchronous_commit",
     "timezone",
     "transaction_timeout",
     "xmlbinary",
     "xmloption",
+];
+
+/// What definitions and dumps (`pg_dump`, migration tools) set beside those, sorted: for logins whose transactions are
+/// recorded.
+pub(super) const DEFINITION_ALLOWED: &[&str] = &[
+    "check_function_bodies",
+    "default_table_access_method",
+    "default_tablespace",
+    "default_toast_compression",
+    "default_with_oids",
+    "from_collapse_limit",
+    "geqo",
+    "join_collapse_limit",
+    "maintenance_work_mem",
+    "max_parallel_maintenance_workers",
+    "max_parallel_workers_per_gather",
+    "work_mem",
 ];
 
 /// The setting in which a client of a bypass or migration login gives the reason for what it does.
@@ -380,8 +437,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_sorted() {
-        assert!(BUILT_IN_ALLOWED.is_sorted());
+    fn the_lists_are_sorted() {
+        assert!(BUILT_IN_ALLOWED.is_sorted() && DEFINITION_ALLOWED.is_sorted());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::nodes;
 use super::parser::{self, Kind, ParseFault, tree};
 use super::relations::RelationClass;
 use super::settings;
+use super::state;
 use super::text::{self, InspectFault, Inspected, Limits, Positions};
 use super::walk::{self, Found, Walk};
 use crate::fault::Fault;
@@ -69,6 +70,10 @@ struct Draft<'t> {
     walk: Walk<'t>,
     needs_scope: bool,
     outside_block: bool,
+    /// A temporary object that its transaction's end drops.
+    ends_with_transaction: bool,
+    /// The name that SQL's PREPARE gives.
+    prepares: Option<Box<str>>,
 }
 
 impl<'t> Draft<'t> {
@@ -89,11 +94,21 @@ impl<'t> Draft<'t> {
             walk: Walk::new(positions),
             needs_scope: true,
             outside_block: false,
+            ends_with_transaction: false,
+            prepares: None,
         }
     }
 
     fn finish(self) -> Statement {
         let Found { functions, relations, demands } = self.walk.finish();
+        let state = state::use_of(state::Found {
+            class: self.class,
+            control: &self.control,
+            functions: &functions,
+            demands: &demands,
+            ends_with_transaction: self.ends_with_transaction,
+            name: self.prepares,
+        });
         let mut statement = Statement {
             start: self.start,
             end: End::At(self.end),
@@ -105,6 +120,7 @@ impl<'t> Draft<'t> {
             functions: functions.into(),
             relations: relations.into(),
             demands: demands.into(),
+            state,
             is_ordinary: false,
         };
         statement.is_ordinary = is_ordinary(&statement);
@@ -127,17 +143,27 @@ impl<'t> Draft<'t> {
             Kind::TransactionStmt(transaction) => self.transaction(transaction),
             Kind::VariableSetStmt(set) => self.set(set),
             Kind::ExplainStmt(explain) => self.walk.maybe(&explain.query),
-            Kind::PrepareStmt(prepare) => self.walk.maybe(&prepare.query),
-            Kind::ExecuteStmt(execute) => self.walk.nodes(&execute.params),
+            Kind::PrepareStmt(prepare) => self.prepare(prepare),
+            Kind::ExecuteStmt(execute) => {
+                self.reserve(&execute.name);
+                self.walk.nodes(&execute.params);
+            }
+            Kind::ListenStmt(listen) => self.reserve(&listen.conditionname),
+            Kind::DropStmt(drop) if definition::drops_temporary(drop) => self.class = StatementClass::DropTemporary,
             Kind::CallStmt(call) => {
                 if let Some(call) = &call.funccall {
                     self.walk.call(call);
                 }
             }
             Kind::CreateTableAsStmt(create) => {
-                self.temporary(create.into.as_ref().and_then(|into| into.rel.as_ref()));
+                let into = create.into.as_ref();
+                self.ends_with_transaction = into.is_some_and(|into| is_dropped(into.on_commit()));
+                self.temporary(into.and_then(|into| into.rel.as_ref()));
             }
-            Kind::CreateStmt(create) => self.temporary(create.relation.as_ref()),
+            Kind::CreateStmt(create) => {
+                self.ends_with_transaction = is_dropped(create.oncommit());
+                self.temporary(create.relation.as_ref());
+            }
             Kind::ViewStmt(view) => self.temporary(view.view.as_ref()),
             Kind::CreateSeqStmt(sequence) => self.temporary(sequence.sequence.as_ref()),
             other => self.control = simple_control(other),
@@ -173,11 +199,27 @@ impl<'t> Draft<'t> {
         self.walk.maybe(where_clause);
     }
 
+    fn prepare(&mut self, prepare: &tree::PrepareStmt) {
+        let tree::PrepareStmt { name, argtypes, query } = prepare;
+        self.reserve(name);
+        self.prepares = Some(name.as_str().into());
+        self.walk.elements(argtypes);
+        self.walk.maybe(query);
+    }
+
+    /// A name under which the proxy keeps something on every server.
+    fn reserve(&mut self, name: &str) {
+        if state::is_reserved(name) {
+            self.walk.demand(DemandKind::ReservedName, name, -1);
+        }
+    }
+
     fn declare(&mut self, declare: &tree::DeclareCursorStmt) {
         /// `CURSOR_OPT_HOLD` of PostgreSQL's parsenodes.h.
         const HOLD: i32 = 0x0020;
         let tree::DeclareCursorStmt { portalname, options, query } = declare;
         if options & HOLD != 0 {
+            self.reserve(portalname);
             self.walk.demand(DemandKind::HoldCursor, portalname, -1);
         }
         self.walk.maybe(query);
@@ -302,12 +344,16 @@ fn needs_scope(class: StatementClass) -> bool {
         Class::CopyIn | Class::CopyOut | Class::CopyServer => true,
         Class::DeclareCursor | Class::Fetch | Class::Prepare | Class::Execute | Class::Explain => true,
         Class::Truncate | Class::Call | Class::Do | Class::Load | Class::CreateTableAs | Class::CreateTemporary => true,
-        Class::Definition | Class::Privileges | Class::Roles | Class::Policies => true,
+        Class::Definition | Class::Privileges | Class::Roles | Class::Policies | Class::DropTemporary => true,
         Class::Maintenance | Class::Administration | Class::NotAStatement => true,
         Class::CloseCursor | Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting => false,
         Class::Show | Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
         Class::AdvisoryUnlockAll | Class::Lock => false,
     }
+}
+
+fn is_dropped(on_commit: tree::OnCommitAction) -> bool {
+    on_commit == tree::OnCommitAction::OncommitDrop
 }
 
 /// Whether no name in it needs a look: see [`Statement::is_ordinary`].

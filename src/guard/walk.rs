@@ -104,7 +104,9 @@ impl<'t> Walk<'t> {
         if !self.relations_seen.insert((schema.clone(), name.clone(), access, class)) {
             return;
         }
-        if schema.as_deref().is_some_and(is_temporary) {
+        if schemaname == "pg_temp" {
+            self.demand(DemandKind::TemporaryRelation, schemaname, *location);
+        } else if schema.as_deref().is_some_and(is_temporary) {
             self.demand(DemandKind::TemporarySchema, schemaname, *location);
         }
         let position = self.positions.of(*location);

@@ -87,6 +87,7 @@ metrics! {
     MIGRATIONS = "tenantgate_migration_transactions_total", Counter, ["outcome"], "Transactions of migration logins, by the outcome in the ledger.";
     LEDGER_WRITABLE = "tenantgate_ledger_writable", Gauge, [], "1 if the last attempt to write the ledger succeeded, else 0; absent without a ledger.";
     POOL_SERVERS = "tenantgate_pool_servers", Gauge, ["pool", "state"], "Servers of a pool (server group/database/role): idle, leased or connecting.";
+    POOL_PINNED = "tenantgate_pool_pinned_servers", Gauge, ["pool"], "Servers of a pool that stay with their clients beyond a transaction; they count as leased, too.";
     POOL_SIZE = "tenantgate_pool_size", Gauge, ["pool"], "Servers of a pool at most.";
     POOL_WAITING = "tenantgate_pool_waiting", Gauge, ["pool"], "Clients that wait for a server of the pool.";
     POOL_FAILING = "tenantgate_pool_failing", Gauge, ["pool"], "1 while the pool's last attempt to connect a server failed, else 0.";
@@ -108,6 +109,8 @@ pub struct PoolGauge {
     pub idle: usize,
     /// Servers on loan.
     pub leased: usize,
+    /// Of these, servers that stay with their clients.
+    pub pinned: usize,
     /// Servers being connected.
     pub connecting: usize,
     /// Clients that wait.
@@ -237,6 +240,7 @@ fn pool_families(pools: &[PoolGauge]) -> Vec<MetricFamily> {
     };
     vec![
         family(POOL_SERVERS, pools.iter().flat_map(servers)),
+        one(POOL_PINNED, |pool| pool.pinned),
         one(POOL_SIZE, |pool| pool.size),
         one(POOL_WAITING, |pool| pool.waiting),
         one(POOL_FAILING, |pool| usize::from(pool.is_failing)),

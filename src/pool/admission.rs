@@ -71,9 +71,11 @@ pub struct Account {
     connections: Gauge,
     leases: Gauge,
     waiting: Gauge,
+    pins: Gauge,
     transaction_micros: AtomicU64,
     idle_micros: AtomicU64,
     statement_micros: AtomicU64,
+    pinned_micros: AtomicU64,
 }
 
 /// The counts of an account, for SHOW and metrics.
@@ -85,6 +87,8 @@ pub struct AccountCounts {
     pub leases: usize,
     /// Clients that wait for a server.
     pub waiting: usize,
+    /// Servers that stay with their clients.
+    pub pins: usize,
 }
 
 impl Account {
@@ -93,9 +97,11 @@ impl Account {
             connections: Gauge::new(None),
             leases: Gauge::new(None),
             waiting: Gauge::new(None),
+            pins: Gauge::new(None),
             transaction_micros: AtomicU64::new(NO_TIME_LIMIT),
             idle_micros: AtomicU64::new(NO_TIME_LIMIT),
             statement_micros: AtomicU64::new(NO_TIME_LIMIT),
+            pinned_micros: AtomicU64::new(NO_TIME_LIMIT),
         };
         account.set(quota);
         account
@@ -105,15 +111,22 @@ impl Account {
         self.connections.set_max(quota.connections_max);
         self.leases.set_max(quota.leases_max);
         self.waiting.set_max(quota.waiting_max);
+        self.pins.set_max(quota.pins_max);
         self.transaction_micros.store(micros(quota.times.transaction), Ordering::Relaxed);
         self.idle_micros.store(micros(quota.times.idle_in_transaction), Ordering::Relaxed);
         self.statement_micros.store(micros(quota.times.statement), Ordering::Relaxed);
+        self.pinned_micros.store(micros(quota.times.idle_pinned), Ordering::Relaxed);
     }
 
     /// The counts now.
     #[must_use]
     pub fn counts(&self) -> AccountCounts {
-        AccountCounts { connections: self.connections.read(), leases: self.leases.read(), waiting: self.waiting.read() }
+        AccountCounts {
+            connections: self.connections.read(),
+            leases: self.leases.read(),
+            waiting: self.waiting.read(),
+            pins: self.pins.read(),
+        }
     }
 
     /// The time limits in force.
@@ -123,6 +136,7 @@ impl Account {
             transaction: duration(&self.transaction_micros),
             idle_in_transaction: duration(&self.idle_micros),
             statement: duration(&self.statement_micros),
+            idle_pinned: duration(&self.pinned_micros),
         }
     }
 
@@ -155,6 +169,10 @@ impl Account {
     /// Which limit was reached, for a refusal's detail.
     pub(super) fn waiting_detail(&self) -> String {
         format!("{} of {} wait already.", self.waiting.read(), self.waiting.max())
+    }
+
+    fn pins_detail(&self) -> String {
+        format!("{} of {} servers stay with its clients already.", self.pins.read(), self.pins.max())
     }
 
     /// The same of leases.
@@ -291,6 +309,27 @@ impl Membership {
     #[must_use]
     pub const fn login_account(&self) -> &Arc<Account> {
         &self.of_login
+    }
+
+    /// One of its servers is to stay with it beyond a transaction.
+    ///
+    /// # Errors
+    /// Its tenant or its login has as many as it may.
+    pub fn pin(&self) -> Result<(), Fault> {
+        if !self.of_party.pins.try_add() {
+            return Err(Fault::of(Code::TenantPins).with_detail(self.of_party.pins_detail()));
+        }
+        if !self.of_login.pins.try_add() {
+            self.of_party.pins.subtract();
+            return Err(Fault::of(Code::LoginPins).with_detail(self.of_login.pins_detail()));
+        }
+        Ok(())
+    }
+
+    /// It does not stay any more.
+    pub fn unpin(&self) {
+        self.of_party.pins.subtract();
+        self.of_login.pins.subtract();
     }
 
     /// The time limits in force for this client.

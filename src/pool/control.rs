@@ -243,7 +243,7 @@ mod tests {
         pool.check_in(seat, pooled(2, 0), at(1));
         assert_eq!(words(&mut pool), ["close 2"]);
         pool.check_in(seat, pooled(3, 0), at(1));
-        let counts = PoolCounts { idle: 1, leased: 0, connecting: 0, waiting: 0 };
+        let counts = PoolCounts { idle: 1, leased: 0, pinned: 0, connecting: 0, waiting: 0 };
         assert_eq!((words(&mut pool), pool.counts()), (vec![], counts));
     }
 }

@@ -26,6 +26,7 @@ struct World {
 
 fn pool_limits(size: usize) -> PoolLimits {
     PoolLimits {
+        pins_max: None,
         size,
         size_min: 0,
         wait_timeout: Duration::from_secs(30),

@@ -50,12 +50,17 @@ pub struct PoolLimits {
     pub server_idle_timeout: Duration,
     /// A server idle for longer is asked for a sign of life before use.
     pub server_check_delay: Duration,
+    /// Servers that may stay with their clients beyond a transaction; `None` = all.
+    pub pins_max: Option<usize>,
     /// Longest pause between attempts to connect.
     pub connect_backoff_max: Duration,
 }
 
 /// First pause after a failed attempt to connect; doubled with each further one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+
+/// Idle servers looked at for one that suits: it is looked for under the pool's lock.
+const LOOKED_AT_MAX: usize = 16;
 
 /// A server as the pool sees it.
 #[derive(Debug)]
@@ -135,6 +140,8 @@ pub struct PoolCounts {
     pub idle: usize,
     /// Servers on loan.
     pub leased: usize,
+    /// Of these, servers that stay with their clients beyond a transaction.
+    pub pinned: usize,
     /// Servers being connected.
     pub connecting: usize,
     /// Who waits.
@@ -149,6 +156,7 @@ pub struct Pool<S, W> {
     idle: Vec<Idle<S>>,
     queue: Queue<W>,
     leased: usize,
+    pinned: usize,
     connecting: usize,
     failures: u32,
     /// Not before this moment is another connection attempted.
@@ -172,6 +180,7 @@ impl<S, W> Pool<S, W> {
             limits,
             idle: Vec::new(),
             leased: 0,
+            pinned: 0,
             connecting: 0,
             failures: 0,
             retry_at: None,
@@ -194,6 +203,7 @@ impl<S, W> Pool<S, W> {
         PoolCounts {
             idle: self.idle.len(),
             leased: self.leased,
+            pinned: self.pinned,
             connecting: self.connecting,
             waiting: self.queue.len(),
         }
@@ -223,9 +233,21 @@ impl<S, W> Pool<S, W> {
 
     /// Asks for a server. `waiter` is made only if it has to wait.
     pub fn request(&mut self, seat: Seat, now: Moment, waiter: impl FnOnce() -> W) -> Requested<S> {
+        self.request_one(seat, now, |_| true, waiter)
+    }
+
+    /// The same; among servers that are idle, one that `suits` comes first. Whether there is one at all, and for whom,
+    /// does not depend on it.
+    pub fn request_one(
+        &mut self,
+        seat: Seat,
+        now: Moment,
+        suits: impl Fn(&S) -> bool,
+        waiter: impl FnOnce() -> W,
+    ) -> Requested<S> {
         if !self.idle.is_empty()
             && self.queue.try_take(seat, self.free(), now)
-            && let Some(idle) = self.idle.pop()
+            && let Some(idle) = self.take_idle(suits)
         {
             self.leased += 1;
             let check = self.check(&idle, now).max(Check::Silence);
@@ -263,6 +285,25 @@ impl<S, W> Pool<S, W> {
         self.leased = self.leased.saturating_sub(1);
         self.queue.release(seat);
         self.dispatch(now);
+    }
+
+    /// A leased server is to stay with its client beyond its transaction.
+    ///
+    /// # Errors
+    /// As many do as may.
+    pub fn pin(&mut self) -> Result<(), Fault> {
+        let most = self.limits.pins_max.unwrap_or(usize::MAX);
+        if self.pinned >= most {
+            let detail = format!("{} of {most} servers stay with their clients already.", self.pinned);
+            return Err(Fault::of(Code::PoolPins).with_detail(detail));
+        }
+        self.pinned += 1;
+        Ok(())
+    }
+
+    /// It does not stay any more.
+    pub fn unpin(&mut self) {
+        self.pinned = self.pinned.saturating_sub(1);
     }
 
     /// A server was connected.
@@ -307,6 +348,16 @@ impl<S, W> Pool<S, W> {
             self.actions.push_back(Action::Close(idle.pooled.server));
         }
         self.refuse_all(&Fault::of(Code::ShuttingDown));
+    }
+
+    /// The most recently used one that suits, or else the most recently used one.
+    fn take_idle(&mut self, suits: impl Fn(&S) -> bool) -> Option<Idle<S>> {
+        let looked_at = self.idle.iter().enumerate().rev().take(LOOKED_AT_MAX);
+        let mut suitable = looked_at.filter(|(_, idle)| suits(&idle.pooled.server)).map(|(index, _)| index);
+        match suitable.next() {
+            Some(index) => Some(self.idle.remove(index)),
+            None => self.idle.pop(),
+        }
     }
 
     fn refuse_all(&mut self, fault: &Fault) {
@@ -427,6 +478,7 @@ mod tests {
             server_lifetime: Duration::from_secs(3600),
             server_idle_timeout: Duration::from_secs(60),
             server_check_delay: Duration::from_secs(30),
+            pins_max: None,
             connect_backoff_max: Duration::from_secs(1),
         }
     }
@@ -561,5 +613,24 @@ mod tests {
         words(&mut pool);
         pool.discarded(seat, at(1));
         assert_eq!(words(&mut pool), ["connect"]);
+    }
+
+    #[test]
+    fn a_server_that_suits_comes_first_and_none_is_made_to_wait_for() {
+        let mut pool = Pool::new(PoolLimits { size: 3, ..limits() }, Fairness::default());
+        let seat = seat(&mut pool);
+        for _ in 0..3 {
+            assert!(matches!(pool.request(seat, at(0), || "a"), Requested::Queued(_)));
+        }
+        for server in 1..=3 {
+            pool.connected(pooled(server, 0), at(0));
+            assert!(!words(&mut pool).is_empty());
+        }
+        (1..=3).for_each(|server| pool.check_in(seat, pooled(server, 0), at(1)));
+        let mut granted = |wanted: u32| match pool.request_one(seat, at(1), |server| *server == wanted, || "b") {
+            Requested::Granted { pooled, .. } => pooled.server,
+            Requested::Queued(_) | Requested::Refused(_) => panic!("idle servers are lent"),
+        };
+        assert_eq!([granted(1), granted(9), granted(9)], [1, 3, 2]);
     }
 }

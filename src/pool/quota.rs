@@ -27,6 +27,8 @@ pub struct TimeLimits {
     pub idle_in_transaction: Option<Duration>,
     /// A statement.
     pub statement: Option<Duration>,
+    /// A client between transactions whose server stays with it.
+    pub idle_pinned: Option<Duration>,
 }
 
 impl TimeLimits {
@@ -37,6 +39,7 @@ impl TimeLimits {
             transaction: shorter(self.transaction, other.transaction),
             idle_in_transaction: shorter(self.idle_in_transaction, other.idle_in_transaction),
             statement: shorter(self.statement, other.statement),
+            idle_pinned: shorter(self.idle_pinned, other.idle_pinned),
         }
     }
 
@@ -63,6 +66,8 @@ pub struct Quota {
     pub leases_max: Option<usize>,
     /// Clients that wait for a server, over all pools.
     pub waiting_max: Option<usize>,
+    /// Servers that stay with their clients beyond a transaction, over all pools.
+    pub pins_max: Option<usize>,
     /// How long things may last.
     pub times: TimeLimits,
 }
@@ -117,9 +122,12 @@ mod tests {
     fn of_two_times_the_shorter_counts() {
         let second = Some(Duration::from_secs(1));
         let minute = Some(Duration::from_secs(60));
-        let tenant = TimeLimits { transaction: second, idle_in_transaction: None, statement: minute };
-        let login = TimeLimits { transaction: minute, idle_in_transaction: minute, statement: None };
-        let both = TimeLimits { transaction: second, idle_in_transaction: minute, statement: minute };
+        let tenant =
+            TimeLimits { transaction: second, idle_in_transaction: None, statement: minute, idle_pinned: second };
+        let login =
+            TimeLimits { transaction: minute, idle_in_transaction: minute, statement: None, idle_pinned: minute };
+        let both =
+            TimeLimits { transaction: second, idle_in_transaction: minute, statement: minute, idle_pinned: second };
         assert_eq!(tenant.narrowed_by(login), both);
         assert!(!both.is_unlimited() && TimeLimits::default().is_unlimited());
     }

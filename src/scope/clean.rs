@@ -1,5 +1,8 @@
-//! The proof that a server carries nothing of its last client.
+//! The proof that a server carries nothing of its last client, or only what is known.
 
+use bytes::Bytes;
+
+use super::injection::Injection;
 use crate::upstream::{Quiet, Server};
 
 /// Why a server is closed instead of being used again.
@@ -31,6 +34,8 @@ pub enum DiscardReason {
     Shutdown,
     /// An administrator or a reload ended its session: what it is doing is cancelled.
     Expelled,
+    /// It carries what its client has left, or may carry it.
+    StateLeft,
 }
 
 impl DiscardReason {
@@ -50,6 +55,7 @@ impl DiscardReason {
             | DiscardReason::ServerGone
             | DiscardReason::Retired
             | DiscardReason::CheckFailed
+            | DiscardReason::StateLeft
             // Its statement has been cancelled already, or the client that left gave it its time.
             | DiscardReason::TimeLimit
             | DiscardReason::Shutdown => false,
@@ -73,35 +79,46 @@ impl DiscardReason {
             DiscardReason::TimeLimit => "time limit",
             DiscardReason::Shutdown => "shutdown",
             DiscardReason::Expelled => "session ended by the operator",
+            DiscardReason::StateLeft => "session state not proven gone",
         }
     }
 }
 
-/// A server that owes nothing, is in no transaction and so has no tenant. Only this goes back to a pool.
+/// A server that owes nothing and is in no transaction; so it has no tenant, or (under
+/// [`Lifetime::Lease`](super::Lifetime)) one that its next client's is compared with. Only this goes back to a pool.
 #[must_use]
 #[derive(Debug)]
 pub struct CleanServer {
     /// Boxed: it moves between pool and session with every transaction.
     server: Box<Server>,
+    /// What was put on it for its session, confirmed by a COMMIT; `None` where that is nothing or not known.
+    carried: Option<Bytes>,
 }
 
 impl CleanServer {
     /// A server that has just been logged in and has answered its prelude.
     pub fn fresh(server: Server, _proof: Quiet) -> Self {
-        Self { server: Box::new(server) }
+        Self { server: Box::new(server), carried: None }
     }
 
-    pub(super) fn proven(server: Box<Server>, _proof: Quiet) -> Self {
-        Self { server }
+    pub(super) const fn proven(server: Box<Server>, carried: Option<Bytes>, _proof: Quiet) -> Self {
+        Self { server, carried }
     }
 
     #[cfg(feature = "mutants")]
     pub(super) fn unproven(server: Box<Server>) -> Self {
-        Self { server }
+        Self { server, carried: None }
     }
 
-    pub(super) fn into_server(self) -> Box<Server> {
-        self.server
+    pub(super) fn into_parts(self) -> (Box<Server>, Option<Bytes>) {
+        (self.server, self.carried)
+    }
+
+    /// Whether it carries what this session's transactions need, so that nothing has to be sent. A hint for the choice
+    /// among idle servers; what counts is what [`super::install`] finds.
+    #[must_use]
+    pub fn suits(&self, injection: &Injection) -> bool {
+        is_carried(self.carried.as_ref(), injection.carried())
     }
 
     /// The server's facts.
@@ -115,5 +132,13 @@ impl CleanServer {
         if self.server.parameters == *known {
             self.server.parameters = std::sync::Arc::clone(known);
         }
+    }
+}
+
+/// Whether what a server has to carry is what it carries; not where it is not known.
+pub(super) fn is_carried(carried: Option<&Bytes>, wanted: Option<&Bytes>) -> bool {
+    match (carried, wanted) {
+        (Some(one), Some(other)) => (one.as_ptr() == other.as_ptr() && one.len() == other.len()) || one == other,
+        (Some(_) | None, None) | (None, Some(_)) => false,
     }
 }

@@ -5,12 +5,24 @@
 //! Simple protocol: `SET LOCAL …;` in front of the first statement of each transaction that needs scope,
 //! inside the client's own Query. As a utility statement it takes no snapshot, so isolation levels,
 //! deferred constraints and COPY stay as they are without the proxy.
+//! Under [`Lifetime::Lease`] there is one form: Bind and Execute of the same statement, which then sets for
+//! the session of the server, inside a transaction of the proxy's own (see `replay`).
 
 use bytes::{Bytes, BytesMut};
 
 use super::template::ScopeTemplate;
 use crate::tenant::TenantId;
 use crate::wire::frontend::{self, Target};
+
+/// For how long a server has the tenant that is put on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    /// For one transaction: nothing is left behind, whatever runs in it.
+    #[default]
+    Transaction,
+    /// Until it is put on for another tenant: in front of a lease, and only if the server does not carry it already.
+    Lease,
+}
 
 /// The scope statement's name on every server.
 const SCOPE: &[u8] = b"tg_scope";
@@ -39,14 +51,16 @@ pub fn is_own_statement(name: &[u8]) -> bool {
 pub struct Prelude {
     /// Parse messages and a Sync; the answer is `1` for each statement, then `Z(I)`.
     pub bytes: Bytes,
+    /// For how long the scope statement sets.
+    pub lifetime: Lifetime,
 }
 
 impl Prelude {
     /// For the settings of one configuration.
     #[must_use]
-    pub fn new(template: &ScopeTemplate) -> Self {
+    pub fn new(template: &ScopeTemplate, lifetime: Lifetime) -> Self {
         let mut out = BytesMut::new();
-        frontend::put_parse(&mut out, SCOPE, scope_sql(template).as_bytes(), &[]);
+        frontend::put_parse(&mut out, SCOPE, scope_sql(template, lifetime).as_bytes(), &[]);
         // An explicit level: a plain BEGIN waits for a safe snapshot under
         // default_transaction_deferrable with serializable and read only.
         frontend::put_parse(&mut out, BEGIN, b"BEGIN ISOLATION LEVEL READ COMMITTED", &[]);
@@ -55,7 +69,25 @@ impl Prelude {
         // As a client's own BEGIN: with the client's default isolation level.
         frontend::put_parse(&mut out, BLOCK, b"BEGIN", &[]);
         frontend::put_sync(&mut out);
-        Self { bytes: out.freeze() }
+        Self { bytes: out.freeze(), lifetime }
+    }
+
+    /// A question for a server that may carry a tenant beyond a transaction: whether the process that answers is the
+    /// one that let the proxy in. Behind another pooler it is not, and the next transaction may be a third one's.
+    /// The answer is `1 2 C(SELECT 0) Z(I)`; any other means that the server cannot be used. `None` where nothing
+    /// outlives a transaction.
+    #[must_use]
+    pub fn question(&self, process_id: i32) -> Option<Bytes> {
+        if self.lifetime == Lifetime::Transaction {
+            return None;
+        }
+        let mut out = BytesMut::new();
+        let sql = format!("SELECT WHERE pg_catalog.pg_backend_pid() <> ({process_id})");
+        frontend::put_parse(&mut out, b"", sql.as_bytes(), &[]);
+        frontend::put_bind_text(&mut out, b"", b"", &[]);
+        frontend::put_execute(&mut out, b"");
+        frontend::put_sync(&mut out);
+        Some(out.freeze())
     }
 
     /// Whether a server that was sent this one serves injections made for the other.
@@ -68,11 +100,12 @@ impl Prelude {
 
 /// Schema-qualified, since a search_path may put another `set_config` first. Each call gives text that is
 /// never NULL, so OR evaluates every one and no row comes.
-fn scope_sql(template: &ScopeTemplate) -> String {
+fn scope_sql(template: &ScopeTemplate, lifetime: Lifetime) -> String {
+    let is_local = lifetime == Lifetime::Transaction;
     let calls: Vec<String> = template
         .names()
         .enumerate()
-        .map(|(index, name)| format!("pg_catalog.set_config('{name}', ${}, true) IS NULL", index + 1))
+        .map(|(index, name)| format!("pg_catalog.set_config('{name}', ${}, {is_local}) IS NULL", index + 1))
         .collect();
     if calls.is_empty() {
         return "SELECT WHERE false".to_owned();
@@ -83,7 +116,9 @@ fn scope_sql(template: &ScopeTemplate) -> String {
 /// One session's injections.
 #[derive(Clone, Debug)]
 pub struct Injection {
+    lifetime: Lifetime,
     bind_execute: Bytes,
+    /// These are empty under [`Lifetime::Lease`], which has no use for them.
     bind_execute_close: Bytes,
     set_local: Box<str>,
     set_local_statements: usize,
@@ -92,14 +127,33 @@ pub struct Injection {
 impl Injection {
     /// For one tenant under one template.
     #[must_use]
-    pub fn new(template: &ScopeTemplate, tenant: &TenantId) -> Self {
-        Self::of_values(&template.values(tenant).collect::<Vec<_>>())
+    pub fn new(template: &ScopeTemplate, tenant: &TenantId, lifetime: Lifetime) -> Self {
+        let values: Vec<_> = template.values(tenant).collect();
+        match lifetime {
+            Lifetime::Transaction => Self::of_values(&values),
+            Lifetime::Lease => Self::of_leases(&values),
+        }
     }
 
-    /// For a login without a tenant: the template's own values.
+    /// For a login without a tenant: the template's own values. They are those of a bypass, which ends with its
+    /// transaction.
     #[must_use]
     pub fn fixed(template: &ScopeTemplate) -> Self {
         Self::of_values(&template.fixed_values().collect::<Vec<_>>())
+    }
+
+    fn of_leases(values: &[(&str, String)]) -> Self {
+        let parameters: Vec<&[u8]> = values.iter().map(|(_, value)| value.as_bytes()).collect();
+        let mut out = BytesMut::new();
+        frontend::put_bind_text(&mut out, b"", SCOPE, &parameters);
+        frontend::put_execute(&mut out, b"");
+        Self {
+            lifetime: Lifetime::Lease,
+            bind_execute: Bytes::copy_from_slice(&out),
+            bind_execute_close: Bytes::new(),
+            set_local: Box::default(),
+            set_local_statements: 0,
+        }
     }
 
     fn of_values(values: &[(&str, String)]) -> Self {
@@ -113,6 +167,7 @@ impl Injection {
         frontend::put_close(&mut named, Target::Portal, PORTAL);
         let set_local = values.iter().map(|(name, value)| set_local(name, value)).collect::<String>();
         Self {
+            lifetime: Lifetime::Transaction,
             // Copied to their lengths: there is one of these for each client.
             bind_execute: Bytes::copy_from_slice(&plain),
             bind_execute_close: Bytes::copy_from_slice(&named),
@@ -124,7 +179,20 @@ impl Injection {
     /// Whether there is nothing to inject.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.set_local_statements == 0
+        match self.lifetime {
+            Lifetime::Transaction => self.set_local_statements == 0,
+            Lifetime::Lease => false,
+        }
+    }
+
+    /// What a server has to carry under [`Lifetime::Lease`]: the Bind and Execute that put it there. Equal bytes mean
+    /// equal values of the same settings, since the statement is the same on every server that the session may get.
+    #[must_use]
+    pub const fn carried(&self) -> Option<&Bytes> {
+        match self.lifetime {
+            Lifetime::Transaction => None,
+            Lifetime::Lease => Some(&self.bind_execute),
+        }
     }
 
     /// Bind and Execute over the unnamed portal.
@@ -183,7 +251,7 @@ mod tests {
     fn the_simple_form_is_quoted() {
         let template = ScopeTemplate::default();
         let tenant = TenantId::parse(TenantKind::Text, "O'Brien").unwrap();
-        let injection = Injection::new(&template, &tenant);
+        let injection = Injection::new(&template, &tenant, Lifetime::Transaction);
         assert_eq!(injection.set_local(), "SET LOCAL app.tenant_id='O''Brien';");
         assert_eq!(injection.set_local_statements(), 1);
     }
@@ -191,8 +259,23 @@ mod tests {
     #[test]
     fn the_scope_statement_is_qualified_and_gives_no_row() {
         assert_eq!(
-            scope_sql(&ScopeTemplate::default()),
+            scope_sql(&ScopeTemplate::default(), Lifetime::Transaction),
             "SELECT WHERE pg_catalog.set_config('app.tenant_id', $1, true) IS NULL"
         );
+    }
+
+    #[test]
+    fn a_scope_that_outlives_transactions_has_one_form_and_another_prelude() {
+        let template = ScopeTemplate::default();
+        let of = |tenant: &str| {
+            let tenant = TenantId::parse(TenantKind::Text, tenant).unwrap();
+            Injection::new(&template, &tenant, Lifetime::Lease)
+        };
+        assert_eq!((of("a").set_local(), of("a").is_empty()), ("", false));
+        assert_eq!(of("a").carried(), of("a").carried());
+        assert_ne!(of("a").carried(), of("b").carried());
+        let preludes = [Lifetime::Transaction, Lifetime::Lease].map(|lifetime| Prelude::new(&template, lifetime));
+        assert!(!preludes[0].is_same(&preludes[1]));
+        assert!(preludes[0].question(7).is_none() && preludes[1].question(7).is_some());
     }
 }

@@ -1,16 +1,38 @@
 //! A server on loan to a session: what it owes, what is on its way to it, whose tenant it carries.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use super::clean::{CleanServer, DiscardReason};
+use super::clean::{CleanServer, DiscardReason, is_carried};
 use super::frame::ScopedFrame;
 use super::injection::{Injection, begin_block};
+use super::residue::{Found, PinnedServer, Residue};
 use super::transaction::TransactionScope;
 use crate::upstream::{Expect, Received, Replies, Server, Unexpected};
 use crate::wire::TransactionStatus;
 
 /// Room for what is sent to a server in most transactions: an injection and a short statement, without growing twice.
 const OUT_BYTES: usize = 512;
+
+/// What tenant a server has beyond its transactions.
+#[derive(Debug, PartialEq, Eq)]
+enum Carried {
+    /// None, or it is not known: a session that needs one puts it there.
+    Nothing,
+    /// This one was sent; the COMMIT's answer is awaited.
+    Sent(Bytes),
+    /// This one.
+    Known(Bytes),
+}
+
+impl Carried {
+    fn known(self) -> Result<Option<Bytes>, DiscardReason> {
+        match self {
+            Carried::Nothing => Ok(None),
+            Carried::Known(scope) => Ok(Some(scope)),
+            Carried::Sent(_) => Err(DiscardReason::ScopeUnconfirmed),
+        }
+    }
+}
 
 /// A server on loan. Dropping it loses the proof: the driver then closes the socket.
 #[must_use]
@@ -19,18 +41,33 @@ pub struct LeasedServer<C> {
     server: Box<Server>,
     replies: Replies<C>,
     scope: TransactionScope,
+    carried: Carried,
     out: BytesMut,
     /// Nothing was asked since the last Flush.
     is_flushed: bool,
     doubt: Option<DiscardReason>,
+    /// What the client may have left beyond its transactions.
+    residue: Residue,
 }
 
 impl<C> LeasedServer<C> {
     /// Takes a clean server.
     pub fn new(clean: CleanServer) -> Self {
-        let mut server = clean.into_server();
+        let (server, carried) = clean.into_parts();
+        Self::of(server, carried, Residue::NONE)
+    }
+
+    /// The client whose state a server carries goes on with it.
+    pub fn resumed(pinned: PinnedServer) -> Self {
+        let (server, carried, residue) = pinned.into_parts();
+        Self::of(server, carried, residue)
+    }
+
+    fn of(mut server: Box<Server>, carried: Option<Bytes>, residue: Residue) -> Self {
         server.leases = server.leases.saturating_add(1);
         Self {
+            carried: carried.map_or(Carried::Nothing, Carried::Known),
+            residue,
             server,
             replies: Replies::default(),
             scope: TransactionScope::default(),
@@ -93,8 +130,53 @@ impl<C> LeasedServer<C> {
     }
 
     /// The proxy's own transaction in front of the client's bytes was sent with its COMMIT.
-    pub fn end_own_transaction(&mut self) {
+    pub(super) fn end_own_transaction(&mut self) {
         self.replies.mark_closed();
+    }
+
+    /// What has to be put on the server before this session's first statement, if it is to carry anything and does
+    /// not. If nothing is missing, its transactions have their tenant from now on.
+    pub(super) fn missing<'i>(&mut self, injection: &'i Injection) -> Option<&'i Bytes> {
+        let wanted = injection.carried()?;
+        match &self.carried {
+            Carried::Known(known) if is_carried(Some(known), Some(wanted)) => {
+                self.scope.on_carried();
+                None
+            }
+            Carried::Nothing | Carried::Sent(_) | Carried::Known(_) => Some(wanted),
+        }
+    }
+
+    /// Sends the tenant that the server is to carry, inside the proxy's own transaction.
+    pub(super) fn send_carried(&mut self, scope: Bytes, bind: C, execute: C) {
+        self.out.extend_from_slice(&scope);
+        drop(self.replies.push(Expect::Bind, bind));
+        drop(self.replies.push(Expect::Execute, execute));
+        // The server runs what stands behind it only if it succeeds.
+        self.scope.on_carried();
+        self.carried = Carried::Sent(scope);
+    }
+
+    /// The COMMIT of [`super::install`] was answered by `COMMIT`; whether it has put a tenant there.
+    pub fn on_installed(&mut self) -> bool {
+        match std::mem::replace(&mut self.carried, Carried::Nothing) {
+            Carried::Sent(scope) => {
+                self.carried = Carried::Known(scope);
+                true
+            }
+            Carried::Known(scope) => {
+                self.carried = Carried::Known(scope);
+                false
+            }
+            Carried::Nothing => false,
+        }
+    }
+
+    /// [`super::install`] failed: what the server carries is not believed any more, and nothing that needs a tenant is
+    /// sent on this lease.
+    pub fn on_not_installed(&mut self) {
+        self.carried = Carried::Nothing;
+        self.scope.on_not_carried();
     }
 
     /// Sends Flush.
@@ -115,6 +197,10 @@ impl<C> LeasedServer<C> {
     /// that the client's unnamed portal must survive; `cause` is made for each part, `true` for the one
     /// whose answer confirms.
     pub fn inject(&mut self, injection: &Injection, keep_portal: bool, cause: impl Fn(bool) -> C) {
+        if injection.carried().is_some() {
+            // It would outlive this transaction, or be undone with it: there is no scoped frame on this lease.
+            return;
+        }
         if injection.is_empty() {
             self.scope.on_nothing_to_inject();
             return;
@@ -127,6 +213,14 @@ impl<C> LeasedServer<C> {
         if keep_portal {
             drop(self.replies.push(Expect::Close, cause(false)));
         }
+        self.scope.on_injected();
+    }
+
+    /// The injection with one entry for its two answers: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub fn inject_as_one(&mut self, injection: &Injection, cause: C) {
+        self.out.extend_from_slice(injection.bind_execute());
+        drop(self.replies.push(Expect::Execute, cause));
         self.scope.on_injected();
     }
 
@@ -185,6 +279,36 @@ impl<C> LeasedServer<C> {
         self.replies.quiet().is_some() && self.out.is_empty()
     }
 
+    /// The client may leave this on the server.
+    pub fn suspect(&mut self, kinds: Residue) {
+        self.residue = self.residue.and(kinds);
+    }
+
+    /// What the client may have left.
+    #[must_use]
+    pub const fn residue(&self) -> Residue {
+        self.residue
+    }
+
+    /// What the server itself says is left.
+    pub fn settle(&mut self, found: &Found) {
+        self.residue = found.left();
+    }
+
+    /// Lets the server wait with its client until the next transaction.
+    ///
+    /// # Errors
+    /// Why it must be closed instead.
+    pub fn into_pinned(self) -> Result<PinnedServer, DiscardReason> {
+        match (self.doubt, self.replies.quiet()) {
+            (Some(reason), _) => Err(reason),
+            (None, Some(proof)) if self.out.is_empty() && self.scope.is_at_rest() => {
+                Ok(PinnedServer::proven(self.server, self.carried.known()?, self.residue, proof))
+            }
+            (None, _) => Err(DiscardReason::NotQuiet),
+        }
+    }
+
     /// Gives the server back.
     ///
     /// # Errors
@@ -192,9 +316,10 @@ impl<C> LeasedServer<C> {
     pub fn into_clean(mut self) -> Result<CleanServer, DiscardReason> {
         match (self.doubt, self.replies.quiet()) {
             (Some(reason), _) => Err(reason),
+            (None, Some(_)) if !self.residue.is_none() => Err(DiscardReason::StateLeft),
             (None, Some(_)) if !self.server.has_explained_settings() => Err(DiscardReason::SettingsUnexplained),
-            (None, Some(proof)) if self.out.is_empty() && self.scope == TransactionScope::default() => {
-                Ok(CleanServer::proven(self.server, proof))
+            (None, Some(proof)) if self.out.is_empty() && self.scope.is_at_rest() => {
+                Ok(CleanServer::proven(self.server, self.carried.known()?, proof))
             }
             (None, _) => Err(DiscardReason::NotQuiet),
         }

@@ -9,13 +9,17 @@ mod frame;
 mod injection;
 mod leased;
 mod replay;
+mod residue;
 mod template;
 mod transaction;
 
 pub use clean::{CleanServer, DiscardReason};
 pub use frame::{NeedsNoScope, ScopedFrame};
-pub use injection::{Injection, PRELUDE_STATEMENTS, Prelude, is_own_statement};
+pub use injection::{Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, is_own_statement};
 pub use leased::LeasedServer;
-pub use replay::replay;
+#[cfg(feature = "mutants")]
+pub use replay::replay_inside;
+pub use replay::{Missing, Part, install, replay};
+pub use residue::{Found, Inquiry, PinnedServer, Residue, releasing};
 pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
 pub use transaction::TransactionScope;

@@ -22,11 +22,13 @@ pub struct TransactionScope {
     scoped: bool,
     /// The transaction of the last reply has its tenant.
     confirmed: bool,
+    /// The server carries the tenant beyond its transactions: every one has it, and none can take it away.
+    carried: bool,
 }
 
 impl Default for TransactionScope {
     fn default() -> Self {
-        Self { predicted: TransactionStatus::Idle, scoped: false, confirmed: false }
+        Self { predicted: TransactionStatus::Idle, scoped: false, confirmed: false, carried: false }
     }
 }
 
@@ -41,7 +43,24 @@ impl TransactionScope {
     /// not: the server refuses the statement, and would refuse the injection and then skip what is behind.
     #[must_use]
     pub fn needs_injection(&self) -> bool {
-        !self.scoped && self.predicted != TransactionStatus::Failed
+        !self.carried && !self.scoped && self.predicted != TransactionStatus::Failed
+    }
+
+    /// Whether no transaction is open or predicted, and none has a tenant of its own.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let Self { predicted, scoped, confirmed, carried: _ } = *self;
+        predicted == TransactionStatus::Idle && !scoped && !confirmed
+    }
+
+    /// The server carries the tenant (or will, before it runs anything that is sent from now on).
+    pub(super) fn on_carried(&mut self) {
+        self.carried = true;
+    }
+
+    /// It does not.
+    pub(super) fn on_not_carried(&mut self) {
+        self.carried = false;
     }
 
     /// Whether a statement that needs scope may be sent now.
@@ -132,6 +151,20 @@ mod tests {
         scope.on_end(true);
         assert!(scope.needs_injection());
         assert_eq!(scope.predicted(), TransactionStatus::InBlock);
+    }
+
+    #[test]
+    fn what_the_server_carries_outlives_every_transaction() {
+        let mut scope = TransactionScope::default();
+        scope.on_carried();
+        scope.on_begin();
+        scope.on_end(true);
+        assert!(scope.may_send_scoped() && !scope.is_at_rest());
+        scope.on_end(false);
+        scope.settle(TransactionStatus::Idle);
+        assert!(scope.may_send_scoped() && scope.is_at_rest());
+        scope.on_not_carried();
+        assert!(scope.needs_injection());
     }
 
     #[test]

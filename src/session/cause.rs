@@ -6,6 +6,7 @@ use super::query::QueryPlan;
 use super::statements::{ClientStatement, Portal};
 use crate::fault::{Fault, SqlState};
 use crate::guard::Facts;
+use crate::scope::{Inquiry, Part};
 use crate::upstream::{ReplacedUnnamed, StatementKey, StatementNumber};
 
 /// The cause of one owed answer.
@@ -62,13 +63,18 @@ pub enum Cause {
     ReprepareUnnamed,
     /// Close of a statement that had to make room (or a left-over of one).
     Evict(StatementNumber),
-    /// A part of a settings replay; `true` for its COMMIT.
-    Replay(bool),
+    /// A part of the proxy's own transaction in front of the client's first segment: settings, and the tenant that the
+    /// server is to carry.
+    Install(Part),
+    /// A part of what brings one setting back for a RESET ALL or DISCARD ALL behind it. Its error is the client's.
+    Restore,
     /// A part of the BEGIN of the proxy's own block.
     OwnBegin,
     /// The end of the proxy's own block; `true` for COMMIT. Its error is the client's, and so are its notices.
     OwnEnd(bool),
-    /// Sync and ROLLBACK behind a failed replay, or ROLLBACK for a client that left.
+    /// The proxy's own Query that asks what the client has left on the server.
+    Inquiry(Box<Inquiry>),
+    /// Sync and ROLLBACK behind an installation that failed, or ROLLBACK for a client that left.
     Recovery,
 }
 
@@ -82,8 +88,10 @@ impl Cause {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
-            | Cause::Replay(_)
+            | Cause::Install(_)
+            | Cause::Restore
             | Cause::OwnBegin
+            | Cause::Inquiry(_)
             | Cause::Recovery => true,
             Cause::Prefixed { scopes, .. } => *scopes > 0,
             Cause::Plan(plan) => plan.is_own_step(),
@@ -125,8 +133,10 @@ impl Cause {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::Install(_)
+            | Cause::Restore
             | Cause::OwnBegin => true,
-            Cause::Replay(_) | Cause::OwnEnd(_) | Cause::Recovery => false,
+            Cause::OwnEnd(_) | Cause::Inquiry(_) | Cause::Recovery => false,
         }
     }
 }

@@ -13,12 +13,14 @@ use super::query::{follow, has_effect};
 use super::recording::{Readiness, changes_reason};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
+use super::settings::adds_to_journal;
 use super::statements::{ClientStatement, ClientStatements, Portal};
 use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
 use crate::metrics::Count;
 use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame};
+use crate::upstream::outdated::{Change, Epoch};
 use crate::upstream::{Expect, StatementKey, StatementNumber};
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend::{self, BindNames, Parse, Target};
@@ -61,14 +63,16 @@ impl Session {
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
             return self.refuse_parse(release::duplicate_statement(parse.name));
         }
-        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
+        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
-        let key = Arc::new(StatementKey::new(parse.sql, parse.types, self.statement_context()));
+        let key = self.key(parse.sql, parse.types);
         let serial = self.statements.begin(parse.name, self.segment);
         self.statements.end(serial);
         let name = parse.name.into();
-        self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, tag: None });
+        // Nothing in a schema concerns it.
+        let epoch = Epoch::NEVER;
+        self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag: None });
         self.tally.add(Count::ClientParses, 1);
         backend::put_parse_complete(&mut self.client_out);
         true
@@ -76,32 +80,33 @@ impl Session {
 
     /// Sends an allowed Parse, or an answer in its place where the server has the statement; `false` if it has to wait.
     fn send_parse(&mut self, frame: &[u8], parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
-        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.sql.len()) {
+        if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
         let stand_in = only(facts).and_then(|statement| {
             let text = std::str::from_utf8(parse.sql).unwrap_or_default();
-            release::substitute(&statement.control, text, &self.settings)
+            if self.is_sql_prepared(&statement.control) {
+                return None;
+            }
+            release::substitute(&statement.control, text, &self.settings, self.keeps_state())
         });
         let (sql, tag, is_rewritten) = match &stand_in {
             Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
             None => (parse.sql, None, false),
         };
-        let key = Arc::new(StatementKey::new(sql, parse.types, self.statement_context()));
+        let key = self.key(sql, parse.types);
         if !parse.name.is_empty() && self.is_preparing(&key, false) {
             return false;
         }
         if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
             return self.refuse_duplicate(parse.name, &key, facts);
         }
-        let statement = ClientStatement {
-            name: parse.name.into(),
-            key,
-            facts: Arc::clone(facts),
-            serial: self.statements.begin(parse.name, self.segment),
-            tag,
-        };
+        let serial = self.statements.begin(parse.name, self.segment);
         let Some(lease) = self.lease.as_mut() else { return false };
+        let known = &mut lease.server_mut().statements;
+        let epoch = known.outdated().now();
+        let (name, key) = (parse.name.into(), known.shared(key));
+        let statement = ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag };
         if parse.name.is_empty() {
             let replaced = self.statements.remove(b"");
             send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame), replaced);
@@ -126,9 +131,16 @@ impl Session {
         if is_here || self.settings.parse_context().is_some_and(|context| context == statement.key.context()) {
             return statement;
         }
-        let context = self.statement_context();
-        statement.key = Arc::new(StatementKey::new(statement.key.sql(), statement.key.types(), context));
+        statement.key = self.key(statement.key.sql(), statement.key.types());
         statement
+    }
+
+    /// What makes a statement the same on a server.
+    fn key(&mut self, sql: &[u8], types: &[u8]) -> Arc<StatementKey> {
+        let key = StatementKey::new(sql, types, self.statement_context());
+        #[cfg(feature = "mutants")]
+        let key = super::mutant::key(self.rules.mutant, key);
+        Arc::new(key)
     }
 
     /// Whether it is not known yet if the server has the statement.
@@ -218,9 +230,17 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
+        if let Some(fault) = self.change_under(&statement) {
+            return self.refuse_bind(fault);
+        }
         let statement = self.as_here(ClientStatement { facts, ..statement });
         if self.is_preparing(&statement.key, statement.name.is_empty()) {
             return false;
+        }
+        match self.ready_for_state(&statement.facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_bind(fault),
         }
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
@@ -231,9 +251,30 @@ impl Session {
         true
     }
 
+    /// PostgreSQL's own error where the statement would return other columns than the client was told when it prepared it:
+    /// until it prepares it anew, as there.
+    fn change_under(&mut self, statement: &ClientStatement) -> Option<Fault> {
+        let lease = self.lease.as_ref()?;
+        let outdated = lease.server().statements.outdated();
+        let now = outdated.now();
+        // In a failed block the server refuses all by itself.
+        if statement.epoch >= now || lease.scope().predicted() == TransactionStatus::Failed {
+            return None;
+        }
+        match outdated.change_since(&statement.key, statement.epoch) {
+            Some(Change::Result) => Some(release::result_type_changed()),
+            Some(Change::Parts) | None => {
+                self.statements.renew(&statement.name, now);
+                None
+            }
+        }
+    }
+
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
         let needs_scope = self.needs_scope(&statement.facts) && !self.runs_without_block();
         let Some(lease) = self.lease.as_mut() else { return };
+        #[cfg(feature = "mutants")]
+        super::mutant::before_bind(&self.rules, lease, statement);
         prepare_again(lease, statement);
         if needs_scope && lease.scope().needs_injection() {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
@@ -273,11 +314,16 @@ impl Session {
             Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
         };
         drop(lease.send(frame, cause));
+        self.note_state_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }
 
     pub(super) fn needs_scope(&self, facts: &Facts) -> bool {
+        #[cfg(feature = "mutants")]
+        if super::mutant::needs_scope(self.rules.mutant, facts) {
+            return true;
+        }
         facts.statements.iter().any(|statement| self.rules.policy.needs_scope(statement))
     }
 
@@ -302,6 +348,9 @@ impl Session {
         };
         if !self.ensure_lease() {
             return false;
+        }
+        if let Some(fault) = self.change_under(&statement) {
+            return self.refuse_bind(fault);
         }
         let statement = self.as_here(statement);
         if self.is_preparing(&statement.key, statement.name.is_empty()) {
@@ -353,7 +402,17 @@ impl Session {
             return Some(self.refuse_bind(release::unknown_portal(name)));
         }
         let portal = self.portals.find(name).cloned();
+        if portal.as_ref().is_some_and(|portal| self.is_deallocation_in_doubt(&portal.facts)) {
+            return Some(false);
+        }
         Some(self.send_execute(frame, portal))
+    }
+
+    /// Whether it is open if a statement that is deallocated exists.
+    pub(super) fn is_deallocation_in_doubt(&self, facts: &Facts) -> bool {
+        let is_in_doubt = |name: &str| self.statements.is_in_doubt(name.as_bytes(), self.segment);
+        let mut controls = facts.statements.iter().map(|statement| &statement.control);
+        controls.any(|control| matches!(control, Control::Deallocate(name) if is_in_doubt(name)))
     }
 
     fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {
@@ -363,7 +422,9 @@ impl Session {
             return self.refuse_bind(fault);
         }
         self.note_execute(control);
-        let is_followed = has_effect(control) || (self.recorder.is_some() && changes_reason(control));
+        self.restore_settings(control);
+        let changes_state = statement.is_some_and(|statement| !statement.state.is_none());
+        let is_followed = has_effect(control) || changes_state || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
@@ -374,10 +435,14 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
-        // Behind the end of a transaction PostgreSQL begins anew.
-        self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
+        // Behind the end of a transaction PostgreSQL begins anew; an empty statement it does not count.
+        if portal.as_ref().is_none_or(|portal| !portal.facts.statements.is_empty()) {
+            self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
+        }
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
+        #[cfg(feature = "mutants")]
+        super::mutant::after_sent(self.rules.mutant, lease.scope_mut(), control);
         if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
             // Only predicted: the named ones are still there if this is skipped.
             self.portals.remove_unnamed();
@@ -394,6 +459,28 @@ impl Session {
         true
     }
 
+    /// RESET ALL and DISCARD ALL have a stand-in that does nothing: in front of it each of the client's settings goes
+    /// back where it was. By utility statements, which take no snapshot, and over a portal of the proxy's own.
+    fn restore_settings(&mut self, control: &Control) {
+        let Some(lease) = self.lease.as_mut() else { return };
+        let is_wanted = matches!(control, Control::ResetAll | Control::DiscardAll);
+        if !is_wanted || lease.scope().predicted() == TransactionStatus::Failed {
+            return;
+        }
+        for step in self.settings.reset_all_steps(self.settings.touched()) {
+            let mut bytes = BytesMut::with_capacity(128);
+            frontend::put_parse(&mut bytes, b"", release::step_statement(&step).as_bytes(), &[]);
+            push_restore(lease, &mut bytes, Expect::Parse);
+            lease.server_mut().statements.set_unnamed(None);
+            frontend::put_bind_text(&mut bytes, RESTORE_PORTAL, b"", &[]);
+            push_restore(lease, &mut bytes, Expect::Bind);
+            frontend::put_execute(&mut bytes, RESTORE_PORTAL);
+            push_restore(lease, &mut bytes, Expect::Execute);
+            frontend::put_close(&mut bytes, Target::Portal, RESTORE_PORTAL);
+            push_restore(lease, &mut bytes, Expect::Close);
+        }
+    }
+
     /// What PostgreSQL refuses when the statement runs, not when it is prepared.
     #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else cannot run, PostgreSQL itself refuses")]
     fn refusal_at_execute(&self, statement: Option<&Statement>, control: &Control) -> Option<Fault> {
@@ -407,6 +494,9 @@ impl Session {
         if let Some(fault) = self.refusal_behind_absent(control) {
             return Some(fault);
         }
+        if self.settings.is_full() && adds_to_journal(control) {
+            return Some(Fault::of(Code::TooManyNames));
+        }
         match control {
             Control::DiscardAll if !is_idle => Some(release::discard_all_in_block()),
             Control::DiscardAll if self.has_executed => Some(match self.lease.as_ref() {
@@ -414,7 +504,9 @@ impl Session {
                 Some(lease) if lease.server().version >= 180_000 => release::discard_all_in_block(),
                 Some(_) | None => release::discard_all_in_pipeline(),
             }),
-            Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
+            Control::Deallocate(name)
+                if !self.is_sql_prepared(control) && self.statements.find(name.as_bytes()).is_none() =>
+            {
                 Some(release::unknown_statement(name.as_bytes()))
             }
             _ => None,
@@ -465,6 +557,15 @@ const fn is_transaction_control(control: &Control) -> bool {
     matches!(control, Control::Begin | Control::Commit { .. } | Control::Rollback { .. })
 }
 
+/// Portal of what brings settings back, while the client's own portals must survive.
+const RESTORE_PORTAL: &[u8] = b"tg_restore";
+
+fn push_restore(lease: &mut LeasedServer<Cause>, bytes: &mut BytesMut, expect: Expect) {
+    let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [bytes, b"", b""], Some(expect));
+    drop(lease.send(frame, Cause::Restore));
+    bytes.clear();
+}
+
 /// A statement that no server has.
 pub(super) const NO_STATEMENT: &[u8] = b"tg_none";
 
@@ -479,8 +580,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
 
 fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
     #[cfg(feature = "mutants")]
-    if rules.mutant == Some(super::Mutant::NoInjection) {
-        lease.scope_mut().on_injected();
+    if super::mutant::inject(lease, rules) {
         return;
     }
     lease.inject(&rules.injection, keep_portal, Cause::Scope);
@@ -550,12 +650,15 @@ fn named_note(statement: &ClientStatement, placed: Option<(Arc<StatementKey>, St
     }
 }
 
-fn evict(lease: &mut LeasedServer<Cause>, evicted: Option<StatementNumber>) {
-    let Some(number) = evicted else { return };
-    let mut bytes = BytesMut::with_capacity(32);
-    frontend::put_close(&mut bytes, Target::Statement, number.name().as_bytes());
-    let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
-    drop(lease.send(frame, Cause::Evict(number)));
+fn evict(lease: &mut LeasedServer<Cause>, evicted: Vec<StatementNumber>) {
+    for number in evicted {
+        let mut bytes = BytesMut::with_capacity(32);
+        frontend::put_close(&mut bytes, Target::Statement, number.name().as_bytes());
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
+        if lease.send(frame, Cause::Evict(number)).is_some() {
+            lease.server_mut().statements.note_unclosed(number);
+        }
+    }
 }
 
 /// Makes sure that the leased server has a statement which its client believes to be there.

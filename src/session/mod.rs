@@ -4,7 +4,7 @@
 //!            message that needs a server            ReadyForQuery(I), nothing owed
 //!   no server ─────────────▶ waiting ──▶ leased ─────────────────────────────────▶ no server
 //!       │                                  │ client left              │
-//!       │ error before any server          ▼                          │ proof fails
+//!       │ error before any server          ▼                          │ proof fails      (it may stay: `pin`)
 //!       ▼                               leaving ──▶ no server         ▼
 //!   skipping to Sync                                               discarded
 //! ```
@@ -20,7 +20,11 @@ mod configure;
 mod effect;
 mod extended;
 mod holding;
+mod installing;
+#[cfg(feature = "mutants")]
+mod mutant;
 mod overrun;
+mod pin;
 mod query;
 mod recording;
 mod release;
@@ -36,20 +40,24 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fault::{Code, Fault};
-use crate::guard::{Facts, FactsCache, Inspected, Policy};
+use crate::guard::{Facts, FactsCache, Inspected, Keeping, Policy};
 use crate::metrics::Tally;
-use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, replay};
+use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, Missing, NeedsNoScope, ScopedFrame, install};
 use crate::upstream::settings::{converge, steps};
-use crate::upstream::{Expect, Parameters, Settings};
+use crate::upstream::{Expect, Parameters, Settings, StatementLimits};
 use crate::wire::{TransactionStatus, backend, frontend};
 
 pub use cause::Cause;
 pub use effect::{CloseReason, Effect, Input};
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
 pub use recording::Recording;
 pub use settings::ClientSettings;
 pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
+use installing::Installing;
 use overrun::OwnCancel;
+use pin::Pin;
 use query::chars;
 use recording::Recorder;
 use statements::{ClientStatements, Portals};
@@ -78,20 +86,6 @@ pub struct SessionRules {
     pub mutant: Option<Mutant>,
 }
 
-/// Planted defects: each must make the load test fail.
-#[cfg(feature = "mutants")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
-    /// Nothing is injected.
-    NoInjection,
-    /// The tenant of the session before is injected.
-    PreviousTenant,
-    /// The scope is believed to outlive COMMIT.
-    NoReinjectionAfterCommit,
-    /// A server is given back while it owes replies.
-    CheckinWhileOwed,
-}
-
 /// Where the dialogue with the client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -111,6 +105,8 @@ enum Waiting {
     Nothing,
     Lease,
     Inspection,
+    /// Whether a server may stay with the client.
+    Pin,
 }
 
 /// Where a COPY FROM STDIN stands.
@@ -147,7 +143,7 @@ pub struct Session {
     /// What was found of a text, for the message that waits for it and for no other.
     inspected: Option<(Bytes, Inspected)>,
     lease: Option<LeasedServer<Cause>>,
-    is_replaying: bool,
+    installing: Installing,
     is_draining: bool,
     copy: CopyIn,
     /// Transaction control was sent that is not answered yet: what follows in a new segment must wait.
@@ -182,6 +178,8 @@ pub struct Session {
     serial_salt: u64,
     /// Present where transactions are recorded.
     recorder: Option<Box<Recorder>>,
+    /// Present where a server stays with the client beyond a transaction.
+    pin: Option<Box<Pin>>,
     tally: Tally,
     /// Class of the statement that was judged last.
     judged: &'static str,
@@ -221,7 +219,7 @@ impl Session {
             inspecting: Bytes::new(),
             inspected: None,
             lease: None,
-            is_replaying: false,
+            installing: Installing::Done,
             is_draining: false,
             copy: CopyIn::None,
             control_in_flight: false,
@@ -243,6 +241,7 @@ impl Session {
             is_client_done: false,
             segment: 0,
             effects: VecDeque::new(),
+            pin: None,
             serial_salt: 0,
             tally: Tally::default(),
             judged: "session",
@@ -250,6 +249,11 @@ impl Session {
             steps: 0,
             own_cancel: None,
         }
+    }
+
+    /// How many prepared statements the client may keep; what it has stays.
+    pub const fn limit_statements(&mut self, limits: StatementLimits) {
+        self.statements.set_limits(limits);
     }
 
     /// Takes one input and runs as far as it leads.
@@ -265,6 +269,8 @@ impl Session {
                 self.advance();
             }
             Input::Leased(clean) => self.on_leased(clean),
+            Input::Resumed => self.on_resumed(),
+            Input::Pinned(answer) => self.on_pin_answered(answer),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
             Input::Recorded(answer) => self.on_recorded(answer),
@@ -347,6 +353,12 @@ impl Session {
         &mut self.tally
     }
 
+    /// What is put on its servers.
+    #[must_use]
+    pub fn injection(&self) -> &Injection {
+        &self.rules.injection
+    }
+
     /// Whether the leased server owes answers.
     #[must_use]
     pub fn owes_replies(&self) -> bool {
@@ -422,6 +434,7 @@ impl Session {
         self.waiting != Waiting::Nothing
             || self.waits_for_record()
             || self.is_cancelling()
+            || self.is_asking()
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
             || self
                 .lease
@@ -431,18 +444,29 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
+        self.begin_lease(LeasedServer::new(clean), self.rules.policy.keeping() == Keeping::Session);
+    }
+
+    /// A server is there for a transaction: the client's settings go onto it, then what the client has sent.
+    fn begin_lease(&mut self, mut lease: LeasedServer<Cause>, discards_sequences: bool) {
         self.transactions = self.transactions.wrapping_add(1);
-        let mut lease = LeasedServer::new(clean);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),
             false => steps(&lease.server().settings, self.settings.committed()),
         };
         self.control_in_flight = false;
         self.segment_failed = false;
-        self.is_replaying = !steps.is_empty();
-        if self.is_replaying {
-            replay(&mut lease, &steps, &Cause::Replay);
-        }
+        #[cfg(feature = "mutants")]
+        let steps = mutant::on_leased(self.rules.mutant, &mut lease, steps, self.settings.committed());
+        self.installing = match install(
+            &mut lease,
+            Missing { discards_sequences, steps: &steps },
+            &self.rules.injection,
+            &Cause::Install,
+        ) {
+            true => Installing::Sent,
+            false => Installing::Done,
+        };
         self.lease = Some(lease);
         self.has_executed = false;
         if let Phase::Leaving(_) = self.phase {
@@ -471,7 +495,7 @@ impl Session {
 
     fn on_server_gone(&mut self) {
         if self.lease.is_none() {
-            return;
+            return self.on_resting_gone();
         }
         match self.phase {
             Phase::Leaving(reason) => self.close(DiscardReason::ServerGone, reason),
@@ -548,7 +572,9 @@ impl Session {
         self.phase = Phase::Closed;
         self.drop_held();
         self.conclude_lost();
-        if self.lease.take().is_some() {
+        let is_resting = self.is_resting();
+        self.pin = None;
+        if self.lease.take().is_some() || is_resting {
             self.effects.push_back(Effect::Discard(discard));
         }
         self.waiting = Waiting::Nothing;
@@ -568,6 +594,9 @@ impl Session {
         }
         self.client_in = BytesMut::new();
         if self.lease.is_none() {
+            self.lease = self.take_resting();
+        }
+        if self.lease.is_none() {
             self.close(DiscardReason::ClientLeft, reason);
             return;
         }
@@ -582,13 +611,17 @@ impl Session {
         let Phase::Leaving(reason) = self.phase else { return };
         let Some(lease) = self.lease.as_mut() else { return self.close(DiscardReason::ClientLeft, reason) };
         let is_half_said = self.client_passing != Passing::Nothing
+            // Without a Sync its answer would never come.
+            || (self.installing != Installing::Done && !lease.replies().owes_ready())
             || self.copy != CopyIn::None
             || lease.replies().is_open()
             || lease.replies().is_skipping();
         if is_half_said {
             return self.close(DiscardReason::ClientLeft, reason);
         }
-        if !lease.replies().is_empty() {
+        // A part of a message that came by itself would be lost, and its rest be the next client's.
+        let is_half_heard = !self.server_in.is_empty() || self.server_passing != Passing::Nothing;
+        if !lease.replies().is_empty() || is_half_heard {
             return;
         }
         if lease.replies().status() == TransactionStatus::Idle {
@@ -604,18 +637,24 @@ impl Session {
         }
     }
 
-    /// Gives the server back with proof, or discards it.
+    /// The server has come to rest: it goes back, unless it stays with the client.
     fn check_in(&mut self) {
         if self.is_leaving() {
             // Before the server is given back: the driver may take up a newer ledger then.
             self.conclude_lost();
         }
+        self.settle_server();
+    }
+
+    /// Gives the server back with proof, or discards it.
+    fn give_back(&mut self) {
+        self.pin = None;
         let Some(lease) = self.lease.take() else { return };
         self.portals.clear();
         self.control_in_flight = false;
         self.server_in = BytesMut::new();
         #[cfg(feature = "mutants")]
-        if self.rules.mutant == Some(Mutant::CheckinWhileOwed) {
+        if matches!(self.rules.mutant, Some(Mutant::CheckinWhileOwed | Mutant::CheckinInFailedBlock)) {
             self.effects.push_back(Effect::CheckIn(lease.into_unproven()));
             return;
         }
@@ -638,6 +677,10 @@ impl Session {
 
     /// Whether the client knows what the server reports.
     fn tells_nothing(&mut self) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(Mutant::ParameterStatusLost) {
+            return true;
+        }
         self.lease.as_mut().is_none_or(|lease| converge(&mut lease.server_mut().parameters, &mut self.told))
     }
 
@@ -668,7 +711,8 @@ impl Session {
         debug_assert!(!matches!(self.phase, Phase::Closed) || self.lease.is_none());
         debug_assert!(self.lease.is_some() || self.copy == CopyIn::None || self.is_closed());
         debug_assert!(self.waiting != Waiting::Lease || self.lease.is_none());
-        debug_assert!(!self.is_replaying || self.lease.is_some() || self.is_closed());
+        debug_assert!(self.lease.is_none() || !self.is_resting());
+        debug_assert!(self.installing == Installing::Done || self.lease.is_some() || self.is_closed());
     }
 }
 

@@ -8,15 +8,16 @@
 //!
 //! Owns: the edits, the plan of expected answers, error positions. Does not own: sending or receiving.
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::release::{self, Substitute};
-use super::settings::{Change, ClientSettings};
-use crate::fault::{Fault, SqlState};
+use super::settings::{ClientSettings, Touched};
+use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Control, Facts, Policy, Statement};
-use crate::scope::{Injection, TransactionScope};
+use crate::scope::{Injection, Residue, TransactionScope, releasing};
+use crate::upstream::settings::SettingStep;
 use crate::wire::TransactionStatus;
 
 /// What is expected of one statement of a rewritten Query.
@@ -159,10 +160,17 @@ pub struct Circumstances<'a> {
     pub settings: &'a ClientSettings,
     /// Answers whether the client has a prepared statement of that name.
     pub statements: &'a super::statements::ClientStatements,
+    /// Whether the login may leave state on a server, so that what releases it is sent.
+    pub keeps_state: bool,
+    /// Names of SQL's PREPARE, where a server stays with the client.
+    pub sql_prepared: Option<&'a BTreeSet<Box<str>>>,
     /// Whether un-Synced messages of the extended protocol stand before this Query.
     pub is_segment_open: bool,
     /// In whose block it begins, where transactions are recorded and so every statement's answer is followed.
     pub recorded_in: Option<Block>,
+    /// A planted defect.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<super::Mutant>,
 }
 
 /// Plans the statements `part` of a Query; `scope` is moved on as if all of it succeeds.
@@ -178,6 +186,7 @@ pub fn plan(
     let is_recorded = with.recorded_in.is_some();
     let mut plan_needed = is_recorded && !part.is_empty();
     let mut prefix_only = true;
+    let mut touched = with.settings.touched().clone();
     let mut with = with;
     for (index, statement) in facts.statements.iter().enumerate().take(part.end).skip(part.start) {
         // Behind the client's BEGIN it is the client's.
@@ -188,12 +197,16 @@ pub fn plan(
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
             scope.on_nothing_to_inject();
         }
+        if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.carried().is_some() {
+            // What should be there is put on a server in front of its lease and at no other time.
+            return Sending::Refuse(Box::new(Fault::of(Code::ScopeFailed)));
+        }
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.recorded_in != Some(Block::Absent) {
             prefix_only &= range.start == 0 && index == 0;
             writer.insert(range.start, with.injection.set_local(), with.injection.set_local_statements());
             scope.on_injected();
         }
-        match substitute(sql, index, facts, scope, with) {
+        match substitute(sql, index, facts, scope, with, &touched) {
             Some(Substitution::Text(text, own, tag)) => {
                 writer.replace(range, &text, own, Step::StandIn(index, tag));
                 plan_needed = true;
@@ -205,8 +218,11 @@ pub fn plan(
             Some(Substitution::Refuse(fault)) => return Sending::Refuse(fault),
             None => writer.steps.push(Step::Client(index)),
         }
-        plan_needed |= has_effect(&statement.control);
+        plan_needed |= has_effect(&statement.control) || !statement.state.is_none();
+        touched.note(&statement.control);
         follow(scope, &statement.control);
+        #[cfg(feature = "mutants")]
+        super::mutant::after_sent(with.mutant, scope, &statement.control);
     }
     scope.on_segment_end();
     match (plan_needed, writer.is_edited()) {
@@ -323,6 +339,7 @@ fn substitute(
     facts: &Facts,
     scope: &TransactionScope,
     with: Circumstances<'_>,
+    touched: &Touched,
 ) -> Option<Substitution> {
     let statement = facts.statements.get(index)?;
     if facts.statements.len() == 1 && scope.predicted() == TransactionStatus::Idle && release::needs_block(statement) {
@@ -337,39 +354,71 @@ fn substitute(
         Control::DiscardAll if !(is_alone && is_idle) => {
             Some(Substitution::Failing(Box::new(release::discard_all_in_block())))
         }
-        Control::ResetAll => Some(reset_all(with.settings)),
+        Control::ResetAll => Some(reset_all(with.settings, touched, "RESET")),
+        Control::DiscardAll if with.sql_prepared.is_some() => {
+            let steps = with.settings.reset_all_steps(touched);
+            Some(release_all(&prepared_at(index, facts, with), Residue::PROVABLE, &steps, "DISCARD ALL"))
+        }
+        Control::DiscardAll => Some(reset_all(with.settings, touched, "DISCARD ALL")),
+        Control::DeallocateAll if with.sql_prepared.is_some() => {
+            Some(release_all(&prepared_at(index, facts, with), Residue::PREPARED, &[], "DEALLOCATE ALL"))
+        }
+        Control::Deallocate(name) if prepared_at(index, facts, with).contains(name) => None,
         Control::CloseAll if !is_idle => None,
         Control::Deallocate(name) if with.statements.find(name.as_bytes()).is_none() => {
             Some(Substitution::Failing(Box::new(release::unknown_statement(name.as_bytes()))))
         }
         control => {
             let text = sql.get(statement.range(sql.len())).unwrap_or_default();
-            let Substitute { sql, tag } = release::substitute(control, text, with.settings)?;
+            let Substitute { sql, tag } = release::substitute(control, text, with.settings, with.keeps_state)?;
             Some(Substitution::Text(sql.into_owned(), 0, tag))
         }
     }
 }
 
-/// RESET ALL as the statements that bring a server back to this client's startup parameters.
-fn reset_all(settings: &ClientSettings) -> Substitution {
-    let steps = settings.reset_all_steps();
-    let mut text = String::new();
-    for step in &steps {
-        match step {
-            Change::Set(name, value) => {
-                text.push_str(&release::set_statement(name, value, false));
-                text.push(';');
-            }
-            Change::Reset(name) => {
-                if write!(text, "RESET {name};").is_err() {
-                    return Substitution::Failing(Box::new(Fault::of(crate::fault::Code::Internal)));
-                }
-            }
-            Change::ResetAll | Change::Local(..) => {}
+/// The names of SQL's PREPARE when that statement is reached.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other statement deallocates nothing")]
+fn prepared_at(index: usize, facts: &Facts, with: Circumstances<'_>) -> BTreeSet<Box<str>> {
+    let mut names = with.sql_prepared.cloned().unwrap_or_default();
+    for statement in facts.statements.iter().take(index) {
+        names.extend(statement.state.prepares.clone());
+        match &statement.control {
+            Control::Deallocate(name) => drop(names.remove(name)),
+            Control::DeallocateAll | Control::DiscardAll => names.clear(),
+            _ => {}
         }
     }
+    names
+}
+
+/// DISCARD ALL or DEALLOCATE ALL on a server that stays with the client: what is the client's is released, and nothing of
+/// the proxy's own; the steps bring its settings back.
+fn release_all(
+    prepared: &BTreeSet<Box<str>>,
+    kinds: Residue,
+    steps: &[SettingStep],
+    tag: &'static str,
+) -> Substitution {
+    let (mut text, own) = releasing(kinds, prepared.iter().map(|name| &**name));
+    put_steps(&mut text, steps);
     text.push_str(release::NOTHING);
-    Substitution::Text(text, steps.len(), Some("RESET"))
+    Substitution::Text(text, own + steps.len(), Some(tag))
+}
+
+/// RESET ALL as the statements that bring a server back to this client's startup parameters.
+fn reset_all(settings: &ClientSettings, touched: &Touched, tag: &'static str) -> Substitution {
+    let steps = settings.reset_all_steps(touched);
+    let mut text = String::new();
+    put_steps(&mut text, &steps);
+    text.push_str(release::NOTHING);
+    Substitution::Text(text, steps.len(), Some(tag))
+}
+
+fn put_steps(text: &mut String, steps: &[SettingStep]) {
+    for step in steps {
+        text.push_str(&release::step_statement(step));
+        text.push(';');
+    }
 }
 
 /// Builds the sent text and remembers where each stretch of it comes from.

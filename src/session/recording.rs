@@ -301,6 +301,14 @@ impl Session {
             return;
         }
         let part = rest.sent..self.part_end(&rest.facts, rest.sent);
+        match self.ready_for_state(rest.facts.statements.get(part.clone()).unwrap_or_default()) {
+            Readiness::Ready => {}
+            Readiness::Held => return self.keep_rest(rest),
+            Readiness::Refused(fault) => {
+                self.refuse_query(fault);
+                return;
+            }
+        }
         match self.ready_for_part(&rest.facts, &part) {
             Readiness::Ready => {}
             Readiness::Held => return self.keep_rest(rest),
@@ -606,7 +614,7 @@ impl Session {
                 ReasonChange::Back => self.settings.base(REASON_SETTING),
             };
             let value = value.map(Box::from);
-            self.settings.record(super::settings::Change::Local(REASON_SETTING.into(), value), false);
+            self.settings.record(super::settings::Change::Local(REASON_SETTING.into(), value));
         }
         let Some(recorder) = self.recorder.as_mut() else { return };
         match control {

@@ -13,6 +13,7 @@ use bytes::{BufMut, BytesMut};
 use super::settings::ClientSettings;
 use crate::fault::Fault;
 use crate::guard::{Control, Facts, Statement, StatementClass};
+use crate::upstream::settings::SettingStep;
 use crate::wire::backend;
 use crate::wire::frontend::{put_cstr, put_message};
 
@@ -31,11 +32,22 @@ pub struct Substitute {
     pub tag: Option<&'static str>,
 }
 
-/// What stands in for a statement of this kind; `None` if it is sent as it is.
+/// What stands in for a statement of this kind; `None` if it is sent as it is. `keeps_state`: the client may have left
+/// what it releases on the server.
 #[must_use]
-pub fn substitute(control: &Control, text: &str, settings: &ClientSettings) -> Option<Substitute> {
+pub fn substitute(control: &Control, text: &str, settings: &ClientSettings, keeps_state: bool) -> Option<Substitute> {
     let nothing = |tag| Some(Substitute { sql: Cow::Borrowed(NOTHING), tag: Some(tag) });
     match control {
+        Control::DiscardSequences
+        | Control::DiscardTemp
+        | Control::UnlistenAll
+        | Control::Unlisten(_)
+        | Control::CloseAll
+        | Control::AdvisoryUnlockAll
+            if keeps_state =>
+        {
+            None
+        }
         Control::ResetAll => nothing("RESET"),
         Control::DiscardAll => nothing("DISCARD ALL"),
         Control::DiscardPlans => nothing("DISCARD PLANS"),
@@ -78,6 +90,15 @@ pub fn set_statement(name: &str, value: &str, local: bool) -> String {
     }
 }
 
+/// The statement that takes one step towards other settings.
+#[must_use]
+pub fn step_statement(step: &SettingStep) -> String {
+    match step {
+        SettingStep::Set(name, value) => set_statement(name, value, false),
+        SettingStep::Reset(name) => format!("RESET {name}"),
+    }
+}
+
 /// Whether a text is only made of statements that are answered from the client's state when it is not in
 /// a transaction. `DISCARD ALL` must be alone.
 #[must_use]
@@ -114,7 +135,7 @@ pub fn is_release(facts: &Facts) -> bool {
 pub fn put_answer(out: &mut BytesMut, control: &Control, settings: &ClientSettings) {
     if *control == Control::AdvisoryUnlockAll {
         put_void_row(out);
-    } else if let Some(tag) = substitute(control, "", settings).and_then(|substitute| substitute.tag) {
+    } else if let Some(tag) = substitute(control, "", settings, false).and_then(|substitute| substitute.tag) {
         backend::put_command_complete(out, tag.as_bytes());
     }
 }
@@ -203,6 +224,12 @@ pub fn unknown_statement(name: &[u8]) -> Fault {
         return Fault::native(b"26000", "unnamed prepared statement does not exist");
     }
     Fault::native(b"26000", format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name)))
+}
+
+/// PostgreSQL's own error for a statement whose columns have changed since it was prepared.
+#[must_use]
+pub fn result_type_changed() -> Fault {
+    Fault::native(b"0A000", "cached plan must not change result type")
 }
 
 /// PostgreSQL's own error for a portal that is not there.

@@ -12,7 +12,8 @@ use super::{CloseReason, CopyIn, Passing, Phase, Session};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
-use crate::scope::{DiscardReason, LeasedServer};
+use crate::scope::{DiscardReason, LeasedServer, Part};
+use crate::upstream::outdated::Change as SchemaChange;
 use crate::upstream::{Received, Server, StatementNumber};
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
@@ -28,12 +29,12 @@ pub(super) enum Delivery {
 }
 
 /// The session ended while the message was taken.
-struct Ended;
+pub(super) struct Ended;
 
 impl Session {
     pub(super) fn on_server_bytes(&mut self, bytes: &[u8]) {
         if self.lease.is_none() {
-            return;
+            return self.on_resting_bytes(bytes);
         }
         let said = self.client_out.len();
         if self.server_in.is_empty() {
@@ -148,6 +149,7 @@ impl Session {
         let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
         let delivery = match head.tag {
             b'N' => Ok(self.on_notice()),
+            b'A' if self.is_notified() => Ok(Delivery::Forward),
             b'A' => Ok(Delivery::Swallow),
             b'S' => self.on_parameter(body),
             b'Z' => self.on_ready(body),
@@ -277,12 +279,19 @@ impl Session {
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
-            Cause::Scope(_) | Cause::Evict(_) | Cause::Replay(_) | Cause::OwnBegin | Cause::Recovery => {
-                Ok(Delivery::Swallow)
-            }
-            Cause::OwnEnd(_) | Cause::Refused(_) | Cause::Single(_) | Cause::Prefixed { .. } | Cause::Plan(_) => {
-                Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag))))
-            }
+            Cause::Scope(_)
+            | Cause::Evict(_)
+            | Cause::Install(Part::Preparation)
+            | Cause::Restore
+            | Cause::OwnBegin
+            | Cause::Recovery => Ok(Delivery::Swallow),
+            Cause::Install(Part::Begin | Part::Sequences | Part::Set | Part::Reset | Part::Scope | Part::Commit)
+            | Cause::Inquiry(_)
+            | Cause::OwnEnd(_)
+            | Cause::Refused(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_) => Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag)))),
         }
     }
 
@@ -337,10 +346,13 @@ impl Session {
                 self.lease = Some(lease);
                 return self.on_plan_step(tag);
             }
-            Some(Cause::Recovery) => {
+            Some(Cause::Recovery) if tag == b"ROLLBACK" => {
                 // What the client set in its transaction is gone with it: the server has what it had before.
                 self.end_transaction(&mut lease, false);
                 out = Ok(Delivery::Swallow);
+            }
+            Some(Cause::Inquiry(inquiry)) => {
+                out = if inquiry.take(tag) { Ok(Delivery::Swallow) } else { Err("another tag than was asked for") };
             }
             Some(Cause::OwnBegin) if tag == b"BEGIN" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnEnd(is_commit)) if (tag == b"COMMIT") == *is_commit => {
@@ -439,15 +451,16 @@ impl Session {
                 }
                 Ok(Delivery::Swallow)
             }
-            Cause::Replay(false) => Ok(Delivery::Swallow),
+            Cause::Install(part) if part.tag() == Some(tag) => {
+                if part == Part::Commit {
+                    self.on_installed(&mut lease);
+                }
+                Ok(Delivery::Swallow)
+            }
+            Cause::Install(_) => Err("the proxy's own transaction was not done as asked"),
+            Cause::Restore => Ok(Delivery::Swallow),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
-            Cause::Replay(true) if tag == b"COMMIT" => {
-                self.lease = Some(lease);
-                self.on_replayed();
-                return Ok(Delivery::Swallow);
-            }
-            Cause::Replay(true) => Err("a settings replay that was not committed"),
             Cause::Named(_)
             | Cause::Bind(..)
             | Cause::BindNamed(_)
@@ -463,25 +476,18 @@ impl Session {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => Err("CommandComplete for something else than Execute"),
         };
         self.lease = Some(lease);
         delivery.map_err(|what| self.distrust(what.to_owned()))
     }
 
-    /// The client's settings are on the server now.
-    fn on_replayed(&mut self) {
-        self.is_replaying = false;
-        let committed = self.settings.committed().clone();
-        if let Some(lease) = self.lease.as_mut() {
-            lease.server_mut().settings = committed;
-        }
-    }
-
     /// A client's statement has succeeded: what that means for transaction and client state.
-    /// `is_extended`: a stand-in ran without the settings changes that the text form makes itself.
+    /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
+        self.note_state_done(statement, is_extended);
         match &statement.control {
             Control::Commit { .. } | Control::Rollback { .. } => {
                 #[cfg(feature = "mutants")]
@@ -496,17 +502,17 @@ impl Session {
             Control::Release(name) => self.settings.release(name),
             Control::RollbackTo(name) => self.settings.rollback_to(name),
             Control::Set { name, value, local: false } => {
-                self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(name.clone(), value.clone()));
             }
             // A portal executed again has nothing more to run: SELECT 0.
             Control::Configure(list) if tag == b"SELECT 1" => self.record_configured(list),
             Control::Configure(_) => {}
             Control::SetCharacteristics(list) => {
                 for (name, value) in list {
-                    self.settings.record(Change::Set(name.clone(), value.clone()), false);
+                    self.settings.record(Change::Set(name.clone(), value.clone()));
                 }
             }
-            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone()), false),
+            Control::Reset { name, local: false } => self.settings.record(Change::Reset(name.clone())),
             Control::ResetAll
             | Control::DiscardAll
             | Control::DeallocateAll
@@ -518,12 +524,11 @@ impl Session {
             | Control::Unlisten(_)
             | Control::CloseAll
             | Control::AdvisoryUnlockAll => {
-                let lags = is_extended || statement.control == Control::DiscardAll;
                 if is_extended && matches!(statement.control, Control::DiscardAll) {
                     // Its statements went when it was sent.
-                    self.settings.record(Change::ResetAll, lags);
+                    self.settings.record(Change::ResetAll);
                 } else if !(is_extended && deallocates(&statement.control)) {
-                    self.apply_release(&statement.control, lags);
+                    self.apply_release(&statement.control);
                 }
             }
             Control::None
@@ -540,12 +545,14 @@ impl Session {
     fn record_configured(&mut self, list: &[Configuration]) {
         for configuration in list.iter().filter(|configuration| !configuration.local) {
             if let ConfiguredValue::Text(value) = &configuration.value {
-                self.settings.record(Change::Set(configuration.name.clone(), value.clone()), false);
+                self.settings.record(Change::Set(configuration.name.clone(), value.clone()));
             }
         }
     }
 
     fn end_transaction(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
+        #[cfg(feature = "mutants")]
+        let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::SettingsSurviveRollback);
         if !is_committed {
             self.settings.roll_back();
         } else if let Some(settings) = self.settings.commit(&lease.server().settings) {
@@ -564,7 +571,7 @@ impl Session {
         if status == TransactionStatus::Idle {
             self.transactions = self.transactions.wrapping_add(1);
             let is_committed = !self.segment_failed;
-            self.tally.add(Count::Transactions, 1);
+            self.tally.add(Count::Transactions, u64::from(!matches!(received, Ok(Received::Ready(Cause::Inquiry(_))))));
             self.end_transaction(&mut lease, is_committed);
         }
         self.segment_failed = false;
@@ -577,6 +584,11 @@ impl Session {
         self.lease = Some(lease);
         self.forget_cancel();
         match received {
+            Ok(Received::Ready(Cause::Inquiry(inquiry))) => {
+                self.on_inquired(&inquiry, status);
+                Ok(Delivery::Swallow)
+            }
+            Ok(Received::Ready(cause)) if self.is_undoing_installation() => Ok(self.on_undone(&cause, status)),
             Ok(Received::Ready(Cause::Recovery)) => {
                 self.conclude_rolled_back();
                 Ok(Delivery::Swallow)
@@ -682,7 +694,7 @@ impl Session {
         }
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         lease.set_doubt(DiscardReason::ServerGone);
-        if lease.is_quiet() {
+        if lease.is_quiet() && !self.rests_on_server() {
             return Ok(Delivery::Swallow);
         }
         self.server_said_goodbye = true;
@@ -705,6 +717,8 @@ impl Session {
             }
             Some(Cause::Prefixed { scopes, prefix_chars }) => {
                 let (is_own, shift) = (*scopes > 0, *prefix_chars);
+                #[cfg(feature = "mutants")]
+                let shift = if self.rules.mutant == Some(super::Mutant::PositionNotMoved) { 0 } else { shift };
                 if is_own {
                     return self.on_scope_error(body, fields);
                 }
@@ -725,6 +739,9 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
+            // The client has its error; a cancel that comes late means nothing of its own.
+            Some(Cause::Recovery) if !fields.is_fatal() => Ok(Delivery::Swallow),
+            Some(Cause::Inquiry(_)) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
@@ -740,6 +757,7 @@ impl Session {
 
     fn on_extended_error(&mut self, cause: &Cause, body: &[u8], fields: Fields<'_>) -> Result<Delivery, Ended> {
         self.note_goodbye(fields);
+        self.note_change(cause, fields);
         match cause {
             Cause::Refused(refused) if fields.sqlstate() == Some(refused.expected) => {
                 backend::put_error(&mut self.client_out, &refused.fault);
@@ -747,7 +765,7 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Cause::Scope(_) | Cause::OwnBegin => self.on_scope_error(body, fields),
-            Cause::Replay(_) => Err(self.on_replay_error(fields)),
+            Cause::Install(part) => self.on_installation_failed(*part, body, fields),
             Cause::Named(name) | Cause::Bind(Some(name), _) => Ok(self.put_named(name, body, fields)),
             Cause::BindNamed(note) => match &note.statement {
                 Some(name) => Ok(self.put_named(name, body, fields)),
@@ -767,8 +785,43 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
+            | Cause::Restore
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => Ok(Delivery::Forward),
+        }
+    }
+
+    /// The schema has changed under a statement that was prepared before: it is prepared again where it is used next.
+    fn note_change(&mut self, cause: &Cause, fields: Fields<'_>) {
+        let name: &[u8] = match cause {
+            Cause::Named(name) | Cause::Bind(Some(name), _) => name,
+            Cause::BindNamed(note) => note.statement.as_deref().unwrap_or_default(),
+            Cause::Client | Cause::Bind(None, _) | Cause::Execute { .. } => b"",
+            Cause::ClosePortal(_)
+            | Cause::CloseStatement { .. }
+            | Cause::Parse(_)
+            | Cause::ParseKnown(_)
+            | Cause::Single(_)
+            | Cause::Prefixed { .. }
+            | Cause::Plan(_)
+            | Cause::Refused(_)
+            | Cause::Scope(_)
+            | Cause::Reprepare(..)
+            | Cause::ReprepareUnnamed
+            | Cause::Evict(_)
+            | Cause::Install(_)
+            | Cause::Restore
+            | Cause::OwnBegin
+            | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
+            | Cause::Recovery => return,
+        };
+        let (Some(change), Some(lease)) = (schema_change(fields), self.lease.as_mut()) else { return };
+        let Some(statement) = self.statements.find(name) else { return };
+        lease.server().statements.outdated().note(&statement.key, change);
+        if name.is_empty() {
+            lease.server_mut().statements.set_unnamed(None);
         }
     }
 
@@ -796,15 +849,7 @@ impl Session {
         Err(Ended)
     }
 
-    /// The client's settings cannot be put on a server: most often a startup parameter that is no value.
-    fn on_replay_error(&mut self, fields: Fields<'_>) -> Ended {
-        let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
-        let fault = Fault::of(Code::SettingsFailed).with_detail(format!("The server said: {said}"));
-        self.end_with(fault, DiscardReason::NotQuiet, CloseReason::ServerFailed);
-        Ended
-    }
-
-    fn note_goodbye(&mut self, fields: Fields<'_>) {
+    pub(super) fn note_goodbye(&mut self, fields: Fields<'_>) {
         if fields.is_fatal() {
             self.server_said_goodbye = true;
             if let Some(lease) = self.lease.as_mut() {
@@ -865,6 +910,7 @@ impl Session {
                 preparing.end(None);
                 statements.set_unnamed(None);
             }
+            Cause::Restore => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)
@@ -872,28 +918,24 @@ impl Session {
             | Cause::Prefixed { .. }
             | Cause::Plan(_)
             | Cause::Scope(_)
-            | Cause::Replay(_)
+            | Cause::Install(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => {}
         }
     }
 
     fn forget_parse(&mut self, name: &[u8], serial: u64, replaced: Option<ClientStatement>) {
         self.statements.end(serial);
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::SkippedParseKept) {
+            return;
+        }
         self.statements.forget(name, serial);
         if let Some(replaced) = replaced {
             self.statements.restore(replaced);
         }
-    }
-
-    /// The planted defect: a server is given back as soon as it has answered anything.
-    #[cfg(feature = "mutants")]
-    fn checks_in_early(&self) -> bool {
-        let is_idle = |lease: &LeasedServer<Cause>| lease.replies().status() == TransactionStatus::Idle;
-        self.rules.mutant == Some(super::Mutant::CheckinWhileOwed)
-            && self.copy == CopyIn::None
-            && self.lease.as_ref().is_some_and(|lease| is_idle(lease) && lease.out_bytes() == 0)
     }
 
     /// Between bursts of replies: a COPY that is over, a server that has come to rest.
@@ -906,10 +948,24 @@ impl Session {
         let may_check_in =
             lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None && !is_held;
         #[cfg(feature = "mutants")]
-        let may_check_in = may_check_in || self.checks_in_early();
+        let may_check_in = may_check_in
+            || self.copy == CopyIn::None
+                && super::mutant::checks_in(self.rules.mutant, lease, self.client_passing != Passing::Nothing);
         if may_check_in && self.server_passing == Passing::Nothing {
             self.check_in();
         }
+    }
+}
+
+/// What an error says about the schema that a statement was prepared under. The first is told by the function that
+/// raises it, which no client can name.
+fn schema_change(fields: Fields<'_>) -> Option<SchemaChange> {
+    let (routine, said) = (fields.find(b'R').unwrap_or_default(), fields.find(b'M').unwrap_or_default());
+    match &fields.sqlstate()?.0 {
+        b"0A000" if routine == b"RevalidateCachedQuery" => Some(SchemaChange::Result),
+        b"XX000" => Some(SchemaChange::Parts),
+        b"42704" if said.starts_with(b"type with OID") => Some(SchemaChange::Parts),
+        _ => None,
     }
 }
 
@@ -958,7 +1014,7 @@ const fn is_bulk(tag: u8) -> bool {
 }
 
 /// An ErrorResponse with its position mapped, or without one.
-fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
+pub(super) fn put_with_position(out: &mut BytesMut, body: &[u8], map: impl Fn(u32) -> Option<u32>) {
     put_mapped(out, body, b'P', |value| {
         let position = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
         Some(position.and_then(&map)?.to_string().into_bytes())

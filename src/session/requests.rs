@@ -11,13 +11,14 @@ use bytes::Bytes;
 use super::cause::{Cause, Refused};
 use super::extended::NO_STATEMENT;
 use super::query::{self, Circumstances, Sending};
+use super::recording::Readiness;
 use super::release;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, Severity, SqlState};
 use crate::guard::{Control, Facts, Inspected};
 use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
-use crate::session::settings::Change;
+use crate::session::settings::{Change, adds_to_journal};
 use crate::upstream::Expect;
 use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::limits::{MESSAGE_BYTES_MAX, NAME_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
@@ -151,6 +152,8 @@ impl Session {
         // In copy-in the server ignores Sync and Flush, and the data behind them must not wait for its end.
         let is_copy = is_copy || self.copy == CopyIn::Active;
         let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
+        #[cfg(feature = "mutants")]
+        let is_state_unknown = is_state_unknown && self.rules.mutant != Some(super::Mutant::SegmentNotHeld);
         // Where transactions are recorded, one segment at a time is with the server, and a Query part by part: data may be
         // meant for a COPY in a part that has not been sent.
         let is_for_later = self.copy == CopyIn::None && self.has_parts();
@@ -159,7 +162,7 @@ impl Session {
             && (self.has_parts() || self.owes_end() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
-        is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving
+        is_copy_unknown || is_state_unknown || is_in_lockstep || is_leaving || self.waits_for_installation()
     }
 
     /// Whether the first of the client's messages that were kept has to wait for answers, not for its own end.
@@ -305,15 +308,23 @@ impl Session {
 
     /// Sends an allowed Query; `false` while a server has to be waited for.
     fn send_query(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>) -> bool {
-        if self.lease.is_none() && release::is_release(facts) {
+        if self.lease.is_none() && !self.is_pinned() && release::is_release(facts) {
             self.answer_release(facts);
             return true;
         }
         if let Some(fault) = self.take_refusal() {
             return self.refuse_query(fault);
         }
-        if !self.ensure_lease() {
+        if self.settings.is_full() && facts.statements.iter().any(|statement| adds_to_journal(&statement.control)) {
+            return self.refuse_query(Fault::of(Code::TooManyNames));
+        }
+        if self.is_deallocation_in_doubt(facts) || !self.ensure_lease() {
             return false;
+        }
+        match self.ready_for_state(&facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_query(fault),
         }
         if self.recorder.is_some() {
             return self.send_recorded_query(frame, text, facts);
@@ -327,9 +338,11 @@ impl Session {
         self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
         let recorded_in = self.recorded_in();
+        let keeps_state = self.keeps_state();
         let Some(lease) = self.lease.as_mut() else { return false };
         lease.server_mut().statements.set_unnamed(None);
         let is_open = lease.replies().is_open();
+        self.installing.on_query(is_open);
         if is_open && lease.scope().predicted() == TransactionStatus::Idle {
             lease.set_doubt(DiscardReason::QueryBehindExecute);
         }
@@ -338,8 +351,12 @@ impl Session {
             injection: &self.rules.injection,
             settings: &self.settings,
             statements: &self.statements,
+            keeps_state,
+            sql_prepared: self.pin.as_ref().map(|pin| pin.prepared()),
             is_segment_open: is_open,
             recorded_in,
+            #[cfg(feature = "mutants")]
+            mutant: self.rules.mutant,
         };
         let mut scope = *lease.scope();
         #[cfg(feature = "mutants")]
@@ -362,6 +379,7 @@ impl Session {
             self.copy = CopyIn::Awaited;
         }
         self.note_sent(statements, text);
+        self.note_state_sent(statements);
         true
     }
 
@@ -389,7 +407,7 @@ impl Session {
         self.statements.destroy_unnamed();
         for statement in &facts.statements {
             release::put_answer(&mut self.client_out, &statement.control, &self.settings);
-            self.apply_release(&statement.control, false);
+            self.apply_release(&statement.control);
         }
         self.settings.commit_alone();
         let is_reset = |control: &Control| matches!(control, Control::ResetAll | Control::DiscardAll);
@@ -399,14 +417,14 @@ impl Session {
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
     }
 
-    /// What a release statement does to the client's state. `is_lagging`: the server did not see it.
-    pub(super) fn apply_release(&mut self, control: &Control, is_lagging: bool) {
+    /// What a release statement does to the client's state.
+    pub(super) fn apply_release(&mut self, control: &Control) {
         match control {
             Control::DiscardAll => {
                 drop(self.statements.take_named());
-                self.settings.record(Change::ResetAll, is_lagging);
+                self.settings.record(Change::ResetAll);
             }
-            Control::ResetAll => self.settings.record(Change::ResetAll, is_lagging),
+            Control::ResetAll => self.settings.record(Change::ResetAll),
             Control::DeallocateAll => drop(self.statements.take_named()),
             Control::Deallocate(name) => drop(self.statements.remove(name.as_bytes())),
             Control::DiscardPlans
@@ -448,6 +466,7 @@ impl Session {
             backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
             return true;
         };
+        self.installing.on_query(lease.replies().is_open());
         lease.server_mut().statements.set_unnamed(None);
         lease.scope_mut().on_segment_end();
         let refused = Refused { fault, expected: SqlState(*b"42601"), dropped: None };
@@ -536,8 +555,13 @@ impl Session {
         self.note_refusal(&fault);
         backend::put_error(&mut self.client_out, &fault);
         if head.tag == b'Q' {
+            self.statements.destroy_unnamed();
             backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
         } else {
+            if head.tag == b'P' && self.client_in.get(HEAD_BYTES) == Some(&0) {
+                // A Parse of the unnamed statement drops the one that was there, whatever becomes of it.
+                drop(self.statements.remove(b""));
+            }
             self.phase = Phase::Skipping;
         }
         self.client_passing = Passing::Drop(head.frame_bytes());
@@ -550,7 +574,11 @@ impl Session {
             self.end_if_draining();
             return true;
         };
-        if self.copy == CopyIn::Active {
+        #[cfg(feature = "mutants")]
+        let is_counted = self.rules.mutant == Some(super::Mutant::SyncCountedInCopyIn);
+        #[cfg(not(feature = "mutants"))]
+        let is_counted = false;
+        if self.copy == CopyIn::Active && !is_counted {
             // In copy-in the server ignores Sync, and owes no answer for it.
             return true;
         }

@@ -4,13 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::guard::Facts;
-use crate::upstream::StatementKey;
+use crate::upstream::outdated::Epoch;
+use crate::upstream::{StatementKey, StatementLimits};
 
-/// Most named statements of one client: drivers keep hundreds, a leak keeps millions.
-pub const STATEMENTS_MAX: usize = 10_000;
-
-/// Most bytes of statement texts one client may keep.
-pub const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Named statements of one client, unless the configuration says otherwise: drivers keep hundreds, a leak keeps millions.
+const LIMITS: StatementLimits = StatementLimits { entries_max: 10_000, bytes_max: 16 * 1024 * 1024 };
 
 /// Most named portals of one transaction.
 pub const PORTALS_MAX: usize = 10_000;
@@ -26,13 +24,16 @@ pub struct ClientStatement {
     pub facts: Arc<Facts>,
     /// Which preparation of the name it is.
     pub serial: u64,
+    /// When it was prepared, as the pool counts.
+    pub epoch: Epoch,
     /// The command tag that the client expects where another statement stands in for its own.
     pub tag: Option<&'static str>,
 }
 
 /// A client's prepared statements.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClientStatements {
+    limits: StatementLimits,
     unnamed: Option<ClientStatement>,
     named: HashMap<Arc<[u8]>, ClientStatement, foldhash::fast::RandomState>,
     bytes: usize,
@@ -41,6 +42,20 @@ pub struct ClientStatements {
     destroyed: u64,
     /// Parses and Closes that are not answered yet, in order.
     unanswered: VecDeque<Unanswered>,
+}
+
+impl Default for ClientStatements {
+    fn default() -> Self {
+        Self {
+            limits: LIMITS,
+            unnamed: None,
+            named: HashMap::default(),
+            bytes: 0,
+            serial: 0,
+            destroyed: 0,
+            unanswered: VecDeque::new(),
+        }
+    }
 }
 
 /// A Parse or Close of a name. Until it is answered it may still fail or be skipped.
@@ -86,10 +101,25 @@ impl ClientStatements {
         self.named.len()
     }
 
-    /// Whether one more statement of that many bytes fits.
+    /// Other limits; what is there stays.
+    pub const fn set_limits(&mut self, limits: StatementLimits) {
+        self.limits = limits;
+    }
+
+    /// Whether one more statement of that name, with a text of that many bytes, fits. The unnamed one has room always.
     #[must_use]
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.named.len() < STATEMENTS_MAX && self.bytes.saturating_add(bytes) <= STATEMENT_BYTES_MAX
+    pub fn has_room(&self, name: &[u8], bytes: usize) -> bool {
+        let is_within =
+            self.named.len() < self.limits.entries_max && self.bytes.saturating_add(bytes) <= self.limits.bytes_max;
+        name.is_empty() || is_within
+    }
+
+    /// No change noted until now concerns the statement of that name.
+    pub fn renew(&mut self, name: &[u8], epoch: Epoch) {
+        let statement = if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) };
+        if let Some(statement) = statement {
+            statement.epoch = epoch;
+        }
     }
 
     /// Puts a statement under its name.
@@ -205,7 +235,8 @@ impl Portals {
     }
 
     /// A Bind failed or was skipped. PostgreSQL keeps an older portal of that name, which may be any statement:
-    /// then (and where the name was bound again since) nothing is executed by name until all are gone.
+    /// then (and where the name was bound again since) nothing is executed by name until all are gone. Where it was only
+    /// closed since, nothing is left to be in doubt.
     pub fn unbind(&mut self, name: &[u8], serial: u64, replaced: bool) {
         if serial <= self.serial_over {
             return;
@@ -213,7 +244,7 @@ impl Portals {
         if name.is_empty() {
             // The unnamed one is simply forgotten.
             self.unnamed.take_if(|portal| portal.serial == serial);
-        } else if replaced || self.named.get(name).is_none_or(|portal| portal.serial != serial) {
+        } else if replaced || self.named.get(name).is_some_and(|portal| portal.serial != serial) {
             self.is_doubtful = true;
         } else {
             self.named.remove(name);

@@ -13,11 +13,58 @@ use super::id::{TenantFault, TenantId, TenantKind};
 /// Tenants frozen at once at most: a freeze is an emergency, and the whole set is written at each change.
 pub const FROZEN_MAX: usize = 10_000;
 
-/// Longest reason, in bytes: a sentence or two.
-pub const REASON_BYTES_MAX: usize = 1_000;
+/// Longest reason, in characters: a sentence or two.
+const REASON_CHARS_MAX: usize = 500;
+
+/// The same in bytes, as the whole set is written at each change.
+const REASON_BYTES_MAX: usize = 1_000;
 
 /// The form of the file; a program that does not know it must not guess.
 const VERSION: u32 = 1;
+
+/// Why an administrator freezes or thaws a tenant: some words in one line, which go into a log line, a file and the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreezeReason(Arc<str>);
+
+/// What is wrong with a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FreezeReasonFault {
+    /// Nothing but blanks.
+    #[error("the reason is empty")]
+    Empty,
+    /// More than a sentence or two.
+    #[error("the reason is longer than {REASON_CHARS_MAX} characters or {REASON_BYTES_MAX} bytes")]
+    TooLong,
+    /// It is not one line of text.
+    #[error("the reason holds control characters")]
+    Control,
+}
+
+impl FreezeReason {
+    /// Checks a text; blanks around it are dropped.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, FreezeReasonFault> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(FreezeReasonFault::Empty);
+        }
+        if text.len() > REASON_BYTES_MAX || text.chars().count() > REASON_CHARS_MAX {
+            return Err(FreezeReasonFault::TooLong);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(FreezeReasonFault::Control);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub const fn text(&self) -> &Arc<str> {
+        &self.0
+    }
+}
 
 /// Why a tenant is frozen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +232,24 @@ mod tests {
             FrozenTenants::parse("{\"version\":1,\"frozen\":[]}", TenantKind::Uuid),
             Ok(FrozenTenants::default())
         );
+    }
+
+    #[test]
+    fn a_reason_is_a_sentence_or_two_in_one_line() {
+        let parse = |text: &str| FreezeReason::parse(text).map(|reason| reason.text().to_string());
+        assert_eq!(parse(" it's ours\u{a0}"), Ok("it's ours".to_owned()));
+        for blank in ["", "  ", "\t\n", "\u{a0}"] {
+            assert_eq!(parse(blank), Err(FreezeReasonFault::Empty), "{blank:?}");
+        }
+        for long in ["x".repeat(500), "ä".repeat(500)] {
+            assert_eq!(parse(&long), Ok(long.clone()));
+        }
+        for long in ["x".repeat(501), "ä".repeat(501), "€".repeat(334)] {
+            assert_eq!(parse(&long), Err(FreezeReasonFault::TooLong));
+        }
+        for control in ["a\nb", "a\0b", "a\u{85}b", "\x1b[2J"] {
+            assert_eq!(parse(control), Err(FreezeReasonFault::Control), "{control:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod freeze;
 mod id;
 mod source;
 
-pub use freeze::{FROZEN_MAX, FreezeFileFault, Frozen, FrozenTenants, REASON_BYTES_MAX};
+pub use freeze::{FROZEN_MAX, FreezeFileFault, FreezeReason, FreezeReasonFault, Frozen, FrozenTenants};
 pub use id::{TenantFault, TenantId, TenantKind};
 pub use source::{
     AllowedTenants, Glob, GlobFault, Origin, Separator, SeparatorFault, TenantClaims, TenantPolicy, TenantRefusal,

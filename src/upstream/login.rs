@@ -28,6 +28,10 @@ pub const SERVER_LOGIN_MESSAGE_BYTES_MAX: usize = 32 * 1024;
 /// Most messages of a server during login: PostgreSQL 18 sends 15 parameters.
 pub const SERVER_LOGIN_MESSAGES_MAX: usize = 200;
 
+/// Oldest release, as `server_version_num`. From 14 on a server reports by itself what
+/// the choice among hosts needs (`in_hot_standby`, `default_transaction_read_only`).
+pub const VERSION_NUM_MIN: u32 = 140_000;
+
 /// What every server must report: the guard reads SQL as such a server does, and binary values of
 /// date and time are integers.
 const REQUIRED: [(&str, &str); 3] =
@@ -196,6 +200,9 @@ pub enum ServerLoginFault {
     /// Its version cannot be read.
     #[error("the server reports version {0:?}")]
     Version(String),
+    /// It is older than [`VERSION_NUM_MIN`].
+    #[error("the server reports version {0:?}, and PostgreSQL 14 is the oldest that is supported")]
+    TooOld(String),
     /// No process id and secret: nothing could be cancelled.
     #[error("the server sent no cancel key")]
     NoCancelKey,
@@ -416,6 +423,9 @@ impl ServerLogin {
         }
         let version = find(&self.parameters, "server_version").unwrap_or_default();
         let version_num = version_num(version).ok_or_else(|| ServerLoginFault::Version(printable(version)))?;
+        if version_num < VERSION_NUM_MIN {
+            return Err(ServerLoginFault::TooOld(printable(version)));
+        }
         let (process_id, secret) = self.key.take().ok_or(ServerLoginFault::NoCancelKey)?;
         let parameters = std::mem::take(&mut self.parameters);
         Ok(LoggedIn { parameters, process_id, secret, protocol: self.protocol, version_num })

@@ -4,6 +4,7 @@
 
 pub mod hosts;
 pub mod login;
+pub mod outdated;
 pub mod preparing;
 pub mod replies;
 pub mod server;
@@ -14,4 +15,4 @@ pub use preparing::Preparing;
 pub use replies::{Expect, Quiet, Received, Replies, Unexpected};
 pub use server::{Parameters, Server, ServerId, ServerKey};
 pub use settings::Settings;
-pub use statement::{ReplacedUnnamed, ServerStatements, StatementKey, StatementNumber};
+pub use statement::{ReplacedUnnamed, ServerStatements, StatementKey, StatementLimits, StatementNumber};

@@ -61,7 +61,27 @@ pub fn steps(from: &Settings, to: &Settings) -> Vec<SettingStep> {
         .iter()
         .filter(|(name, value)| from.get(*name) != Some(value))
         .map(|(name, value)| SettingStep::Set(name.clone(), value.clone()));
-    resets.chain(sets).collect()
+    let mut steps: Vec<SettingStep> = resets.chain(sets).collect();
+    // A short time limit of the client before counts until it is taken back, so that goes first; one of the client
+    // that comes would count for what is still to be set, so that goes last.
+    steps.sort_by_key(|step| match step {
+        SettingStep::Reset(name) if is_time_limit(name) => 0,
+        SettingStep::Reset(_) => 1,
+        SettingStep::Set(name, _) if !is_time_limit(name) => 1,
+        SettingStep::Set(name, _) => {
+            if from.contains_key(name) {
+                0
+            } else {
+                2
+            }
+        }
+    });
+    steps
+}
+
+/// Whether a setting ends statements or transactions by time.
+fn is_time_limit(name: &str) -> bool {
+    matches!(name, "statement_timeout" | "transaction_timeout" | "lock_timeout")
 }
 
 /// Makes two equal values one: both sides take the one at the lower address, so that clients and servers

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::outdated::{Epoch, Outdated};
+
 /// What makes two prepared statements the same: text, parameter types and the settings they were parsed
 /// under. The hash is computed once; equality compares everything.
 #[derive(Debug, Eq)]
@@ -49,8 +51,27 @@ impl StatementKey {
     }
 }
 
+/// The context of keys that are compared by their hash alone.
+#[cfg(feature = "mutants")]
+const BY_HASH: &str = "by hash";
+
+#[cfg(feature = "mutants")]
+impl StatementKey {
+    /// The same under a weak hash, and compared by it alone: the defect that a test has to find.
+    #[must_use]
+    pub fn hashed_by_length(mut self) -> Self {
+        self.hash = u64::try_from(self.sql.len()).unwrap_or(0);
+        self.context = BY_HASH.into();
+        self
+    }
+}
+
 impl PartialEq for StatementKey {
     fn eq(&self, other: &Self) -> bool {
+        #[cfg(feature = "mutants")]
+        if &*self.context == BY_HASH {
+            return self.hash == other.hash;
+        }
         self.hash == other.hash && self.sql == other.sql && self.types == other.types && self.context == other.context
     }
 }
@@ -116,10 +137,35 @@ pub struct ReplacedUnnamed {
     change: u64,
 }
 
+/// How many prepared statements are kept, and how many bytes their texts may take together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatementLimits {
+    /// Statements at most.
+    pub entries_max: usize,
+    /// Bytes of their texts at most; one statement alone may have more.
+    pub bytes_max: usize,
+}
+
+/// Most statements that are closed in front of one Parse.
+const CLOSED_AT_ONCE_MAX: usize = 64;
+
+/// A statement on a server.
+#[derive(Clone, Copy, Debug)]
+struct Prepared {
+    number: StatementNumber,
+    /// No change noted before this concerns it.
+    epoch: Epoch,
+}
+
 /// The prepared statements that a server has (or will have once what was sent is answered).
 #[derive(Debug)]
 pub struct ServerStatements {
-    named: LruCache<Arc<StatementKey>, StatementNumber, foldhash::fast::FixedState>,
+    named: LruCache<Arc<StatementKey>, Prepared, foldhash::fast::FixedState>,
+    /// What the named ones' texts take.
+    bytes: usize,
+    bytes_max: usize,
+    /// What the servers of the pool know to be obsolete.
+    outdated: Arc<Outdated>,
     /// What the server's unnamed statement is.
     unnamed: Option<Arc<StatementKey>>,
     /// How often the unnamed statement was replaced or destroyed.
@@ -127,40 +173,99 @@ pub struct ServerStatements {
     /// Statements that should have been closed but whose Close was skipped.
     zombies: Vec<StatementNumber>,
     next: u64,
+    #[cfg(feature = "mutants")]
+    forgets_evictions: bool,
 }
 
 impl ServerStatements {
-    /// None yet, `max` at most.
+    /// None yet, `max` at most, of any length, on a server that shares nothing.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        let max = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
+        Self::within(StatementLimits { entries_max: max, bytes_max: usize::MAX }, Arc::default())
+    }
+
+    /// None yet, within limits, on a server of a pool.
+    #[must_use]
+    pub fn within(limits: StatementLimits, outdated: Arc<Outdated>) -> Self {
+        let max = NonZeroUsize::new(limits.entries_max).unwrap_or(NonZeroUsize::MIN);
         Self {
             named: LruCache::with_hasher(max, foldhash::fast::FixedState::default()),
+            bytes: 0,
+            bytes_max: limits.bytes_max,
+            outdated,
             unnamed: None,
             unnamed_changes: 0,
             zombies: Vec::new(),
             next: 1,
+            #[cfg(feature = "mutants")]
+            forgets_evictions: false,
         }
     }
 
-    /// The number under which the server has this statement; marks it as used.
+    /// The number under which the server has this statement, unless what it has is obsolete; marks it as used.
     pub fn find(&mut self, key: &Arc<StatementKey>) -> Option<StatementNumber> {
-        self.named.get(key).copied()
+        let now = self.outdated.now();
+        let prepared = self.named.get_mut(key)?;
+        if prepared.epoch < now {
+            if self.outdated.change_since(key, prepared.epoch).is_some() {
+                let number = prepared.number;
+                self.forget(key, number);
+                self.zombies.push(number);
+                return None;
+            }
+            prepared.epoch = now;
+        }
+        Some(prepared.number)
+    }
+
+    /// The same key, if the server has it: so that clients with equal texts share one.
+    pub fn shared(&mut self, key: Arc<StatementKey>) -> Arc<StatementKey> {
+        self.named.get_key_value(&key).map_or(key, |(known, _)| Arc::clone(known))
+    }
+
+    /// What the servers of the pool know to be obsolete.
+    #[must_use]
+    pub const fn outdated(&self) -> &Arc<Outdated> {
+        &self.outdated
     }
 
     /// Takes a new number for a statement that is about to be prepared; also gives what has to be closed
-    /// to stay within the bound.
-    pub fn insert(&mut self, key: &Arc<StatementKey>) -> (StatementNumber, Option<StatementNumber>) {
+    /// to stay within the bounds.
+    pub fn insert(&mut self, key: &Arc<StatementKey>) -> (StatementNumber, Vec<StatementNumber>) {
         let number = StatementNumber(self.next);
         self.next = self.next.saturating_add(1);
-        let evicted = self.named.push(Arc::clone(key), number).map(|(_, number)| number);
-        (number, evicted.or_else(|| self.zombies.pop()))
+        self.bytes = self.bytes.saturating_add(key.bytes());
+        let pushed_out = self.named.push(Arc::clone(key), Prepared { number, epoch: self.outdated.now() });
+        self.note_pushed_out(pushed_out);
+        while self.bytes > self.bytes_max && self.named.len() > 1 {
+            let oldest = self.named.pop_lru();
+            self.note_pushed_out(oldest);
+        }
+        let kept = self.zombies.len().saturating_sub(CLOSED_AT_ONCE_MAX);
+        (number, self.zombies.split_off(kept))
+    }
+
+    fn note_pushed_out(&mut self, statement: Option<(Arc<StatementKey>, Prepared)>) {
+        let Some((key, prepared)) = statement else { return };
+        self.bytes = self.bytes.saturating_sub(key.bytes());
+        #[cfg(feature = "mutants")]
+        if self.forgets_evictions {
+            return;
+        }
+        self.zombies.push(prepared.number);
+    }
+
+    /// What is evicted is closed no more: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub const fn forget_evictions(&mut self) {
+        self.forgets_evictions = true;
     }
 
     /// A Parse failed or was skipped: the server does not have that statement.
     pub fn forget(&mut self, key: &Arc<StatementKey>, number: StatementNumber) {
-        if self.named.peek(key) == Some(&number) {
+        if self.named.peek(key).is_some_and(|prepared| prepared.number == number) {
             self.named.pop(key);
+            self.bytes = self.bytes.saturating_sub(key.bytes());
         }
     }
 
@@ -222,14 +327,14 @@ mod tests {
     fn the_least_recently_used_is_closed_first_and_numbers_never_return() {
         let mut statements = ServerStatements::new(2);
         let (a, b, c) = (key("a"), key("b"), key("c"));
-        assert_eq!(statements.insert(&a), (StatementNumber(1), None));
-        assert_eq!(statements.insert(&b), (StatementNumber(2), None));
+        assert_eq!(statements.insert(&a), (StatementNumber(1), vec![]));
+        assert_eq!(statements.insert(&b), (StatementNumber(2), vec![]));
         assert_eq!(statements.find(&a), Some(StatementNumber(1)));
-        assert_eq!(statements.insert(&c), (StatementNumber(3), Some(StatementNumber(2))));
+        assert_eq!(statements.insert(&c), (StatementNumber(3), vec![StatementNumber(2)]));
         assert_eq!(statements.find(&b), None);
         statements.forget(&c, StatementNumber(3));
         statements.note_unclosed(StatementNumber(2));
-        assert_eq!(statements.insert(&b), (StatementNumber(4), Some(StatementNumber(2))));
+        assert_eq!(statements.insert(&b), (StatementNumber(4), vec![StatementNumber(2)]));
         assert_eq!(StatementNumber(4).name().as_bytes(), b"tg4");
         assert_eq!(StatementNumber(u64::MAX).name().as_bytes(), b"tg18446744073709551615");
     }
@@ -248,6 +353,38 @@ mod tests {
         statements.set_unnamed(None);
         statements.restore_unnamed(replaced);
         assert!(!statements.unnamed_is(&a));
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_a_long_statement_pushes_out_the_others() {
+        let (a, b, long) = (key("a"), key("b"), key(&"x".repeat(5_000)));
+        let limits = StatementLimits { entries_max: 100, bytes_max: 1_000 };
+        let mut statements = ServerStatements::within(limits, Arc::default());
+        assert_eq!((statements.insert(&a).1, statements.insert(&b).1), (vec![], vec![]));
+        assert_eq!(statements.insert(&long), (StatementNumber(3), vec![StatementNumber(1), StatementNumber(2)]));
+        assert_eq!((statements.len(), statements.find(&long)), (1, Some(StatementNumber(3))));
+        assert_eq!(statements.insert(&a), (StatementNumber(4), vec![StatementNumber(3)]));
+        statements.forget(&a, StatementNumber(4));
+        assert_eq!((statements.len(), statements.bytes), (0, 0));
+    }
+
+    #[test]
+    fn an_obsolete_statement_is_prepared_again_on_every_server_and_then_closed() {
+        use super::super::outdated::Change;
+        let outdated = Arc::<Outdated>::default();
+        let limits = StatementLimits { entries_max: 10, bytes_max: 10_000 };
+        let mut one = ServerStatements::within(limits, Arc::clone(&outdated));
+        let mut other = ServerStatements::within(limits, Arc::clone(&outdated));
+        let (a, b) = (key("a"), key("b"));
+        for server in [&mut one, &mut other] {
+            assert_eq!((server.insert(&a).0, server.insert(&b).0), (StatementNumber(1), StatementNumber(2)));
+        }
+        outdated.note(&a, Change::Result);
+        for server in [&mut one, &mut other] {
+            assert_eq!((server.find(&a), server.find(&b)), (None, Some(StatementNumber(2))));
+            assert_eq!(server.insert(&a), (StatementNumber(3), vec![StatementNumber(1)]));
+            assert_eq!(server.find(&a), Some(StatementNumber(3)));
+        }
     }
 
     #[test]

@@ -15,6 +15,15 @@ SHOW tenantgate.reason
 -- allow setting
 SET statement_timeout = '1s'
 
+-- allow setting
+SET check_function_bodies = false
+
+-- allow setting
+SET maintenance_work_mem = '1GB'
+
+-- allow setting
+SET enable_seqscan = off
+
 -- allow transaction transaction
 BEGIN; COMMIT
 

@@ -75,10 +75,10 @@ SELECT 1; LISTEN c
 -- deny TG017
 LISTEN "*"
 
--- deny TG018
+-- deny TG017
 INSERT INTO pg_temp.x VALUES (1)
 
--- deny TG018
+-- deny TG017
 SELECT * FROM pg_temp.x
 
 -- deny TG019

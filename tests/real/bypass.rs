@@ -344,15 +344,15 @@ fn copy_and_deferred_constraints_end_as_they_do_without_the_proxy() {
         assert_eq!(shape(&exchange(&mut client, &broken)), "EZI");
         assert_eq!(shape(&client.query("COPY parent TO STDOUT")), "HdddcCZI");
         // The row is there as long as the transaction; the constraint fails at its end.
-        assert_eq!(shape(&client.query("INSERT INTO child VALUES (1, 4711)")), "EZI");
+        assert_eq!(shape(&client.query("INSERT INTO child VALUES (1, 1912304711)")), "EZI");
         let extended = [
-            Message::parse("", "INSERT INTO child VALUES (1, 4711)"),
+            Message::parse("", "INSERT INTO child VALUES (1, 1912304711)"),
             Message::bind("", &[]),
             Message::execute(),
             Message::Sync,
         ];
         assert_eq!(shape(&exchange(&mut client, &extended)), "12CEZI");
-        assert_eq!(shape(&client.query("BEGIN; INSERT INTO child VALUES (1, 4711); COMMIT; SELECT 1")), "CCEZI");
+        assert_eq!(shape(&client.query("BEGIN; INSERT INTO child VALUES (1, 1912304711); COMMIT; SELECT 1")), "CCEZI");
         assert_eq!(shape(&client.query("INSERT INTO child VALUES (1, 7)")), "CZI");
         let outcomes = place.outcomes();
         assert_eq!(results(&outcomes), ["committed", "failed", "committed", "failed", "failed", "failed", "committed"]);
@@ -360,7 +360,7 @@ fn copy_and_deferred_constraints_end_as_they_do_without_the_proxy() {
         assert_eq!(outcomes[2]["rows_delivered"], 3);
         assert_eq!(outcomes[3]["sqlstate"], "23503");
         let text = std::fs::read_to_string(&place.ledger).unwrap();
-        assert!(!text.contains("geheim") && !text.contains("4711"));
+        assert!(!text.contains("geheim") && !text.contains("1912304711"));
     }
 }
 
@@ -563,7 +563,7 @@ fn the_ledger_is_listed_as_a_table_and_as_lines() {
     client.query("SELECT 1 / 0");
     let list = |more: &[&str]| {
         let mut command = std::process::Command::new(proxy::binary());
-        command.args(["ledger", "list", "--ledger"]).arg(&place.ledger).args(more);
+        command.args(["ledger", "list", "--ledger"]).arg(&place.ledger).args(more).env("COLUMNS", "400");
         let output = command.output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -573,7 +573,20 @@ fn the_ledger_is_listed_as_a_table_and_as_lines() {
         assert!(table.contains(wanted), "{wanted} in\n{table}");
     }
     assert!(!table.contains("geheim"));
-    assert_eq!(list(&["--json"]).lines().count(), 2);
+    let json: Vec<Value> = list(&["--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json.len(), 2);
+    // The same in both: where, as what, until when, which client; a bypass has no tenant.
+    let intent = &place.records()[0];
+    assert_eq!((&json[0]["client"], &json[0]["tenant"]), (&intent["client"], &Value::Null));
+    for name in ["database", "preset", "ended_at"] {
+        assert!(table.contains(json[0][name].as_str().unwrap()), "{name} of {} in\n{table}", json[0]);
+    }
+    let mut deploy = Client::connect(&place.target("deploy"));
+    deploy.run("SELECT 1");
+    let tenant = serde_json::from_str::<Value>(list(&["--json", "--login", "deploy"]).trim()).unwrap();
+    assert_eq!((&tenant["tenant"], &tenant["preset"]), (&ACME.into(), &"migration".into()));
+    assert!(list(&["--login", "deploy"]).contains(ACME));
+    deploy.bye();
     assert_eq!(list(&["--json", "--login", "nobody"]).trim(), "");
     assert_eq!(list(&["--json", "--since", "2999-01-01T00:00:00Z"]).trim(), "");
     // Whose proxy died has none.

@@ -8,19 +8,29 @@ use super::support::cluster::{Cluster, eighteen};
 use super::support::dice::Dice;
 use super::support::message::Message;
 use super::support::proxy::{self, Proxy, Wish, login_of_its_own};
-use super::support::raw::{Client, Target};
+use super::support::raw::{Client, Silence, Target};
 use super::support::{alone, number};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const CLIENTS: u64 = 4;
 
+/// The one of them that has a migration login.
+const MIGRATION: u64 = 3;
+
+/// A bypass and a migration login, whose reasons are recorded alike.
+fn logins() -> String {
+    let tenant = "[logins.deploy.tenant]\nfixed = \"00000000-0000-0000-0000-00000000000a\"\n";
+    login_of_its_own("ops", "bypass", "app_bypass") + &login_of_its_own("deploy", "migration", "app_deploy") + tenant
+}
+
 /// One run of clients until proxy or server is gone.
 struct Run<'r> {
-    target: &'r Target,
+    address: SocketAddr,
     round: u64,
     steps: &'r AtomicU64,
     is_over: &'r AtomicBool,
@@ -29,7 +39,9 @@ struct Run<'r> {
 impl Run<'_> {
     /// Transactions in all forms until something ends them.
     fn client(&self, number: u64) {
-        let Ok(mut client) = Client::try_connect(self.target) else { return };
+        let login = if number == MIGRATION { "deploy" } else { "ops" };
+        let target = Target::new(self.address, login, "crash").password("demo");
+        let Ok(mut client) = Client::try_connect(&target) else { return };
         if client.startup.iter().any(|reply| reply.tag == b'E') {
             // The server was killed before it could be greeted.
             return;
@@ -109,13 +121,15 @@ fn kill(pid: &str) -> bool {
 
 fn crashes(version: u32, rounds: u64) {
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::own(version, &format!("crash-pg{version}"))));
-    cluster.admin("postgres").run("CREATE ROLE app_bypass LOGIN");
-    cluster.admin("postgres").run("ALTER ROLE app_bypass SET synchronous_commit = on");
+    for role in ["app_bypass", "app_deploy"] {
+        cluster.admin("postgres").run(&format!("CREATE ROLE {role} LOGIN"));
+        cluster.admin("postgres").run(&format!("ALTER ROLE {role} SET synchronous_commit = on"));
+    }
     cluster.create_database("crash");
-    cluster.admin("crash").run("CREATE TABLE work (token text); GRANT ALL ON work TO app_bypass");
+    cluster.admin("crash").run("CREATE TABLE work (token text); GRANT ALL ON work TO app_bypass, app_deploy");
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("ledger.jsonl");
-    let more = login_of_its_own("ops", "bypass", "app_bypass") + &proxy::ledger(&ledger);
+    let more = logins() + &proxy::ledger(&ledger);
     let wish = Wish { cluster, database: "crash", pool_size: 4, mutant: None, more: &more };
     let mut dice = Dice::new(number("TENANTGATE_SEED", 4711));
     let mut proxy = Proxy::start(&wish);
@@ -136,9 +150,8 @@ fn crashes(version: u32, rounds: u64) {
 }
 
 fn one_round(proxy: &Proxy, mut admin: Client, round: u64, victim: Victim, point: u64) {
-    let target = Target::new(proxy.address, "ops", "crash").password("demo");
     let (steps, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let run = Run { target: &target, round, steps: &steps, is_over: &is_over };
+    let run = Run { address: proxy.address, round, steps: &steps, is_over: &is_over };
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
@@ -167,12 +180,16 @@ fn one_round(proxy: &Proxy, mut admin: Client, round: u64, victim: Victim, point
     });
 }
 
+const KILLABLE: &str =
+    "SELECT pid FROM pg_stat_activity WHERE usename IN ('app_bypass', 'app_deploy') ORDER BY random() LIMIT 1";
+
 /// Ends one of the proxy's servers: PostgreSQL then restarts all of them. Whether one was there in time.
 fn kill_server(admin: &mut Client, deadline: Instant) -> bool {
     while Instant::now() < deadline {
-        let pids = admin.rows("SELECT pid FROM pg_stat_activity WHERE usename = 'app_bypass' LIMIT 1");
+        let pids = admin.rows(KILLABLE);
         if pids.first().and_then(|row| row[0].as_deref()).is_some_and(kill) {
-            return true;
+            // Until PostgreSQL has noticed, it still lets clients in.
+            return matches!(admin.replies_to(0).1, Some(Silence::Closed));
         }
     }
     false
@@ -190,7 +207,7 @@ fn wait_for_server(cluster: &Cluster) {
 fn compare(cluster: &Cluster, ledger: &std::path::Path, version: u32, rounds: u64) {
     let mut admin = cluster.admin("crash");
     let deadline = Instant::now() + Duration::from_secs(60);
-    while admin.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_bypass'") != "0" {
+    while admin.value("SELECT count(*) FROM pg_stat_activity WHERE usename IN ('app_bypass', 'app_deploy')") != "0" {
         assert!(Instant::now() < deadline, "servers of a dead proxy stay");
     }
     let rows: BTreeSet<String> =
@@ -228,12 +245,14 @@ fn compare(cluster: &Cluster, ledger: &std::path::Path, version: u32, rounds: u6
         intents.len()
     );
     assert!(rows.len() as u64 > rounds, "too few transactions to prove anything");
+    let migrations = rows.iter().filter(|token| token.split('-').nth(1) == Some(&MIGRATION.to_string())).count();
+    assert!(migrations as u64 > rounds / 10, "too few of migration logins: {migrations}");
 }
 
 #[test]
 fn every_committed_bypass_transaction_has_its_intent_whatever_is_killed() {
     let _turn = alone();
-    let rounds = number("TENANTGATE_CRASHES", 85);
+    let rounds = number("TENANTGATE_CRASHES", 100);
     crashes(15, rounds);
     if eighteen().is_some() {
         crashes(18, rounds / 5);

@@ -1,12 +1,12 @@
 //! The console and the metrics of a running proxy, as tools see them: psql, psycopg, tokio-postgres, curl's protocol,
 //! Debian's prometheus-pgbouncer-exporter.
 
-use crate::support::alone;
 use crate::support::cluster::{self, Cluster, free_port};
 use crate::support::message::Message;
 use crate::support::proxy::{Proxy, Wish};
 use crate::support::raw::{Client, Target};
 use crate::support::watchdog;
+use crate::support::{alone, skip};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -362,9 +362,7 @@ fn exporter() -> Option<(PathBuf, PathBuf, PathBuf)> {
 #[test]
 fn debians_exporter_runs_unchanged() {
     let Some((python, program, packages)) = exporter() else {
-        eprintln!(
-            "skipped debians_exporter_runs_unchanged: prometheus-pgbouncer-exporter is missing (.ci/setup exporter)"
-        );
+        skip("debians_exporter_runs_unchanged: prometheus-pgbouncer-exporter is missing (.ci/setup exporter)");
         return;
     };
     let _turn = alone();

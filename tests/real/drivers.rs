@@ -309,7 +309,7 @@ fn pgx_holds_a_session() {
 fn tokio_postgres_holds_a_session() {
     on_every_cluster(|cluster| {
         let in_words = |fault: tokio_postgres::Error| format!("{fault}: {:?}", fault.as_db_error());
-        same(cluster, "tokio-postgres", &|place| tokio_session::hold(place).map_err(in_words));
+        same(cluster, "tokio-postgres", &|place| tokio_session::hold(cluster, place).map_err(in_words));
         let proxy = proxy(cluster);
         prepare(cluster);
         let said = tokio_session::refusals(&proxied(&proxy)).unwrap();

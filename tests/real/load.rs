@@ -50,7 +50,7 @@ impl Outcome {
     }
 }
 
-fn tenant(index: u64) -> String {
+pub fn tenant(index: u64) -> String {
     format!("00000000-0000-0000-0000-{index:012x}")
 }
 
@@ -150,10 +150,10 @@ fn seed() -> u64 {
     seed
 }
 
-fn storm(cluster: &Cluster, transactions: u64) {
+fn storm(cluster: &Cluster, transactions: u64, more: &str) {
     let size = Size { clients: 200, tenants: 100, transactions };
     prepare(cluster, size.tenants);
-    let mut proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size: SERVERS, mutant: None, more: "" });
+    let mut proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size: SERVERS, mutant: None, more });
     let start = Instant::now();
     let outcome = run(cluster, &size, seed(), &|tenant| proxy.target(tenant));
     let took = start.elapsed().as_secs_f64();
@@ -177,14 +177,23 @@ fn storm(cluster: &Cluster, transactions: u64) {
 #[test]
 fn two_hundred_clients_of_a_hundred_tenants_share_five_servers() {
     let _turn = alone();
-    storm(cluster::fifteen(), number("TENANTGATE_LOAD_TRANSACTIONS", 200_000));
+    storm(cluster::fifteen(), number("TENANTGATE_LOAD_TRANSACTIONS", 200_000), "");
 }
 
 #[test]
 fn the_storm_holds_on_18_too() {
     let _turn = alone();
     if let Some(cluster) = cluster::eighteen() {
-        storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 200_000));
+        storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 200_000), "");
+    }
+}
+
+/// A tenant that stays is another's when the server is.
+#[test]
+fn the_storm_holds_where_tenants_stay() {
+    let _turn = alone();
+    for cluster in cluster::every() {
+        storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 40_000), "[scope]\nlifetime = \"lease\"\n");
     }
 }
 

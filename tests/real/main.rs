@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `TENANTGATE_BIN` | the binary under test, if not the one cargo built (a release build, say) |
 //! | `TENANTGATE_PG15_BIN`, `TENANTGATE_PG18_BIN` | where PostgreSQL's programs are |
+//! | `TENANTGATE_PG14_BIN`, `…16…`, `…17…` | the same for what is proved on all supported releases |
 //! | `TENANTGATE_SCRIPT`, `TENANTGATE_SHOW`, `TENANTGATE_REHEARSAL` | see `tests/scripts/README.md` |
 //! | `TENANTGATE_SESSIONS`, `TENANTGATE_SEED` | how many generated sessions, from which seed (see `differential`) |
 //! | `TENANTGATE_CRASHES`, `TENANTGATE_SEED` | how often proxy or servers are killed under bypass transactions |
@@ -22,19 +23,23 @@ mod support;
 mod acts;
 mod bypass;
 mod bypass_crash;
+mod bypass_durable;
 mod console;
 mod differential;
 mod drivers;
+mod lease;
 mod lifecycle;
 mod limits;
 mod load;
 mod login;
 mod operations;
 mod pgbench;
-
+mod pins;
 mod reload;
 mod scripts;
 mod soak;
+mod statements;
 mod tokio_session;
 mod transport;
 mod upheaval;
+mod versions;

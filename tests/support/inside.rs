@@ -41,15 +41,24 @@ impl Inside {
         Self::try_start(wish).unwrap_or_else(|fault| panic!("the proxy does not start: {fault}"))
     }
 
+    /// Starts a proxy with a process of its own around it; its configuration can always be read again.
+    pub fn start_hooked(wish: &Wish<'_>, hooks: Hooks) -> Self {
+        Self::try_start_hooked(wish, hooks).unwrap_or_else(|fault| panic!("the proxy does not start: {fault}"))
+    }
+
     /// Starts a proxy, or says why not.
     pub fn try_start(wish: &Wish<'_>) -> Result<Self, StartFault> {
+        Self::try_start_hooked(wish, Hooks::default())
+    }
+
+    fn try_start_hooked(wish: &Wish<'_>, hooks: Hooks) -> Result<Self, StartFault> {
         let folder = TempDir::with_prefix("tenantgate-inside-").expect("a folder");
         let file = folder.path().join("tenantgate.toml");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         std::fs::write(&file, configuration(wish, address)).expect("the configuration can be written");
         let loaded = load(&file).unwrap_or_else(|problems| panic!("{problems:?}"));
         let again = file.clone();
-        let hooks = Hooks { load: Some(Arc::new(move || load(&again))), log: None };
+        let hooks = Hooks { load: Some(Arc::new(move || load(&again))), ..hooks };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let running = runtime.block_on(async { driver::start_with(loaded.config, hooks) })?;

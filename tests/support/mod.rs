@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod raw;
 pub mod reply;
 pub mod script;
+pub mod skips;
 pub mod transcript;
 pub mod watchdog;
 
@@ -21,6 +22,13 @@ use std::time::{Duration, Instant};
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says that a proof was skipped and why: at once, and in the file that `make test` prints at its end, as what a test that
+/// passes prints is not shown.
+pub fn skip(what: &str) {
+    eprintln!("skipped: {what}");
+    skips::note(what);
 }
 
 /// A number from the environment, or the default.

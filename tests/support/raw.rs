@@ -300,6 +300,11 @@ impl Client {
         Canceller { address: self.address, key: self.key.clone() }
     }
 
+    /// The connection itself, for bytes of one's own.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Ends politely.
     pub fn bye(mut self) {
         // The peer may have closed first; then there is nobody to take leave of.

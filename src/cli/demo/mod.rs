@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::log::{self, LogTarget};
 use super::{EXIT_WRONG, serve};
 use crate::config::{self, Config, EmptyEnvironment, LogFormat, LogLevel, LogSettings, RuntimeSettings};
-use crate::driver::{self, RunningServer};
+use crate::driver::{self, Hooks, RunningServer};
 use cluster::Cluster;
 use operator::Outlook;
 
@@ -123,7 +124,7 @@ async fn with_cluster(cluster: &Cluster, arguments: &DemoArguments) -> anyhow::R
         LogSettings { format: LogFormat::Text, level: LogLevel::Info },
         LogTarget::File(File::create(&log_file)?),
     )?;
-    let proxy = driver::start(load(&file)?).context("starting the proxy")?;
+    let proxy = start(&file).context("starting the proxy")?;
     let address = *proxy.local_addresses().first().context("the proxy listens nowhere")?;
     println!("TenantGate listens on {address}; its configuration: {}; its log: {}", file.display(), log_file.display());
 
@@ -132,6 +133,13 @@ async fn with_cluster(cluster: &Cluster, arguments: &DemoArguments) -> anyhow::R
         show::connection_strings(address, &outlook);
     }
     Ok((proxy, held))
+}
+
+/// The proxy, which reads its file again when it is told to.
+fn start(file: &Path) -> anyhow::Result<RunningServer> {
+    let again = file.to_path_buf();
+    let hooks = Hooks { load: Some(Arc::new(move || serve::load_again(&again))), ..Hooks::default() };
+    Ok(driver::start_with(load(file)?, hooks)?)
 }
 
 fn load(file: &Path) -> anyhow::Result<Config> {

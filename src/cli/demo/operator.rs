@@ -100,6 +100,8 @@ impl Tour<'_> {
             let reply = ask(&console, "admin", sql).await;
             findings.expect(matches!(&reply, Reply::Rows { rows, .. } if !rows.is_empty()), format!("{sql}: no rows"));
         }
+        let reloaded = ask(&console, "admin", "RELOAD").await;
+        findings.expect(matches!(reloaded, Reply::Done(_)), "RELOAD does not read the demo's configuration again");
         for path in ["/readyz", "/metrics"] {
             let (head, body) = http(outlook.metrics, path).await?;
             let counts = |line: &&str| line.starts_with("tenantgate_") && line.contains("TG060");

@@ -177,6 +177,7 @@ pub fn connection_strings(address: SocketAddr, outlook: &Outlook) {
     println!("  {:<22} psql \"{base} user=app_user\"", "no tenant (refused)");
     println!("  {:<22} psql \"{base} user=ops options='-c tenantgate.reason=looking-around'\"", "all tenants (bypass)");
     println!("  {:<22} psql \"{console} user=admin\"      (SHOW HELP)", "console");
+    println!("  {:<22} psql \"{console} user=admin\" -c RELOAD      (after a change of its configuration)", "reload");
     println!("  {:<22} curl http://{}/metrics", "metrics", outlook.metrics);
     println!("  {:<22} tenantgate ledger list --ledger {}", "ledger", outlook.ledger.display());
     println!("\nand in it: SELECT pg_backend_pid(), * FROM invoices;");

@@ -7,7 +7,8 @@ use super::Builder;
 use super::names::is_identifier;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::{GuardSettings, ScopeSettings};
-use crate::guard::{PolicySettings, Preset};
+use crate::guard::{Keeping, PolicySettings, Preset};
+use crate::scope::Lifetime;
 
 /// Settings that would change who or what a statement acts for, or how its text is read.
 const SETTINGS_PINNED: [&str; 7] = [
@@ -49,10 +50,12 @@ impl Builder<'_> {
         let texts = |names: BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
         Some(GuardSettings {
             policy: PolicySettings {
+                keeping: Keeping::default(),
                 preset: Preset::Tenant,
                 settings_allowed: texts(settings?),
                 functions_allowed: texts(functions?),
                 scope_settings: scope?.template.names().map(str::to_owned).collect(),
+                scope_outlives_transactions: scope?.lifetime == Lifetime::Lease,
                 text_bytes_max: section.number("text_bytes_max")?,
             },
             startup_parameters_ignored: ignored?,

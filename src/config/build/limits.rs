@@ -9,6 +9,7 @@ use crate::config::raw::Section;
 use crate::config::settings::ScopeSettings;
 use crate::pool::{Fairness, Limits, Quota, TimeLimits};
 use crate::tenant::{TenantId, TenantKind};
+use crate::upstream::StatementLimits;
 
 impl Builder<'_> {
     /// `[limits]` and `[logins.*.limits]`
@@ -50,6 +51,15 @@ impl Builder<'_> {
     }
 }
 
+/// Prepared statements of one client.
+pub fn client_statements(root: &Section) -> Option<StatementLimits> {
+    let section = root.table("limits");
+    Some(StatementLimits {
+        entries_max: section.number("client_prepared_statements_max")?,
+        bytes_max: section.number("client_prepared_statement_bytes_max")?,
+    })
+}
+
 /// The limits of `own`, and where it is silent those of `general`. 0 means none.
 fn quota(general: &Section, own: &Section) -> Option<Quota> {
     let holder = |key: &str| if own.has(key) { own } else { general };
@@ -62,10 +72,12 @@ fn quota(general: &Section, own: &Section) -> Option<Quota> {
         connections_max: number("connections_max")?,
         leases_max: number("leases_max")?,
         waiting_max: number("waiting_max")?,
+        pins_max: number("pins_max")?,
         times: TimeLimits {
             transaction: duration("transaction_timeout")?,
             idle_in_transaction: duration("idle_in_transaction_timeout")?,
             statement: duration("statement_timeout")?,
+            idle_pinned: duration("idle_pinned_timeout")?,
         },
     })
 }

@@ -8,7 +8,7 @@ use crate::auth::DatabaseList;
 use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section, TenantsText};
 use crate::config::settings::{LoginEntry, LoginSecret, ScopeSettings};
-use crate::guard::Preset;
+use crate::guard::{Keeping, Preset};
 use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
 
 /// What a login is for.
@@ -20,8 +20,9 @@ enum Purpose {
     Console,
 }
 
-const PRESETS: [(&str, Purpose); 4] = [
+const PRESETS: [(&str, Purpose); 5] = [
     ("tenant", Purpose::Data(Preset::Tenant)),
+    ("application", Purpose::Data(Preset::Application)),
     ("migration", Purpose::Data(Preset::Migration)),
     ("bypass", Purpose::Data(Preset::Bypass)),
     ("console", Purpose::Console),
@@ -62,7 +63,7 @@ impl Builder<'_> {
         });
         let tenant = match preset {
             Some(Preset::Bypass) => self.no_tenant(section),
-            Some(Preset::Tenant | Preset::Migration) | None => {
+            Some(Preset::Tenant | Preset::Application | Preset::Migration) | None => {
                 self.tenant_policy(&section.table("tenant"), kind).map(Some)
             }
         };
@@ -70,9 +71,29 @@ impl Builder<'_> {
             let hint = "it needs a server role of its own, which sees more than the tenants' role";
             self.problems.error_with_hint(&section.place.key("role"), "is missing", hint);
         }
+        let keeping = self.keeping(section, preset.unwrap_or_default());
         // A role that is given and wrong has been reported.
         let role = role.flatten();
-        Some((key?, LoginEntry { secret, databases: databases?, role, preset: preset?, tenant: tenant? }))
+        Some((
+            key?,
+            LoginEntry { secret, databases: databases?, role, preset: preset?, keeping: keeping?, tenant: tenant? },
+        ))
+    }
+
+    /// `pool_mode` and `session_state`. With session pooling there is nothing to refuse.
+    fn keeping(&mut self, section: &Section, preset: Preset) -> Option<Keeping> {
+        let mode = pick(section, "pool_mode", &[("transaction", false), ("session", true)])?;
+        let state = match section.has("session_state") {
+            true => pick(section, "session_state", &[("refuse", Keeping::Refuse), ("pin", Keeping::Pin)])?,
+            false if preset == Preset::Application => Keeping::Pin,
+            false => Keeping::Refuse,
+        };
+        if mode && section.has("session_state") {
+            let message = "has no meaning beside pool_mode = \"session\", which keeps the server anyway";
+            self.problems.error(&section.place_of("session_state"), message);
+            return None;
+        }
+        Some(if mode { Keeping::Session } else { state })
     }
 
     /// A login that sees no database at all; `[console]` says what it may do.
@@ -83,12 +104,25 @@ impl Builder<'_> {
         secret: Option<LoginSecret>,
     ) -> Option<(Arc<str>, LoginEntry)> {
         let table = section.table("tenant");
-        let keys = ["role", "databases"].into_iter().filter(|key| section.has(key)).map(|key| section.place_of(key));
+        let keys = ["role", "databases", "pool_mode", "session_state"]
+            .into_iter()
+            .filter(|key| section.has(key))
+            .map(|key| section.place_of(key));
         for place in keys.chain(table.is_present.then_some(table.place)) {
             self.problems.error(&place, "has no meaning for a login that is for the console only");
         }
         let databases = DatabaseList::Only(BTreeSet::new());
-        Some((name, LoginEntry { secret, databases, role: None, preset: Preset::Tenant, tenant: None }))
+        Some((
+            name,
+            LoginEntry {
+                secret,
+                databases,
+                role: None,
+                preset: Preset::Tenant,
+                keeping: Keeping::Refuse,
+                tenant: None,
+            },
+        ))
     }
 
     /// `Some(None)`: a bypass login has none, and that is right.

@@ -50,6 +50,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let bypass = builder.bypass(&root.table("bypass"));
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
     let limits = builder.limits(root, scope.as_ref());
+    let client_statements = limits::client_statements(root);
     let log = log(&root.table("log"));
     let metrics = builder.metrics(root);
     let console = builder.console(root);
@@ -71,6 +72,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         },
         bypass: bypass?,
         limits: limits?,
+        client_statements: client_statements?,
         log: log?,
         metrics: metrics?,
         console: console?,

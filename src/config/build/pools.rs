@@ -7,6 +7,7 @@ use super::Builder;
 use crate::config::raw::Section;
 use crate::config::settings::{Config, DatabaseEntry};
 use crate::pool::PoolLimits;
+use crate::upstream::StatementLimits;
 
 /// The two tables a key may stand in.
 struct Layers<'l> {
@@ -29,8 +30,8 @@ impl Layers<'_> {
 }
 
 impl Builder<'_> {
-    /// The limits of one database's pools, and how many prepared statements a server of theirs keeps.
-    pub fn pool(&mut self, general: &Section, own: &Section) -> Option<(PoolLimits, usize)> {
+    /// The limits of one database's pools, and which prepared statements a server of theirs keeps.
+    pub fn pool(&mut self, general: &Section, own: &Section) -> Option<(PoolLimits, StatementLimits)> {
         let layers = Layers { general, own };
         let limits = PoolLimits {
             size: layers.number("size")?,
@@ -40,6 +41,7 @@ impl Builder<'_> {
             server_lifetime: layers.duration("server_lifetime")?,
             server_idle_timeout: layers.duration("server_idle_timeout")?,
             server_check_delay: layers.duration("server_check_delay")?,
+            pins_max: Some(layers.number("pins_max")?).filter(|most| *most > 0),
             connect_backoff_max: layers.duration("connect_backoff_max")?,
         };
         if limits.size_min > limits.size {
@@ -48,7 +50,11 @@ impl Builder<'_> {
             self.problems.error(&layers.holder(key).place_of(key), message);
             return None;
         }
-        Some((limits, layers.number("prepared_statements_max")?))
+        let statements = StatementLimits {
+            entries_max: layers.number("prepared_statements_max")?,
+            bytes_max: layers.number("prepared_statement_bytes_max")?,
+        };
+        Some((limits, statements))
     }
 
     /// Databases that are the same one on the server share its pools, which can have one limit only.
@@ -58,8 +64,7 @@ impl Builder<'_> {
             let disagrees = roles_of(config, key, database).find_map(|role| {
                 let pool = (&*database.server, &*database.name, role);
                 let (first, other) = *seen.entry(pool).or_insert((key, database));
-                let agrees =
-                    other.pool == database.pool && other.prepared_statements_max == database.prepared_statements_max;
+                let agrees = other.pool == database.pool && other.prepared_statements == database.prepared_statements;
                 (!agrees).then_some((first, role))
             });
             if let Some((first, role)) = disagrees {

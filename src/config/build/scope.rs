@@ -4,7 +4,7 @@ use super::Builder;
 use super::pick;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::ScopeSettings;
-use crate::scope::{ScopeTemplate, is_setting_name};
+use crate::scope::{Lifetime, ScopeTemplate, is_setting_name};
 use crate::tenant::TenantKind;
 
 /// Each setting is one more call in front of every transaction.
@@ -15,8 +15,10 @@ impl Builder<'_> {
     /// `[scope]`
     pub fn scope(&mut self, section: &Section) -> Option<ScopeSettings> {
         let tenant_kind = pick(section, "tenant_type", &[("uuid", TenantKind::Uuid), ("text", TenantKind::Text)]);
+        let lifetimes = [("transaction", Lifetime::Transaction), ("lease", Lifetime::Lease)];
+        let lifetime = pick(section, "lifetime", &lifetimes);
         let template = self.scope_template(&section.table("settings"));
-        Some(ScopeSettings { tenant_kind: tenant_kind?, template: template? })
+        Some(ScopeSettings { tenant_kind: tenant_kind?, lifetime: lifetime?, template: template? })
     }
 
     fn scope_template(&mut self, table: &Section) -> Option<ScopeTemplate> {

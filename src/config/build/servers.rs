@@ -251,8 +251,8 @@ impl Builder<'_> {
         let role = self.required_reference(root, section, "role", "roles");
         let server_name = if section.has("name") { self.required_name(section, "name") } else { key.clone() };
         let pool = self.pool(&root.table("pool"), &section.table("pool"));
-        let (pool, prepared_statements_max) = pool?;
-        let entry = DatabaseEntry { server: server?, name: server_name?, role: role?, pool, prepared_statements_max };
+        let (pool, prepared_statements) = pool?;
+        let entry = DatabaseEntry { server: server?, name: server_name?, role: role?, pool, prepared_statements };
         Some((key?, entry))
     }
 

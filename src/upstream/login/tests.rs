@@ -145,6 +145,26 @@ fn a_login_with_scram_ends_in_what_is_known_about_the_server() {
 }
 
 #[test]
+fn servers_before_14_are_refused_and_later_ones_are_not() {
+    let version = |text| {
+        let mut login = Login::new();
+        login.scram("pencil").expect("a proof");
+        login.send(&ending(&[("server_version", Some(text))])).map(|logged_in| logged_in.map(|it| it.version_num()))
+    };
+    for text in ["13.99", "9.6.24", "10devel", "13beta1 (Vendor 15.2)", "8.4"] {
+        assert_eq!(version(text), Err(ServerLoginFault::TooOld(text.to_owned())));
+    }
+    let known =
+        [("14.0", 140_000), ("14beta1", 140_000), ("14.5.0 (X)", 140_005), ("18.6", 180_006), ("19devel", 190_000)];
+    for (text, number) in known {
+        assert_eq!(version(text), Ok(Some(number)), "{text}");
+    }
+    for text in ["", "devel", "PostgreSQL 15"] {
+        assert_eq!(version(text), Err(ServerLoginFault::Version(text.to_owned())));
+    }
+}
+
+#[test]
 fn what_comes_behind_ready_for_query_is_left() {
     let mut login = Login::new();
     let mut bytes = ending(&[]);

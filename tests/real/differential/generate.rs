@@ -291,11 +291,12 @@ impl Mind {
         }
         let front = at(&mut self.dice, &safe);
         self.names[0] = None;
-        match self.dice.below(4) {
+        match self.dice.below(3) {
             0 => steps.push(query_of(&waits)),
             1 => steps.push(query_of(&format!("{front}; {waits}; SELECT 1"))),
-            kind => {
-                let name = if kind == 2 { "" } else { "waiting" };
+            _ => {
+                // A name that nothing else uses: left as the unnamed statement it would be executed again.
+                let name = "waiting";
                 steps.push(send(Message::CloseStatement(name.to_owned())));
                 steps.extend([Message::parse("", front), Message::bind("", &[]), Message::execute()].map(send));
                 steps.extend([Message::parse(name, &waits), Message::bind(name, &[]), Message::execute()].map(send));

@@ -1,0 +1,7 @@
+//! See `entries::server`.
+#![no_main]
+
+#[path = "../entries/mod.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::server::run(data));
