@@ -556,3 +556,38 @@ fn a_syntax_error_in_the_clients_text_is_no_failure_of_the_injection() {
         }
     }
 }
+
+/// A notice of the server's own has come in part when the client leaves: its rest must not be the next client's.
+#[test]
+fn a_server_is_not_given_back_in_the_middle_of_its_message() {
+    let mut played = in_a_block();
+    played.says(&query("COMMIT"));
+    let notice = reply(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mby the way\0\0");
+    let (front, rest) = notice.split_at(7);
+    played.server_says(&[complete("COMMIT"), ready(TransactionStatus::Idle), front.to_vec()].concat());
+    played.says(&written(frontend::put_terminate));
+    assert!(!played.is_given_back && !played.is_closed);
+    played.server_says(rest);
+    assert!(played.is_given_back && played.is_closed);
+}
+
+/// A statement is prepared again in front of a Bind; an error in that segment would skip it.
+#[test]
+fn a_later_segment_does_not_rely_on_a_statement_that_may_be_skipped() {
+    let named = |name: &[u8]| written(|out| frontend::put_bind_text(out, b"", name, &[]));
+    let mut played = Played::new();
+    played.says(&[written(|out| frontend::put_parse(out, b"s", b"SELECT 1", &[])), sync()].concat());
+    played.server_says(&[reply(b'1', b""), ready(TransactionStatus::Idle)].concat());
+    assert!(played.is_given_back);
+    // Another server, and a mistake in front of the first use.
+    played.says(&[parse("SELECT nope"), named(b"s"), execute(""), sync()].concat());
+    played.says(&[named(b"s"), execute(""), sync()].concat());
+    let sent = played.sent();
+    assert_eq!(sent.windows(8).filter(|part| part == b"SELECT 1").count(), 1);
+    assert!(
+        sent.ends_with(&sync()) && sent.windows(5).filter(|part| **part == sync()).count() == 1,
+        "the second waits"
+    );
+    played.server_says(&[error("42703"), ready(TransactionStatus::Idle)].concat());
+    assert!(holds(&played.sent(), "SELECT 1"), "it is prepared again");
+}

@@ -638,7 +638,9 @@ impl Session {
             return Delivery::Swallow;
         }
         let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
-        if front.is_some_and(Cause::is_own) { Delivery::Swallow } else { Delivery::Forward }
+        // A Query is parsed as a whole, and the proxy's own SET LOCAL in front of it says nothing.
+        let is_of_parsing = matches!(front, Some(Cause::Prefixed { .. } | Cause::Plan(_)));
+        if front.is_some_and(Cause::is_own) && !is_of_parsing { Delivery::Swallow } else { Delivery::Forward }
     }
 
     /// ErrorResponse. One that the session's own cancel has made says so.
@@ -658,7 +660,8 @@ impl Session {
         let fields = Fields::new(body);
         self.note_failure(fields.sqlstate());
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
-        if lease.replies().is_empty() {
+        // A server may end the connection behind an error, too: in place of its ReadyForQuery.
+        if lease.replies().is_empty() || (fields.is_fatal() && lease.replies().has_front_failed()) {
             return self.on_unasked_error(fields);
         }
         match lease.receive(b'E') {
