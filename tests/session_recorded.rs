@@ -77,7 +77,8 @@ impl Played {
                     self.ledger_at_check_in = self.ledger();
                 }
                 Effect::Discard(_) => self.is_discarded = true,
-                Effect::Cancel | Effect::Refused(_) => {}
+                Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
+                Effect::Cancel | Effect::Refused(_) | Effect::Rest => {}
             }
         }
     }

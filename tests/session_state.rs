@@ -56,7 +56,7 @@ impl Played {
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(clean) => self.shelf.push(clean),
                 Effect::Discard(reason) => self.discards.push(reason),
-                Effect::Cancel | Effect::Refused(_) | Effect::Record(_) => {}
+                Effect::Cancel | Effect::Refused(_) | Effect::Record(_) | Effect::Pin | Effect::Rest => {}
             }
         }
     }
@@ -185,4 +185,48 @@ fn a_reset_all_that_is_cancelled_half_way_resets_nothing() {
     played.says(&prepared("", "RESET ALL"));
     assert_eq!(types(&played.sent()), "PBES");
     assert!(!played.is_closed && played.discards.is_empty());
+}
+
+/// Bytes of the longest message of PostgreSQL's.
+const GIGABYTE: usize = 1 << 30;
+
+/// A frame's head with a body of that length.
+fn head(tag: u8, body_bytes: usize) -> Vec<u8> {
+    let length = u32::try_from(body_bytes + 4).unwrap().to_be_bytes();
+    [&[tag][..], &length].concat()
+}
+
+#[test]
+fn a_gigabyte_passes_in_pieces_and_nothing_of_it_is_kept() {
+    let piece = vec![b'x'; 1 << 16];
+    let most = |buffered: usize| assert!(buffered <= 2 * piece.len(), "{buffered} bytes are kept");
+    let mut played = Played::new(&[]);
+    // A row.
+    played.says(&query("SELECT 1"));
+    played.server_says(&[complete("SET"), head(b'D', GIGABYTE - 8)]);
+    let mut passed = played.told().len();
+    for _ in 0..GIGABYTE / piece.len() {
+        played.give(Input::ServerBytes(&piece[..piece.len().min(GIGABYTE - 3 - passed)]));
+        most(played.session.client_backlog());
+        passed += played.told().len();
+    }
+    assert_eq!(passed, GIGABYTE - 3);
+    played.server_says(&[complete("SELECT 1"), ready()]);
+    assert_eq!(types(&played.told()), "CZ");
+    // A parameter.
+    let front = b"\0\0\0\0\0\x01\x3f\xff\xff\x00";
+    played.says(&written(|out| frontend::put_parse(out, b"", b"SELECT length($1)", &[])));
+    played.says(&[&head(b'B', GIGABYTE - 8)[..], front].concat());
+    let (mut said, mut sent) = (front.len(), 0);
+    drop(played.sent());
+    while said < GIGABYTE - 8 {
+        let count = piece.len().min(GIGABYTE - 8 - said);
+        played.says(&piece[..count]);
+        said += count;
+        let out = played.sent().len();
+        most(out);
+        sent += out;
+    }
+    assert_eq!(sent, said - front.len());
+    assert!(!played.is_closed && played.session.wants_client_bytes());
 }

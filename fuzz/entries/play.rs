@@ -138,7 +138,8 @@ impl Played {
                     assert!(self.leased.take().is_some(), "discarded what was not leased");
                     self.discarded.push(reason);
                 }
-                Effect::Cancel | Effect::Refused(_) => {}
+                Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
+                Effect::Cancel | Effect::Refused(_) | Effect::Rest => {}
             }
         }
         assert!(self.closed.is_none() || self.leased.is_none(), "ended with a server");

@@ -41,6 +41,7 @@ fn client(process_id: i32, database: &str, tenant: Option<TenantId>, state: Clie
         application_name: word("psql"),
         tls: word(""),
         prepared_statements: 2,
+        pinned: (process_id == 7).then(|| word("locks")),
     }
 }
 
@@ -73,6 +74,8 @@ impl Operations for Paper {
             clients_active: 1,
             clients_waiting: 2,
             clients_idle: 3,
+            clients_pinned: 6,
+            pool_mode: "transaction",
             cancels: 0,
             servers: PoolCounts { idle: 4, leased: 1, pinned: 0, connecting: 0, waiting: 2 },
             wait_longest_micros: 2_500_000,
@@ -97,10 +100,17 @@ impl Operations for Paper {
         }]
     }
     fn users(&self) -> Vec<UserRow> {
-        vec![UserRow { name: word("app"), clients: 6, clients_max: 0, leases_max: 0, preset: "tenant" }]
+        vec![UserRow {
+            name: word("app"),
+            clients: 6,
+            clients_max: 0,
+            leases_max: 0,
+            preset: "tenant",
+            pool_mode: "transaction",
+        }]
     }
     fn tenants(&self) -> Vec<TenantRow> {
-        vec![TenantRow { tenant: tenant(), clients: 6, active: 1, waiting: 2, is_frozen: false }]
+        vec![TenantRow { tenant: tenant(), clients: 6, active: 1, waiting: 2, pinned: 0, is_frozen: false }]
     }
     fn frozen(&self) -> Vec<FrozenRow> {
         vec![FrozenRow { tenant: tenant(), reason: word("why"), by: word("ops"), at: word("2026-11-23T09:00:00Z") }]
@@ -235,12 +245,12 @@ fn every_table_has_as_many_values_as_columns_and_names_them() {
 fn facts_stand_in_their_columns() {
     let mut bench = Bench::new(Right::Stats);
     let rows = |bench: &mut Bench, sql| bench.ask(sql).1;
-    assert_eq!(rows(&mut bench, "SHOW POOLS")[1], "D demo app 4 2 0 0 1 0 0 4 0 0 0 2 500000 transaction NULL 0");
-    assert_eq!(rows(&mut bench, "SHOW POOLS")[2], "D pgbouncer pgbouncer 1 0 0 0 0 0 0 0 0 0 0 0 0 statement NULL 0");
+    assert_eq!(rows(&mut bench, "SHOW POOLS")[1], "D demo app 4 2 0 0 1 0 0 4 0 0 0 2 500000 transaction NULL 0 6");
+    assert_eq!(rows(&mut bench, "SHOW POOLS")[2], "D pgbouncer pgbouncer 1 0 0 0 0 0 0 0 0 0 0 0 0 statement NULL 0 0");
     let clients = "D C app demo none active 127.0.0.1 5000 127.0.0.1 6432 2023-11-14 22:13:21 UTC \
-                   2023-11-14 22:13:22 UTC 2 500000 0 c7 s3 0  psql 2 7 acme";
+                   2023-11-14 22:13:22 UTC 2 500000 0 c7 s3 0  psql 2 7 acme locks";
     assert_eq!(rows(&mut bench, "SHOW CLIENTS")[1], clients);
-    assert!(rows(&mut bench, "SHOW SERVERS")[1].ends_with("0 0 1 s3 c7 4711  psql 5 3 main"));
+    assert!(rows(&mut bench, "SHOW SERVERS")[1].ends_with("0 0 1 s3 c7 4711  psql 5 3 main locks"));
     assert_eq!(rows(&mut bench, "SHOW DENIALS")[1], "D 2023-11-14 22:13:20 UTC app acme 127.0.0.1 TG012 SET");
     assert_eq!(rows(&mut bench, "SHOW CONFIG")[1], "D logins.app.password <masked>  yes");
     assert_eq!(rows(&mut bench, "SHOW STATE")[1..3], ["D active yes", "D paused no"]);

@@ -97,17 +97,19 @@ impl<O: Operations> View<'_, O> {
             client.prepared_statements.into(),
             Value::Number(u64::try_from(client.process_id).unwrap_or_default()),
             client.tenant.as_ref().map(|tenant| tenant.as_str()).into(),
+            client.pinned.as_deref().into(),
         ]
     }
 
     fn servers(&self) -> Vec<Vec<Value>> {
-        let names: BTreeMap<i32, Arc<str>> =
-            self.operations.clients().into_iter().map(|client| (client.process_id, client.application_name)).collect();
-        self.operations.servers().iter().map(|server| self.server_row(server, &names)).collect()
+        let clients: BTreeMap<i32, ClientRow> =
+            self.operations.clients().into_iter().map(|client| (client.process_id, client)).collect();
+        self.operations.servers().iter().map(|server| self.server_row(server, &clients)).collect()
     }
 
-    fn server_row(&self, server: &ServerRow, names: &BTreeMap<i32, Arc<str>>) -> Vec<Value> {
-        let name = server.client.and_then(|client| names.get(&client)).map_or("", AsRef::as_ref);
+    fn server_row(&self, server: &ServerRow, clients: &BTreeMap<i32, ClientRow>) -> Vec<Value> {
+        let client = server.client.and_then(|client| clients.get(&client));
+        let name = client.map_or("", |client| &client.application_name);
         vec![
             "S".into(),
             server.user.as_ref().into(),
@@ -132,6 +134,7 @@ impl<O: Operations> View<'_, O> {
             server.prepared_statements.into(),
             server.id.into(),
             server.group.as_ref().into(),
+            client.and_then(|client| client.pinned.as_deref()).into(),
         ]
     }
 
@@ -157,7 +160,7 @@ impl<O: Operations> View<'_, O> {
                 user.name.as_ref().into(),
                 "".into(),
                 "".into(),
-                Value::Null,
+                user.pool_mode.into(),
                 user.leases_max.into(),
                 active.get(&user.name).copied().unwrap_or_default().into(),
                 user.clients_max.into(),
@@ -242,6 +245,7 @@ impl<O: Operations> View<'_, O> {
                 row.active.into(),
                 row.waiting.into(),
                 row.is_frozen.into(),
+                row.pinned.into(),
             ]
         };
         self.operations.tenants().into_iter().map(row).collect()
@@ -360,16 +364,17 @@ fn pool_row(pool: &PoolRow) -> Vec<Value> {
         pool.servers.connecting.into(),
         Value::Number(pool.wait_longest_micros / 1_000_000),
         Value::Number(pool.wait_longest_micros % 1_000_000),
-        "transaction".into(),
+        pool.pool_mode.into(),
         Value::Null,
         pool.is_paused.into(),
+        pool.clients_pinned.into(),
     ]
 }
 
 fn console_pool_row(consoles: usize) -> Vec<Value> {
     let mut row = vec![CONSOLE_DATABASE.into(), CONSOLE_DATABASE.into(), consoles.into()];
     row.resize(15, Value::Number(0));
-    row.extend(["statement".into(), Value::Null, Value::Number(0)]);
+    row.extend(["statement".into(), Value::Null, Value::Number(0), Value::Number(0)]);
     row
 }
 

@@ -54,6 +54,8 @@ pub struct ClientRow {
     pub tls: Arc<str>,
     /// Prepared statements it holds.
     pub prepared_statements: usize,
+    /// The kinds of state on the server that stays with it, in words; `None` where none does.
+    pub pinned: Option<Arc<str>>,
 }
 
 /// What a server is doing.
@@ -113,6 +115,10 @@ pub struct PoolRow {
     pub clients_waiting: usize,
     /// Clients that do neither.
     pub clients_idle: usize,
+    /// Clients with a server that stays with them.
+    pub clients_pinned: usize,
+    /// `transaction` or `session`.
+    pub pool_mode: &'static str,
     /// Cancel requests under way.
     pub cancels: usize,
     /// The servers of the pool. It may be shared by several rows.
@@ -167,6 +173,8 @@ pub struct UserRow {
     pub leases_max: usize,
     /// `tenant`, `migration`, `bypass` …
     pub preset: &'static str,
+    /// `transaction` or `session`.
+    pub pool_mode: &'static str,
 }
 
 /// A tenant with a client now.
@@ -180,6 +188,8 @@ pub struct TenantRow {
     pub active: usize,
     /// Of these, waiting for one.
     pub waiting: usize,
+    /// Of these, with a server that stays with them.
+    pub pinned: usize,
     /// Whether it is frozen.
     pub is_frozen: bool,
 }

@@ -149,19 +149,19 @@ tables! {
          cl_waiting_cancel_req: Int4, sv_active: Int4, sv_active_cancel: Int4, sv_being_canceled: Int4, sv_idle: Int4,
          sv_used: Int4, sv_tested: Int4, sv_login: Int4, maxwait: Int4, maxwait_us: Int4, pool_mode: Text,
          load_balance_hosts: Text],
-        [paused: Int4];
+        [paused: Int4, pinned: Int4];
     Clients = "CLIENTS", "Every client that is logged in.",
         [type: Text, user: Text, database: Text, replication: Text, state: Text, addr: Text, port: Int4,
          local_addr: Text, local_port: Int4, connect_time: Text, request_time: Text, wait: Int4, wait_us: Int4,
          close_needed: Int4, ptr: Text, link: Text, remote_pid: Int4, tls: Text, application_name: Text,
          prepared_statements: Int4, id: Int4],
-        [tenant: Text];
+        [tenant: Text, pinned: Text];
     Servers = "SERVERS", "Every connection to a server.",
         [type: Text, user: Text, database: Text, replication: Text, state: Text, addr: Text, port: Int4,
          local_addr: Text, local_port: Int4, connect_time: Text, request_time: Text, wait: Int4, wait_us: Int4,
          close_needed: Int4, ptr: Text, link: Text, remote_pid: Int4, tls: Text, application_name: Text,
          prepared_statements: Int4, id: Int4],
-        [server_group: Text];
+        [server_group: Text, pinned: Text];
     Databases = "DATABASES", "Every configured database.",
         [name: Text, host: Text, port: Int4, database: Text, force_user: Text, pool_size: Int4, min_pool_size: Int4,
          reserve_pool_size: Int4, server_lifetime: Int4, pool_mode: Text, load_balance_hosts: Text,
@@ -199,7 +199,7 @@ tables! {
     Version = "VERSION", "The version.", [version: Text], [];
     Help = "HELP", "The commands, as a notice.", [], [];
     Tenants = "TENANTS", "Every tenant with a client now.", [],
-        [tenant: Text, clients: Int4, active: Int4, waiting: Int4, frozen: Int4];
+        [tenant: Text, clients: Int4, active: Int4, waiting: Int4, frozen: Int4, pinned: Int4];
     Denials = "DENIALS", "The latest refusals, the latest first; statements are not kept.", [],
         [time: Text, login: Text, tenant: Text, address: Text, code: Text, class: Text];
     Bypasses = "BYPASSES", "The latest transactions that crossed tenants, the latest first.", [],

@@ -370,6 +370,15 @@ impl LoginEntry {
         }
     }
 
+    /// When its servers go to the next client, in the file's words.
+    #[must_use]
+    pub const fn pool_mode(&self) -> &'static str {
+        match self.keeping {
+            Keeping::Refuse | Keeping::Pin => "transaction",
+            Keeping::Session => "session",
+        }
+    }
+
     /// The preset's name, as in the file.
     #[must_use]
     pub fn preset_name(&self) -> &'static str {

@@ -21,7 +21,7 @@ use super::deadlines::Deadlines;
 use super::gauge::SessionGauge;
 use super::generation::Generation;
 use super::ledger::{Answer, SessionLedger};
-use super::pool::{Granted, Leased, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
+use super::pool::{Granted, Leased, PinPermit, PooledServer, Seat, ServerLink, Wait, close_politely, poll_is_silent};
 use super::proxy::{Proxy, Renewed};
 use super::registry::{Order, Orders, Registration};
 use super::signal::Stage;
@@ -92,6 +92,8 @@ pub struct ClientTask {
     stream: Stream,
     session: Session,
     server: Option<Link>,
+    /// That server counts among those that stay with their clients.
+    pin: Option<PinPermit>,
     pending: Pending,
     /// A record that is being written.
     record: Option<Answer>,
@@ -124,6 +126,7 @@ impl ClientTask {
             stream,
             session,
             server: None,
+            pin: None,
             pending: Pending::Nothing,
             record: None,
             around,
@@ -197,6 +200,11 @@ impl ClientTask {
                 Effect::Record(entry) => self.write_record(entry),
                 Effect::CheckIn(clean) => {
                     self.check_in(clean);
+                    self.look_at_generation(context);
+                }
+                Effect::Pin => self.pin_server(),
+                Effect::Rest => {
+                    self.let_rest();
                     self.look_at_generation(context);
                 }
                 Effect::Cancel => self.cancel_server(),
@@ -274,6 +282,9 @@ impl ClientTask {
         let now = self.around.proxy.clock().now();
         self.client.slot().on_request(now);
         self.around.gauge.on_asked(now);
+        if let Some(server) = &self.server {
+            return self.resume(server.link.place.slot().id(), now);
+        }
         loop {
             match self.around.pool.lease(Some(self.session.injection())) {
                 Leased::Now(granted, check) => {
@@ -290,6 +301,34 @@ impl ClientTask {
                 Leased::Refused(fault) => return self.on_refused(fault, context),
             }
         }
+    }
+
+    /// The server that has stayed with the client is used again.
+    fn resume(&mut self, server: u64, now: Moment) {
+        self.around.gauge.on_leased();
+        if let Some(server) = &self.server {
+            server.link.place.slot().on_lease(self.client.process_id(), now);
+        }
+        self.client.slot().on_lease(server);
+        self.session.handle(Input::Resumed);
+    }
+
+    /// Asks whether one more server may stay with its client.
+    fn pin_server(&mut self) {
+        let answer = match self.around.pool.pin() {
+            Ok(permit) => {
+                self.pin = Some(permit);
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        };
+        self.session.handle(Input::Pinned(answer));
+    }
+
+    /// The server stays, and its transaction is over.
+    fn let_rest(&mut self) {
+        self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
+        self.client.slot().on_pinned(self.session.pinned_state(), self.session.prepared_statements());
     }
 
     /// Takes a server, or begins to check it; `false` if it turned out to be gone.
@@ -334,7 +373,8 @@ impl ClientTask {
 
     /// Takes up the newest generation, while no server is leased; whether the session goes on.
     fn renew(&mut self) -> bool {
-        debug_assert!(self.server.is_none(), "a transaction keeps its rules");
+        debug_assert!(self.server.is_none() || self.session.is_resting(), "a transaction keeps its rules");
+        let before = Arc::clone(&self.around.pool);
         match self.around.proxy.renewed(self.client.slot().facts()) {
             Ok(Renewed { generation, pool, rules }) => {
                 (self.around.generation, self.around.pool) = (generation, self.around.pool.in_pool(&pool));
@@ -344,12 +384,26 @@ impl ClientTask {
                 self.around.ledger = ledger;
                 self.session.limit_statements(self.around.generation.config.client_statements);
                 self.session.handle(Input::Rules(rules));
+                self.keep_server(&before);
                 !self.session.is_closed()
             }
             Err(fault) => {
                 self.session.handle(Input::Expel(fault));
                 false
             }
+        }
+    }
+
+    /// A server that stays with the client has to be one that its new rules go with: of its pool, and with the scope
+    /// statement that they bind to.
+    fn keep_server(&mut self, before: &Arc<Seat>) {
+        let Some(server) = &self.server else { return };
+        let prelude = self.around.generation.prelude_of(self.client.slot().facts());
+        if !Arc::ptr_eq(before, &self.around.pool) || !server.link.way.prelude.is_same(prelude) {
+            // It goes back to where it came from.
+            self.around.pool = Arc::clone(before);
+            let detail = "The server that stays with the session is not what it would get now.";
+            self.session.handle(Input::Expel(Fault::of(Code::NoLongerAdmitted).with_detail(detail)));
         }
     }
 
@@ -394,6 +448,7 @@ impl ClientTask {
     fn check_in(&mut self, clean: crate::scope::CleanServer) {
         self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let in_flight = self.client.slot().cancel.clear();
+        self.pin = None;
         let Some(Link { link, connected_at, needs_flush: false }) = self.server.take() else { return };
         link.place.slot().on_rest(clean.server().statements.len());
         self.on_rest();
@@ -413,9 +468,11 @@ impl ClientTask {
     /// A discarded server is used by nobody after this client, so nobody waits for its cancels.
     fn discard(&mut self, reason: DiscardReason) {
         let target = self.client.slot().cancel.take_target();
+        self.pin = None;
         self.on_rest();
         self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let Some(Link { link, .. }) = self.server.take() else { return };
+        link.place.slot().on_rest(0);
         match target.filter(|_| reason.is_cancelled_first()) {
             Some(target) => drop(tokio::spawn(async move {
                 send_cancel_to(&target).await;
@@ -584,7 +641,8 @@ impl ClientTask {
     /// A reload counts as soon as there is no server. With one, or about to get one, it is looked at later: when
     /// the server is given back, or before it is used.
     fn look_at_generation(&mut self, context: &mut Context<'_>) {
-        let may_renew = self.server.is_none() && !matches!(self.pending, Pending::Check(_));
+        let has_none = self.server.is_none() || self.session.is_resting();
+        let may_renew = has_none && !matches!(self.pending, Pending::Check(_));
         if !may_renew || self.is_up_to_date() || self.session.is_closed() {
             return;
         }

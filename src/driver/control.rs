@@ -68,6 +68,7 @@ struct Count {
     waiting: usize,
     idle: usize,
     cancels: usize,
+    pinned: usize,
     waiting_since: Option<Moment>,
 }
 
@@ -106,6 +107,7 @@ impl Operations for Proxy {
             let facts = slot.facts();
             let count = counts.entry((Arc::clone(&facts.database), Arc::clone(&facts.login))).or_default();
             count.add(slot.state(), slot.waiting_since(), slot.cancel.in_flight());
+            count.pinned += usize::from(slot.pinned().is_some());
         });
         let mut rows = Vec::new();
         for (database, entry) in &generation.config.databases {
@@ -115,7 +117,10 @@ impl Operations for Proxy {
                 }
                 let pool = self.pools.lock().get(&build::pool_key(entry, settings)).cloned();
                 let count = counts.remove(&(Arc::clone(database), Arc::clone(login))).unwrap_or_default();
-                rows.push(self.pool_row(database, login, pool.as_deref(), count));
+                rows.push(PoolRow {
+                    pool_mode: settings.pool_mode(),
+                    ..self.pool_row(database, login, pool.as_deref(), count)
+                });
             }
         }
         rows
@@ -143,6 +148,7 @@ impl Operations for Proxy {
             clients_max: generation.config.limits.of_login(name).connections_max.unwrap_or(0),
             leases_max: generation.config.limits.of_login(name).leases_max.unwrap_or(0),
             preset: generation.config.logins.get(name).map_or("", LoginEntry::preset_name),
+            pool_mode: generation.config.logins.get(name).map_or("", LoginEntry::pool_mode),
         };
         generation.config.logins.keys().map(row).collect()
     }
@@ -151,7 +157,9 @@ impl Operations for Proxy {
         let mut counts: BTreeMap<TenantId, Count> = BTreeMap::new();
         self.clients.for_each(|slot| {
             if let Some(tenant) = slot.facts().tenant() {
-                counts.entry(tenant.clone()).or_default().add(slot.state(), None, 0);
+                let count = counts.entry(tenant.clone()).or_default();
+                count.add(slot.state(), None, 0);
+                count.pinned += usize::from(slot.pinned().is_some());
             }
         });
         let frozen = self.freezer.now();
@@ -160,6 +168,7 @@ impl Operations for Proxy {
             clients: count.clients(),
             active: count.active,
             waiting: count.waiting,
+            pinned: count.pinned,
             tenant,
         };
         counts.into_iter().map(row).collect()
@@ -422,6 +431,8 @@ impl Proxy {
             clients_active: count.active,
             clients_waiting: count.waiting,
             clients_idle: count.idle,
+            clients_pinned: count.pinned,
+            pool_mode: "transaction",
             cancels: count.cancels,
             servers: pool.map(ServerPool::counts).unwrap_or_default(),
             wait_longest_micros: u64::try_from(wait.as_micros()).unwrap_or(u64::MAX),

@@ -21,6 +21,7 @@ use super::connect::ReachedServer;
 use super::pool::ServerPool;
 use crate::admin::{ClientRow, ClientState, ServerRow, ServerState};
 use crate::auth::{ClientCertificate, PeerAddress, Proof};
+use crate::guard::State;
 use crate::startup::Purpose;
 use crate::tenant::TenantId;
 use crate::time::Moment;
@@ -135,12 +136,16 @@ pub struct ClientSlot {
     requested_at: AtomicU64,
     server: AtomicU64,
     statements: AtomicU32,
+    pinned: AtomicU8,
 }
 
 /// States as they are stored.
 const IDLE: u8 = 0;
 const WAITING: u8 = 1;
 const ACTIVE: u8 = 2;
+
+/// What is stored where no server stays with the client; beside that, the kinds of state that it carries.
+const UNPINNED: u8 = 128;
 
 impl ClientSlot {
     /// What it was admitted for.
@@ -192,7 +197,21 @@ impl ClientSlot {
     pub fn on_rest(&self, statements: usize) {
         self.server.store(0, Ordering::Relaxed);
         self.state.store(IDLE, Ordering::Relaxed);
+        self.pinned.store(UNPINNED, Ordering::Relaxed);
         self.statements.store(u32::try_from(statements).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Its server stays with it between transactions, and carries state of these kinds.
+    pub fn on_pinned(&self, kinds: Option<u8>, statements: usize) {
+        self.state.store(ACTIVE, Ordering::Relaxed);
+        self.pinned.store(kinds.unwrap_or(UNPINNED), Ordering::Relaxed);
+        self.statements.store(u32::try_from(statements).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// What its server, which stays with it, carries; `None` where none does.
+    #[must_use]
+    pub fn pinned(&self) -> Option<State> {
+        Some(self.pinned.load(Ordering::Relaxed)).filter(|kinds| *kinds != UNPINNED).map(State::from_bits)
     }
 
     /// What it does now.
@@ -242,6 +261,7 @@ impl ClientSlot {
             application_name: Arc::clone(&facts.application_name),
             tls: TlsFacts::words(facts.tls),
             prepared_statements: usize::try_from(self.statements.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+            pinned: self.pinned().map(|kinds| kinds.words().into()),
         }
     }
 }
@@ -308,6 +328,7 @@ impl Clients {
             state: AtomicU8::new(IDLE),
             server: AtomicU64::new(0),
             statements: AtomicU32::new(0),
+            pinned: AtomicU8::new(UNPINNED),
         });
         let mut process_id = wish & i32::MAX;
         loop {
@@ -429,6 +450,12 @@ pub struct ServerFacts {
 }
 
 impl ServerSlot {
+    /// Our number for it.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
     /// It was lent.
     pub fn on_lease(&self, client: i32, now: Moment) {
         self.requested_at.store(now.as_micros(), Ordering::Relaxed);

@@ -69,6 +69,28 @@ impl State {
         self.0 == 0
     }
 
+    /// From one byte, as [`State::bits`] gives it.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::ALL.0)
+    }
+
+    /// The kinds in words, with commas between.
+    #[must_use]
+    pub fn words(self) -> String {
+        let names = [
+            (Self::TEMPORARY, "temporary"),
+            (Self::CHANNELS, "channels"),
+            (Self::CURSORS, "cursors"),
+            (Self::PREPARED, "prepared"),
+            (Self::LOCKS, "locks"),
+            (Self::SEQUENCES, "sequences"),
+            (Self::SEED, "seed"),
+        ];
+        let held: Vec<_> = names.iter().filter(|(kind, _)| kind.is_within(self)).map(|(_, name)| *name).collect();
+        held.join(",")
+    }
+
     /// As one byte, a bit for each kind.
     #[must_use]
     pub const fn bits(self) -> u8 {

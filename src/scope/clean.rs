@@ -34,6 +34,8 @@ pub enum DiscardReason {
     Shutdown,
     /// An administrator or a reload ended its session: what it is doing is cancelled.
     Expelled,
+    /// It carries what its client has left, or may carry it.
+    StateLeft,
 }
 
 impl DiscardReason {
@@ -53,6 +55,7 @@ impl DiscardReason {
             | DiscardReason::ServerGone
             | DiscardReason::Retired
             | DiscardReason::CheckFailed
+            | DiscardReason::StateLeft
             // Its statement has been cancelled already, or the client that left gave it its time.
             | DiscardReason::TimeLimit
             | DiscardReason::Shutdown => false,
@@ -76,6 +79,7 @@ impl DiscardReason {
             DiscardReason::TimeLimit => "time limit",
             DiscardReason::Shutdown => "shutdown",
             DiscardReason::Expelled => "session ended by the operator",
+            DiscardReason::StateLeft => "session state not proven gone",
         }
     }
 }

@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::clean::{CleanServer, DiscardReason, is_carried};
 use super::frame::ScopedFrame;
 use super::injection::{Injection, begin_block};
+use super::residue::{Found, PinnedServer, Residue};
 use super::transaction::TransactionScope;
 use crate::upstream::{Expect, Received, Replies, Server, Unexpected};
 use crate::wire::TransactionStatus;
@@ -23,6 +24,16 @@ enum Carried {
     Known(Bytes),
 }
 
+impl Carried {
+    fn known(self) -> Result<Option<Bytes>, DiscardReason> {
+        match self {
+            Carried::Nothing => Ok(None),
+            Carried::Known(scope) => Ok(Some(scope)),
+            Carried::Sent(_) => Err(DiscardReason::ScopeUnconfirmed),
+        }
+    }
+}
+
 /// A server on loan. Dropping it loses the proof: the driver then closes the socket.
 #[must_use]
 #[derive(Debug)]
@@ -35,15 +46,28 @@ pub struct LeasedServer<C> {
     /// Nothing was asked since the last Flush.
     is_flushed: bool,
     doubt: Option<DiscardReason>,
+    /// What the client may have left beyond its transactions.
+    residue: Residue,
 }
 
 impl<C> LeasedServer<C> {
     /// Takes a clean server.
     pub fn new(clean: CleanServer) -> Self {
-        let (mut server, carried) = clean.into_parts();
+        let (server, carried) = clean.into_parts();
+        Self::of(server, carried, Residue::NONE)
+    }
+
+    /// The client whose state a server carries goes on with it.
+    pub fn resumed(pinned: PinnedServer) -> Self {
+        let (server, carried, residue) = pinned.into_parts();
+        Self::of(server, carried, residue)
+    }
+
+    fn of(mut server: Box<Server>, carried: Option<Bytes>, residue: Residue) -> Self {
         server.leases = server.leases.saturating_add(1);
         Self {
             carried: carried.map_or(Carried::Nothing, Carried::Known),
+            residue,
             server,
             replies: Replies::default(),
             scope: TransactionScope::default(),
@@ -255,6 +279,36 @@ impl<C> LeasedServer<C> {
         self.replies.quiet().is_some() && self.out.is_empty()
     }
 
+    /// The client may leave this on the server.
+    pub fn suspect(&mut self, kinds: Residue) {
+        self.residue = self.residue.and(kinds);
+    }
+
+    /// What the client may have left.
+    #[must_use]
+    pub const fn residue(&self) -> Residue {
+        self.residue
+    }
+
+    /// What the server itself says is left.
+    pub fn settle(&mut self, found: &Found) {
+        self.residue = found.left();
+    }
+
+    /// Lets the server wait with its client until the next transaction.
+    ///
+    /// # Errors
+    /// Why it must be closed instead.
+    pub fn into_pinned(self) -> Result<PinnedServer, DiscardReason> {
+        match (self.doubt, self.replies.quiet()) {
+            (Some(reason), _) => Err(reason),
+            (None, Some(proof)) if self.out.is_empty() && self.scope.is_at_rest() => {
+                Ok(PinnedServer::proven(self.server, self.carried.known()?, self.residue, proof))
+            }
+            (None, _) => Err(DiscardReason::NotQuiet),
+        }
+    }
+
     /// Gives the server back.
     ///
     /// # Errors
@@ -262,12 +316,11 @@ impl<C> LeasedServer<C> {
     pub fn into_clean(mut self) -> Result<CleanServer, DiscardReason> {
         match (self.doubt, self.replies.quiet()) {
             (Some(reason), _) => Err(reason),
+            (None, Some(_)) if !self.residue.is_none() => Err(DiscardReason::StateLeft),
             (None, Some(_)) if !self.server.has_explained_settings() => Err(DiscardReason::SettingsUnexplained),
-            (None, Some(proof)) if self.out.is_empty() && self.scope.is_at_rest() => match self.carried {
-                Carried::Nothing => Ok(CleanServer::proven(self.server, None, proof)),
-                Carried::Known(scope) => Ok(CleanServer::proven(self.server, Some(scope), proof)),
-                Carried::Sent(_) => Err(DiscardReason::ScopeUnconfirmed),
-            },
+            (None, Some(proof)) if self.out.is_empty() && self.scope.is_at_rest() => {
+                Ok(CleanServer::proven(self.server, self.carried.known()?, proof))
+            }
             (None, _) => Err(DiscardReason::NotQuiet),
         }
     }

@@ -21,6 +21,8 @@ pub enum Part {
     Preparation,
     /// BEGIN.
     Begin,
+    /// The last values of sequences are forgotten.
+    Sequences,
     /// A setting is set.
     Set,
     /// A setting is reset.
@@ -38,6 +40,7 @@ impl Part {
         match self {
             Part::Preparation => None,
             Part::Begin => Some(b"BEGIN"),
+            Part::Sequences => Some(b"DISCARD SEQUENCES"),
             // Text that is never NULL: no row.
             Part::Set | Part::Scope => Some(b"SELECT 0"),
             Part::Reset => Some(b"RESET"),
@@ -46,21 +49,35 @@ impl Part {
     }
 }
 
-/// Sends the steps, and the tenant of `injection` where the server has to carry one and does not. `cause` is made for
+/// What a session finds missing on its server.
+#[derive(Clone, Copy, Debug)]
+pub struct Missing<'m> {
+    /// The last values of sequences that clients before this one have left are to be forgotten: `currval` and `lastval`
+    /// would give them away.
+    pub discards_sequences: bool,
+    /// Settings.
+    pub steps: &'m [SettingStep],
+}
+
+/// Sends what is missing, and the tenant of `injection` where the server has to carry one and does not. `cause` is made for
 /// each part. Whether anything was sent: then [`LeasedServer::on_installed`] is due with the COMMIT's answer.
 pub fn install<C>(
     lease: &mut LeasedServer<C>,
-    steps: &[SettingStep],
+    missing: Missing<'_>,
     injection: &Injection,
     cause: &dyn Fn(Part) -> C,
 ) -> bool {
     let scope = lease.missing(injection).cloned();
-    if scope.is_none() && steps.is_empty() {
+    if scope.is_none() && missing.steps.is_empty() && !missing.discards_sequences {
         return false;
     }
     run(lease, BEGIN, &[], cause, Part::Begin);
-    send_steps(lease, steps, cause);
+    if missing.discards_sequences {
+        run_text(lease, "DISCARD SEQUENCES", cause, Part::Sequences);
+    }
+    send_steps(lease, missing.steps, cause);
     if let Some(scope) = scope {
+        lease.server_mut().has_scoped_search_path = injection.sets_search_path();
         lease.send_carried(scope, cause(Part::Preparation), cause(Part::Scope));
     }
     run(lease, COMMIT, &[], cause, Part::Commit);
@@ -89,14 +106,18 @@ fn send_steps<C>(lease: &mut LeasedServer<C>, steps: &[SettingStep], cause: &dyn
                 run(lease, SET, &[name.as_bytes(), value.as_bytes()], cause, Part::Set);
             }
             SettingStep::Reset(name) => {
-                let mut bytes = BytesMut::new();
-                frontend::put_parse(&mut bytes, b"", format!("RESET {name}").as_bytes(), &[]);
-                push(lease, &bytes, Expect::Parse, cause(Part::Preparation));
-                lease.server_mut().statements.set_unnamed(None);
-                run(lease, b"", &[], cause, Part::Reset);
+                run_text(lease, &format!("RESET {name}"), cause, Part::Reset);
             }
         }
     }
+}
+
+fn run_text<C>(lease: &mut LeasedServer<C>, sql: &str, cause: &dyn Fn(Part) -> C, execute: Part) {
+    let mut bytes = BytesMut::new();
+    frontend::put_parse(&mut bytes, b"", sql.as_bytes(), &[]);
+    push(lease, &bytes, Expect::Parse, cause(Part::Preparation));
+    lease.server_mut().statements.set_unnamed(None);
+    run(lease, b"", &[], cause, execute);
 }
 
 fn run<C>(

@@ -6,7 +6,7 @@ use super::query::QueryPlan;
 use super::statements::{ClientStatement, Portal};
 use crate::fault::{Fault, SqlState};
 use crate::guard::Facts;
-use crate::scope::Part;
+use crate::scope::{Inquiry, Part};
 use crate::upstream::{ReplacedUnnamed, StatementKey, StatementNumber};
 
 /// The cause of one owed answer.
@@ -72,6 +72,8 @@ pub enum Cause {
     OwnBegin,
     /// The end of the proxy's own block; `true` for COMMIT. Its error is the client's, and so are its notices.
     OwnEnd(bool),
+    /// The proxy's own Query that asks what the client has left on the server.
+    Inquiry(Box<Inquiry>),
     /// Sync and ROLLBACK behind an installation that failed, or ROLLBACK for a client that left.
     Recovery,
 }
@@ -89,6 +91,7 @@ impl Cause {
             | Cause::Install(_)
             | Cause::Restore
             | Cause::OwnBegin
+            | Cause::Inquiry(_)
             | Cause::Recovery => true,
             Cause::Prefixed { scopes, .. } => *scopes > 0,
             Cause::Plan(plan) => plan.is_own_step(),
@@ -133,7 +136,7 @@ impl Cause {
             | Cause::Install(_)
             | Cause::Restore
             | Cause::OwnBegin => true,
-            Cause::OwnEnd(_) | Cause::Recovery => false,
+            Cause::OwnEnd(_) | Cause::Inquiry(_) | Cause::Recovery => false,
         }
     }
 }

@@ -28,6 +28,10 @@ pub enum Input<'a> {
     ServerGone,
     /// A server was leased, as asked for.
     Leased(CleanServer),
+    /// The server that has stayed with the client may be used again, as asked for.
+    Resumed,
+    /// Whether the leased server may stay with the client beyond its transaction, as asked for.
+    Pinned(Result<(), Fault>),
     /// No server could be leased.
     LeaseRefused(Fault),
     /// A text was inspected, as asked for.
@@ -54,8 +58,14 @@ pub enum Input<'a> {
 /// Something the driver has to do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Lease a server; answer with [`Input::Leased`] or [`Input::LeaseRefused`].
+    /// Lease a server; answer with [`Input::Leased`] or [`Input::LeaseRefused`]. Where a server has stayed with the client:
+    /// answer with [`Input::Resumed`].
     Lease,
+    /// Count the leased server among those that stay with their clients, until it is given back or closed; answer with
+    /// [`Input::Pinned`].
+    Pin,
+    /// The transaction is over, and the server stays with the client. What it sends still belongs to the session.
+    Rest,
     /// Inspect a text; answer with [`Input::Inspected`].
     Inspect(Bytes),
     /// Write a record of the running transaction; answer with [`Input::Recorded`] once it is durable.

@@ -49,11 +49,7 @@ impl Session {
         if self.lease.is_none() && only(&facts).is_some_and(|statement| is_transaction_control(&statement.control)) {
             return Some(self.keep_parse(parse, &facts));
         }
-        if !self.ensure_lease() {
-            self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
-            return Some(false);
-        }
-        let is_sent = self.send_parse(frame, parse, &facts);
+        let is_sent = self.ensure_lease() && self.send_parse(frame, parse, &facts);
         if !is_sent {
             self.inspected = Some((Bytes::copy_from_slice(parse.sql), inspected));
         }
@@ -82,25 +78,28 @@ impl Session {
         true
     }
 
-    /// Sends an allowed Parse, or an answer in its place where the server has the statement.
+    /// Sends an allowed Parse, or an answer in its place where the server has the statement; `false` if it has to wait.
     fn send_parse(&mut self, frame: &[u8], parse: Parse<'_>, facts: &Arc<Facts>) -> bool {
         if parse.name.len() > NAME_BYTES_MAX || !self.statements.has_room(parse.name, parse.sql.len()) {
             return self.refuse_parse(Fault::of(Code::TooManyNames));
         }
         let stand_in = only(facts).and_then(|statement| {
             let text = std::str::from_utf8(parse.sql).unwrap_or_default();
-            release::substitute(&statement.control, text, &self.settings)
+            if self.is_sql_prepared(&statement.control) {
+                return None;
+            }
+            release::substitute(&statement.control, text, &self.settings, self.keeps_state())
         });
         let (sql, tag, is_rewritten) = match &stand_in {
             Some(Substitute { sql, tag }) => (sql.as_bytes(), *tag, true),
             None => (parse.sql, None, false),
         };
         let key = self.key(sql, parse.types);
-        if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
-            return self.refuse_duplicate(parse.name, &key);
-        }
-        if !parse.name.is_empty() && self.preparing.is_in_doubt(Some(&key), self.segment) {
+        if !parse.name.is_empty() && self.is_preparing(&key, false) {
             return false;
+        }
+        if !parse.name.is_empty() && self.statements.find(parse.name).is_some() {
+            return self.refuse_duplicate(parse.name, &key, facts);
         }
         let serial = self.statements.begin(parse.name, self.segment);
         let Some(lease) = self.lease.as_mut() else { return false };
@@ -112,10 +111,7 @@ impl Session {
             let replaced = self.statements.remove(b"");
             send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame), replaced);
         } else {
-            let is_new = send_named_parse(lease, &statement);
-            if is_new {
-                self.preparing.begin(Some(&statement.key), self.segment);
-            }
+            send_named_parse(lease, &statement);
         }
         self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
@@ -128,6 +124,14 @@ impl Session {
         #[cfg(feature = "mutants")]
         let key = super::mutant::key(self.rules.mutant, key);
         Arc::new(key)
+    }
+
+    /// Whether it is not known yet if the server has the statement.
+    fn is_preparing(&mut self, key: &Arc<StatementKey>, is_unnamed: bool) -> bool {
+        let Some(lease) = self.lease.as_mut() else { return false };
+        let server = lease.server_mut();
+        let number = if is_unnamed { None } else { server.statements.find(key) };
+        (is_unnamed || number.is_some()) && server.preparing.is_in_doubt(number)
     }
 
     /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one.
@@ -143,13 +147,13 @@ impl Session {
 
     /// PostgreSQL looks at the statement first and at its name last: the statement is prepared under a name
     /// of the server's, where its own error may come, and then the name is refused.
-    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>) -> bool {
-        if let Some(lease) = self.lease.as_mut()
-            && prepare_named(lease, key)
-        {
-            self.preparing.begin(Some(key), self.segment);
+    fn refuse_duplicate(&mut self, name: &[u8], key: &Arc<StatementKey>, facts: &Facts) -> bool {
+        if let Some(lease) = self.lease.as_mut() {
+            prepare_named(lease, key);
         }
-        self.refuse_parse(release::duplicate_statement(name))
+        let fault = release::duplicate_statement(name);
+        let is_fit_for_failed = facts.statements.is_empty() || only(facts).is_some_and(release::ends_failed_block);
+        if is_fit_for_failed { self.refuse_parse(fault) } else { self.refuse_working_parse(fault) }
     }
 
     pub(super) fn take_bind(&mut self, head: Head, rest: &[u8]) -> Option<usize> {
@@ -209,13 +213,18 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        if self.preparing.is_in_doubt(statement.server_key(), self.segment) {
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
             return false;
         }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
         }
         let statement = ClientStatement { facts, ..statement };
+        match self.ready_for_state(&statement.facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_bind(fault),
+        }
         match self.ready_for_bind(&statement) {
             Readiness::Ready => {}
             Readiness::Held => return false,
@@ -249,9 +258,7 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return };
         #[cfg(feature = "mutants")]
         super::mutant::before_bind(&self.rules, lease, statement);
-        if prepare_again(lease, statement) {
-            self.preparing.begin(statement.server_key(), self.segment);
-        }
+        prepare_again(lease, statement);
         if needs_scope && lease.scope().needs_injection() {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
             inject(lease, &self.rules, keep_portal);
@@ -290,6 +297,7 @@ impl Session {
             Cause::BindNamed(Box::new(BindNote { statement: known_as, portal: names.portal.into(), serial, replaced }))
         };
         drop(lease.send(frame, cause));
+        self.note_state_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }
@@ -324,16 +332,14 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        if self.preparing.is_in_doubt(statement.server_key(), self.segment) {
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
             return false;
         }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
         }
         let Some(lease) = self.lease.as_mut() else { return false };
-        if prepare_again(lease, &statement) {
-            self.preparing.begin(statement.server_key(), self.segment);
-        }
+        prepare_again(lease, &statement);
         let number = lease.server_mut().statements.find(&statement.key).filter(|_| !name.is_empty());
         let server_name = number.map(|number| number.name());
         let mut bytes = BytesMut::with_capacity(32);
@@ -397,7 +403,8 @@ impl Session {
         }
         self.note_execute(control);
         self.restore_settings(control);
-        let is_followed = has_effect(control) || (self.recorder.is_some() && changes_reason(control));
+        let changes_state = statement.is_some_and(|statement| !statement.state.is_none());
+        let is_followed = has_effect(control) || changes_state || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
@@ -408,7 +415,8 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
-        self.has_executed = true;
+        // Behind the end of a transaction PostgreSQL begins anew.
+        self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
         #[cfg(feature = "mutants")]
@@ -474,7 +482,9 @@ impl Session {
                 Some(lease) if lease.server().version >= 180_000 => release::discard_all_in_block(),
                 Some(_) | None => release::discard_all_in_pipeline(),
             }),
-            Control::Deallocate(name) if self.statements.find(name.as_bytes()).is_none() => {
+            Control::Deallocate(name)
+                if !self.is_sql_prepared(control) && self.statements.find(name.as_bytes()).is_none() =>
+            {
                 Some(release::unknown_statement(name.as_bytes()))
             }
             _ => None,
@@ -580,8 +590,8 @@ fn send_unnamed_parse(
 }
 
 /// A named Parse: prepared under the server's own name, or, where the server has it, a Close of nothing
-/// keeps the place of its answer. Whether it is prepared.
-fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) -> bool {
+/// keeps the place of its answer.
+fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
     let is_sure = match lease.scope().predicted() {
         TransactionStatus::Idle => true,
         // An error that is still on its way would make the server refuse this Parse.
@@ -595,7 +605,7 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
         let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Close));
         let note = named_note(statement, None);
         drop(lease.send(frame, Cause::ParseKnown(Box::new(note))));
-        return false;
+        return;
     }
     let (number, evicted) = lease.server_mut().statements.insert(&statement.key);
     evict(lease, evicted);
@@ -604,7 +614,8 @@ fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
     let placed = Some((Arc::clone(&statement.key), number));
     let note = named_note(statement, placed);
-    lease.send(frame, Cause::Parse(Box::new(note))).is_none()
+    lease.server_mut().preparing.begin(Some(number));
+    drop(lease.send(frame, Cause::Parse(Box::new(note))));
 }
 
 fn named_note(statement: &ClientStatement, placed: Option<(Arc<StatementKey>, StatementNumber)>) -> ParseNote {
@@ -628,27 +639,27 @@ fn evict(lease: &mut LeasedServer<Cause>, evicted: Vec<StatementNumber>) {
     }
 }
 
-/// Makes sure that the leased server has a statement which its client believes to be there. Whether it is prepared.
-fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) -> bool {
-    let Some(key) = statement.server_key() else {
-        let is_sent = !lease.server_mut().statements.unnamed_is(&statement.key)
-            && send_again(lease, &statement.key, b"", Cause::ReprepareUnnamed);
-        if is_sent {
+/// Makes sure that the leased server has a statement which its client believes to be there.
+fn prepare_again(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
+    if statement.name.is_empty() {
+        if !lease.server_mut().statements.unnamed_is(&statement.key) {
+            lease.server_mut().preparing.begin(None);
+            send_again(lease, &statement.key, b"", Cause::ReprepareUnnamed);
             lease.server_mut().statements.set_unnamed(Some(Arc::clone(&statement.key)));
         }
-        return is_sent;
-    };
-    prepare_named(lease, key)
+        return;
+    }
+    prepare_named(lease, &statement.key);
 }
 
-/// Makes sure that the leased server has a named statement of this key. Whether it is prepared.
-fn prepare_named(lease: &mut LeasedServer<Cause>, key: &Arc<StatementKey>) -> bool {
-    if lease.server_mut().statements.find(key).is_some() {
-        return false;
+/// Makes sure that the leased server has a named statement of this key.
+fn prepare_named(lease: &mut LeasedServer<Cause>, key: &Arc<StatementKey>) {
+    if lease.server_mut().statements.find(key).is_none() {
+        let (number, evicted) = lease.server_mut().statements.insert(key);
+        evict(lease, evicted);
+        lease.server_mut().preparing.begin(Some(number));
+        send_again(lease, key, number.name().as_bytes(), Cause::Reprepare(Arc::clone(key), number));
     }
-    let (number, evicted) = lease.server_mut().statements.insert(key);
-    evict(lease, evicted);
-    send_again(lease, key, number.name().as_bytes(), Cause::Reprepare(Arc::clone(key), number))
 }
 
 /// What an Execute of DEALLOCATE or DISCARD ALL takes from the client's statements; what stands behind it in
@@ -662,9 +673,9 @@ fn deallocate(statements: &mut ClientStatements, control: &Control) -> Vec<Clien
     }
 }
 
-fn send_again(lease: &mut LeasedServer<Cause>, key: &StatementKey, name: &[u8], cause: Cause) -> bool {
+fn send_again(lease: &mut LeasedServer<Cause>, key: &StatementKey, name: &[u8], cause: Cause) {
     let mut bytes = BytesMut::new();
     frontend::put_parse(&mut bytes, name, key.sql(), key.types());
     let frame = ScopedFrame::unscoped(NeedsNoScope::Preparation, [&bytes, b"", b""], Some(Expect::Parse));
-    lease.send(frame, cause).is_none()
+    drop(lease.send(frame, cause));
 }

@@ -103,7 +103,7 @@ impl Session {
         let said = String::from_utf8_lossy(fields.find(b'M').unwrap_or_default()).into_owned();
         let is_scoping = self.rules.injection.carried().is_some();
         let (code, reason) = match part {
-            Part::Set | Part::Reset => (Code::SettingsFailed, DiscardReason::NotQuiet),
+            Part::Sequences | Part::Set | Part::Reset => (Code::SettingsFailed, DiscardReason::NotQuiet),
             Part::Scope => (Code::ScopeFailed, DiscardReason::ScopeUnconfirmed),
             Part::Preparation | Part::Begin | Part::Commit if is_scoping => {
                 (Code::ScopeFailed, DiscardReason::ScopeUnconfirmed)

@@ -4,7 +4,7 @@
 //!            message that needs a server            ReadyForQuery(I), nothing owed
 //!   no server ─────────────▶ waiting ──▶ leased ─────────────────────────────────▶ no server
 //!       │                                  │ client left              │
-//!       │ error before any server          ▼                          │ proof fails
+//!       │ error before any server          ▼                          │ proof fails      (it may stay: `pin`)
 //!       ▼                               leaving ──▶ no server         ▼
 //!   skipping to Sync                                               discarded
 //! ```
@@ -24,6 +24,7 @@ mod installing;
 #[cfg(feature = "mutants")]
 mod mutant;
 mod overrun;
+mod pin;
 mod query;
 mod recording;
 mod release;
@@ -39,9 +40,9 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fault::{Code, Fault};
-use crate::guard::{Facts, FactsCache, Inspected, Policy};
+use crate::guard::{Facts, FactsCache, Inspected, Keeping, Policy};
 use crate::metrics::Tally;
-use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, NeedsNoScope, ScopedFrame, install};
+use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, Missing, NeedsNoScope, ScopedFrame, install};
 use crate::upstream::settings::{converge, steps};
 use crate::upstream::{Expect, Parameters, Settings, StatementLimits};
 use crate::wire::{TransactionStatus, backend, frontend};
@@ -56,9 +57,10 @@ pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
 use installing::Installing;
 use overrun::OwnCancel;
+use pin::Pin;
 use query::chars;
 use recording::Recorder;
-use statements::{ClientStatements, Portals, Preparing};
+use statements::{ClientStatements, Portals};
 
 /// Most answers owed at once. A longer pipeline waits: the server's replies to so many messages are more
 /// than it buffers, so they come without a Flush and the wait ends.
@@ -103,6 +105,8 @@ enum Waiting {
     Nothing,
     Lease,
     Inspection,
+    /// Whether a server may stay with the client.
+    Pin,
 }
 
 /// Where a COPY FROM STDIN stands.
@@ -158,7 +162,6 @@ pub struct Session {
     /// The Bind whose front was just taken was sent, not refused.
     bind_goes_on: bool,
     statements: ClientStatements,
-    preparing: Preparing,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -175,6 +178,8 @@ pub struct Session {
     serial_salt: u64,
     /// Present where transactions are recorded.
     recorder: Option<Box<Recorder>>,
+    /// Present where a server stays with the client beyond a transaction.
+    pin: Option<Box<Pin>>,
     tally: Tally,
     /// Class of the statement that was judged last.
     judged: &'static str,
@@ -228,7 +233,6 @@ impl Session {
             server_said_goodbye: false,
             bind_goes_on: false,
             statements: ClientStatements::default(),
-            preparing: Preparing::default(),
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),
@@ -237,6 +241,7 @@ impl Session {
             is_client_done: false,
             segment: 0,
             effects: VecDeque::new(),
+            pin: None,
             serial_salt: 0,
             tally: Tally::default(),
             judged: "session",
@@ -264,6 +269,8 @@ impl Session {
                 self.advance();
             }
             Input::Leased(clean) => self.on_leased(clean),
+            Input::Resumed => self.on_resumed(),
+            Input::Pinned(answer) => self.on_pin_answered(answer),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
             Input::Recorded(answer) => self.on_recorded(answer),
@@ -427,6 +434,7 @@ impl Session {
         self.waiting != Waiting::Nothing
             || self.waits_for_record()
             || self.is_cancelling()
+            || self.is_asking()
             || matches!(self.phase, Phase::Leaving(_) | Phase::Closed)
             || self
                 .lease
@@ -436,8 +444,12 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
+        self.begin_lease(LeasedServer::new(clean), self.rules.policy.keeping() == Keeping::Session);
+    }
+
+    /// A server is there for a transaction: the client's settings go onto it, then what the client has sent.
+    fn begin_lease(&mut self, mut lease: LeasedServer<Cause>, discards_sequences: bool) {
         self.transactions = self.transactions.wrapping_add(1);
-        let mut lease = LeasedServer::new(clean);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),
             false => steps(&lease.server().settings, self.settings.committed()),
@@ -446,7 +458,12 @@ impl Session {
         self.segment_failed = false;
         #[cfg(feature = "mutants")]
         let steps = mutant::on_leased(self.rules.mutant, &mut lease, steps, self.settings.committed());
-        self.installing = match install(&mut lease, &steps, &self.rules.injection, &Cause::Install) {
+        self.installing = match install(
+            &mut lease,
+            Missing { discards_sequences, steps: &steps },
+            &self.rules.injection,
+            &Cause::Install,
+        ) {
             true => Installing::Sent,
             false => Installing::Done,
         };
@@ -478,7 +495,7 @@ impl Session {
 
     fn on_server_gone(&mut self) {
         if self.lease.is_none() {
-            return;
+            return self.on_resting_gone();
         }
         match self.phase {
             Phase::Leaving(reason) => self.close(DiscardReason::ServerGone, reason),
@@ -555,7 +572,9 @@ impl Session {
         self.phase = Phase::Closed;
         self.drop_held();
         self.conclude_lost();
-        if self.lease.take().is_some() {
+        let is_resting = self.is_resting();
+        self.pin = None;
+        if self.lease.take().is_some() || is_resting {
             self.effects.push_back(Effect::Discard(discard));
         }
         self.waiting = Waiting::Nothing;
@@ -574,6 +593,9 @@ impl Session {
             return;
         }
         self.client_in = BytesMut::new();
+        if self.lease.is_none() {
+            self.lease = self.take_resting();
+        }
         if self.lease.is_none() {
             self.close(DiscardReason::ClientLeft, reason);
             return;
@@ -615,15 +637,20 @@ impl Session {
         }
     }
 
-    /// Gives the server back with proof, or discards it.
+    /// The server has come to rest: it goes back, unless it stays with the client.
     fn check_in(&mut self) {
         if self.is_leaving() {
             // Before the server is given back: the driver may take up a newer ledger then.
             self.conclude_lost();
         }
+        self.settle_server();
+    }
+
+    /// Gives the server back with proof, or discards it.
+    fn give_back(&mut self) {
+        self.pin = None;
         let Some(lease) = self.lease.take() else { return };
         self.portals.clear();
-        self.preparing.clear();
         self.control_in_flight = false;
         self.server_in = BytesMut::new();
         #[cfg(feature = "mutants")]
@@ -684,6 +711,7 @@ impl Session {
         debug_assert!(!matches!(self.phase, Phase::Closed) || self.lease.is_none());
         debug_assert!(self.lease.is_some() || self.copy == CopyIn::None || self.is_closed());
         debug_assert!(self.waiting != Waiting::Lease || self.lease.is_none());
+        debug_assert!(self.lease.is_none() || !self.is_resting());
         debug_assert!(self.installing == Installing::Done || self.lease.is_some() || self.is_closed());
     }
 }

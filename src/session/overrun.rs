@@ -38,6 +38,7 @@ impl Session {
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         let standing = match (&self.lease, self.phase) {
+            (None, Phase::Ready | Phase::Skipping) if self.is_resting() => Standing::Pinned,
             (None, _) | (_, Phase::Closed) => Standing::Free,
             (Some(_), Phase::Leaving(_)) => Standing::Leaving,
             (Some(lease), Phase::Ready | Phase::Skipping) if lease.is_awaiting_client() => {
@@ -71,7 +72,11 @@ impl Session {
                     self.close(DiscardReason::TimeLimit, reason);
                 }
             }
-            Overrun::Statement(_) | Overrun::Unending(_) | Overrun::Transaction(_) | Overrun::Idle(_)
+            Overrun::Statement(_)
+            | Overrun::Unending(_)
+            | Overrun::Transaction(_)
+            | Overrun::Idle(_)
+            | Overrun::Pinned(_)
                 if self.is_leaving() => {}
             Overrun::Statement(limit) => {
                 let fault = fault_of(Code::StatementTimeLimit, limit);
@@ -86,6 +91,7 @@ impl Session {
             }
             Overrun::Transaction(limit) => self.end_by_limit(&fault_of(Code::TransactionTimeLimit, limit)),
             Overrun::Idle(limit) => self.end_by_limit(&fault_of(Code::IdleTimeLimit, limit)),
+            Overrun::Pinned(limit) => self.end_by_limit(&fault_of(Code::PinTimeLimit, limit)),
         }
     }
 

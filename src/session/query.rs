@@ -8,6 +8,7 @@
 //!
 //! Owns: the edits, the plan of expected answers, error positions. Does not own: sending or receiving.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use super::release::{self, Substitute};
 use super::settings::{ClientSettings, Touched};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Control, Facts, Policy, Statement};
-use crate::scope::{Injection, TransactionScope};
+use crate::scope::{Injection, Residue, TransactionScope, releasing};
+use crate::upstream::settings::SettingStep;
 use crate::wire::TransactionStatus;
 
 /// What is expected of one statement of a rewritten Query.
@@ -158,6 +160,10 @@ pub struct Circumstances<'a> {
     pub settings: &'a ClientSettings,
     /// Answers whether the client has a prepared statement of that name.
     pub statements: &'a super::statements::ClientStatements,
+    /// Whether the login may leave state on a server, so that what releases it is sent.
+    pub keeps_state: bool,
+    /// Names of SQL's PREPARE, where a server stays with the client.
+    pub sql_prepared: Option<&'a BTreeSet<Box<str>>>,
     /// Whether un-Synced messages of the extended protocol stand before this Query.
     pub is_segment_open: bool,
     /// In whose block it begins, where transactions are recorded and so every statement's answer is followed.
@@ -212,7 +218,7 @@ pub fn plan(
             Some(Substitution::Refuse(fault)) => return Sending::Refuse(fault),
             None => writer.steps.push(Step::Client(index)),
         }
-        plan_needed |= has_effect(&statement.control);
+        plan_needed |= has_effect(&statement.control) || !statement.state.is_none();
         touched.note(&statement.control);
         follow(scope, &statement.control);
         #[cfg(feature = "mutants")]
@@ -349,29 +355,70 @@ fn substitute(
             Some(Substitution::Failing(Box::new(release::discard_all_in_block())))
         }
         Control::ResetAll => Some(reset_all(with.settings, touched, "RESET")),
+        Control::DiscardAll if with.sql_prepared.is_some() => {
+            let steps = with.settings.reset_all_steps(touched);
+            Some(release_all(&prepared_at(index, facts, with), Residue::PROVABLE, &steps, "DISCARD ALL"))
+        }
         Control::DiscardAll => Some(reset_all(with.settings, touched, "DISCARD ALL")),
+        Control::DeallocateAll if with.sql_prepared.is_some() => {
+            Some(release_all(&prepared_at(index, facts, with), Residue::PREPARED, &[], "DEALLOCATE ALL"))
+        }
+        Control::Deallocate(name) if prepared_at(index, facts, with).contains(name) => None,
         Control::CloseAll if !is_idle => None,
         Control::Deallocate(name) if with.statements.find(name.as_bytes()).is_none() => {
             Some(Substitution::Failing(Box::new(release::unknown_statement(name.as_bytes()))))
         }
         control => {
             let text = sql.get(statement.range(sql.len())).unwrap_or_default();
-            let Substitute { sql, tag } = release::substitute(control, text, with.settings)?;
+            let Substitute { sql, tag } = release::substitute(control, text, with.settings, with.keeps_state)?;
             Some(Substitution::Text(sql.into_owned(), 0, tag))
         }
     }
+}
+
+/// The names of SQL's PREPARE when that statement is reached.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other statement deallocates nothing")]
+fn prepared_at(index: usize, facts: &Facts, with: Circumstances<'_>) -> BTreeSet<Box<str>> {
+    let mut names = with.sql_prepared.cloned().unwrap_or_default();
+    for statement in facts.statements.iter().take(index) {
+        names.extend(statement.state.prepares.clone());
+        match &statement.control {
+            Control::Deallocate(name) => drop(names.remove(name)),
+            Control::DeallocateAll | Control::DiscardAll => names.clear(),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// DISCARD ALL or DEALLOCATE ALL on a server that stays with the client: what is the client's is released, and nothing of
+/// the proxy's own; the steps bring its settings back.
+fn release_all(
+    prepared: &BTreeSet<Box<str>>,
+    kinds: Residue,
+    steps: &[SettingStep],
+    tag: &'static str,
+) -> Substitution {
+    let (mut text, own) = releasing(kinds, prepared.iter().map(|name| &**name));
+    put_steps(&mut text, steps);
+    text.push_str(release::NOTHING);
+    Substitution::Text(text, own + steps.len(), Some(tag))
 }
 
 /// RESET ALL as the statements that bring a server back to this client's startup parameters.
 fn reset_all(settings: &ClientSettings, touched: &Touched, tag: &'static str) -> Substitution {
     let steps = settings.reset_all_steps(touched);
     let mut text = String::new();
-    for step in &steps {
+    put_steps(&mut text, &steps);
+    text.push_str(release::NOTHING);
+    Substitution::Text(text, steps.len(), Some(tag))
+}
+
+fn put_steps(text: &mut String, steps: &[SettingStep]) {
+    for step in steps {
         text.push_str(&release::step_statement(step));
         text.push(';');
     }
-    text.push_str(release::NOTHING);
-    Substitution::Text(text, steps.len(), Some(tag))
 }
 
 /// Builds the sent text and remembers where each stretch of it comes from.

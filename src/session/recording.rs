@@ -301,6 +301,14 @@ impl Session {
             return;
         }
         let part = rest.sent..self.part_end(&rest.facts, rest.sent);
+        match self.ready_for_state(rest.facts.statements.get(part.clone()).unwrap_or_default()) {
+            Readiness::Ready => {}
+            Readiness::Held => return self.keep_rest(rest),
+            Readiness::Refused(fault) => {
+                self.refuse_query(fault);
+                return;
+            }
+        }
         match self.ready_for_part(&rest.facts, &part) {
             Readiness::Ready => {}
             Readiness::Held => return self.keep_rest(rest),
@@ -513,9 +521,10 @@ impl Session {
     /// What a statement that runs only in the client's own block meets in the proxy's.
     pub(super) fn refusal_in_own_block(&self, statement: &Statement) -> Option<Fault> {
         let is_own = self.recorder.as_ref().is_some_and(|recorder| recorder.is_own());
-        match self.has_executed {
+        // From 18 on PostgreSQL takes what stands behind another Execute for one of several.
+        let is_modern = self.lease.as_ref().is_some_and(|lease| lease.server().version >= 180_000);
+        match self.has_executed && is_modern {
             _ if !is_own => None,
-            // Behind another Execute PostgreSQL takes it for one of several.
             true => release::outside_any_block(statement),
             false => release::outside_block(statement),
         }

@@ -32,11 +32,22 @@ pub struct Substitute {
     pub tag: Option<&'static str>,
 }
 
-/// What stands in for a statement of this kind; `None` if it is sent as it is.
+/// What stands in for a statement of this kind; `None` if it is sent as it is. `keeps_state`: the client may have left
+/// what it releases on the server.
 #[must_use]
-pub fn substitute(control: &Control, text: &str, settings: &ClientSettings) -> Option<Substitute> {
+pub fn substitute(control: &Control, text: &str, settings: &ClientSettings, keeps_state: bool) -> Option<Substitute> {
     let nothing = |tag| Some(Substitute { sql: Cow::Borrowed(NOTHING), tag: Some(tag) });
     match control {
+        Control::DiscardSequences
+        | Control::DiscardTemp
+        | Control::UnlistenAll
+        | Control::Unlisten(_)
+        | Control::CloseAll
+        | Control::AdvisoryUnlockAll
+            if keeps_state =>
+        {
+            None
+        }
         Control::ResetAll => nothing("RESET"),
         Control::DiscardAll => nothing("DISCARD ALL"),
         Control::DiscardPlans => nothing("DISCARD PLANS"),
@@ -124,7 +135,7 @@ pub fn is_release(facts: &Facts) -> bool {
 pub fn put_answer(out: &mut BytesMut, control: &Control, settings: &ClientSettings) {
     if *control == Control::AdvisoryUnlockAll {
         put_void_row(out);
-    } else if let Some(tag) = substitute(control, "", settings).and_then(|substitute| substitute.tag) {
+    } else if let Some(tag) = substitute(control, "", settings, false).and_then(|substitute| substitute.tag) {
         backend::put_command_complete(out, tag.as_bytes());
     }
 }
@@ -158,6 +169,12 @@ pub fn discard_all_in_block() -> Fault {
 #[must_use]
 pub fn discard_all_in_pipeline() -> Fault {
     Fault::native(b"25001", "DISCARD ALL cannot be executed within a pipeline")
+}
+
+/// Whether PostgreSQL runs the statement in a failed block.
+#[must_use]
+pub const fn ends_failed_block(statement: &Statement) -> bool {
+    matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. } | Control::RollbackTo(_))
 }
 
 /// Whether PostgreSQL refuses the statement outside a transaction block. An injection in front of it would

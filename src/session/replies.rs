@@ -13,8 +13,8 @@ use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer, Part};
-use crate::upstream::Received;
 use crate::upstream::outdated::Change as SchemaChange;
+use crate::upstream::{Received, Server, StatementNumber};
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -34,7 +34,7 @@ pub(super) struct Ended;
 impl Session {
     pub(super) fn on_server_bytes(&mut self, bytes: &[u8]) {
         if self.lease.is_none() {
-            return;
+            return self.on_resting_bytes(bytes);
         }
         let said = self.client_out.len();
         if self.server_in.is_empty() {
@@ -149,6 +149,7 @@ impl Session {
         let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
         let delivery = match head.tag {
             b'N' => Ok(self.on_notice()),
+            b'A' if self.is_notified() => Ok(Delivery::Forward),
             b'A' => Ok(Delivery::Swallow),
             b'S' => self.on_parameter(body),
             b'Z' => self.on_ready(body),
@@ -262,8 +263,8 @@ impl Session {
             }
             Cause::Parse(note) => {
                 self.statements.end(note.serial);
-                if note.placed.is_some() {
-                    self.preparing.end();
+                if let Some((_, number)) = note.placed {
+                    self.has_prepared(Some(number));
                 }
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Forward)
@@ -273,8 +274,8 @@ impl Session {
                 backend::put_parse_complete(&mut self.client_out);
                 Ok(Delivery::Swallow)
             }
-            Cause::Reprepare(..) | Cause::ReprepareUnnamed => {
-                self.preparing.end();
+            cause @ (Cause::Reprepare(..) | Cause::ReprepareUnnamed) => {
+                self.has_prepared(if let Cause::Reprepare(_, number) = cause { Some(number) } else { None });
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
@@ -284,12 +285,20 @@ impl Session {
             | Cause::Restore
             | Cause::OwnBegin
             | Cause::Recovery => Ok(Delivery::Swallow),
-            Cause::Install(Part::Begin | Part::Set | Part::Reset | Part::Scope | Part::Commit)
+            Cause::Install(Part::Begin | Part::Sequences | Part::Set | Part::Reset | Part::Scope | Part::Commit)
+            | Cause::Inquiry(_)
             | Cause::OwnEnd(_)
             | Cause::Refused(_)
             | Cause::Single(_)
             | Cause::Prefixed { .. }
             | Cause::Plan(_) => Err(self.distrust(format!("message {:?} for what must be refused", char::from(tag)))),
+        }
+    }
+
+    /// A preparation was answered.
+    fn has_prepared(&mut self, statement: Option<StatementNumber>) {
+        if let Some(lease) = self.lease.as_mut() {
+            lease.server_mut().preparing.end(statement);
         }
     }
 
@@ -341,6 +350,9 @@ impl Session {
                 // What the client set in its transaction is gone with it: the server has what it had before.
                 self.end_transaction(&mut lease, false);
                 out = Ok(Delivery::Swallow);
+            }
+            Some(Cause::Inquiry(inquiry)) => {
+                out = if inquiry.take(tag) { Ok(Delivery::Swallow) } else { Err("another tag than was asked for") };
             }
             Some(Cause::OwnBegin) if tag == b"BEGIN" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnEnd(is_commit)) if (tag == b"COMMIT") == *is_commit => {
@@ -464,6 +476,7 @@ impl Session {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => Err("CommandComplete for something else than Execute"),
         };
         self.lease = Some(lease);
@@ -474,6 +487,7 @@ impl Session {
     /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
+        self.note_state_done(statement, is_extended);
         match &statement.control {
             Control::Commit { .. } | Control::Rollback { .. } => {
                 #[cfg(feature = "mutants")]
@@ -557,7 +571,7 @@ impl Session {
         if status == TransactionStatus::Idle {
             self.transactions = self.transactions.wrapping_add(1);
             let is_committed = !self.segment_failed;
-            self.tally.add(Count::Transactions, 1);
+            self.tally.add(Count::Transactions, u64::from(!matches!(received, Ok(Received::Ready(Cause::Inquiry(_))))));
             self.end_transaction(&mut lease, is_committed);
         }
         self.segment_failed = false;
@@ -570,6 +584,10 @@ impl Session {
         self.lease = Some(lease);
         self.forget_cancel();
         match received {
+            Ok(Received::Ready(Cause::Inquiry(inquiry))) => {
+                self.on_inquired(&inquiry, status);
+                Ok(Delivery::Swallow)
+            }
             Ok(Received::Ready(cause)) if self.is_undoing_installation() => Ok(self.on_undone(&cause, status)),
             Ok(Received::Ready(Cause::Recovery)) => {
                 self.conclude_rolled_back();
@@ -640,7 +658,8 @@ impl Session {
         let fields = Fields::new(body);
         self.note_failure(fields.sqlstate());
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
-        if lease.replies().is_empty() {
+        // A server may end the connection behind an error, too: in place of its ReadyForQuery.
+        if lease.replies().is_empty() || (fields.is_fatal() && lease.replies().has_front_failed()) {
             return self.on_unasked_error(fields);
         }
         match lease.receive(b'E') {
@@ -674,7 +693,7 @@ impl Session {
         }
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
         lease.set_doubt(DiscardReason::ServerGone);
-        if lease.is_quiet() {
+        if lease.is_quiet() && !self.rests_on_server() {
             return Ok(Delivery::Swallow);
         }
         self.server_said_goodbye = true;
@@ -699,10 +718,11 @@ impl Session {
                 let (is_own, shift) = (*scopes > 0, *prefix_chars);
                 #[cfg(feature = "mutants")]
                 let shift = if self.rules.mutant == Some(super::Mutant::PositionNotMoved) { 0 } else { shift };
-                if is_own {
+                let moved = |position: u32| position.checked_sub(shift).filter(|moved| *moved > 0);
+                if is_own && !is_of_clients_text(fields, moved) {
                     return self.on_scope_error(body, fields);
                 }
-                Ok(self.put_moved(body, |position| position.checked_sub(shift).filter(|moved| *moved > 0)))
+                Ok(self.put_moved(body, moved))
             }
             Some(Cause::Plan(plan)) => {
                 if let Some(fault) = plan.refusal_of(sqlstate) {
@@ -711,7 +731,7 @@ impl Session {
                     backend::put_error(&mut self.client_out, &fault);
                     return Ok(Delivery::Swallow);
                 }
-                if plan.is_own_step() {
+                if plan.is_own_step() && !is_of_clients_text(fields, |position| plan.original_position(position)) {
                     return self.on_scope_error(body, fields);
                 }
                 let out = &mut self.client_out;
@@ -721,6 +741,7 @@ impl Session {
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
             // The client has its error; a cancel that comes late means nothing of its own.
             Some(Cause::Recovery) if !fields.is_fatal() => Ok(Delivery::Swallow),
+            Some(Cause::Inquiry(_)) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),
         }
@@ -766,6 +787,7 @@ impl Session {
             | Cause::Evict(_)
             | Cause::Restore
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
     }
@@ -792,6 +814,7 @@ impl Session {
             | Cause::Restore
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => return,
         };
         let (Some(change), Some(lease)) = (schema_change(fields), self.lease.as_mut()) else { return };
@@ -839,13 +862,13 @@ impl Session {
     /// only skipped.
     pub(super) fn undo(&mut self, cause: Cause, was_run: bool) {
         let Some(lease) = self.lease.as_mut() else { return };
-        let statements = &mut lease.server_mut().statements;
+        let Server { statements, preparing, .. } = lease.server_mut();
         match cause {
             Cause::Parse(note) => {
                 let ParseNote { name, serial, placed, replaced, replaced_on_server } = *note;
                 match placed {
                     Some((key, number)) => {
-                        self.preparing.end();
+                        preparing.end(Some(number));
                         statements.forget(&key, number);
                     }
                     // PostgreSQL drops the unnamed statement before it looks at the new one.
@@ -880,11 +903,11 @@ impl Session {
                 deallocated.into_iter().for_each(|statement| self.statements.restore(statement));
             }
             Cause::Reprepare(key, number) => {
-                self.preparing.end();
+                preparing.end(Some(number));
                 statements.forget(&key, number);
             }
             Cause::ReprepareUnnamed => {
-                self.preparing.end();
+                preparing.end(None);
                 statements.set_unnamed(None);
             }
             Cause::Restore => statements.set_unnamed(None),
@@ -898,6 +921,7 @@ impl Session {
             | Cause::Install(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
+            | Cause::Inquiry(_)
             | Cause::Recovery => {}
         }
     }
@@ -987,6 +1011,14 @@ const fn deallocates(control: &Control) -> bool {
 /// Messages whose body is never looked at and may be long.
 const fn is_bulk(tag: u8) -> bool {
     matches!(tag, b'D' | b'd' | b'T' | b't')
+}
+
+/// Whether an error in front of everything that a Query does is about the client's part of its text: PostgreSQL reads the
+/// whole text before it runs any of it, and an older one does not know what the proxy's parser knows. What the proxy's
+/// own statements meet when they run has no position there.
+fn is_of_clients_text(fields: Fields<'_>, map: impl Fn(u32) -> Option<u32>) -> bool {
+    let position = fields.find(b'P').and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    position.and_then(map).is_some()
 }
 
 /// An ErrorResponse with its position mapped, or without one.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::cause::{Cause, Refused};
 use super::extended::NO_STATEMENT;
 use super::query::{self, Circumstances, Sending};
+use super::recording::Readiness;
 use super::release;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
@@ -31,6 +32,9 @@ const PARSE_EXTRA_BYTES_MAX: usize = 4 * 65_536 + NAME_BYTES_MAX + 16;
 
 /// Text that no version of PostgreSQL parses: what is refused is replaced by it.
 const NOT_SQL: &[u8] = b"tenantgate: refused";
+
+/// Text that every version parses and none can run.
+const NO_COLUMN: &[u8] = b"SELECT \"tenantgate: refused\"";
 
 /// What a message type is to the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,9 +154,11 @@ impl Session {
         let is_state_unknown = self.control_in_flight && !replies.is_open() && !replies.is_empty() && !is_copy;
         #[cfg(feature = "mutants")]
         let is_state_unknown = is_state_unknown && self.rules.mutant != Some(super::Mutant::SegmentNotHeld);
-        // Where transactions are recorded, one segment at a time is with the server.
+        // Where transactions are recorded, one segment at a time is with the server, and a Query part by part: data may be
+        // meant for a COPY in a part that has not been sent.
+        let is_for_later = self.copy == CopyIn::None && self.has_parts();
         let is_in_lockstep = self.recorder.is_some()
-            && (!is_copy || self.owes_end())
+            && (!is_copy || self.owes_end() || is_for_later)
             && (self.has_parts() || self.owes_end() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
         let is_leaving = kind == Kind::Terminate && replies.owes_ready();
@@ -296,7 +302,7 @@ impl Session {
 
     /// Sends an allowed Query; `false` while a server has to be waited for.
     fn send_query(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>) -> bool {
-        if self.lease.is_none() && release::is_release(facts) {
+        if self.lease.is_none() && !self.is_pinned() && release::is_release(facts) {
             self.answer_release(facts);
             return true;
         }
@@ -308,6 +314,11 @@ impl Session {
         }
         if self.is_deallocation_in_doubt(facts) || !self.ensure_lease() {
             return false;
+        }
+        match self.ready_for_state(&facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_query(fault),
         }
         if self.recorder.is_some() {
             return self.send_recorded_query(frame, text, facts);
@@ -321,6 +332,7 @@ impl Session {
         self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
         let recorded_in = self.recorded_in();
+        let keeps_state = self.keeps_state();
         let Some(lease) = self.lease.as_mut() else { return false };
         lease.server_mut().statements.set_unnamed(None);
         let is_open = lease.replies().is_open();
@@ -333,6 +345,8 @@ impl Session {
             injection: &self.rules.injection,
             settings: &self.settings,
             statements: &self.statements,
+            keeps_state,
+            sql_prepared: self.pin.as_ref().map(|pin| pin.prepared()),
             is_segment_open: is_open,
             recorded_in,
             #[cfg(feature = "mutants")]
@@ -359,6 +373,7 @@ impl Session {
             self.copy = CopyIn::Awaited;
         }
         self.note_sent(statements, text);
+        self.note_state_sent(statements);
         true
     }
 
@@ -460,6 +475,13 @@ impl Session {
         self.refuse_extended(fault, (&bytes, Expect::Parse), *b"42601", None)
     }
 
+    /// The same of a statement that a failed block does not run: there PostgreSQL says so first.
+    pub(super) fn refuse_working_parse(&mut self, fault: Fault) -> bool {
+        let mut bytes = bytes::BytesMut::new();
+        frontend::put_parse(&mut bytes, NO_STATEMENT, NO_COLUMN, &[]);
+        self.refuse_extended(fault, (&bytes, Expect::Parse), *b"42703", None)
+    }
+
     /// Refuses a Parse; one of the unnamed statement drops the one that was there, as in PostgreSQL.
     pub(super) fn refuse_named_parse(&mut self, name: &[u8], fault: Fault) -> bool {
         let dropped = if name.is_empty() { self.statements.remove(b"") } else { None };
@@ -557,6 +579,7 @@ impl Session {
         let frame = ScopedFrame::unscoped(NeedsNoScope::SegmentEnd, [frame, b"", b""], Some(Expect::Sync));
         drop(lease.send(frame, Cause::Client));
         self.segment = self.segment.wrapping_add(1);
+        lease.server_mut().preparing.end_segment();
         lease.scope_mut().on_segment_end();
         self.has_executed = false;
         match lease.scope().predicted() {

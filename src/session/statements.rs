@@ -30,14 +30,6 @@ pub struct ClientStatement {
     pub tag: Option<&'static str>,
 }
 
-impl ClientStatement {
-    /// What it is among the named statements of a server; `None` for the unnamed one.
-    #[must_use]
-    pub fn server_key(&self) -> Option<&Arc<StatementKey>> {
-        (!self.name.is_empty()).then_some(&self.key)
-    }
-}
-
 /// A client's prepared statements.
 #[derive(Debug)]
 pub struct ClientStatements {
@@ -180,39 +172,6 @@ impl ClientStatements {
     pub fn take_named(&mut self) -> Vec<ClientStatement> {
         self.bytes = 0;
         std::mem::take(&mut self.named).into_values().collect()
-    }
-}
-
-/// What is being prepared on the leased server: Parses that are not answered yet, in order.
-///
-/// One that is skipped leaves nothing behind. What stands behind it in its own segment is skipped, too; a later segment
-/// is not, and must not rely on it.
-#[derive(Debug, Default)]
-pub struct Preparing {
-    /// The statement (`None` for the server's unnamed one), and the segment in which it was sent.
-    unanswered: VecDeque<(Option<Arc<StatementKey>>, u64)>,
-}
-
-impl Preparing {
-    /// A Parse is sent; `None` for one of the unnamed statement.
-    pub fn begin(&mut self, key: Option<&Arc<StatementKey>>, segment: u64) {
-        self.unanswered.push_back((key.cloned(), segment));
-    }
-
-    /// The first of them was answered, failed or was skipped.
-    pub fn end(&mut self) {
-        drop(self.unanswered.pop_front());
-    }
-
-    /// Whether it is open if the server will have this statement: an earlier segment's Parse of it may be skipped.
-    #[must_use]
-    pub fn is_in_doubt(&self, key: Option<&Arc<StatementKey>>, segment: u64) -> bool {
-        self.unanswered.iter().any(|(known, sent)| *sent != segment && known.as_ref() == key)
-    }
-
-    /// The server is given back.
-    pub fn clear(&mut self) {
-        self.unanswered = VecDeque::new();
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Standing {
     Idle,
     /// It waits for the proxy: for a record to be durable. Neither the client is silent nor a statement slow.
     Held,
+    /// It is between transactions and stays with the client.
+    Pinned,
     /// It is brought to rest for a client that is gone.
     Leaving,
 }
@@ -51,6 +53,8 @@ pub enum Overrun {
     Transaction(Duration),
     /// The client's silence while it has a server.
     Idle(Duration),
+    /// The client's silence while a server stays with it between transactions.
+    Pinned(Duration),
     /// The statement: it is to be cancelled.
     Statement(Duration),
     /// The statement, and the cancel has not ended it.
@@ -133,10 +137,13 @@ impl Stopwatch {
     /// When [`Stopwatch::overrun`] is worth asking, at the earliest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
+        if self.pulse.standing == Standing::Pinned {
+            return self.limits.idle_pinned.map(|limit| self.step_since.after(limit));
+        }
         let transaction = self.limits.transaction.map(|limit| self.transaction_since.after(limit));
         let step = match (self.pulse.standing, self.cancel) {
             (Standing::Free, _) => return None,
-            (Standing::Held | Standing::Leaving, _) => None,
+            (Standing::Held | Standing::Pinned | Standing::Leaving, _) => None,
             (Standing::Idle, _) => self.limits.idle_in_transaction.map(|limit| self.step_since.after(limit)),
             (Standing::Busy, Cancel::NotYet) => self.limits.statement.map(|limit| self.step_since.after(limit)),
             (Standing::Busy, Cancel::At(at)) => Some(at.after(CANCEL_GRACE)),
@@ -153,14 +160,19 @@ impl Stopwatch {
             return None;
         }
         let lasts = |since: Moment, limit: &Duration| now.since(since) >= *limit;
+        if self.pulse.standing == Standing::Pinned {
+            return self.limits.idle_pinned.filter(|limit| lasts(self.step_since, limit)).map(Overrun::Pinned);
+        }
         if let Some(limit) = self.limits.transaction.filter(|limit| lasts(self.transaction_since, limit)) {
             return Some(match self.pulse.standing {
                 Standing::Leaving => Overrun::Leaving,
-                Standing::Free | Standing::Busy | Standing::Idle | Standing::Held => Overrun::Transaction(limit),
+                Standing::Free | Standing::Busy | Standing::Idle | Standing::Held | Standing::Pinned => {
+                    Overrun::Transaction(limit)
+                }
             });
         }
         match self.pulse.standing {
-            Standing::Free | Standing::Held | Standing::Leaving => return None,
+            Standing::Free | Standing::Held | Standing::Pinned | Standing::Leaving => return None,
             Standing::Idle => {
                 let limit = self.limits.idle_in_transaction.filter(|limit| lasts(self.step_since, limit))?;
                 return Some(Overrun::Idle(limit));

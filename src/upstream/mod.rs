@@ -5,11 +5,13 @@
 pub mod hosts;
 pub mod login;
 pub mod outdated;
+pub mod preparing;
 pub mod replies;
 pub mod server;
 pub mod settings;
 pub mod statement;
 
+pub use preparing::Preparing;
 pub use replies::{Expect, Quiet, Received, Replies, Unexpected};
 pub use server::{Parameters, Server, ServerId, ServerKey};
 pub use settings::Settings;

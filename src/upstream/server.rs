@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::preparing::Preparing;
 use super::settings::Settings;
 use super::statement::ServerStatements;
 
@@ -44,8 +45,12 @@ pub struct Server {
     pub settings: Settings,
     /// What is prepared.
     pub statements: ServerStatements,
+    /// What of it is not answered yet.
+    pub preparing: Preparing,
     /// How often it was lent.
     pub leases: u64,
+    /// Its `search_path` is a tenant's, put there beside the settings: PostgreSQL 18 reports it.
+    pub has_scoped_search_path: bool,
     /// What it reported at its login: its defaults.
     reset_parameters: Arc<Parameters>,
     /// Reports and settings that were found to agree last.
@@ -71,7 +76,9 @@ impl Server {
             parameters,
             settings: Settings::default(),
             statements: ServerStatements::new(statements_max),
+            preparing: Preparing::default(),
             leases: 0,
+            has_scoped_search_path: false,
         }
     }
 
@@ -86,7 +93,8 @@ impl Server {
         if is_known {
             return true;
         }
-        let is_set = |name: &str| self.settings.keys().any(|known| known.eq_ignore_ascii_case(name));
+        let is_scoped = |name: &str| self.has_scoped_search_path && name == "search_path";
+        let is_set = |name: &str| is_scoped(name) || self.settings.keys().any(|known| known.eq_ignore_ascii_case(name));
         let is_explained =
             self.parameters.iter().all(|(name, value)| self.reset_parameters.get(name) == Some(value) || is_set(name));
         if is_explained {

@@ -743,6 +743,9 @@ impl World {
         match effect {
             Effect::Lease => self.lease(number),
             Effect::Inspect(sql) => self.clients[number].pending = Pending::Inspection(sql),
+            Effect::Pin | Effect::Rest => {
+                self.violate("a server is to stay where nothing may be left on it".to_owned())
+            }
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),
             Effect::CheckIn(clean) => self.check_in(number, clean),
             Effect::Cancel => self.begin_own_cancel(number),

@@ -4,10 +4,12 @@
 
 pub mod cluster;
 pub mod dice;
+pub mod differences;
 pub mod inside;
 pub mod message;
 pub mod proxy;
 pub mod raw;
+pub mod relay;
 pub mod reply;
 pub mod script;
 pub mod skips;

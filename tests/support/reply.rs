@@ -84,6 +84,12 @@ impl Reply {
             .collect()
     }
 
+    /// Whether a RowDescription has one column, of that name.
+    pub fn names_column(&self, name: &str) -> bool {
+        let mut body = Body(&self.body);
+        body.short() == 1 && body.text() == name
+    }
+
     /// A ParameterStatus.
     pub fn parameter(&self) -> (String, String) {
         let mut body = Body(&self.body);

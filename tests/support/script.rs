@@ -1,6 +1,8 @@
 //! Message scripts: what they look like and how they are read. See `tests/scripts/README.md`.
 
+use super::differences::{Allowed, DIFFERENCES};
 use super::message::{Message, Value};
+use super::transcript::difference;
 use std::path::{Path, PathBuf};
 
 /// One script.
@@ -13,6 +15,8 @@ pub struct Script {
     pub steps: Vec<Step>,
     /// The least and the greatest version it is meant for.
     pub versions: (u32, u32),
+    /// The differences it shows, by their names in the list: it must show them.
+    pub differs: Vec<String>,
 }
 
 /// One line of a script.
@@ -36,6 +40,12 @@ pub enum Action {
     Sleep(u64),
     /// Send what was put and wait until a server works on a statement with this text.
     Runs(String),
+    /// Read the answers to so many messages of a segment that is not synced yet: fewer if one of them fails.
+    Answers(usize),
+    /// Send what was put and wait until a server waits for the advisory lock of this number.
+    Blocked(u32),
+    /// A superuser does this meanwhile.
+    Admin(String),
     Cancel,
     /// Connect with more startup parameters than the usual.
     Connect(Vec<(String, String)>),
@@ -46,6 +56,24 @@ pub enum Action {
 }
 
 impl Script {
+    /// What is wrong between two transcripts of it: a difference that it does not name, or none where it names one.
+    pub fn complaint(&self, left: &[String], right: &[String]) -> Option<String> {
+        // Every script may have a text that cannot be parsed.
+        let names: Vec<String> = self.differs.iter().cloned().chain(["syntax-error".to_owned()]).collect();
+        let columns = difference(left, right, Allowed { refusals: self.has_refusals(), names: Some(&names) });
+        if self.differs.is_empty() {
+            return columns;
+        }
+        let strict = Allowed { refusals: self.has_refusals(), names: Some(&[]) };
+        let is_shown = difference(left, right, strict).is_some();
+        let is_of_one_line = |name: &String| DIFFERENCES.iter().any(|known| known.name == name && known.fits.is_some());
+        match columns.filter(|_| self.differs.iter().all(is_of_one_line)) {
+            Some(columns) => Some(columns),
+            None if !is_shown => Some(format!("it does not differ, and should: {:?}", self.differs)),
+            None => None,
+        }
+    }
+
     /// Whether a message of it is refused by the proxy.
     pub fn has_refusals(&self) -> bool {
         self.steps.iter().any(|step| step.refused.is_some())
@@ -67,8 +95,14 @@ impl std::fmt::Display for Step {
             Action::WaitClosed => f.write_str("wait close"),
             Action::Sleep(ms) => write!(f, "sleep {ms}"),
             Action::Runs(text) => write!(f, "runs {text:?}"),
+            Action::Answers(count) => write!(f, "answers {count}"),
+            Action::Blocked(number) => write!(f, "blocked {number}"),
+            Action::Admin(sql) => write!(f, "admin {sql:?}"),
             Action::Cancel => f.write_str("cancel"),
-            Action::Connect(parameters) => write!(f, "connect {parameters:?}"),
+            Action::Connect(parameters) => {
+                let pairs: Vec<String> = parameters.iter().map(|(name, value)| format!(" {name} {value:?}")).collect();
+                write!(f, "connect{}", pairs.concat())
+            }
             Action::Disconnect => f.write_str("disconnect"),
             Action::Startup => f.write_str("startup"),
         }
@@ -80,7 +114,11 @@ fn written(message: &Message) -> String {
     let dash = |name: &String| if name.is_empty() { "-".to_owned() } else { name.clone() };
     match message {
         Message::Query(sql) => format!("Q {sql:?}"),
-        Message::Parse { name, sql, types } => format!("P {} {sql:?} {types:?}", dash(name)).replace(" []", ""),
+        Message::Parse { name, sql, types } => {
+            let types: Vec<String> = types.iter().map(u32::to_string).collect();
+            let types = if types.is_empty() { String::new() } else { format!(" [{}]", types.join(" ")) };
+            format!("P {} {sql:?}{types}", dash(name))
+        }
         Message::Bind { portal, statement, values, binary_results } => {
             let values: Vec<String> = values.iter().map(written_value).collect();
             let binary = if *binary_results { " binary" } else { "" };
@@ -98,7 +136,7 @@ fn written(message: &Message) -> String {
         Message::CopyDone => "c".to_owned(),
         Message::CopyFail(reason) => format!("f {reason:?}"),
         Message::FunctionCall { function, values } => format!("F {function} {values:?}"),
-        Message::Raw(bytes) => format!("raw {bytes:02x?}"),
+        Message::Raw(bytes) => format!("raw \"{}\"", hexed(bytes)),
     }
 }
 
@@ -106,8 +144,12 @@ fn written_value(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
         Value::Text(text) => format!("{text:?}"),
-        Value::Binary(bytes) => format!("x{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        Value::Binary(bytes) => format!("x{}", hexed(bytes)),
     }
+}
+
+fn hexed(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A word of a line.
@@ -139,12 +181,15 @@ fn read(file: &Path) -> Vec<Script> {
         }
         if let Some(title) = line.strip_prefix("== ") {
             let (setup, steps) = (Vec::new(), Vec::new());
-            scripts.push(Script { title: title.to_owned(), place, setup, steps, versions: (0, 99) });
+            scripts.push(Script { title: title.to_owned(), place, setup, steps, versions: (0, 99), differs: vec![] });
             continue;
         }
         let script = scripts.last_mut().unwrap_or_else(|| panic!("{place}: a step before the first title"));
         if let Some(sql) = line.strip_prefix("setup ") {
             script.setup.push(sql.to_owned());
+        } else if let Some(name) = line.strip_prefix("differs ") {
+            assert!(DIFFERENCES.iter().any(|known| known.name == name), "{place}: no such difference: {name}");
+            script.differs.push(name.to_owned());
         } else if let Some(versions) = line.strip_prefix("versions ") {
             let (least, greatest) = versions.split_once("..").unwrap_or_else(|| panic!("{place}: versions N..M"));
             script.versions = (least.parse().unwrap_or(0), greatest.parse().unwrap_or(99));
@@ -181,6 +226,9 @@ fn action(words: &[Word]) -> Result<Action, String> {
         },
         "sleep" => Action::Sleep(u64::from(number(words, 1)?)),
         "runs" => Action::Runs(quoted(words, 1)?),
+        "answers" => Action::Answers(usize::try_from(number(words, 1)?).unwrap_or(1)),
+        "blocked" => Action::Blocked(number(words, 1)?),
+        "admin" => Action::Admin(quoted(words, 1)?),
         "cancel" => Action::Cancel,
         "disconnect" => Action::Disconnect,
         "startup" => Action::Startup,

@@ -1,10 +1,12 @@
 //! Runs a script on one side and writes down what came back; compares two such transcripts.
 
+use super::differences::Allowed;
 use super::message::Message;
 use super::raw::{Client, Pace, Silence, Target};
 use super::reply::Reply;
 use super::script::{Action, Script, Step};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tenantgate::fault::Code;
 
@@ -15,15 +17,31 @@ pub struct Side<'a> {
     /// How long a wait may take.
     pub patience: Duration,
     pub target: &'a dyn Fn(char) -> Target,
+    /// The servers met, where a column named `server` said so.
+    pub servers: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Side<'a> {
+    /// PostgreSQL itself.
+    pub fn native(target: &'a dyn Fn(char) -> Target, patience: Duration) -> Self {
+        Side { is_proxy: false, pace: Pace::Burst, patience, target, servers: RefCell::default() }
+    }
+
+    /// The proxy.
+    pub fn proxy(target: &'a dyn Fn(char) -> Target, patience: Duration, pace: Pace) -> Self {
+        Side { is_proxy: true, pace, patience, target, servers: RefCell::default() }
+    }
 }
 
 /// A connection of a script, with what it takes to write its replies down.
 struct Voice {
     client: Client,
     tables: Vec<i32>,
-    /// ParameterStatus since the last ReadyForQuery: their order among other replies is nobody's promise.
-    parameters: Vec<String>,
     closed: bool,
+    /// An error came since the last ReadyForQuery: the rest of the segment is not answered.
+    failed: bool,
+    /// The rows that come say which server it is.
+    names_server: bool,
 }
 
 struct Run<'a> {
@@ -72,6 +90,18 @@ impl Run<'_> {
                 self.leave(name);
                 self.wait(name, 0);
             }
+            Action::Answers(count) => {
+                self.leave(name);
+                self.answers(name, *count);
+            }
+            Action::Blocked(number) => {
+                self.leave(name);
+                self.wait_until_blocked(name, *number);
+            }
+            Action::Admin(sql) => {
+                self.leave(name);
+                drop(self.admin.run(sql));
+            }
             Action::Cancel => {
                 self.leave(name);
                 self.voice(name).client.cancel();
@@ -97,7 +127,7 @@ impl Run<'_> {
             Ok(client) => client,
             Err(error) => return self.lines.push(format!("{name} cannot connect: {error}")),
         };
-        let mut voice = Voice { client, tables: vec![], parameters: vec![], closed: false };
+        let mut voice = Voice { client, tables: vec![], closed: false, failed: false, names_server: false };
         voice.client.patience(self.side.patience);
         voice.client.set_pace(self.side.pace);
         if let Some(error) = voice.client.startup.iter().find(|reply| reply.tag == b'E') {
@@ -121,32 +151,70 @@ impl Run<'_> {
     }
 
     fn wait(&mut self, name: char, tag: u8) {
+        while self.read(name).is_some_and(|read| read != tag) {}
+    }
+
+    /// The answers to so many messages of a segment whose Sync has not been sent. An error is the last of them.
+    fn answers(&mut self, name: char, count: usize) {
+        let mut count = count;
+        while count > 0 && self.voices.get(&name).is_some_and(|voice| !voice.failed) {
+            match self.read(name) {
+                Some(b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b's' | b'I') => count -= 1,
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Writes the next reply down, with ParameterStatus in front of it in the order of names: PostgreSQL's own order
+    /// differs from version to version.
+    fn read(&mut self, name: char) -> Option<u8> {
         let voice = self.voices.get_mut(&name).expect("a connection to wait for");
         if voice.closed {
-            return;
+            return None;
         }
-        loop {
+        let mut told = Vec::new();
+        let (line, tag) = loop {
             match voice.client.reply() {
-                Ok(reply) if reply.tag == b'S' => voice.parameters.push(reply.line(&mut voice.tables)),
+                Ok(reply) if reply.tag == b'S' => told.push(reply.line(&mut voice.tables)),
                 Ok(reply) => {
-                    let last = reply.tag == tag;
-                    let mut told = Vec::new();
-                    if reply.tag == b'Z' {
-                        told = std::mem::take(&mut voice.parameters);
+                    match reply.tag {
+                        b'E' => voice.failed = true,
+                        b'Z' => voice.failed = false,
+                        b'C' => voice.names_server = false,
+                        b'T' => voice.names_server = reply.names_column("server"),
+                        _ => {}
                     }
-                    told.sort();
-                    told.push(normal(&reply, &mut voice.tables));
-                    self.lines.extend(told.into_iter().map(|line| format!("{name} {line}")));
-                    if last {
-                        return;
+                    if reply.tag == b'D' && voice.names_server {
+                        self.side.servers.borrow_mut().extend(reply.row().into_iter().flatten());
+                        break ("D (the server)".to_owned(), Some(reply.tag));
                     }
+                    break (normal(&reply, &mut voice.tables), Some(reply.tag));
                 }
                 Err(silence) => {
                     voice.closed = true;
-                    let word = if silence == Silence::Closed { "closed" } else { "TIMEOUT" };
-                    return self.lines.push(format!("{name} {word}"));
+                    break (if silence == Silence::Closed { "closed" } else { "TIMEOUT" }.to_owned(), None);
                 }
             }
+        };
+        told.sort();
+        told.push(line);
+        self.lines.extend(told.into_iter().map(|line| format!("{name} {line}")));
+        tag
+    }
+
+    /// Exact where `runs` is not: the statement can only wait.
+    fn wait_until_blocked(&mut self, name: char, number: u32) {
+        let waits = format!(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = {number} AND \
+             database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        );
+        let deadline = Instant::now() + self.side.patience;
+        while self.admin.value(&waits) == "0" {
+            if Instant::now() > deadline {
+                return self.lines.push(format!("{name} blocked {number}: TIMEOUT"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -239,35 +307,21 @@ fn refusal(code: Code, fields: &BTreeMap<char, String>) -> String {
     line
 }
 
-/// Whether two lines say the same; `left` is PostgreSQL's, `right` TenantGate's.
-fn is_same(left: &str, right: &str, refusals: bool) -> bool {
-    if left == right {
-        return true;
-    }
-    // A refusal inside a failed block may come as PostgreSQL's 25P02 or as the refusal: both fail, neither runs.
-    if refusals && left.contains("E C=\"25P02\"") && right.contains("E refused TG") {
-        return true;
-    }
-    // A text that cannot be parsed is told so by whoever parses first, at the same place.
-    let position = |line: &str| line.split("P=\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
-    left.contains("C=\"42601\"") && right.ends_with(&format!("E syntax error at {:?}", position(left)))
-}
-
 /// `None` if both sides said the same, else both in two columns.
-pub fn difference(left: &[String], right: &[String], refusals: bool) -> Option<String> {
-    let same = left.len() == right.len() && left.iter().zip(right).all(|(left, right)| is_same(left, right, refusals));
+pub fn difference(left: &[String], right: &[String], allowed: Allowed<'_>) -> Option<String> {
+    let same = left.len() == right.len() && left.iter().zip(right).all(|(left, right)| allowed.is_same(left, right));
     if same {
         return None;
     }
-    Some(columns(left, right, refusals))
+    Some(columns(left, right, allowed))
 }
 
 /// Both sides in one column, lines of one side only marked: a longest common subsequence.
-fn columns(left: &[String], right: &[String], refusals: bool) -> String {
+fn columns(left: &[String], right: &[String], allowed: Allowed<'_>) -> String {
     let mut common = vec![vec![0_u32; right.len() + 1]; left.len() + 1];
     for (row, line) in left.iter().enumerate().rev() {
         for (column, other) in right.iter().enumerate().rev() {
-            common[row][column] = match is_same(line, other, refusals) {
+            common[row][column] = match allowed.is_same(line, other) {
                 true => common[row + 1][column + 1] + 1,
                 false => common[row + 1][column].max(common[row][column + 1]),
             };
@@ -276,7 +330,7 @@ fn columns(left: &[String], right: &[String], refusals: bool) -> String {
     let (mut row, mut column, mut text) = (0, 0, String::new());
     while row < left.len() || column < right.len() {
         let has_both = row < left.len() && column < right.len();
-        let (mark, line) = if has_both && is_same(&left[row], &right[column], refusals) {
+        let (mark, line) = if has_both && allowed.is_same(&left[row], &right[column]) {
             column += 1;
             row += 1;
             ("     ", &left[row - 1])

@@ -1,0 +1,161 @@
+//! The differential: generated client sessions to PostgreSQL directly and through TenantGate, replies compared
+//! message by message, while other clients of other tenants use the same servers.
+//!
+//! One seed is one session. `TENANTGATE_SESSIONS` says how many, from `TENANTGATE_SEED` on; a session that differs is
+//! made smaller while it still differs and printed in the form of `tests/scripts`. Again, and shown whole:
+//!
+//! ```text
+//! TENANTGATE_SEED=n cargo test --test real differential::replay -- --nocapture
+//! ```
+
+mod arena;
+mod generate;
+mod texts;
+
+use crate::scripts::Login;
+use crate::support::cluster::{self, Cluster};
+use crate::support::raw::Pace;
+use crate::support::script::Step;
+use crate::support::{alone, number};
+use arena::{Arena, Player, median_and_most};
+use generate::{Piece, script};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Players that compare, each with a session at a time.
+const PLAYERS: u32 = 4;
+/// Players that only use the proxy, with sessions of other seeds: same names, other texts, other settings.
+const DISTURBERS: u32 = 3;
+/// For making one session smaller: a report that comes is better than the smallest.
+const BUDGET: Duration = Duration::from_secs(60);
+/// After so many differences no more are looked for.
+const ENOUGH: usize = 4;
+
+/// What a run has found.
+#[derive(Default)]
+struct Findings {
+    compared: u64,
+    differences: Vec<String>,
+    servers_met: Vec<usize>,
+}
+
+/// The client's bytes come in one piece, and now and then in many.
+const fn pace(seed: u64) -> Pace {
+    if seed % 5 == 4 { Pace::Trickle } else { Pace::Burst }
+}
+
+fn told(pieces: &[Piece]) -> String {
+    script(pieces, "").steps.iter().map(Step::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn judge(player: &mut Player<'_>, seed: u64) -> Option<String> {
+    let pieces = player.pieces(seed);
+    let columns = player.differs(&pieces, pace(seed))?;
+    let again = player.differs(&pieces, pace(seed));
+    let (smallest, columns) = match &again {
+        Some(_) => player.smallest(pieces, columns, pace(seed), BUDGET),
+        None => (pieces, columns),
+    };
+    let word = if again.is_some() { "made smaller" } else { "not again at once" };
+    Some(format!("== TENANTGATE_SEED={seed} ({:?}, {word})\n{}\n\n{columns}", pace(seed), told(&smallest)))
+}
+
+fn run(arena: &Arena<'_>, seeds: std::ops::Range<u64>) -> Findings {
+    let next = AtomicU64::new(seeds.start);
+    let over = AtomicBool::new(false);
+    let findings = Mutex::new(Findings::default());
+    std::thread::scope(|scope| {
+        for number in 0..DISTURBERS {
+            let over = &over;
+            scope.spawn(move || {
+                let mut player = Player::new(arena, PLAYERS + number);
+                let mut seed = u64::from(number) << 40;
+                while !over.load(Ordering::Relaxed) {
+                    player.disturb(seed);
+                    seed += 1;
+                }
+            });
+        }
+        let players: Vec<_> = (0..PLAYERS)
+            .map(|number| {
+                let (next, findings, end) = (&next, &findings, seeds.end);
+                scope.spawn(move || {
+                    let mut player = Player::new(arena, number);
+                    let mut compared = 0;
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= end || findings.lock().unwrap().differences.len() >= ENOUGH {
+                            break;
+                        }
+                        compared += 1;
+                        if let Some(difference) = judge(&mut player, seed) {
+                            eprintln!("{difference}");
+                            findings.lock().unwrap().differences.push(difference);
+                        }
+                    }
+                    let mut findings = findings.lock().unwrap();
+                    findings.compared += compared;
+                    findings.servers_met.append(&mut player.servers_met);
+                })
+            })
+            .collect();
+        let ends: Vec<_> = players.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        over.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok), "a player has failed");
+    });
+    findings.into_inner().unwrap()
+}
+
+fn same_replies(cluster: &Cluster, login: Login, share: u64) {
+    let _turn = alone();
+    let start = number("TENANTGATE_SEED", 1);
+    let count = number("TENANTGATE_SESSIONS", 600) / share;
+    let arena = Arena::new(cluster, login, None, number("TENANTGATE_REHEARSAL", 0) == 1);
+    let found = run(&arena, start..start + count);
+    let (median, most) = median_and_most(found.servers_met);
+    eprintln!(
+        "{} sessions of {login:?} from seed {start} on PostgreSQL {}: {} differ; sessions that asked met {median} \
+         servers (median), {most} at most",
+        found.compared,
+        cluster.version,
+        found.differences.len()
+    );
+    let log = arena.proxy.as_ref().map(|proxy| proxy.log_tail()).unwrap_or_default();
+    assert!(found.differences.is_empty(), "{}\nthe proxy:\n{log}", found.differences.join("\n"));
+}
+
+#[test]
+fn sessions_get_the_same_replies_on_15() {
+    same_replies(cluster::fifteen(), Login::Tenant, 1);
+}
+
+#[test]
+fn sessions_get_the_same_replies_on_18() {
+    if let Some(cluster) = cluster::eighteen() {
+        same_replies(cluster, Login::Tenant, 1);
+    }
+}
+
+#[test]
+fn recorded_sessions_get_the_same_replies() {
+    for cluster in cluster::every() {
+        same_replies(cluster, Login::Recorded, 4);
+    }
+}
+
+/// Shows one session whole.
+#[test]
+fn replay() {
+    let _turn = alone();
+    let seed = number("TENANTGATE_SEED", 1);
+    for cluster in cluster::every() {
+        let arena = Arena::new(cluster, Login::Tenant, None, false);
+        let mut player = Player::new(&arena, 0);
+        let pieces = player.pieces(seed);
+        eprintln!("== seed {seed} on PostgreSQL {}\n{}", cluster.version, told(&pieces));
+        let [left, right] = player.both(&pieces, pace(seed));
+        eprintln!("\nPostgreSQL:\n{}\n\nTenantGate:\n{}", left.join("\n"), right.join("\n"));
+        assert_eq!(player.differs(&pieces, pace(seed)), None);
+    }
+}

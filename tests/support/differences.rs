@@ -1,0 +1,115 @@
+//! Where TenantGate may answer otherwise than PostgreSQL, each with its reason. This is the whole list: whatever else
+//! differs fails the comparison.
+//!
+//! What no comparison sees because it is different by nature: cancel keys and process ids (written nowhere), numbers of
+//! tables (numbered in order of appearance), the order of several ParameterStatus in a row (by name), file, line and
+//! routine of errors, and a refusal that a script names (`refused TG011 …`), for which PostgreSQL is sent a statement
+//! that fails in the same place.
+
+/// One difference.
+pub struct Difference {
+    /// What scripts call it: `differs name`.
+    pub name: &'static str,
+    pub reason: &'static str,
+    /// Whether a pair of lines shows it; PostgreSQL's on the left. Without it, more than one line differs: sessions are
+    /// generated so that it does not come up, and a script shows it.
+    pub fits: Option<fn(&str, &str) -> bool>,
+}
+
+/// All of them.
+pub const DIFFERENCES: &[Difference] = &[
+    Difference {
+        name: "syntax-error",
+        reason: "A text that cannot be parsed is refused by whoever parses first (TG021), at the same position.",
+        fits: Some(|left, right| {
+            left.contains("E C=\"42601\"") && right.ends_with(&format!("E syntax error at {:?}", position(left)))
+        }),
+    },
+    Difference {
+        name: "set-transaction-behind-savepoint",
+        reason: "SET TRANSACTION behind SAVEPOINT fails with 25001 either way; SAVEPOINT is scoped, which takes the \
+                 snapshot, and PostgreSQL complains of that first.",
+        fits: Some(|left, right| {
+            left.contains("C=\"25001\"")
+                && left.contains("must not be called in a subtransaction")
+                && right.contains("C=\"25001\"")
+                && right.contains("must be called before any query")
+        }),
+    },
+    Difference {
+        name: "portal-in-failed-block",
+        reason: "In a failed block Execute of a portal is 34000 in place of 25P02 where it is not certain what the portal is: \
+                 the unnamed one of a simple Query that failed (18.6 has crashed over it), or a named one whose name was \
+                 bound twice.",
+        fits: Some(|left, right| left.contains("E C=\"25P02\"") && right.contains("E C=\"34000\" M=\"portal ")),
+    },
+    Difference {
+        name: "declare-outside-block",
+        reason: "DECLARE outside a block fails either way; PostgreSQL looks its tables up before it says that there is no \
+                 block.",
+        fits: Some(|left, right| {
+            left.contains(" E C=\"") && right.contains("E C=\"25P01\" M=\"DECLARE CURSOR can only be used")
+        }),
+    },
+    Difference {
+        name: "bind-of-too-few",
+        reason: "Where a server has to prepare the statement again and cannot (in a failed block, or without the table in \
+                 search_path), that error comes, and not PostgreSQL's about the number of values: it counts them first.",
+        fits: Some(|left, right| left.contains("E C=\"08P01\" M=\"bind message") && right.contains(" E C=\"")),
+    },
+    Difference {
+        name: "setting-without-value",
+        reason: "A Bind of set_config() without the value is refused (TG014) before PostgreSQL counts the values.",
+        fits: Some(|left, right| left.contains("E C=\"08P01\" M=\"bind message") && right.contains("E refused TG014")),
+    },
+    Difference {
+        name: "generic-plan",
+        reason: "Whether an error that planning finds comes at Bind or at Execute depends on how often the statement ran on \
+                 its server: from the sixth time on PostgreSQL may keep a plan for all values.",
+        fits: None,
+    },
+    Difference {
+        name: "describe-in-failed-block",
+        reason: "In a failed block PostgreSQL describes statements that return no rows; where the server does not have the \
+                 statement, it cannot be prepared there, and Describe fails with 25P02 as for the others.",
+        fits: None,
+    },
+    Difference {
+        name: "search-path-spelling",
+        reason: "RESET search_path goes back to the startup parameter in the spelling of SET, with blanks behind commas: \
+                 where a client spelled it otherwise, 18 reports that it changed.",
+        fits: None,
+    },
+];
+
+/// In a failed block a refusal may come as PostgreSQL's 25P02 or as the refusal: both fail, neither runs. (Only where a
+/// script names refusals.)
+fn is_refused_in_failed_block(left: &str, right: &str) -> bool {
+    left.contains("E C=\"25P02\"") && right.contains("E refused TG")
+}
+
+fn position(line: &str) -> Option<String> {
+    line.split("P=\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned)
+}
+
+/// Which differences a comparison lets pass.
+#[derive(Clone, Copy)]
+pub struct Allowed<'a> {
+    /// The script names refusals.
+    pub refusals: bool,
+    /// Those of the list by name; all if it is `None`.
+    pub names: Option<&'a [String]>,
+}
+
+impl Allowed<'_> {
+    /// Whether two lines say the same; `left` is PostgreSQL's, `right` TenantGate's.
+    pub fn is_same(&self, left: &str, right: &str) -> bool {
+        let is_named = |name: &str| self.names.is_none_or(|names| names.iter().any(|known| known == name));
+        left == right
+            || (self.refusals && is_refused_in_failed_block(left, right))
+            || DIFFERENCES
+                .iter()
+                .filter(|difference| is_named(difference.name))
+                .any(|difference| difference.fits.is_some_and(|fits| fits(left, right)))
+    }
+}
