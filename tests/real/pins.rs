@@ -41,8 +41,11 @@ fn start(cluster: &Cluster, pool_size: u32, more: &str) -> Inside {
 
 fn on_every_server(pool_size: u32, more: &str, proof: impl Fn(&Cluster, &mut Inside)) {
     let _turn = alone();
-    for cluster in every() {
-        proof(cluster, &mut start(cluster, pool_size, more));
+    // A tenant that stays on its server composes with what stays there of its client's.
+    for lifetime in ["", "[scope]\nlifetime = \"lease\"\n"] {
+        for cluster in every() {
+            proof(cluster, &mut start(cluster, pool_size, &format!("{lifetime}{more}")));
+        }
     }
 }
 
