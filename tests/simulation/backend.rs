@@ -332,6 +332,8 @@ impl Backend {
             self.take(head.tag, &frame[HEAD_BYTES..], database, now);
         }
         self.consumed += frame.len() as u64;
+        // One that finds nothing to hit is forgotten with the next command that is read.
+        self.is_cancelled &= self.query.is_some();
         true
     }
 

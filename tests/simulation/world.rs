@@ -74,6 +74,7 @@ struct Cancel {
     lease: u64,
     /// The proxy's own, for a statement that was among these bytes.
     own_until: Option<u64>,
+    due: Moment,
 }
 
 #[derive(Debug)]
@@ -266,7 +267,7 @@ impl World {
     }
 
     fn invite(&mut self, defect: Defect, is_calm: bool) {
-        let has_limits = !is_calm && self.dice.once_in(3);
+        let has_limits = !is_calm && self.dice.once_in(2);
         let limit = |millis| has_limits.then_some(Duration::from_millis(millis));
         let times = TimeLimits {
             transaction: limit(3000),
@@ -300,7 +301,7 @@ impl World {
         let wishes = Wishes {
             style,
             acts: 2 + self.dice.below(7),
-            has_slow: !is_calm,
+            slow_once_in: if is_calm { 0 } else { [4, 20][usize::try_from(self.dice.below(2)).unwrap_or(0)] },
             has_wide: self.piece_max > 1000,
             pipelined_once_in: [2, 4, 1_000_000][usize::try_from(self.dice.below(3)).unwrap_or(0)],
         };
@@ -444,9 +445,8 @@ impl World {
         if self.connecting > 0 {
             self.moves.push(Move::Connect);
         }
-        for number in 0..self.cancels.len() {
-            self.moves.push(Move::Deliver(number));
-        }
+        let due = self.cancels.iter().enumerate().filter(|(_, cancel)| cancel.due <= self.now);
+        self.moves.extend(due.map(|(number, _)| Move::Deliver(number)));
         if !self.moves.is_empty() && self.dice.once_in(8) {
             self.moves.push(Move::Wait);
         }
@@ -487,7 +487,8 @@ impl World {
         let stalls = self.links.iter().map(|link| link.stalled_until);
         let deaf = self.clients.iter().map(|client| client.deaf_until);
         let watches = self.clients.iter().filter_map(|client| client.watch.next_deadline());
-        let next = wakes.chain(stalls).chain(deaf).chain(watches).filter(|at| *at > self.now).min();
+        let cancels = self.cancels.iter().map(|cancel| cancel.due);
+        let next = wakes.chain(cancels).chain(stalls).chain(deaf).chain(watches).filter(|at| *at > self.now).min();
         let pause = next.map_or(Duration::from_millis(500), |at| at.since(self.now));
         self.pass_time(pause.min(Duration::from_millis(500)));
         self.look_at_watches();
@@ -777,7 +778,14 @@ impl World {
         let unsent = self.clients[number].session.server_out().map_or(0, |out| out.len() as u64);
         *self.clients[number].excused.entry("57014".to_owned()).or_default() += 1;
         self.clients[number].is_own_cancel_under_way = true;
-        self.cancels.push(Cancel { link: at, client: number, lease, own_until: Some(written + unsent) });
+        let due = self.soon();
+        self.cancels.push(Cancel { link: at, client: number, lease, own_until: Some(written + unsent), due });
+    }
+
+    /// When what is sent now arrives.
+    fn soon(&mut self) -> Moment {
+        let millis = if self.dice.once_in(2) { 0 } else { self.dice.below(60) };
+        self.now.after(Duration::from_millis(millis))
     }
 
     fn leases_of(&self, link: usize) -> u64 {
@@ -868,7 +876,7 @@ impl World {
             if set != known {
                 wrong.push(format!("it has the settings {set:?} and is believed to have {known:?}"));
             }
-            let most = self.statements_max + PRELUDE_STATEMENTS + 4;
+            let most = self.statements_max + PRELUDE_STATEMENTS + 2;
             if link.backend.prepared() > most {
                 wrong.push(format!("{} statements are prepared, {most} may be", link.backend.prepared()));
             }
@@ -1161,7 +1169,8 @@ impl World {
         let client = &mut self.clients[number];
         if let Some(at) = client.link {
             let lease = self.leases_of(at);
-            self.cancels.push(Cancel { link: at, client: number, lease, own_until: None });
+            let due = self.soon();
+            self.cancels.push(Cancel { link: at, client: number, lease, own_until: None, due });
             return self.feed(number, Input::Cancelled);
         }
         if let Pending::Lease(ticket) = client.pending {
