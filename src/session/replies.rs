@@ -155,6 +155,9 @@ impl Session {
             b'Z' => self.on_ready(body),
             b'E' => self.on_error(body),
             b'C' => self.on_complete(body),
+            b'1' | b'2' | b'3' | b'n' | b's' | b'I' | b'c' if !body.is_empty() => {
+                Err(self.distrust(format!("message {:?} with a body", char::from(head.tag))))
+            }
             _ => self.on_small(head.tag),
         }?;
         Ok(Some((head.frame_bytes(), delivery)))
