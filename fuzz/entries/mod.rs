@@ -4,7 +4,6 @@
 //! replays every kept input in the normal suite. An entry panics if what must hold does not.
 
 // Each target uses one module; the regression test uses all.
-#![allow(dead_code)]
 
 pub mod draw;
 pub mod frames;

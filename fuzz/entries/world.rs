@@ -510,7 +510,8 @@ impl World {
             Control::UnlistenAll | Control::Unlisten(_) => Ok("UNLISTEN"),
             Control::CloseAll | Control::CloseCursor(_) => Ok("CLOSE CURSOR"),
             Control::DeallocateAll => {
-                self.statements.clear();
+                // The unnamed one stays.
+                self.statements.retain(|name, _| name.is_empty());
                 Ok("DEALLOCATE ALL")
             }
             Control::Deallocate(name) => match self.statements.remove(name.as_bytes()) {

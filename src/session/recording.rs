@@ -331,6 +331,9 @@ impl Session {
 
     fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
         let due = self.record_due(facts, part);
+        // An error still to come would skip the proxy's BEGIN with the Query behind it.
+        let replies = self.lease.as_ref().map(|lease| lease.replies());
+        let is_in_doubt = replies.is_some_and(|replies| replies.is_open() && !replies.is_empty());
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         if let Some(refusal) = recorder.refusal.take() {
             return Readiness::Refused(refusal);
@@ -342,6 +345,7 @@ impl Session {
         }
         let Some((reason, block)) = due else { return Readiness::Ready };
         match recorder.stage {
+            Stage::None | Stage::Intended(_) if is_in_doubt && block == Block::Own => self.wait_for_answers(),
             Stage::None if block == Block::Own && facts.statements.len() == 1 => match outside_block(facts) {
                 Some(fault) => Readiness::Refused(fault),
                 None => self.intend(reason.as_deref()),

@@ -638,7 +638,9 @@ impl Session {
             return Delivery::Swallow;
         }
         let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
-        if front.is_some_and(Cause::is_own) { Delivery::Swallow } else { Delivery::Forward }
+        // A Query is parsed as a whole, and the proxy's own SET LOCAL in front of it says nothing.
+        let is_of_parsing = matches!(front, Some(Cause::Prefixed { .. } | Cause::Plan(_)));
+        if front.is_some_and(Cause::is_own) && !is_of_parsing { Delivery::Swallow } else { Delivery::Forward }
     }
 
     /// ErrorResponse. One that the session's own cancel has made says so.

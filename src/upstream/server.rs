@@ -111,7 +111,8 @@ impl Server {
             Arc::make_mut(&mut self.parameters).insert(name.into(), value.into());
         }
         match name {
-            "client_encoding" => value == "UTF8",
+            // PostgreSQL keeps that name of UTF8 as it was given, and no other.
+            "client_encoding" => matches!(value, "UTF8" | "UNICODE"),
             "standard_conforming_strings" => value == "on",
             _ => true,
         }

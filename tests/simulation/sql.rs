@@ -282,6 +282,10 @@ fn select(walk: &mut Walk<'_>, position: &mut u32) -> Result<Sql, SyntaxError> {
         *position = walk.position(1);
         return Ok(Sql::Missing("42703"));
     }
+    if matches!(walk.tokens.get(walk.at), Some((Token::Text(name), _)) if name == "tenantgate: refused") {
+        walk.at += 1;
+        return Ok(Sql::Missing("42703"));
+    }
     if walk.is("null : : pg_catalog.") {
         *position = walk.position(1);
         walk.value()?;
