@@ -5,7 +5,6 @@
 
 // Each target uses one module; the regression test uses all.
 
-
 pub mod draw;
 pub mod frames;
 pub mod guard;

@@ -39,9 +39,8 @@ pub struct Wishes {
 
 /// The bursts of one client.
 pub fn write(dice: &mut Dice, mark: &str, wishes: Wishes) -> Vec<Burst> {
-    let resets_all = dice.once_in(3);
     let (bursts, held) = (Vec::new(), Vec::new());
-    let mut writer = Writer { dice, mark, wishes, bursts, held, resets_all, portal: 0, savepoint: 0 };
+    let mut writer = Writer { dice, mark, wishes, bursts, held, portal: 0, savepoint: 0 };
     for _ in 0..wishes.acts {
         writer.act();
     }
@@ -58,8 +57,6 @@ struct Writer<'a> {
     bursts: Vec<Burst>,
     /// Names of statements that were prepared, with their parameters.
     held: Vec<(String, usize)>,
-    /// RESET ALL in a block leaves what SET LOCAL has set there: a client uses one or the other.
-    resets_all: bool,
     portal: u64,
     savepoint: u64,
 }
@@ -150,7 +147,6 @@ impl Writer<'_> {
         let (name, values) = self.pick(&SETTINGS);
         let value = self.pick(values);
         match self.dice.below(7) {
-            2 | 4 if self.resets_all => format!("SHOW {name}"),
             0..=1 => format!("SET {name} TO '{value}'"),
             2 => format!("SET LOCAL {name} TO '{value}'"),
             3 => format!("SELECT set_config('{name}', '{value}', false)"),
@@ -302,18 +298,13 @@ impl Writer<'_> {
 
     fn simple_settings(&mut self) {
         let sql = match self.dice.below(5) {
-            0 if self.resets_all => "RESET ALL".to_owned(),
-            0 => self.pick(&["DISCARD ALL", "DEALLOCATE ALL"]).to_owned(),
+            0 => self.pick(&["DISCARD ALL", "RESET ALL", "DEALLOCATE ALL"]).to_owned(),
             _ => self.setting(),
         };
         if sql.starts_with('D') {
             self.held.clear();
         }
         self.query(&sql);
-        if sql.starts_with('D') {
-            // Behind others it is answered by a stand-in, and what it resets is reported late.
-            self.bursts.last_mut().expect("just written").is_pipelined = false;
-        }
     }
 
     // -- the extended protocol
@@ -479,8 +470,14 @@ impl Writer<'_> {
             bytes.extend(message(|out| frontend::put_execute(out, b"")));
             return self.segment(bytes, format!("P[{sql}] B {value} E"));
         }
-        // DISCARD ALL and RESET ALL of the extended protocol are reported late: they are left out.
-        let sql = self.setting();
+        let sql = match self.dice.below(8) {
+            0 => "DISCARD ALL".to_owned(),
+            1 => "RESET ALL".to_owned(),
+            _ => self.setting(),
+        };
+        if sql.starts_with('D') {
+            self.held.clear();
+        }
         let bytes = self.run_unnamed(&sql, 0);
         self.segment(bytes, format!("P[{sql}] B E"));
     }

@@ -8,7 +8,7 @@
 //! Owns: order, time, bytes on their way, faults, what must hold at each step. Does not own: what clients say
 //! (`script`), what servers do (`backend`), what a client should have heard (`check`).
 
-use crate::backend::{Backend, Database, Event};
+use crate::backend::{Backend, Database, Event, TENANT};
 use crate::check::{Message, OUT_OF_THE_BLUE, Story, Tap, judge, messages, request_words};
 use crate::dice::Dice;
 use crate::script::{Burst, Style, Wishes, message, write};
@@ -171,6 +171,7 @@ pub struct World {
     dice: Dice,
     now: Moment,
     version: u32,
+    lifetime: Lifetime,
     statements_max: usize,
     piece_max: u64,
     weather: Weather,
@@ -234,16 +235,18 @@ impl World {
         };
         let fairness = if dice.once_in(3) { Fairness::Off } else { Fairness::Tenants };
         let is_calm = dice.once_in(3);
+        let lifetime = if dice.once_in(4) { Lifetime::Lease } else { Lifetime::Transaction };
         let mut world = Self {
             now: Moment::from_micros(1),
             version: if dice.once_in(2) { 150_004 } else { 180_004 },
+            lifetime,
             statements_max: if dice.once_in(2) { 2 } else { 20 },
             piece_max: [3, 40, 400, 100_000][usize::try_from(dice.below(4)).unwrap_or(0)],
             weather: if is_calm { Weather::default() } else { weather(&mut dice) },
             clients: Vec::new(),
             links: Vec::new(),
             pool: Pool::new(limits, fairness),
-            prelude: Prelude::new(&ScopeTemplate::default(), Lifetime::Transaction),
+            prelude: Prelude::new(&ScopeTemplate::default(), lifetime),
             facts: Arc::new(FactsCache::new(FACTS_BYTES_MAX)),
             inspected: Arc::clone(inspected),
             database: Database::default(),
@@ -261,7 +264,7 @@ impl World {
             violations: Vec::new(),
             dice,
         };
-        note!(world, "seed {seed}: PostgreSQL {}, {size} servers, {:?}", world.version, world.weather);
+        note!(world, "seed {seed}: PostgreSQL {}, {size} servers, {lifetime:?}, {:?}", world.version, world.weather);
         world.invite(defect, is_calm);
         world
     }
@@ -350,7 +353,7 @@ impl World {
     fn session(&self, base: &[(&'static str, &'static str)], tenant: &str, defect: Defect) -> Session {
         let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
         let rules = SessionRules {
-            injection: Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), Lifetime::Transaction),
+            injection: Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), self.lifetime),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::clone(&self.facts),
             recording: None,
@@ -870,8 +873,14 @@ impl World {
             if has_replies && !link.has_babbled {
                 wrong.push(format!("replies are on their way: {}", shown(&link.to_proxy)));
             }
-            let set: Vec<_> =
-                link.backend.settings().0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let set: Vec<_> = link
+                .backend
+                .settings()
+                .0
+                .iter()
+                .filter(|(name, _)| *name != TENANT)
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
             let known: Vec<_> = server.settings.iter().map(|(name, value)| (&**name, &**value)).collect();
             if set != known {
                 wrong.push(format!("it has the settings {set:?} and is believed to have {known:?}"));
@@ -973,6 +982,7 @@ impl World {
         let at = self.links.len();
         let process_id = i32::try_from(self.now.as_micros()).unwrap_or(i32::MAX);
         let mut backend = Backend::new(self.version, false, &[]);
+        backend.keeps_tenant = self.lifetime == Lifetime::Lease;
         backend.greet(process_id);
         let server = self.log_in(&mut backend, ServerId(at as u64 + 1));
         let clean = self.prelude(&mut backend, server);
