@@ -107,9 +107,25 @@ impl Server {
             Arc::make_mut(&mut self.parameters).insert(name.into(), value.into());
         }
         match name {
-            "client_encoding" => value == "UTF8",
+            // The one other spelling that PostgreSQL keeps as it was set.
+            "client_encoding" => matches!(value, "UTF8" | "UNICODE"),
             "standard_conforming_strings" => value == "on",
             _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// psycopg2's own tests set the second.
+    #[test]
+    fn utf8_is_utf8_under_both_names_that_servers_report() {
+        let key = Arc::new(ServerKey { process_id: 1, secret: Box::from(*b"1234") });
+        let mut server = Server::new(ServerId(1), key, 150_000, Arc::new(Parameters::default()), 1);
+        for (value, is_fine) in [("UTF8", true), ("UNICODE", true), ("SJIS", false), ("unicode", false)] {
+            assert_eq!(server.take_parameter("client_encoding", value), is_fine, "{value}");
         }
     }
 }
