@@ -48,6 +48,7 @@ drivers:
 
 # Planted defects must be found.
 mutants:
+	cargo test --features mutants --test simulation mutants -- --nocapture
 	cargo test --features mutants --test real mutants
 
 test: export TENANTGATE_SKIPS = $(SKIPS)

@@ -532,3 +532,62 @@ fn a_refusal_and_what_ends_a_session_are_no_statements() {
     assert!(played.is_closed && holds(&played.told(), "57P01"));
     assert_eq!(played.session.tally_mut().read(Count::Statements), before);
 }
+
+/// An older server does not know all the syntax that the proxy's parser knows, and reads a text before it runs any of it.
+#[test]
+fn a_syntax_error_in_the_clients_text_is_no_failure_of_the_injection() {
+    let refused = |position: &str| reply(b'E', format!("SERROR\0VERROR\0C42601\0Mno\0P{position}\0\0").as_bytes());
+    let prefix = "SET LOCAL app.tenant_id='acme';".len();
+    // Each transaction in a text has the prefix in front.
+    for (sql, at, prefixes) in
+        [("SELECT 1", 3, 1), ("SELECT 1; COMMIT; SELECT 2", 3, 1), ("SELECT 1; COMMIT; SELECT 2", 22, 2)]
+    {
+        let mut played = Played::new();
+        played.says(&query(sql));
+        assert!(holds(&played.sent(), "SET LOCAL"));
+        played.server_says(&[refused(&(prefix * prefixes + at).to_string()), ready(TransactionStatus::Idle)].concat());
+        assert!(holds(&played.told(), &format!("P{at}\0")) && played.is_given_back && !played.is_closed, "{sql}");
+        // One about the proxy's own words is.
+        for own in ["1", "7", "31"] {
+            let mut played = Played::new();
+            played.says(&query(sql));
+            played.server_says(&[refused(own), ready(TransactionStatus::Idle)].concat());
+            assert!(holds(&played.told(), "TG055") && played.is_closed && !played.is_given_back, "{sql} {own}");
+        }
+    }
+}
+
+/// A notice of the server's own has come in part when the client leaves: its rest must not be the next client's.
+#[test]
+fn a_server_is_not_given_back_in_the_middle_of_its_message() {
+    let mut played = in_a_block();
+    played.says(&query("COMMIT"));
+    let notice = reply(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mby the way\0\0");
+    let (front, rest) = notice.split_at(7);
+    played.server_says(&[complete("COMMIT"), ready(TransactionStatus::Idle), front.to_vec()].concat());
+    played.says(&written(frontend::put_terminate));
+    assert!(!played.is_given_back && !played.is_closed);
+    played.server_says(rest);
+    assert!(played.is_given_back && played.is_closed);
+}
+
+/// A statement is prepared again in front of a Bind; an error in that segment would skip it.
+#[test]
+fn a_later_segment_does_not_rely_on_a_statement_that_may_be_skipped() {
+    let named = |name: &[u8]| written(|out| frontend::put_bind_text(out, b"", name, &[]));
+    let mut played = Played::new();
+    played.says(&[written(|out| frontend::put_parse(out, b"s", b"SELECT 1", &[])), sync()].concat());
+    played.server_says(&[reply(b'1', b""), ready(TransactionStatus::Idle)].concat());
+    assert!(played.is_given_back);
+    // Another server, and a mistake in front of the first use.
+    played.says(&[parse("SELECT nope"), named(b"s"), execute(""), sync()].concat());
+    played.says(&[named(b"s"), execute(""), sync()].concat());
+    let sent = played.sent();
+    assert_eq!(sent.windows(8).filter(|part| part == b"SELECT 1").count(), 1);
+    assert!(
+        sent.ends_with(&sync()) && sent.windows(5).filter(|part| **part == sync()).count() == 1,
+        "the second waits"
+    );
+    played.server_says(&[error("42703"), ready(TransactionStatus::Idle)].concat());
+    assert!(holds(&played.sent(), "SELECT 1"), "it is prepared again");
+}

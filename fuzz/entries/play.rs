@@ -119,6 +119,9 @@ impl Played {
         while let Some(effect) = self.session.poll_effect() {
             assert!(self.closed.is_none(), "an effect behind the end: {effect:?}");
             match effect {
+                // It has stayed with the client.
+                Effect::Lease if self.leased.is_some() => self.session.handle(Input::Resumed),
+                Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
                 Effect::Lease => {
                     let server = self.lease();
                     self.session.handle(Input::Leased(server));
@@ -139,7 +142,6 @@ impl Played {
                     assert!(self.leased.take().is_some(), "discarded what was not leased");
                     self.discarded.push(reason);
                 }
-                Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
                 Effect::Cancel | Effect::Refused(_) | Effect::Rest => {}
             }
         }

@@ -170,6 +170,8 @@ pub(super) fn check_value<'v>(name: &str, value: &'v str) -> Result<Cow<'v, str>
         return Err(ValueFault::Nul);
     }
     match name {
+        // The one other spelling that PostgreSQL keeps as it is.
+        "client_encoding" if value == "UNICODE" => Ok(Cow::Borrowed(value)),
         "client_encoding" if is_utf8_spelling(value) => Ok(Cow::Borrowed("UTF8")),
         "client_encoding" => Err(ValueFault::Encoding),
         "standard_conforming_strings" if is_true(value) => Ok(Cow::Borrowed("on")),
@@ -444,6 +446,7 @@ mod tests {
         for good in ["UTF8", "utf-8", "Unicode", "utf_8"] {
             assert_eq!(check_value("client_encoding", good).as_deref(), Ok("UTF8"), "{good}");
         }
+        assert_eq!(check_value("client_encoding", "UNICODE").as_deref(), Ok("UNICODE"));
         for bad in ["SJIS", "LATIN1", "", "utf16", "ütf8", "SQL_ASCII"] {
             assert_eq!(check_value("client_encoding", bad), Err(ValueFault::Encoding), "{bad}");
         }

@@ -117,6 +117,8 @@ fn scope_sql(template: &ScopeTemplate, lifetime: Lifetime) -> String {
 #[derive(Clone, Debug)]
 pub struct Injection {
     lifetime: Lifetime,
+    /// One of the settings is `search_path`, which PostgreSQL 18 reports.
+    sets_search_path: bool,
     bind_execute: Bytes,
     /// These are empty under [`Lifetime::Lease`], which has no use for them.
     bind_execute_close: Bytes,
@@ -149,6 +151,7 @@ impl Injection {
         frontend::put_execute(&mut out, b"");
         Self {
             lifetime: Lifetime::Lease,
+            sets_search_path: sets_search_path(values),
             bind_execute: Bytes::copy_from_slice(&out),
             bind_execute_close: Bytes::new(),
             set_local: Box::default(),
@@ -168,6 +171,7 @@ impl Injection {
         let set_local = values.iter().map(|(name, value)| set_local(name, value)).collect::<String>();
         Self {
             lifetime: Lifetime::Transaction,
+            sets_search_path: sets_search_path(values),
             // Copied to their lengths: there is one of these for each client.
             bind_execute: Bytes::copy_from_slice(&plain),
             bind_execute_close: Bytes::copy_from_slice(&named),
@@ -183,6 +187,12 @@ impl Injection {
             Lifetime::Transaction => self.set_local_statements == 0,
             Lifetime::Lease => false,
         }
+    }
+
+    /// Whether one of its settings is `search_path`.
+    #[must_use]
+    pub const fn sets_search_path(&self) -> bool {
+        self.sets_search_path
     }
 
     /// What a server has to carry under [`Lifetime::Lease`]: the Bind and Execute that put it there. Equal bytes mean
@@ -217,6 +227,10 @@ impl Injection {
     pub const fn set_local_statements(&self) -> usize {
         self.set_local_statements
     }
+}
+
+fn sets_search_path(values: &[(&str, String)]) -> bool {
+    values.iter().any(|(name, _)| *name == "search_path")
 }
 
 /// Bind and Execute of the BEGIN of a recorded transaction's block; with a portal of the proxy's own where the client's

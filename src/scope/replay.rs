@@ -77,6 +77,7 @@ pub fn install<C>(
     }
     send_steps(lease, missing.steps, cause);
     if let Some(scope) = scope {
+        lease.server_mut().has_scoped_search_path = injection.sets_search_path();
         lease.send_carried(scope, cause(Part::Preparation), cause(Part::Scope));
     }
     run(lease, COMMIT, &[], cause, Part::Commit);

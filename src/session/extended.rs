@@ -34,7 +34,7 @@ impl Session {
             Err(fault) => return self.violate(fault.to_string()).map(|_| true),
         };
         if parse.sql.len() > self.text_bytes_max() {
-            return Some(self.refuse_parse(Fault::of(Code::TextTooLong)));
+            return Some(self.refuse_parse(self.too_long(parse.sql.len())));
         }
         if self.statements.is_in_doubt(parse.name, self.segment) {
             // Whether the name is taken is decided by an answer that has not come.
@@ -116,6 +116,23 @@ impl Session {
         self.tally.add(Count::ClientParses, 1);
         self.statements.insert(statement);
         true
+    }
+
+    /// The statement as this server has it or can have it. Where it has to be prepared again after the client has changed
+    /// what texts are read under, it is another statement than the one of before: under that one's key, others would
+    /// take it for theirs.
+    fn as_here(&mut self, mut statement: ClientStatement) -> ClientStatement {
+        let Some(lease) = self.lease.as_mut() else { return statement };
+        let known = &mut lease.server_mut().statements;
+        let is_here = match statement.name.is_empty() {
+            true => known.unnamed_is(&statement.key),
+            false => known.find(&statement.key).is_some(),
+        };
+        if is_here || self.settings.parse_context().is_some_and(|context| context == statement.key.context()) {
+            return statement;
+        }
+        statement.key = self.key(statement.key.sql(), statement.key.types());
+        statement
     }
 
     /// What makes a statement the same on a server.
@@ -213,13 +230,13 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        if self.is_preparing(&statement.key, statement.name.is_empty()) {
-            return false;
-        }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
         }
-        let statement = ClientStatement { facts, ..statement };
+        let statement = self.as_here(ClientStatement { facts, ..statement });
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
+            return false;
+        }
         match self.ready_for_state(&statement.facts.statements) {
             Readiness::Ready => {}
             Readiness::Held => return false,
@@ -332,11 +349,12 @@ impl Session {
         if !self.ensure_lease() {
             return false;
         }
-        if self.is_preparing(&statement.key, statement.name.is_empty()) {
-            return false;
-        }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
+        }
+        let statement = self.as_here(statement);
+        if self.is_preparing(&statement.key, statement.name.is_empty()) {
+            return false;
         }
         let Some(lease) = self.lease.as_mut() else { return false };
         prepare_again(lease, &statement);
@@ -368,7 +386,9 @@ impl Session {
         let is_cursor_possible = !name.is_empty()
             && !self.portals.is_doubtful()
             && self.lease.as_ref().is_some_and(|lease| {
-                lease.scope().may_send_scoped() && lease.scope().predicted() != TransactionStatus::Idle
+                // From 18 on a cursor may also be declared behind another Execute.
+                let is_in_block = lease.scope().predicted() != TransactionStatus::Idle || self.has_executed;
+                lease.scope().may_send_scoped() && is_in_block
             });
         self.portals.find(name).is_some() || is_cursor_possible
     }
@@ -415,8 +435,10 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
-        // Behind the end of a transaction PostgreSQL begins anew.
-        self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
+        // Behind the end of a transaction PostgreSQL begins anew; an empty statement it does not count.
+        if portal.as_ref().is_none_or(|portal| !portal.facts.statements.is_empty()) {
+            self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
+        }
         let was = lease.scope().predicted();
         follow(lease.scope_mut(), control);
         #[cfg(feature = "mutants")]

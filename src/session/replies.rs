@@ -8,7 +8,7 @@ use super::cause::{Cause, ParseNote};
 use super::query::PlanStep;
 use super::settings::Change;
 use super::statements::ClientStatement;
-use super::{CloseReason, CopyIn, Passing, Phase, Session};
+use super::{CloseReason, CopyIn, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
@@ -155,6 +155,9 @@ impl Session {
             b'Z' => self.on_ready(body),
             b'E' => self.on_error(body),
             b'C' => self.on_complete(body),
+            b'1' | b'2' | b'3' | b'n' | b's' | b'I' | b'c' if !body.is_empty() => {
+                Err(self.distrust(format!("message {:?} with a body", char::from(head.tag))))
+            }
             _ => self.on_small(head.tag),
         }?;
         Ok(Some((head.frame_bytes(), delivery)))
@@ -638,7 +641,9 @@ impl Session {
             return Delivery::Swallow;
         }
         let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
-        if front.is_some_and(Cause::is_own) { Delivery::Swallow } else { Delivery::Forward }
+        // A Query is parsed as a whole, and the proxy's own SET LOCAL in front of it says nothing.
+        let is_of_parsing = matches!(front, Some(Cause::Prefixed { .. } | Cause::Plan(_)));
+        if front.is_some_and(Cause::is_own) && !is_of_parsing { Delivery::Swallow } else { Delivery::Forward }
     }
 
     /// ErrorResponse. One that the session's own cancel has made says so.
@@ -658,7 +663,8 @@ impl Session {
         let fields = Fields::new(body);
         self.note_failure(fields.sqlstate());
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
-        if lease.replies().is_empty() {
+        // A server may end the connection behind an error, too: in place of its ReadyForQuery.
+        if lease.replies().is_empty() || (fields.is_fatal() && lease.replies().has_front_failed()) {
             return self.on_unasked_error(fields);
         }
         match lease.receive(b'E') {
@@ -717,10 +723,11 @@ impl Session {
                 let (is_own, shift) = (*scopes > 0, *prefix_chars);
                 #[cfg(feature = "mutants")]
                 let shift = if self.rules.mutant == Some(super::Mutant::PositionNotMoved) { 0 } else { shift };
-                if is_own {
+                let moved = |position: u32| position.checked_sub(shift).filter(|moved| *moved > 0);
+                if is_own && !is_of_clients_text(fields, moved) {
                     return self.on_scope_error(body, fields);
                 }
-                Ok(self.put_moved(body, |position| position.checked_sub(shift).filter(|moved| *moved > 0)))
+                Ok(self.put_moved(body, moved))
             }
             Some(Cause::Plan(plan)) => {
                 if let Some(fault) = plan.refusal_of(sqlstate) {
@@ -729,7 +736,7 @@ impl Session {
                     backend::put_error(&mut self.client_out, &fault);
                     return Ok(Delivery::Swallow);
                 }
-                if plan.is_own_step() {
+                if plan.is_own_step() && !is_of_clients_text(fields, |position| plan.original_position(position)) {
                     return self.on_scope_error(body, fields);
                 }
                 let out = &mut self.client_out;
@@ -942,7 +949,8 @@ impl Session {
         if self.copy != CopyIn::None && !lease.replies().owes_statement() {
             self.copy = CopyIn::None;
         }
-        let is_held = self.record_holds_server();
+        // The message that asked whether the server may stay is about to be sent.
+        let is_held = self.record_holds_server() || self.waiting == Waiting::Pin;
         let may_check_in =
             lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None && !is_held;
         #[cfg(feature = "mutants")]
@@ -1009,6 +1017,14 @@ const fn deallocates(control: &Control) -> bool {
 /// Messages whose body is never looked at and may be long.
 const fn is_bulk(tag: u8) -> bool {
     matches!(tag, b'D' | b'd' | b'T' | b't')
+}
+
+/// Whether an error in front of everything that a Query does is about the client's part of its text: PostgreSQL reads the
+/// whole text before it runs any of it, and an older one does not know what the proxy's parser knows. What the proxy's
+/// own statements meet when they run has no position there.
+fn is_of_clients_text(fields: Fields<'_>, map: impl Fn(u32) -> Option<u32>) -> bool {
+    let position = fields.find(b'P').and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    position.and_then(map).is_some()
 }
 
 /// An ErrorResponse with its position mapped, or without one.

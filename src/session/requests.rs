@@ -225,7 +225,7 @@ impl Session {
 
     /// A text too long to be inspected: refused at its head, dropped as it comes.
     fn drop_long_text(&mut self, head: Head, rest: &[u8], refuse: fn(&mut Self, Fault) -> bool) -> Option<usize> {
-        if !refuse(self, Fault::of(Code::TextTooLong)) {
+        if !refuse(self, self.too_long(head.body_bytes)) {
             return None;
         }
         if matches!(self.phase, Phase::Closed) {
@@ -240,6 +240,12 @@ impl Session {
         let fault = Fault::of(Code::ProtocolViolation).with_detail(detail);
         self.end_with(fault, DiscardReason::ClientLeft, CloseReason::ClientViolation);
         None
+    }
+
+    /// A text of about so many bytes is too long to be inspected.
+    pub(super) fn too_long(&self, bytes: usize) -> Fault {
+        let max = self.text_bytes_max();
+        Fault::of(Code::TextTooLong).with_detail(format!("The text has {bytes} bytes, {max} are allowed."))
     }
 
     /// Longest text that is inspected.

@@ -235,7 +235,8 @@ impl Portals {
     }
 
     /// A Bind failed or was skipped. PostgreSQL keeps an older portal of that name, which may be any statement:
-    /// then (and where the name was bound again since) nothing is executed by name until all are gone.
+    /// then (and where the name was bound again since) nothing is executed by name until all are gone. Where it was only
+    /// closed since, nothing is left to be in doubt.
     pub fn unbind(&mut self, name: &[u8], serial: u64, replaced: bool) {
         if serial <= self.serial_over {
             return;
@@ -243,7 +244,7 @@ impl Portals {
         if name.is_empty() {
             // The unnamed one is simply forgotten.
             self.unnamed.take_if(|portal| portal.serial == serial);
-        } else if replaced || self.named.get(name).is_none_or(|portal| portal.serial != serial) {
+        } else if replaced || self.named.get(name).is_some_and(|portal| portal.serial != serial) {
             self.is_doubtful = true;
         } else {
             self.named.remove(name);

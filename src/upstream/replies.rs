@@ -152,6 +152,12 @@ impl<C> Replies<C> {
         last.is_some_and(|owed| matches!(owed.expect, Expect::Execute | Expect::Query))
     }
 
+    /// Whether the front answer has failed, so that only its ReadyForQuery is left.
+    #[must_use]
+    pub fn has_front_failed(&self) -> bool {
+        self.owed.front().is_some_and(|owed| owed.failed)
+    }
+
     /// How many answers are owed.
     #[must_use]
     pub fn len(&self) -> usize {

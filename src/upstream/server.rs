@@ -49,6 +49,8 @@ pub struct Server {
     pub preparing: Preparing,
     /// How often it was lent.
     pub leases: u64,
+    /// Its `search_path` is a tenant's, put there beside the settings: PostgreSQL 18 reports it.
+    pub has_scoped_search_path: bool,
     /// What it reported at its login: its defaults.
     reset_parameters: Arc<Parameters>,
     /// Reports and settings that were found to agree last.
@@ -76,6 +78,7 @@ impl Server {
             statements: ServerStatements::new(statements_max),
             preparing: Preparing::default(),
             leases: 0,
+            has_scoped_search_path: false,
         }
     }
 
@@ -90,7 +93,8 @@ impl Server {
         if is_known {
             return true;
         }
-        let is_set = |name: &str| self.settings.keys().any(|known| known.eq_ignore_ascii_case(name));
+        let is_scoped = |name: &str| self.has_scoped_search_path && name == "search_path";
+        let is_set = |name: &str| is_scoped(name) || self.settings.keys().any(|known| known.eq_ignore_ascii_case(name));
         let is_explained =
             self.parameters.iter().all(|(name, value)| self.reset_parameters.get(name) == Some(value) || is_set(name));
         if is_explained {
@@ -107,7 +111,7 @@ impl Server {
             Arc::make_mut(&mut self.parameters).insert(name.into(), value.into());
         }
         match name {
-            // The one other spelling that PostgreSQL keeps as it was set.
+            // PostgreSQL keeps that name of UTF8 as it was given, and no other.
             "client_encoding" => matches!(value, "UTF8" | "UNICODE"),
             "standard_conforming_strings" => value == "on",
             _ => true,

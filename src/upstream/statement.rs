@@ -38,6 +38,12 @@ impl StatementKey {
         &self.types
     }
 
+    /// The settings it was parsed under.
+    #[must_use]
+    pub const fn context(&self) -> &Arc<str> {
+        &self.context
+    }
+
     /// Bytes this key holds.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -125,7 +125,8 @@ fn procedures_that_commit_keep_their_tenant_where_they_are_listed() {
         prepare(cluster, database, 2);
         cluster.admin(database).run(PROCEDURES);
         // The [guard] table is there already.
-        let wish = Wish { cluster, database, pool_size: 1, mutant: None, more: LEASE };
+        let trusted = "[logins.trusted]\npassword = \"demo\"\npreset = \"application\"\ntenant.from = [\"suffix\"]\n";
+        let wish = Wish { cluster, database, pool_size: 1, mutant: None, more: &format!("{LEASE}{trusted}") };
         let proxy = Proxy::start_with(database, None, |address, _| {
             let listed = "settings_allowed = [\"work_mem\"]\nfunctions_allowed = [\"in_steps\"]";
             proxy::configuration(&wish, address).replace("settings_allowed = [\"work_mem\"]", listed)
@@ -152,6 +153,17 @@ fn procedures_that_commit_keep_their_tenant_where_they_are_listed() {
             assert_eq!(seen, wanted, "extended: {is_extended}, on {}", cluster.version);
             client.run("DELETE FROM steps");
         }
+        // To trusted code all procedures, and VACUUM.
+        let trusted = |tenant: &str| {
+            Client::connect(&Target::new(proxy.address, &format!("trusted.{tenant}"), database).password("demo"))
+        };
+        let (mut code, mut others) = (trusted(&own), trusted(&other));
+        for said in ["CALL other()", "CALL in_steps()", "VACUUM steps", "ANALYZE steps", "DELETE FROM steps"] {
+            others.run("SELECT 1");
+            code.run(said);
+            assert_eq!(code.value("SHOW app.tenant_id"), own, "after {said}");
+        }
+        assert_eq!(sqlstates(&code.query("DO $$ BEGIN COMMIT; END $$")), ["42501"]);
         assert_eq!(sqlstates(&client.query("CALL other()")), ["42501"], "it is not listed");
         assert_eq!(sqlstates(&client.query("DO $$ BEGIN COMMIT; END $$")), ["42501"]);
     }
@@ -242,6 +254,51 @@ fn a_reload_of_template_or_lifetime_leaves_no_server_behind() {
     proxy.edit("\"app.renamed\" = \"{tenant}\"", "\"app.tenant_id\" = \"{tenant}\"");
     assert!(proxy.reload());
     look([&own, &other]);
+}
+
+/// PostgreSQL 18 reports `search_path`: a tenant's own is no reason to give a server up.
+#[test]
+fn a_schema_per_tenant_stays_on_its_server_and_the_server_in_its_pool() {
+    for cluster in cluster::every() {
+        let database = "lease_schemas";
+        cluster.create_database(database);
+        let mut admin = cluster.admin(database);
+        for tenant in ["acme", "globex"] {
+            admin.run(&format!(
+                "CREATE SCHEMA tenant_{tenant}; CREATE TABLE tenant_{tenant}.names (name text); \
+                 INSERT INTO tenant_{tenant}.names VALUES ('{tenant}'); \
+                 GRANT USAGE ON SCHEMA tenant_{tenant} TO app_user; GRANT SELECT ON tenant_{tenant}.names TO app_user"
+            ));
+        }
+        let more = "tenant_type = \"text\"\n[scope.settings]\n\"app.tenant_id\" = \"{tenant}\"\n\
+                    search_path = \"tenant_{tenant}, public\"\n";
+        // Its fixed tenants are UUIDs.
+        let wish = Wish { cluster, database, pool_size: 1, mutant: None, more: &format!("{LEASE}{more}") };
+        let proxy = Proxy::start_with(database, None, |address, _| proxy::configuration(&wish, address));
+        let mut clients = ["acme", "globex"].map(|tenant| (Client::connect(&proxy.target(tenant)), tenant));
+        let pids = format!(
+            "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE datname = '{database}' AND usename = 'app_user'"
+        );
+        let before = admin.value(&pids);
+        for _ in 0..3 {
+            for (client, tenant) in &mut clients {
+                assert_eq!(client.value("SELECT name FROM names"), *tenant);
+                let named = [
+                    Message::parse("", "SELECT name FROM names"),
+                    Message::bind("", &[]),
+                    Message::execute(),
+                    Message::Sync,
+                ];
+                client.send_all(&named);
+                client.flush().unwrap();
+                let (replies, _) = client.replies_to(b'Z');
+                let row = replies.iter().find(|reply| reply.tag == b'D').map(Reply::row);
+                assert_eq!(row, Some(vec![Some((*tenant).to_owned())]), "{replies:?}");
+                assert_eq!(client.value("SHOW search_path"), format!("\"tenant_{tenant}\", public"));
+            }
+        }
+        assert_eq!(admin.value(&pids), before, "the one server is the first one on {}", cluster.version);
+    }
 }
 
 /// Stands between proxy and server as a pooler does: the process it names at the login is none of the server's.

@@ -11,6 +11,8 @@
 //! | `TENANTGATE_SCRIPT`, `TENANTGATE_SHOW`, `TENANTGATE_REHEARSAL` | see `tests/scripts/README.md` |
 //! | `TENANTGATE_SESSIONS`, `TENANTGATE_SEED` | how many generated sessions, from which seed (see `differential`) |
 //! | `TENANTGATE_CRASHES`, `TENANTGATE_SEED` | how often proxy or servers are killed under bypass transactions |
+//! | `TENANTGATE_CUT_STRIDE` | links are cut behind every so manieth byte; 1: behind each |
+//! | `TENANTGATE_VALUE_BYTES` | how long the longest values are, up to 1000000000 |
 //! | `TENANTGATE_LOAD_TRANSACTIONS`, `TENANTGATE_SEED` | size and choices of the storm |
 //!
 //! The feature `mutants` adds the proofs that planted defects are found: `cargo test --features mutants --test real
@@ -21,17 +23,20 @@
 mod support;
 
 mod acts;
+mod bounds;
 mod bypass;
 mod bypass_crash;
 mod bypass_durable;
 mod console;
 mod differential;
 mod drivers;
+mod faults;
 mod lease;
 mod lifecycle;
 mod limits;
 mod load;
 mod login;
+mod misbehaviour;
 mod operations;
 mod pgbench;
 mod pins;

@@ -119,6 +119,8 @@ pub struct Backend {
     version: u32,
     /// Alone with one client: no proxy is between.
     is_alone: bool,
+    /// A tenant is set for the session, and stays until another is.
+    pub keeps_tenant: bool,
     pub events: Vec<Event>,
     input: BytesMut,
     consumed: u64,
@@ -183,6 +185,7 @@ impl Backend {
         let mut backend = Self {
             version,
             is_alone,
+            keeps_tenant: false,
             events: Vec::new(),
             input: BytesMut::new(),
             consumed: 0,
@@ -332,6 +335,8 @@ impl Backend {
             self.take(head.tag, &frame[HEAD_BYTES..], database, now);
         }
         self.consumed += frame.len() as u64;
+        // One that finds nothing to hit is forgotten with the next command that is read.
+        self.is_cancelled &= self.query.is_some();
         true
     }
 
@@ -997,8 +1002,8 @@ impl Backend {
 
     /// What a sealed scope would refuse, and what would not hold.
     fn check_scope(&mut self, local: bool) {
-        if !local {
-            self.violated("a tenant was set for the session".to_owned());
+        if local == self.keeps_tenant {
+            self.violated(format!("a tenant was set, {}", if local { "SET LOCAL" } else { "SET" }));
         }
         if self.local.contains_key(TENANT) {
             self.violated("a tenant was put twice on one transaction".to_owned());

@@ -30,7 +30,8 @@ pub enum Style {
 pub struct Wishes {
     pub style: Style,
     pub acts: u64,
-    pub has_slow: bool,
+    /// Once in so many statements is a slow one; 0 is never.
+    pub slow_once_in: u64,
     pub has_wide: bool,
     /// Once in so many bursts is pipelined.
     pub pipelined_once_in: u64,
@@ -38,9 +39,8 @@ pub struct Wishes {
 
 /// The bursts of one client.
 pub fn write(dice: &mut Dice, mark: &str, wishes: Wishes) -> Vec<Burst> {
-    let resets_all = dice.once_in(3);
     let (bursts, held) = (Vec::new(), Vec::new());
-    let mut writer = Writer { dice, mark, wishes, bursts, held, resets_all, portal: 0, savepoint: 0 };
+    let mut writer = Writer { dice, mark, wishes, bursts, held, portal: 0, savepoint: 0 };
     for _ in 0..wishes.acts {
         writer.act();
     }
@@ -57,8 +57,6 @@ struct Writer<'a> {
     bursts: Vec<Burst>,
     /// Names of statements that were prepared, with their parameters.
     held: Vec<(String, usize)>,
-    /// RESET ALL in a block leaves what SET LOCAL has set there: a client uses one or the other.
-    resets_all: bool,
     portal: u64,
     savepoint: u64,
 }
@@ -77,7 +75,12 @@ impl Writer<'_> {
             Style::Extended => false,
             Style::Mixed => self.dice.once_in(2),
         };
-        match (is_simple, self.dice.below(12)) {
+        match (is_simple, self.dice.below(16)) {
+            (_, 12) => self.doomed_start(is_simple),
+            (_, 13) => self.there_and_back(is_simple),
+            (false, 14) => (0..4).for_each(|_| self.named()),
+            (true, 14) => self.simple_copy(),
+            (false, 15) => self.extended_copy(),
             (true, 0..=3) => self.simple(),
             (true, 4..=5) => self.several(),
             (true, 6..=8) => self.simple_block(),
@@ -114,6 +117,9 @@ impl Writer<'_> {
         let mark = if is_bound { "$1".to_owned() } else { format!("'{}'", self.mark) };
         let number = self.dice.below(6);
         let sql = match self.dice.below(20) {
+            _ if self.wishes.slow_once_in > 0 && self.dice.once_in(self.wishes.slow_once_in) => {
+                format!("SELECT slow({mark}, {})", 20 + number * 40)
+            }
             0..=6 => format!("SELECT probe({mark}, {number})"),
             7..=8 => format!("SELECT probe({mark}, i) FROM generate_series(1, {}) i", number + 1),
             9..=10 => format!("SELECT count(*) FROM notes WHERE mark = {mark}"),
@@ -121,7 +127,6 @@ impl Writer<'_> {
             15 => format!("SELECT warn({mark})"),
             16 => format!("SELECT fail({mark})"),
             17 if self.wishes.has_wide => format!("SELECT wide({mark}, 20000)"),
-            18 if self.wishes.has_slow => format!("SELECT slow({mark}, {})", 20 + number * 40),
             17 | 18 => format!("COPY (SELECT probe('{}', i) FROM generate_series(1, 3) i) TO STDOUT", self.mark),
             _ => return (self.broken(), 0),
         };
@@ -142,7 +147,6 @@ impl Writer<'_> {
         let (name, values) = self.pick(&SETTINGS);
         let value = self.pick(values);
         match self.dice.below(7) {
-            2 | 4 if self.resets_all => format!("SHOW {name}"),
             0..=1 => format!("SET {name} TO '{value}'"),
             2 => format!("SET LOCAL {name} TO '{value}'"),
             3 => format!("SELECT set_config('{name}', '{value}', false)"),
@@ -194,6 +198,49 @@ impl Writer<'_> {
         self.query(&end);
     }
 
+    /// A block that is never opened, and what was sent in the belief that it is.
+    fn doomed_start(&mut self, is_simple: bool) {
+        let failing =
+            self.pick(&["SELECT fail('c')", "SELECT nope", "SELECT 1/"]).replace("'c'", &format!("'{}'", self.mark));
+        if is_simple {
+            self.query(&format!("{failing}; BEGIN"));
+        } else {
+            let bytes = [self.run_unnamed(&failing, 0), self.run_unnamed("BEGIN", 0)].concat();
+            self.segment(bytes, format!("P[{failing}] B E P[BEGIN] B E"));
+        }
+        for _ in 0..1 + self.dice.below(3) {
+            self.one(is_simple, &format!("SELECT probe('{}', 7)", self.mark));
+            self.bursts.last_mut().expect("just written").is_pipelined = true;
+        }
+        self.one(is_simple, "ROLLBACK");
+    }
+
+    /// A savepoint that is gone back to, and what runs behind it.
+    fn there_and_back(&mut self, is_simple: bool) {
+        self.savepoint += 1;
+        let name = self.savepoint;
+        let mut list = vec!["BEGIN".to_owned()];
+        if self.dice.once_in(2) {
+            list.push(self.plain());
+        }
+        list.push(format!("SAVEPOINT p{name}"));
+        list.push(self.plain());
+        list.push(format!("ROLLBACK TO p{name}"));
+        list.push(self.plain());
+        list.push("COMMIT".to_owned());
+        for sql in list {
+            self.one(is_simple, &sql);
+        }
+    }
+
+    fn one(&mut self, is_simple: bool, sql: &str) {
+        if is_simple {
+            return self.query(sql);
+        }
+        let bytes = self.run_unnamed(sql, 0);
+        self.segment(bytes, format!("P[{sql}] B E"));
+    }
+
     fn inside(&mut self) -> String {
         match self.dice.below(12) {
             0 => self.setting(),
@@ -215,13 +262,23 @@ impl Writer<'_> {
 
     fn lines(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for number in 0..1 + self.dice.below(4) {
-            let line = if self.dice.once_in(12) { "bad\n".to_owned() } else { format!("{}\t{number}\n", self.mark) };
+        // Which of the Syncs between data are answered depends on where the COPY fails: nobody but the server knows.
+        let may_fail = self.dice.once_in(2);
+        let width = if may_fail && self.dice.once_in(2) { 300 } else { 10 };
+        for number in 0..1 + self.dice.below(7) {
+            let is_bad = may_fail && self.dice.once_in(4);
+            let line = if is_bad { "bad\n".to_owned() } else { format!("{}\t{number:>width$}\n", self.mark) };
             bytes.extend(message(|out| {
                 frontend::put_message(out, b'd', |out| out.extend_from_slice(line.as_bytes()));
             }));
+            match self.dice.below(12) {
+                // Ignored while the COPY goes on.
+                0 | 2 if !may_fail => bytes.extend(message(frontend::put_sync)),
+                1 => bytes.extend(message(frontend::put_flush)),
+                _ => {}
+            }
         }
-        if self.dice.once_in(6) {
+        if may_fail && self.dice.once_in(3) {
             bytes.extend(message(|out| frontend::put_message(out, b'f', |out| frontend::put_cstr(out, b"no"))));
         } else {
             bytes.extend(message(|out| frontend::put_message(out, b'c', |_| {})));
@@ -241,18 +298,13 @@ impl Writer<'_> {
 
     fn simple_settings(&mut self) {
         let sql = match self.dice.below(5) {
-            0 if self.resets_all => "RESET ALL".to_owned(),
-            0 => self.pick(&["DISCARD ALL", "DEALLOCATE ALL"]).to_owned(),
+            0 => self.pick(&["DISCARD ALL", "RESET ALL", "DEALLOCATE ALL"]).to_owned(),
             _ => self.setting(),
         };
         if sql.starts_with('D') {
             self.held.clear();
         }
         self.query(&sql);
-        if sql.starts_with('D') {
-            // Behind others it is answered by a stand-in, and what it resets is reported late.
-            self.bursts.last_mut().expect("just written").is_pipelined = false;
-        }
     }
 
     // -- the extended protocol
@@ -418,8 +470,14 @@ impl Writer<'_> {
             bytes.extend(message(|out| frontend::put_execute(out, b"")));
             return self.segment(bytes, format!("P[{sql}] B {value} E"));
         }
-        // DISCARD ALL and RESET ALL of the extended protocol are reported late: they are left out.
-        let sql = self.setting();
+        let sql = match self.dice.below(8) {
+            0 => "DISCARD ALL".to_owned(),
+            1 => "RESET ALL".to_owned(),
+            _ => self.setting(),
+        };
+        if sql.starts_with('D') {
+            self.held.clear();
+        }
         let bytes = self.run_unnamed(&sql, 0);
         self.segment(bytes, format!("P[{sql}] B E"));
     }

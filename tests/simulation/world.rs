@@ -8,7 +8,7 @@
 //! Owns: order, time, bytes on their way, faults, what must hold at each step. Does not own: what clients say
 //! (`script`), what servers do (`backend`), what a client should have heard (`check`).
 
-use crate::backend::{Backend, Database, Event};
+use crate::backend::{Backend, Database, Event, TENANT};
 use crate::check::{Message, OUT_OF_THE_BLUE, Story, Tap, judge, messages, request_words};
 use crate::dice::Dice;
 use crate::script::{Burst, Style, Wishes, message, write};
@@ -74,6 +74,7 @@ struct Cancel {
     lease: u64,
     /// The proxy's own, for a statement that was among these bytes.
     own_until: Option<u64>,
+    due: Moment,
 }
 
 #[derive(Debug)]
@@ -170,6 +171,7 @@ pub struct World {
     dice: Dice,
     now: Moment,
     version: u32,
+    lifetime: Lifetime,
     statements_max: usize,
     piece_max: u64,
     weather: Weather,
@@ -233,16 +235,18 @@ impl World {
         };
         let fairness = if dice.once_in(3) { Fairness::Off } else { Fairness::Tenants };
         let is_calm = dice.once_in(3);
+        let lifetime = if dice.once_in(4) { Lifetime::Lease } else { Lifetime::Transaction };
         let mut world = Self {
             now: Moment::from_micros(1),
             version: if dice.once_in(2) { 150_004 } else { 180_004 },
+            lifetime,
             statements_max: if dice.once_in(2) { 2 } else { 20 },
             piece_max: [3, 40, 400, 100_000][usize::try_from(dice.below(4)).unwrap_or(0)],
             weather: if is_calm { Weather::default() } else { weather(&mut dice) },
             clients: Vec::new(),
             links: Vec::new(),
             pool: Pool::new(limits, fairness),
-            prelude: Prelude::new(&ScopeTemplate::default(), Lifetime::Transaction),
+            prelude: Prelude::new(&ScopeTemplate::default(), lifetime),
             facts: Arc::new(FactsCache::new(FACTS_BYTES_MAX)),
             inspected: Arc::clone(inspected),
             database: Database::default(),
@@ -260,13 +264,13 @@ impl World {
             violations: Vec::new(),
             dice,
         };
-        note!(world, "seed {seed}: PostgreSQL {}, {size} servers, {:?}", world.version, world.weather);
+        note!(world, "seed {seed}: PostgreSQL {}, {size} servers, {lifetime:?}, {:?}", world.version, world.weather);
         world.invite(defect, is_calm);
         world
     }
 
     fn invite(&mut self, defect: Defect, is_calm: bool) {
-        let has_limits = !is_calm && self.dice.once_in(3);
+        let has_limits = !is_calm && self.dice.once_in(2);
         let limit = |millis| has_limits.then_some(Duration::from_millis(millis));
         let times = TimeLimits {
             transaction: limit(3000),
@@ -300,7 +304,7 @@ impl World {
         let wishes = Wishes {
             style,
             acts: 2 + self.dice.below(7),
-            has_slow: !is_calm,
+            slow_once_in: if is_calm { 0 } else { [4, 20][usize::try_from(self.dice.below(2)).unwrap_or(0)] },
             has_wide: self.piece_max > 1000,
             pipelined_once_in: [2, 4, 1_000_000][usize::try_from(self.dice.below(3)).unwrap_or(0)],
         };
@@ -349,7 +353,7 @@ impl World {
     fn session(&self, base: &[(&'static str, &'static str)], tenant: &str, defect: Defect) -> Session {
         let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
         let rules = SessionRules {
-            injection: Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), Lifetime::Transaction),
+            injection: Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), self.lifetime),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::clone(&self.facts),
             recording: None,
@@ -444,9 +448,8 @@ impl World {
         if self.connecting > 0 {
             self.moves.push(Move::Connect);
         }
-        for number in 0..self.cancels.len() {
-            self.moves.push(Move::Deliver(number));
-        }
+        let due = self.cancels.iter().enumerate().filter(|(_, cancel)| cancel.due <= self.now);
+        self.moves.extend(due.map(|(number, _)| Move::Deliver(number)));
         if !self.moves.is_empty() && self.dice.once_in(8) {
             self.moves.push(Move::Wait);
         }
@@ -487,7 +490,8 @@ impl World {
         let stalls = self.links.iter().map(|link| link.stalled_until);
         let deaf = self.clients.iter().map(|client| client.deaf_until);
         let watches = self.clients.iter().filter_map(|client| client.watch.next_deadline());
-        let next = wakes.chain(stalls).chain(deaf).chain(watches).filter(|at| *at > self.now).min();
+        let cancels = self.cancels.iter().map(|cancel| cancel.due);
+        let next = wakes.chain(cancels).chain(stalls).chain(deaf).chain(watches).filter(|at| *at > self.now).min();
         let pause = next.map_or(Duration::from_millis(500), |at| at.since(self.now));
         self.pass_time(pause.min(Duration::from_millis(500)));
         self.look_at_watches();
@@ -777,7 +781,14 @@ impl World {
         let unsent = self.clients[number].session.server_out().map_or(0, |out| out.len() as u64);
         *self.clients[number].excused.entry("57014".to_owned()).or_default() += 1;
         self.clients[number].is_own_cancel_under_way = true;
-        self.cancels.push(Cancel { link: at, client: number, lease, own_until: Some(written + unsent) });
+        let due = self.soon();
+        self.cancels.push(Cancel { link: at, client: number, lease, own_until: Some(written + unsent), due });
+    }
+
+    /// When what is sent now arrives.
+    fn soon(&mut self) -> Moment {
+        let millis = if self.dice.once_in(2) { 0 } else { self.dice.below(60) };
+        self.now.after(Duration::from_millis(millis))
     }
 
     fn leases_of(&self, link: usize) -> u64 {
@@ -862,13 +873,19 @@ impl World {
             if has_replies && !link.has_babbled {
                 wrong.push(format!("replies are on their way: {}", shown(&link.to_proxy)));
             }
-            let set: Vec<_> =
-                link.backend.settings().0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let set: Vec<_> = link
+                .backend
+                .settings()
+                .0
+                .iter()
+                .filter(|(name, _)| *name != TENANT)
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
             let known: Vec<_> = server.settings.iter().map(|(name, value)| (&**name, &**value)).collect();
             if set != known {
                 wrong.push(format!("it has the settings {set:?} and is believed to have {known:?}"));
             }
-            let most = self.statements_max + PRELUDE_STATEMENTS + 4;
+            let most = self.statements_max + PRELUDE_STATEMENTS + 2;
             if link.backend.prepared() > most {
                 wrong.push(format!("{} statements are prepared, {most} may be", link.backend.prepared()));
             }
@@ -965,6 +982,7 @@ impl World {
         let at = self.links.len();
         let process_id = i32::try_from(self.now.as_micros()).unwrap_or(i32::MAX);
         let mut backend = Backend::new(self.version, false, &[]);
+        backend.keeps_tenant = self.lifetime == Lifetime::Lease;
         backend.greet(process_id);
         let server = self.log_in(&mut backend, ServerId(at as u64 + 1));
         let clean = self.prelude(&mut backend, server);
@@ -1161,7 +1179,8 @@ impl World {
         let client = &mut self.clients[number];
         if let Some(at) = client.link {
             let lease = self.leases_of(at);
-            self.cancels.push(Cancel { link: at, client: number, lease, own_until: None });
+            let due = self.soon();
+            self.cancels.push(Cancel { link: at, client: number, lease, own_until: None, due });
             return self.feed(number, Input::Cancelled);
         }
         if let Pending::Lease(ticket) = client.pending {

@@ -9,6 +9,7 @@ pub mod inside;
 pub mod message;
 pub mod proxy;
 pub mod raw;
+pub mod relay;
 pub mod reply;
 pub mod script;
 pub mod skips;

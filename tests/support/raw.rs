@@ -300,6 +300,50 @@ impl Client {
         Canceller { address: self.address, key: self.key.clone() }
     }
 
+    /// Another hold on the connection, to write to it while this one reads.
+    pub fn writer(&self) -> TcpStream {
+        let writer = self.stream.try_clone().expect("a socket can be held twice");
+        writer.set_write_timeout(None).expect("a socket has this");
+        writer
+    }
+
+    /// Type and length of each reply up to the next of this tag, without keeping what they hold.
+    pub fn pass_to(&mut self, tag: u8) -> Vec<(u8, usize)> {
+        let mut passed = Vec::new();
+        loop {
+            while self.inbox.len() - self.read < 5 {
+                self.inbox.drain(..self.read);
+                self.read = 0;
+                self.fill().unwrap_or_else(|silence| panic!("{silence:?} behind {} replies", passed.len()));
+            }
+            let head = &self.inbox[self.read..self.read + 5];
+            let (found, size) = (head[0], u32::from_be_bytes([head[1], head[2], head[3], head[4]]));
+            let size = usize::try_from(size).expect("64 bits") + 1;
+            let mut left = size;
+            loop {
+                let here = left.min(self.inbox.len() - self.read);
+                self.read += here;
+                left -= here;
+                if left == 0 {
+                    break;
+                }
+                self.inbox.clear();
+                self.read = 0;
+                self.fill().unwrap_or_else(|silence| panic!("{silence:?} inside a reply"));
+            }
+            passed.push((found, size));
+            if found == tag {
+                return passed;
+            }
+        }
+    }
+
+    /// Sends nothing more, but listens.
+    pub fn hang_up(&self) {
+        // A peer that has closed says so when it is read.
+        drop(self.stream.shutdown(std::net::Shutdown::Write));
+    }
+
     /// The connection itself, for bytes of one's own.
     pub fn into_stream(self) -> TcpStream {
         self.stream

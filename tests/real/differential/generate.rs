@@ -4,7 +4,7 @@
 //! INSERT or UPDATE is suspended (whether it moves the command counter), a COPY FROM whose Execute is repeated behind its
 //! segment (the Sync is swallowed), and the differences of more than one line in `tests/support/differences.rs`.
 
-use super::texts::{BOUND, CONTROL, CURSOR, ODD, RELEASE, SETTINGS, WORK};
+use super::texts::{BOUND, CONTROL, CURSOR, LITERALS, ODD, RELEASE, SETTINGS, WORK};
 use crate::support::dice::Dice;
 use crate::support::message::{Message, Value};
 use crate::support::script::{Action, Script, Step};
@@ -39,11 +39,13 @@ fn at<T: Copy>(dice: &mut Dice, from: &[T]) -> T {
 struct Mind {
     dice: Dice,
     /// The text below each statement name, as far as the client believes.
-    names: [Option<usize>; 4],
+    names: [Option<usize>; 5],
     lock: u32,
 }
 
-const NAMES: [&str; 4] = ["", "s1", "s2", "s3"];
+const NAMES: [&str; 5] = ["", "s1", "s2", "s3", "literal"];
+/// The name of statements that are never used again.
+const ONCE: usize = 4;
 
 impl Mind {
     fn statement(&mut self) -> &'static str {
@@ -130,6 +132,11 @@ impl Mind {
 
     /// A name, and its text if it is to be prepared now.
     fn prepare(&mut self, steps: &mut Vec<Step>) -> (usize, Prepared) {
+        if self.dice.once_in(12) {
+            steps.push(send(Message::CloseStatement(NAMES[ONCE].to_owned())));
+            steps.push(send(Message::parse(NAMES[ONCE], at(&mut self.dice, LITERALS))));
+            return (ONCE, Prepared::default());
+        }
         let slot = at(&mut self.dice, &[0, 0, 1, 2, 3]);
         if self.names[slot].is_some() && !self.dice.once_in(3) {
             return (slot, Prepared::of(self.names[slot]));
@@ -139,7 +146,10 @@ impl Mind {
             steps.extend((slot != 0).then(|| send(Message::CloseStatement(name.clone()))));
         } else {
             // A name that may be taken, and a text that may be wrong.
-            steps.push(send(Message::parse(&name, self.statement())));
+            steps.push(send(Message::parse(
+                &name,
+                at(&mut self.dice, &[WORK[0], "SELECT nosuch", "SELECT 1/0", "COMMIT"]),
+            )));
             return (slot, Prepared::default());
         }
         if self.dice.once_in(30) {
@@ -156,7 +166,10 @@ impl Mind {
             steps.push(send(Message::Parse { name, sql, types }));
             self.names[slot] = Some(index);
         } else {
-            let sql = self.statement();
+            let mut sql = self.statement();
+            while LITERALS.contains(&sql) {
+                sql = self.statement();
+            }
             steps.push(send(Message::parse(&name, sql)));
             self.names[slot] = Some(BOUND.len() + usize::from(!is_pausable(sql)));
         }
@@ -194,7 +207,7 @@ impl Mind {
         if self.dice.once_in(10) {
             steps.push(send(Message::Flush));
         }
-        if self.dice.once_in(12) {
+        if self.dice.once_in(12) && name != NAMES[ONCE] {
             // As asyncpg and tokio-postgres do: prepared in one segment, used in the next.
             steps.push(send(Message::Sync));
         }
@@ -202,7 +215,8 @@ impl Mind {
             steps.push(send(Message::CloseStatement(name.to_owned())));
         }
         let portal = at(&mut self.dice, &["", "", "", "p1", "p2"]).to_string();
-        if !portal.is_empty() && !self.dice.once_in(4) {
+        // A name that is bound twice is left to the scripts: what it stands for is in doubt then (portal-in-failed-block).
+        if !portal.is_empty() {
             steps.push(send(Message::ClosePortal(portal.clone())));
         }
         let statement = if self.dice.once_in(30) { "nosuch".to_owned() } else { name.to_owned() };
@@ -277,11 +291,12 @@ impl Mind {
         }
         let front = at(&mut self.dice, &safe);
         self.names[0] = None;
-        match self.dice.below(4) {
+        match self.dice.below(3) {
             0 => steps.push(query_of(&waits)),
             1 => steps.push(query_of(&format!("{front}; {waits}; SELECT 1"))),
-            kind => {
-                let name = if kind == 2 { "" } else { "waiting" };
+            _ => {
+                // A name that nothing else uses: left as the unnamed statement it would be executed again.
+                let name = "waiting";
                 steps.push(send(Message::CloseStatement(name.to_owned())));
                 steps.extend([Message::parse("", front), Message::bind("", &[]), Message::execute()].map(send));
                 steps.extend([Message::parse(name, &waits), Message::bind(name, &[]), Message::execute()].map(send));
@@ -313,7 +328,7 @@ impl Mind {
         self.names[0] = None;
         let sql = at(&mut self.dice, RELEASE);
         if sql.starts_with("D") {
-            self.names = [None; 4];
+            self.names = [None; 5];
         }
         vec![query_of("ROLLBACK"), query_of(sql)]
     }
@@ -366,7 +381,7 @@ fn is_pausable(sql: &str) -> bool {
 
 /// The session of a seed.
 pub fn pieces(seed: u64, lock: u32) -> Vec<Piece> {
-    let mut mind = Mind { dice: Dice::new(seed), names: [None; 4], lock };
+    let mut mind = Mind { dice: Dice::new(seed), names: [None; 5], lock };
     let mut pieces = vec![Piece { steps: vec![mind.connect(), act(Action::Startup)], waits: false }];
     // Some sessions are pipelines, some wait for everything.
     let hurry = at(&mut mind.dice, &[2, 3, 3, 8]);

@@ -144,6 +144,35 @@ fn recorded_sessions_get_the_same_replies() {
     }
 }
 
+/// Planted defects must be found: a comparison that cannot fail shows nothing.
+#[cfg(feature = "mutants")]
+mod mutants {
+    use super::*;
+
+    fn is_found(mutant: &str) {
+        let _turn = alone();
+        let arena = Arena::new(cluster::fifteen(), Login::Tenant, Some(mutant), false);
+        let found = run(&arena, 1..200);
+        eprintln!("{mutant}: {} differences in {} sessions", found.differences.len(), found.compared);
+        assert!(!found.differences.is_empty(), "{mutant} is not found");
+    }
+
+    #[test]
+    fn mutants_without_injection_are_found() {
+        is_found("no_injection");
+    }
+
+    #[test]
+    fn mutants_with_the_tenant_before_are_found() {
+        is_found("previous_tenant");
+    }
+
+    #[test]
+    fn mutants_without_scope_behind_commit_are_found() {
+        is_found("no_reinjection_after_commit");
+    }
+}
+
 /// Shows one session whole.
 #[test]
 fn replay() {

@@ -46,11 +46,10 @@ pub const WORK: &[&str] = &[
     "SELECT shout('x')",
     "SELECT warns('y')",
     "SELECT caught()",
-    // What it means is decided when it is parsed: under whose settings?
-    "SELECT '2020-01-01 00:00:00'::timestamptz AT TIME ZONE 'UTC'",
-    "SELECT '2020-06-01 12:00:00+00'::timestamptz",
-    "SELECT '02/03/2004'::date",
-    "SELECT '1 day 2 hours 3 min'::interval, 0.1::float8 + 0.2, '\\x41ff'::bytea",
+    LITERALS[0],
+    LITERALS[1],
+    LITERALS[2],
+    LITERALS[3],
     "INSERT INTO children (id, parent) SELECT count(*) + 10, 1 FROM children RETURNING id",
     "INSERT INTO uniq (v) SELECT max(v) + 1 FROM uniq RETURNING v",
     "SELECT g, repeat('y', g) FROM generate_series(1, 7) AS g",
@@ -62,6 +61,15 @@ pub const WORK: &[&str] = &[
     "SHOW transaction_isolation",
     "SHOW transaction_read_only",
     "COPY (SELECT id, name FROM items ORDER BY id) TO STDOUT",
+];
+
+/// What they mean is decided when they are parsed: under whose settings? Prepared, they are used at once and never again
+/// (the difference prepared-under-other-settings).
+pub const LITERALS: &[&str] = &[
+    "SELECT '2020-01-01 00:00:00'::timestamptz AT TIME ZONE 'UTC'",
+    "SELECT '2020-06-01 12:00:00+00'::timestamptz",
+    "SELECT '02/03/2004'::date",
+    "SELECT '1 day 2 hours 3 min'::interval, 0.1::float8 + 0.2, '\\x41ff'::bytea",
 ];
 
 /// Settings of the session and of the transaction.
