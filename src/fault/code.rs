@@ -289,6 +289,11 @@ codes! {
     ServerTooOld = "TG116", b"08006", Fatal, "the database server's release is too old",
         "PostgreSQL 14 and later are supported.";
 
+    // -- messages that a server would take wrongly
+    /// A Query where the proxy's own Execute has no Sync behind it.
+    QueryInSegment = "TG118", b"08P01", Error, "a Query stands behind messages of the extended protocol without a Sync",
+        "Send Sync before Query, as the protocol's description asks.";
+
     // -- console
     /// A text that is no command.
     ConsoleCommandUnknown = "TG100", b"42601", Error, "this is no command of the console",

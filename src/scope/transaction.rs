@@ -69,6 +69,12 @@ impl TransactionScope {
         !self.needs_injection()
     }
 
+    /// Whether the transaction has a tenant of its own, sent or about to be confirmed.
+    #[must_use]
+    pub const fn is_scoped(&self) -> bool {
+        self.scoped
+    }
+
     /// An injection was sent.
     pub fn on_injected(&mut self) {
         self.scoped = true;

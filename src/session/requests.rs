@@ -329,8 +329,19 @@ impl Session {
         if self.recorder.is_some() {
             return self.send_recorded_query(frame, text, facts);
         }
+        if self.would_lose_query() {
+            return self.refuse_query(Fault::of(Code::QueryInSegment));
+        }
         self.send_planned(frame, text, facts, 0..facts.statements.len());
         true
+    }
+
+    /// Whether the server would answer a Query and never commit it: PostgreSQL 18 behind an Execute without Sync, which
+    /// here is the proxy's own. Behind one of the client's it does so without the proxy, too.
+    fn would_lose_query(&self) -> bool {
+        let Some(lease) = self.lease.as_ref() else { return false };
+        let is_unsynced = lease.replies().is_open() && lease.scope().predicted() == TransactionStatus::Idle;
+        is_unsynced && lease.scope().is_scoped() && !self.has_executed && lease.server().version >= 180_000
     }
 
     /// Sends these statements of an allowed Query; `false` if they were refused after all.
