@@ -2,7 +2,7 @@
 //!
 //! The entries are those of `fuzz/` (docs/fuzzing.md). A file's name is the target that found it and what it was.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why it failed by panicking")]
 
 #[path = "../fuzz/entries/mod.rs"]
 mod entries;

@@ -230,3 +230,71 @@ fn a_gigabyte_passes_in_pieces_and_nothing_of_it_is_kept() {
     assert_eq!(sent, said - front.len());
     assert!(!played.is_closed && played.session.wants_client_bytes());
 }
+
+/// How many errors end the session.
+fn fatals(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let [tag, a, b, c, d, ..] = bytes {
+        let size = 1 + usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap();
+        let (frame, rest) = bytes.split_at(size.min(bytes.len()));
+        count += usize::from(*tag == b'E' && backend::Fields::new(&frame[5..]).is_fatal());
+        bytes = rest;
+    }
+    count
+}
+
+/// Sessions in the states in which a server may say something.
+fn states() -> Vec<(&'static str, Played)> {
+    let after = |first: &[u8], answers: &[Vec<u8>], then: &[u8]| {
+        let mut played = Played::new(&[]);
+        played.says(first);
+        played.server_says(answers);
+        played.says(then);
+        played.told();
+        played
+    };
+    let block = || [complete("BEGIN"), written(|out| backend::put_ready(out, TransactionStatus::InBlock))].concat();
+    let parse = written(|out| frontend::put_parse(out, b"", b"SELECT 1", &[]));
+    let sync = written(frontend::put_sync);
+    let mut setting = Played::new(&[("timezone", "Asia/Tokyo")]);
+    setting.says(&query("SELECT 1"));
+    vec![
+        ("a Query is owed", after(&query("SELECT 1"), &[], b"")),
+        ("its rows come", after(&query("SELECT 1"), &[complete("SET"), reply(b'T', b"\0\0")], b"")),
+        ("it has failed", after(&query("SELECT 1"), &[complete("SET"), error("42P01")], b"")),
+        ("a block waits", after(&query("BEGIN"), &[block()], b"")),
+        ("a Parse is owed", after(&query("BEGIN"), &[block()], &parse)),
+        ("a segment is owed", after(&query("BEGIN"), &[block()], &[parse.clone(), sync.clone()].concat())),
+        ("all is skipped", after(&parse, &[error("42P01")], b"")),
+        ("COPY takes data", after(&query("COPY notes FROM STDIN"), &[complete("SET"), reply(b'G', &[0; 3])], b"")),
+        ("settings are on their way", setting),
+    ]
+}
+
+#[test]
+fn whatever_a_server_says_is_an_answer_or_the_end_of_both_connections() {
+    let bodies =
+        [&b""[..], b"\0", b"I", b"SELECT 1\0", b"SFATAL\0VFATAL\0C57P01\0Mgone\0\0", b"client_encoding\0LATIN1\0"];
+    let (mut ends, mut answers) = (0, 0);
+    for tag in 0..=255_u8 {
+        for body in bodies {
+            for (state, mut played) in states() {
+                played.server_says(&[reply(tag, body)]);
+                let told = played.told();
+                let what = format!("{:?} {body:?} while {state}: {:?}", char::from(tag), types(&told));
+                assert!(fatals(&told) <= 1, "{what}");
+                assert_eq!(played.is_closed, !played.discards.is_empty(), "{what}");
+                assert!(played.shelf.is_empty() || !played.is_closed, "{what}");
+                // The encoding and the way literals end are pinned: nobody goes on under others.
+                assert!(tag != b'S' || !body.starts_with(b"client_") || played.is_closed, "{what}");
+                *(if played.is_closed { &mut ends } else { &mut answers }) += 1;
+                // The other side goes as well, and nobody is told twice.
+                played.give(Input::ServerGone);
+                let told = [told, played.told()].concat();
+                assert!(fatals(&told) <= 1, "{what}");
+                assert!(played.is_closed || !played.shelf.is_empty(), "{what}");
+            }
+        }
+    }
+    assert!(ends > 12_000 && answers > 100, "{ends} ends, {answers} answers");
+}

@@ -3,8 +3,6 @@
 //! Shared by the targets of `fuzz/fuzz_targets` (coverage-guided, `make fuzz`) and by `tests/fuzz_regressions.rs`, which
 //! replays every kept input in the normal suite. An entry panics if what must hold does not.
 
-// Each target uses one module; the regression test uses all.
-
 pub mod draw;
 pub mod frames;
 pub mod guard;

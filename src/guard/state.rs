@@ -236,7 +236,7 @@ pub(super) fn keepable(preset: Preset, keeping: Keeping) -> State {
     }
 }
 
-/// Names that only the proxy's own statements, portals and channels have.
+/// Names that only the proxy's own statements and portals have.
 pub(super) fn is_reserved(name: &str) -> bool {
-    name.starts_with("tg") || name == "tenantgate"
+    name.starts_with("tg")
 }

@@ -148,7 +148,10 @@ impl<'t> Draft<'t> {
                 self.reserve(&execute.name);
                 self.walk.nodes(&execute.params);
             }
-            Kind::ListenStmt(listen) => self.reserve(&listen.conditionname),
+            // What stands in for other statements is an UNLISTEN of this one.
+            Kind::ListenStmt(listen) if listen.conditionname == "tenantgate" => {
+                self.walk.demand(DemandKind::ReservedName, &listen.conditionname, -1);
+            }
             Kind::DropStmt(drop) if definition::drops_temporary(drop) => self.class = StatementClass::DropTemporary,
             Kind::CallStmt(call) => {
                 if let Some(call) = &call.funccall {

@@ -147,7 +147,7 @@ impl Session {
                     Err(fault) => Claim::Refused(fault),
                 };
             }
-            Some(_) | None => return,
+            Some(_) | None => {}
         }
         if self.is_leaving() { self.bring_to_rest() } else { self.advance() }
     }

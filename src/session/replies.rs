@@ -8,7 +8,7 @@ use super::cause::{Cause, ParseNote};
 use super::query::PlanStep;
 use super::settings::Change;
 use super::statements::ClientStatement;
-use super::{CloseReason, CopyIn, Passing, Phase, Session};
+use super::{CloseReason, CopyIn, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
@@ -155,6 +155,9 @@ impl Session {
             b'Z' => self.on_ready(body),
             b'E' => self.on_error(body),
             b'C' => self.on_complete(body),
+            b'1' | b'2' | b'3' | b'n' | b's' | b'I' | b'c' if !body.is_empty() => {
+                Err(self.distrust(format!("message {:?} with a body", char::from(head.tag))))
+            }
             _ => self.on_small(head.tag),
         }?;
         Ok(Some((head.frame_bytes(), delivery)))
@@ -946,7 +949,8 @@ impl Session {
         if self.copy != CopyIn::None && !lease.replies().owes_statement() {
             self.copy = CopyIn::None;
         }
-        let is_held = self.record_holds_server();
+        // The message that asked whether the server may stay is about to be sent.
+        let is_held = self.record_holds_server() || self.waiting == Waiting::Pin;
         let may_check_in =
             lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None && !is_held;
         #[cfg(feature = "mutants")]

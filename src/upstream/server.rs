@@ -118,3 +118,18 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// psycopg2's own tests set the second.
+    #[test]
+    fn utf8_is_utf8_under_both_names_that_servers_report() {
+        let key = Arc::new(ServerKey { process_id: 1, secret: Box::from(*b"1234") });
+        let mut server = Server::new(ServerId(1), key, 150_000, Arc::new(Parameters::default()), 1);
+        for (value, is_fine) in [("UTF8", true), ("UNICODE", true), ("SJIS", false), ("unicode", false)] {
+            assert_eq!(server.take_parameter("client_encoding", value), is_fine, "{value}");
+        }
+    }
+}

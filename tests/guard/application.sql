@@ -24,6 +24,9 @@ LISTEN jobs
 -- deny TG010 proxy's
 LISTEN tenantgate
 
+-- allow listen
+LISTEN tg_jobs
+
 -- allow unlisten
 UNLISTEN jobs
 

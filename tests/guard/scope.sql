@@ -320,7 +320,7 @@ SET myapp.x = 1
 -- deny TG013
 SET work_mem = '1GB'
 
--- deny TG013
+-- allow setting
 SET enable_seqscan = off
 
 -- deny TG013

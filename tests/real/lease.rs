@@ -125,7 +125,8 @@ fn procedures_that_commit_keep_their_tenant_where_they_are_listed() {
         prepare(cluster, database, 2);
         cluster.admin(database).run(PROCEDURES);
         // The [guard] table is there already.
-        let wish = Wish { cluster, database, pool_size: 1, mutant: None, more: LEASE };
+        let trusted = "[logins.trusted]\npassword = \"demo\"\npreset = \"application\"\ntenant.from = [\"suffix\"]\n";
+        let wish = Wish { cluster, database, pool_size: 1, mutant: None, more: &format!("{LEASE}{trusted}") };
         let proxy = Proxy::start_with(database, None, |address, _| {
             let listed = "settings_allowed = [\"work_mem\"]\nfunctions_allowed = [\"in_steps\"]";
             proxy::configuration(&wish, address).replace("settings_allowed = [\"work_mem\"]", listed)
@@ -152,6 +153,17 @@ fn procedures_that_commit_keep_their_tenant_where_they_are_listed() {
             assert_eq!(seen, wanted, "extended: {is_extended}, on {}", cluster.version);
             client.run("DELETE FROM steps");
         }
+        // To trusted code all procedures, and VACUUM.
+        let trusted = |tenant: &str| {
+            Client::connect(&Target::new(proxy.address, &format!("trusted.{tenant}"), database).password("demo"))
+        };
+        let (mut code, mut others) = (trusted(&own), trusted(&other));
+        for said in ["CALL other()", "CALL in_steps()", "VACUUM steps", "ANALYZE steps", "DELETE FROM steps"] {
+            others.run("SELECT 1");
+            code.run(said);
+            assert_eq!(code.value("SHOW app.tenant_id"), own, "after {said}");
+        }
+        assert_eq!(sqlstates(&code.query("DO $$ BEGIN COMMIT; END $$")), ["42501"]);
         assert_eq!(sqlstates(&client.query("CALL other()")), ["42501"], "it is not listed");
         assert_eq!(sqlstates(&client.query("DO $$ BEGIN COMMIT; END $$")), ["42501"]);
     }

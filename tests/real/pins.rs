@@ -3,7 +3,7 @@
 use crate::support::cluster::{Cluster, every};
 use crate::support::inside::Inside;
 use crate::support::message::Message;
-use crate::support::proxy::Wish;
+use crate::support::proxy::{Wish, ledger, login_of_its_own};
 use crate::support::raw::{Client, Silence, Target};
 use crate::support::reply::Reply;
 use crate::support::{alone, eventually};
@@ -41,8 +41,11 @@ fn start(cluster: &Cluster, pool_size: u32, more: &str) -> Inside {
 
 fn on_every_server(pool_size: u32, more: &str, proof: impl Fn(&Cluster, &mut Inside)) {
     let _turn = alone();
-    for cluster in every() {
-        proof(cluster, &mut start(cluster, pool_size, more));
+    // A tenant that stays on its server composes with what stays there of its client's.
+    for lifetime in ["", "[scope]\nlifetime = \"lease\"\n"] {
+        for cluster in every() {
+            proof(cluster, &mut start(cluster, pool_size, &format!("{lifetime}{more}")));
+        }
     }
 }
 
@@ -431,6 +434,45 @@ fn clients_of_two_tenants_never_meet_each_others_state() {
         eventually("nothing is pinned", || pinned(proxy) == 0);
         assert_nothing_left(cluster, proxy, GLOBEX);
     });
+}
+
+/// Migration tools lock against each other by advisory locks.
+#[test]
+fn a_login_whose_transactions_are_recorded_keeps_its_state_too() {
+    let folder = tempfile::TempDir::with_prefix("tenantgate-pins-").unwrap();
+    for (at, mode) in ["session_state = \"pin\"\n", "pool_mode = \"session\"\n"].into_iter().enumerate() {
+        let _turn = alone();
+        for cluster in every() {
+            cluster
+                .admin("postgres")
+                .run("DO $$ BEGIN CREATE ROLE app_migration LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;");
+            let path = folder.path().join(format!("ledger-{at}-{}", cluster.version));
+            let login = login_of_its_own("deploy", "migration", "app_migration") + mode;
+            let more = format!("{login}[logins.deploy.tenant]\nfixed = \"{ACME}\"\n{}", ledger(&path));
+            let proxy = start(cluster, 1, &more);
+            let mut client = Client::connect(&proxy.login("deploy", "demo"));
+            client.run("SELECT pg_advisory_lock(42)");
+            let own = pid(&mut client);
+            MAKE.iter().for_each(|(make, _)| drop(client.run(make)));
+            client.run("BEGIN; INSERT INTO t VALUES (2)");
+            client.run("ROLLBACK");
+            assert_eq!((client.value("SELECT count(*) FROM t"), pid(&mut client)), ("1".to_owned(), own.clone()));
+            assert_eq!((client.value("EXECUTE a (1)"), client.value("FETCH c")), ("2".to_owned(), "1".to_owned()));
+            cluster.admin(DATABASE).run("NOTIFY jobs, 'one'");
+            assert_eq!(notification(&mut client).1, "one");
+            client.run("DISCARD ALL");
+            // With session pooling nobody asks before the end.
+            eventually("it is released", || at == 1 || pinned(&proxy) == 0);
+            client.run("SELECT pg_advisory_lock(42)");
+            client.bye();
+            eventually("nothing is pinned", || pinned(&proxy) == 0);
+            let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+            assert_eq!(cluster.admin(DATABASE).value(locks), "0");
+            assert_eq!(pid(&mut Client::connect(&proxy.login("deploy", "demo"))), own, "cleaned, not closed");
+            let recorded = std::fs::read_to_string(&path).unwrap();
+            assert!(recorded.contains("INSERT INTO t") && recorded.contains("pg_advisory_lock"), "{recorded}");
+        }
+    }
 }
 
 #[test]

@@ -223,6 +223,13 @@ impl Walk<'_> {
         found
     }
 
+    /// A quoted name of that text: in this language a text, too.
+    fn is_text(&mut self, wanted: &str) -> bool {
+        let found = matches!(self.tokens.get(self.at), Some((Token::Text(text), _)) if text == wanted);
+        self.at += usize::from(found);
+        found
+    }
+
     fn must(&mut self, words: &str) -> Result<(), SyntaxError> {
         if self.is(words) { Ok(()) } else { Err(SyntaxError) }
     }
@@ -282,8 +289,8 @@ fn select(walk: &mut Walk<'_>, position: &mut u32) -> Result<Sql, SyntaxError> {
         *position = walk.position(1);
         return Ok(Sql::Missing("42703"));
     }
-    if matches!(walk.tokens.get(walk.at), Some((Token::Text(name), _)) if name == "tenantgate: refused") {
-        walk.at += 1;
+    if walk.is_text("tenantgate: refused") {
+        *position = walk.position(1);
         return Ok(Sql::Missing("42703"));
     }
     if walk.is("null : : pg_catalog.") {

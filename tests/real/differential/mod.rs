@@ -144,6 +144,13 @@ fn recorded_sessions_get_the_same_replies() {
     }
 }
 
+#[test]
+fn sessions_whose_tenant_stays_get_the_same_replies() {
+    for cluster in cluster::every() {
+        same_replies(cluster, Login::Lease, 2);
+    }
+}
+
 /// Planted defects must be found: a comparison that cannot fail shows nothing.
 #[cfg(feature = "mutants")]
 mod mutants {
