@@ -177,7 +177,8 @@ fn is_same(expected: &Message, told: &Message) -> bool {
         return false;
     }
     if told.tag == b'E' && told.text().starts_with("TG") {
-        return told.sqlstate() == expected.sqlstate();
+        // A value that is not bound is refused before PostgreSQL would have missed it.
+        return told.sqlstate() == expected.sqlstate() || told.sqlstate() == "22023" && expected.sqlstate() == "08P01";
     }
     // A statement prepared again fails before PostgreSQL would have looked at its parameters.
     let is_aborted = told.tag == b'E' && told.sqlstate() == "25P02" && expected.sqlstate() == "08P01";

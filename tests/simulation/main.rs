@@ -95,7 +95,7 @@ mod mutants {
     use tenantgate::session::Mutant;
 
     /// Runs in which each has to show itself.
-    const SEEDS_OF_A_MUTANT: u64 = 2_000;
+    const SEEDS_OF_A_MUTANT: u64 = 5_000;
 
     /// Found on real servers only: nothing is recorded here.
     const OF_THE_LEDGER: [Mutant; 2] = [Mutant::IntentNotAwaited, Mutant::RecordsNotSynced];

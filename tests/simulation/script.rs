@@ -292,7 +292,17 @@ impl Writer<'_> {
             _ => "COPY notes FROM STDIN".to_owned(),
         };
         let mut bytes = message(|out| frontend::put_query(out, sql.as_bytes()));
-        bytes.extend(self.lines());
+        if self.dice.once_in(4) {
+            // The failure comes back while the client is in the middle of a long message.
+            for line in ["bad\n".to_owned(), format!("{}\t{:>2000}\n", self.mark, 1)] {
+                bytes.extend(message(|out| {
+                    frontend::put_message(out, b'd', |out| out.extend_from_slice(line.as_bytes()));
+                }));
+            }
+            bytes.extend(message(|out| frontend::put_message(out, b'c', |_| {})));
+        } else {
+            bytes.extend(self.lines());
+        }
         self.push(bytes, 1, format!("Q {sql} d c"));
     }
 
