@@ -65,8 +65,8 @@ fn read_client(body: &[u8]) {
     if let Ok(sql) = frontend::read_query(body) {
         assert_eq!(put(|out| frontend::put_query(out, sql)), body);
     }
-    let _ = frontend::parameter_type(body, 1);
-    let _ = frontend::bound_value(body, 1);
+    // What they say is not known here; that they come back is what counts.
+    std::hint::black_box((frontend::parameter_type(body, 1).is_ok(), frontend::bound_value(body, 1).is_ok()));
 }
 
 fn read_server(body: &[u8]) {

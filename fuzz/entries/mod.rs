@@ -13,8 +13,11 @@ pub mod session;
 pub mod startup;
 pub mod world;
 
+/// What a target does with its bytes.
+pub type Entry = fn(&[u8]);
+
 /// Name and entry of every target.
-pub const ALL: [(&str, fn(&[u8])); 6] = [
+pub const ALL: [(&str, Entry); 6] = [
     ("frames", frames::run),
     ("guard", guard::run),
     ("scram", scram::run),

@@ -183,7 +183,7 @@ fn login(draw: &mut Draw<'_>) {
     if bytes.windows(6).any(|window| window.starts_with(b",i=") && window[3..].iter().all(u8::is_ascii_digit)) {
         return;
     }
-    let whole = log_in(choice, &[bytes.clone()]);
+    let whole = log_in(choice, std::slice::from_ref(&bytes));
     assert_eq!(whole, log_in(choice, &pieces), "cut otherwise the same is another");
     let single: Vec<Vec<u8>> = bytes.iter().map(|&byte| vec![byte]).collect();
     assert_eq!(whole, log_in(choice, &single), "cut into bytes the same is another");

@@ -102,7 +102,7 @@ fn judge(_login: &str, name: &str, value: &str) -> Result<Judged, Fault> {
 pub fn run(data: &[u8]) {
     if let Ok(Some((body, packet_bytes))) = cut_packet(data) {
         assert_eq!(body.len() + 4, packet_bytes);
-        let _ = Packet::read(body);
+        drop(Packet::read(body));
     }
     let mut draw = Draw::new(data);
     let (kind, choice) = (draw.below(SETTINGS.len()), draw.byte());
