@@ -452,7 +452,8 @@ impl Session {
         // The reason, or the transaction's end, may still fail: its answer decides.
         let is_in_doubt = self.control_in_flight && !lease.replies().is_empty();
         match recorder.stage {
-            Stage::None if is_in_doubt => self.wait_for_answers(),
+            // An intent may be left over from a Bind that an error has skipped.
+            Stage::None | Stage::Intended(_) if is_in_doubt => self.wait_for_answers(),
             Stage::None => self.intend(reason.as_deref()),
             Stage::Intended(_) => self.enter_block(is_idle, &statement.facts),
             Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
