@@ -124,6 +124,7 @@ pub struct Injection {
     bind_execute_close: Bytes,
     set_local: Box<str>,
     set_local_statements: usize,
+    is_looked_up_by: bool,
 }
 
 impl Injection {
@@ -156,6 +157,7 @@ impl Injection {
             bind_execute_close: Bytes::new(),
             set_local: Box::default(),
             set_local_statements: 0,
+            is_looked_up_by: false,
         }
     }
 
@@ -177,6 +179,7 @@ impl Injection {
             bind_execute_close: Bytes::copy_from_slice(&named),
             set_local: set_local.into(),
             set_local_statements: values.len(),
+            is_looked_up_by: values.iter().any(|(name, _)| *name == "search_path"),
         }
     }
 
@@ -193,6 +196,12 @@ impl Injection {
     #[must_use]
     pub const fn sets_search_path(&self) -> bool {
         self.sets_search_path
+    }
+
+    /// Whether names in a text are looked up by what is injected (a schema per tenant): then a Parse needs it, too.
+    #[must_use]
+    pub const fn is_looked_up_by(&self) -> bool {
+        self.is_looked_up_by
     }
 
     /// What a server has to carry under [`Lifetime::Lease`]: the Bind and Execute that put it there. Equal bytes mean

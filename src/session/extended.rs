@@ -107,6 +107,8 @@ impl Session {
         let epoch = known.outdated().now();
         let (name, key) = (parse.name.into(), known.shared(key));
         let statement = ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag };
+        self.scope_lookup(facts);
+        let Some(lease) = self.lease.as_mut() else { return false };
         if parse.name.is_empty() {
             let replaced = self.statements.remove(b"");
             send_unnamed_parse(lease, &statement, (!is_rewritten).then_some(frame), replaced);
@@ -270,8 +272,22 @@ impl Session {
         }
     }
 
+    /// With a schema per tenant a text's names are looked up by what is injected: it stands in front of a Parse, too.
+    fn scope_lookup(&mut self, facts: &Facts) {
+        if !self.rules.injection.is_looked_up_by() || !self.needs_scope(facts) || self.runs_without_block() {
+            return;
+        }
+        // In front of one that runs only outside of transactions nothing may stand.
+        let is_fit = facts.statements.iter().all(|statement| !statement.outside_block);
+        let keep_portal = self.portals.has_unnamed();
+        if let Some(lease) = self.lease.as_mut().filter(|lease| is_fit && lease.scope().needs_injection()) {
+            inject(lease, &self.rules, keep_portal);
+        }
+    }
+
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
         let needs_scope = self.needs_scope(&statement.facts) && !self.runs_without_block();
+        self.scope_lookup(&statement.facts);
         let Some(lease) = self.lease.as_mut() else { return };
         #[cfg(feature = "mutants")]
         super::mutant::before_bind(&self.rules, lease, statement);
@@ -356,6 +372,7 @@ impl Session {
         if self.is_preparing(&statement.key, statement.name.is_empty()) {
             return false;
         }
+        self.scope_lookup(&statement.facts);
         let Some(lease) = self.lease.as_mut() else { return false };
         prepare_again(lease, &statement);
         let number = lease.server_mut().statements.find(&statement.key).filter(|_| !name.is_empty());

@@ -256,49 +256,67 @@ fn a_reload_of_template_or_lifetime_leaves_no_server_behind() {
     look([&own, &other]);
 }
 
-/// PostgreSQL 18 reports `search_path`: a tenant's own is no reason to give a server up.
+/// PostgreSQL 18 reports `search_path`: a tenant's own is no reason to give a server up. What is prepared is looked up in
+/// the tenant's schema, whether the tenant stays or comes with each transaction.
 #[test]
 fn a_schema_per_tenant_stays_on_its_server_and_the_server_in_its_pool() {
     for cluster in cluster::every() {
-        let database = "lease_schemas";
-        cluster.create_database(database);
-        let mut admin = cluster.admin(database);
-        for tenant in ["acme", "globex"] {
-            admin.run(&format!(
-                "CREATE SCHEMA tenant_{tenant}; CREATE TABLE tenant_{tenant}.names (name text); \
-                 INSERT INTO tenant_{tenant}.names VALUES ('{tenant}'); \
-                 GRANT USAGE ON SCHEMA tenant_{tenant} TO app_user; GRANT SELECT ON tenant_{tenant}.names TO app_user"
-            ));
+        for (database, lifetime) in [("lease_schemas", "lease"), ("transaction_schemas", "transaction")] {
+            schema_per_tenant(cluster, database, lifetime);
         }
-        let more = "tenant_type = \"text\"\n[scope.settings]\n\"app.tenant_id\" = \"{tenant}\"\n\
-                    search_path = \"tenant_{tenant}, public\"\n";
-        // Its fixed tenants are UUIDs.
-        let wish = Wish { cluster, database, pool_size: 1, mutant: None, more: &format!("{LEASE}{more}") };
-        let proxy = Proxy::start_with(database, None, |address, _| proxy::configuration(&wish, address));
-        let mut clients = ["acme", "globex"].map(|tenant| (Client::connect(&proxy.target(tenant)), tenant));
-        let pids = format!(
-            "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE datname = '{database}' AND usename = 'app_user'"
-        );
-        let before = admin.value(&pids);
-        for _ in 0..3 {
-            for (client, tenant) in &mut clients {
-                assert_eq!(client.value("SELECT name FROM names"), *tenant);
-                let named = [
-                    Message::parse("", "SELECT name FROM names"),
-                    Message::bind("", &[]),
-                    Message::execute(),
-                    Message::Sync,
-                ];
-                client.send_all(&named);
+    }
+}
+
+fn schema_per_tenant(cluster: &'static Cluster, database: &'static str, lifetime: &str) {
+    cluster.create_database(database);
+    let mut admin = cluster.admin(database);
+    for tenant in ["acme", "globex"] {
+        admin.run(&format!(
+            "CREATE SCHEMA tenant_{tenant}; CREATE TABLE tenant_{tenant}.names (name text); \
+             INSERT INTO tenant_{tenant}.names VALUES ('{tenant}'); \
+             GRANT USAGE ON SCHEMA tenant_{tenant} TO app_user; GRANT SELECT ON tenant_{tenant}.names TO app_user"
+        ));
+    }
+    // Its fixed tenants are UUIDs.
+    let more = format!(
+        "[scope]\nlifetime = \"{lifetime}\"\ntenant_type = \"text\"\n[scope.settings]\n\
+         \"app.tenant_id\" = \"{{tenant}}\"\nsearch_path = \"tenant_{{tenant}}, public\"\n"
+    );
+    let wish = Wish { cluster, database, pool_size: 1, mutant: None, more: &more };
+    let proxy = Proxy::start_with(database, None, |address, _| proxy::configuration(&wish, address));
+    let mut clients = ["acme", "globex"].map(|tenant| (Client::connect(&proxy.target(tenant)), tenant));
+    let pids = format!(
+        "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE datname = '{database}' AND usename = 'app_user'"
+    );
+    let before = admin.value(&pids);
+    for round in 0..3 {
+        for (client, tenant) in &mut clients {
+            assert_eq!(client.value("SELECT name FROM names"), *tenant);
+            let named = format!("s{round}");
+            let prepare = [
+                Message::parse(&named, "SELECT name FROM names"),
+                Message::DescribeStatement(named.clone()),
+                Message::Sync,
+            ];
+            let run = [Message::bind(&named, &[]), Message::execute(), Message::Sync];
+            let at_once = [
+                Message::parse("", "SELECT name FROM names"),
+                Message::bind("", &[]),
+                Message::execute(),
+                Message::Sync,
+            ];
+            for (messages, has_row) in [(&prepare[..], false), (&run[..], true), (&at_once[..], true)] {
+                client.send_all(messages);
                 client.flush().unwrap();
                 let (replies, _) = client.replies_to(b'Z');
+                assert!(replies.iter().all(|reply| reply.tag != b'E'), "{lifetime}: {replies:?}");
                 let row = replies.iter().find(|reply| reply.tag == b'D').map(Reply::row);
-                assert_eq!(row, Some(vec![Some((*tenant).to_owned())]), "{replies:?}");
-                assert_eq!(client.value("SHOW search_path"), format!("\"tenant_{tenant}\", public"));
+                assert_eq!(row, has_row.then(|| vec![Some((*tenant).to_owned())]), "{replies:?}");
             }
+            assert_eq!(client.value("SHOW search_path").replace('"', ""), format!("tenant_{tenant}, public"));
         }
-        assert_eq!(admin.value(&pids), before, "the one server is the first one on {}", cluster.version);
     }
+    assert_eq!(admin.value(&pids), before, "{lifetime}: the one server is the first one on {}", cluster.version);
 }
 
 /// Stands between proxy and server as a pooler does: the process it names at the login is none of the server's.
