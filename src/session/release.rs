@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::settings::ClientSettings;
 use crate::fault::Fault;
-use crate::guard::{Control, Facts, Statement, StatementClass};
+use crate::guard::{Control, DemandKind, Facts, Statement, StatementClass};
 use crate::upstream::settings::SettingStep;
 use crate::wire::backend;
 use crate::wire::frontend::{put_cstr, put_message};
@@ -181,7 +181,9 @@ pub const fn ends_failed_block(statement: &Statement) -> bool {
 /// make a block of the two.
 #[must_use]
 pub fn needs_block(statement: &Statement) -> bool {
-    statement.class == StatementClass::DeclareCursor
+    // One WITH HOLD outlives its transaction, and so needs no block.
+    let is_held = statement.demands.iter().any(|demand| demand.kind == DemandKind::HoldCursor);
+    statement.class == StatementClass::DeclareCursor && !is_held
 }
 
 /// PostgreSQL's own refusal of a statement that, alone, runs only in a transaction block.
@@ -189,7 +191,7 @@ pub fn needs_block(statement: &Statement) -> bool {
 #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else, PostgreSQL itself refuses")]
 pub fn outside_block(statement: &Statement) -> Option<Fault> {
     match statement.class {
-        StatementClass::DeclareCursor => Some(declare_outside_block()),
+        StatementClass::DeclareCursor if needs_block(statement) => Some(declare_outside_block()),
         StatementClass::Lock => Some(block_needed("LOCK TABLE")),
         _ => outside_any_block(statement),
     }

@@ -92,7 +92,7 @@ fn notification(client: &mut Client) -> (String, String) {
 const MAKE: [(&str, &str); 5] = [
     ("CREATE TEMP TABLE t AS SELECT 1 AS v", "temporary"),
     ("LISTEN jobs", "channels"),
-    ("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 9); COMMIT", "cursors"),
+    ("DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 9)", "cursors"),
     ("PREPARE a (int) AS SELECT $1 + 1", "prepared"),
     ("SELECT pg_advisory_lock(42)", "locks"),
 ];
