@@ -633,8 +633,11 @@ fn send_unnamed_parse(
 fn send_named_parse(lease: &mut LeasedServer<Cause>, statement: &ClientStatement) {
     let is_sure = match lease.scope().predicted() {
         TransactionStatus::Idle => true,
-        // An error that is still on its way would make the server refuse this Parse.
-        TransactionStatus::InBlock => !lease.replies().owes_ready(),
+        // An error that is still on its way would make the server refuse this Parse, and so would one that has come while
+        // something else was owed.
+        TransactionStatus::InBlock => {
+            !lease.replies().owes_ready() && lease.replies().status() != TransactionStatus::Failed
+        }
         TransactionStatus::Failed => false,
     };
     let known = lease.server_mut().statements.find(&statement.key);
