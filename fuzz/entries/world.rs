@@ -298,10 +298,13 @@ impl World {
                         (self.portals.get(name).map(|portal| portal.sql.clone()).ok_or(Failed("34000"))?, false)
                     }
                 };
+                // PostgreSQL describes what returns no rows all the same; where a server has to be told of the statement
+                // first, it cannot be (tests/support/differences.rs, describe-in-failed-block).
+                let facts = self.read(&sql)?;
+                self.analyse(b"", facts.statements.first())?;
                 if has_parameters {
                     self.put(b't', &[0, 0]);
                 }
-                let facts = self.read(&sql)?;
                 let has_rows =
                     facts.statements.first().is_some_and(|statement| statement.class == StatementClass::Select);
                 if has_rows {

@@ -145,7 +145,7 @@ impl Ledger {
             if let Some((_, begun, row)) = rows.get_mut(place) {
                 match &record.entry {
                     Entry::Intent(intent) => row.reason = intent.reason.as_ref().map_or("", Reason::as_str).into(),
-                    Entry::Outcome(outcome) => put_outcome(row, outcome, at.duration_since(*begun)),
+                    Entry::Outcome(outcome) => put_outcome(row, outcome, micros_between(*begun, *at)),
                 }
             }
         }
@@ -199,7 +199,7 @@ fn row_of(record: &Record, at: Timestamp) -> BypassRow {
 fn row_of_past(past: Reviewed) -> BypassRow {
     let time = |text: &str| text.parse::<Timestamp>().ok();
     let ended = past.ended_at.as_deref().and_then(time);
-    let took = time(&past.at).zip(ended).map(|(begun, ended)| ended.duration_since(begun).as_micros());
+    let took = time(&past.at).zip(ended).map(|(begun, ended)| micros_between(begun, ended));
     BypassRow {
         id: past.id.into(),
         at: past.at.into(),
@@ -213,16 +213,21 @@ fn row_of_past(past: Reviewed) -> BypassRow {
         statements: usize::try_from(past.statements_total).unwrap_or(usize::MAX),
         rows: past.rows_delivered.saturating_add(past.rows_affected),
         tables: past.tables.join(", ").into(),
-        duration_micros: took.and_then(|micros| u64::try_from(micros).ok()).unwrap_or(0),
+        duration_micros: took.unwrap_or(0),
     }
 }
 
-fn put_outcome(row: &mut BypassRow, outcome: &Outcome, took: jiff::SignedDuration) {
+/// Of times to the microsecond, as the file has them: the same before a restart and behind it.
+fn micros_between(begun: Timestamp, ended: Timestamp) -> u64 {
+    u64::try_from(ended.as_microsecond().saturating_sub(begun.as_microsecond())).unwrap_or(0)
+}
+
+fn put_outcome(row: &mut BypassRow, outcome: &Outcome, duration_micros: u64) {
     row.outcome = outcome.conclusion.word().into();
     row.statements = usize::try_from(outcome.statements_total).unwrap_or(usize::MAX);
     row.rows = outcome.rows_delivered.saturating_add(outcome.rows_affected);
     row.tables = outcome.tables.join(", ").into();
-    row.duration_micros = u64::try_from(took.as_micros()).unwrap_or(0);
+    row.duration_micros = duration_micros;
 }
 
 /// One session's place in the ledger.
