@@ -426,10 +426,16 @@ impl Session {
     }
 
     /// Whether it is open if a statement that is deallocated exists.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other statement deallocates nothing")]
     pub(super) fn is_deallocation_in_doubt(&self, facts: &Facts) -> bool {
         let is_in_doubt = |name: &str| self.statements.is_in_doubt(name.as_bytes(), self.segment);
-        let mut controls = facts.statements.iter().map(|statement| &statement.control);
-        controls.any(|control| matches!(control, Control::Deallocate(name) if is_in_doubt(name)))
+        let is_any_in_doubt = self.statements.is_any_in_doubt(self.segment);
+        facts.statements.iter().any(|statement| match &statement.control {
+            Control::Deallocate(name) => is_in_doubt(name),
+            // What it takes comes back where it is skipped: no more than there is.
+            Control::DeallocateAll | Control::DiscardAll => is_any_in_doubt,
+            _ => false,
+        })
     }
 
     fn send_execute(&mut self, frame: &[u8], portal: Option<Portal>) -> bool {

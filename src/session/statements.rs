@@ -95,6 +95,12 @@ impl ClientStatements {
         self.unanswered.iter().any(|unanswered| unanswered.segment != segment && *unanswered.name == *name)
     }
 
+    /// Whether that is open of any name.
+    #[must_use]
+    pub fn is_any_in_doubt(&self, segment: u64) -> bool {
+        self.unanswered.iter().any(|unanswered| unanswered.segment != segment)
+    }
+
     /// How many have a name.
     #[must_use]
     pub fn named_count(&self) -> usize {
