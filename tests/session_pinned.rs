@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Keeping, Limits, Policy, PolicySettings, Preset, inspect};
-use tenantgate::scope::{DiscardReason, Injection, Lifetime, ScopeTemplate};
+use tenantgate::scope::{CleanServer, DiscardReason, Injection, Lifetime, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
 use tenantgate::tenant::{TenantId, TenantKind};
 use tenantgate::upstream::{Parameters, Settings};
@@ -25,6 +25,8 @@ struct Played {
     given_back: usize,
     discarded: Option<DiscardReason>,
     rests: usize,
+    /// What was given back last: the next lease is of it.
+    shelf: Option<CleanServer>,
 }
 
 impl Played {
@@ -53,6 +55,7 @@ impl Played {
             given_back: 0,
             discarded: None,
             rests: 0,
+            shelf: None,
         };
         played.told();
         played
@@ -65,13 +68,15 @@ impl Played {
                 Effect::Lease if self.has_server => self.session.handle(Input::Resumed),
                 Effect::Lease => {
                     self.has_server = true;
-                    self.session.handle(Input::Leased(server()));
+                    let clean = self.shelf.take().unwrap_or_else(server);
+                    self.session.handle(Input::Leased(clean));
                 }
                 Effect::Pin => self.session.handle(Input::Pinned(self.answer.clone())),
                 Effect::Rest => self.rests += 1,
                 Effect::Inspect(sql) => self.session.handle(Input::Inspected(inspect(&sql, &Limits::default()))),
                 Effect::Close(_) => self.is_closed = true,
-                Effect::CheckIn(_) => {
+                Effect::CheckIn(clean) => {
+                    self.shelf = Some(clean);
                     self.given_back += 1;
                     self.has_server = false;
                 }
@@ -419,4 +424,120 @@ fn names_of_the_proxy_reach_no_server() {
         assert!(played.sent().is_empty(), "{sql}");
         assert!(holds(&played.told(), "TG010"));
     }
+}
+
+const TEXT: &str = "INSERT INTO foo (amount) VALUES ($1)";
+
+fn parse(name: &str, sql: &str) -> Vec<u8> {
+    written(|out| frontend::put_parse(out, name.as_bytes(), sql.as_bytes(), &[]))
+}
+
+fn sync() -> Vec<u8> {
+    written(|out| frontend::put_sync(out))
+}
+
+fn run(name: &str) -> Vec<u8> {
+    written(|out| {
+        frontend::put_bind_text(out, b"", name.as_bytes(), &[b"1.5"]);
+        frontend::put_execute(out, b"");
+        frontend::put_sync(out);
+    })
+}
+
+/// Another client gets the server.
+fn other_client_of(mut played: Played) -> Played {
+    let mut other = Played::new(Keeping::Pin);
+    other.shelf = played.shelf.take();
+    assert!(other.shelf.is_some(), "it was given back");
+    other
+}
+
+/// PostgreSQL fixes the types of parameters when a statement is prepared, and keeps them when its table is another: a
+/// numeric of the next tenant would go through the float4 of a temporary table that is long gone.
+#[test]
+fn what_was_prepared_beside_a_temporary_table_is_nobody_elses() {
+    for (create, is_left) in [
+        ("CREATE TEMP TABLE foo (amount float4)", true),
+        ("BEGIN; CREATE TEMP TABLE foo (amount float4) ON COMMIT DROP", false),
+    ] {
+        let mut played = Played::new(Keeping::Pin);
+        // The statement of before is prepared again where its server does not have it: then it is private, too.
+        played.says(&[parse("old", TEXT), sync()].concat());
+        played.server_says(&[reply(b'1', b""), ready(TransactionStatus::Idle)].concat());
+        played.shelf = None;
+        played.says(&query(create));
+        if is_left {
+            played.server_says(&[completes(&["SET", "CREATE TABLE"]), ready(TransactionStatus::Idle)].concat());
+            played.server_says(&found(&["SELECT 1"]));
+            assert_eq!((played.rests, played.given_back), (1, 1));
+        } else {
+            let tags = completes(&["BEGIN", "SET", "CREATE TABLE"]);
+            played.server_says(&[tags, ready(TransactionStatus::InBlock)].concat());
+        }
+        played.says(&[parse("new", TEXT), run("old"), run("old")].concat());
+        let sent = played.sent();
+        let texts = sent.windows(TEXT.len()).filter(|window| *window == TEXT.as_bytes()).count();
+        assert_eq!(texts, 2, "each is prepared once, and neither for the other");
+        let (scope, done) = match is_left {
+            true => ([reply(b'2', b""), complete("SELECT 0")].concat(), TransactionStatus::Idle),
+            false => (Vec::new(), TransactionStatus::InBlock),
+        };
+        let insert = || [reply(b'2', b""), complete("INSERT 0 1"), ready(done)].concat();
+        let prepared = [reply(b'1', b""), reply(b'1', b"")].concat();
+        played.server_says(&[prepared, scope.clone(), insert()].concat());
+        // It waited until its statement was there for certain.
+        let sent = played.sent();
+        assert!(!sent.is_empty() && !holds(&sent, TEXT), "prepared once");
+        played.server_says(&[scope, insert()].concat());
+        assert!(!played.is_closed, "{:?}", played.told());
+        played.says(&query(if is_left { "DROP TABLE pg_temp.foo" } else { "COMMIT" }));
+        if is_left {
+            played.server_says(&[completes(&["SET", "DROP TABLE"]), ready(TransactionStatus::Idle)].concat());
+            played.server_says(&found(&["SELECT 0"]));
+        } else {
+            played.server_says(&[complete("COMMIT"), ready(TransactionStatus::Idle)].concat());
+        }
+        assert_eq!(played.given_back, 2);
+        let mut other = other_client_of(played);
+        other.says(&[parse("s", TEXT), sync()].concat());
+        assert!(holds(&other.sent(), TEXT), "{create}");
+    }
+}
+
+/// A name that means another table to one client alone is no change of the schema.
+#[test]
+fn a_client_s_own_search_path_tells_nobody_to_prepare_anew() {
+    let changed = || {
+        let error = reply(b'E', b"SERROR\0VERROR\0C0A000\0Mno\0RRevalidateCachedQuery\0\0");
+        [error, ready(TransactionStatus::Idle)].concat()
+    };
+    for (is_own, wanted) in [(true, true), (false, false)] {
+        let mut played = Played::new(Keeping::Pin);
+        played.says(&[parse("s", TEXT), sync()].concat());
+        played.server_says(&[reply(b'1', b""), ready(TransactionStatus::Idle)].concat());
+        if is_own {
+            played.says(&query("SET search_path TO elsewhere"));
+            played.server_says(&[complete("SET"), ready(TransactionStatus::Idle)].concat());
+        }
+        played.says(&run("s"));
+        assert!(!holds(&played.sent(), TEXT), "the server has it");
+        played.server_says(&[reply(b'2', b""), complete("SELECT 0"), changed()].concat());
+        assert!(holds(&played.told(), "0A000"));
+        let mut other = other_client_of(played);
+        other.says(&[parse("s", TEXT), sync()].concat());
+        assert_ne!(holds(&other.sent(), TEXT), wanted, "{is_own}");
+    }
+}
+
+/// What `lastval` gives is another tenant's until it is forgotten.
+#[test]
+fn a_cancelled_beginning_of_session_pooling_forgets_sequences_all_the_same() {
+    let mut played = Played::new(Keeping::Session);
+    played.says(&query("SELECT 1"));
+    assert!(holds(&played.sent(), "DISCARD SEQUENCES"));
+    played.server_says(&error("57014"));
+    played.server_says(&ready(TransactionStatus::Idle));
+    assert_eq!((tags(&played.told()).as_str(), played.rests), ("EZ", 1));
+    played.says(&query("SELECT lastval()"));
+    assert!(holds(&played.sent(), "DISCARD SEQUENCES"));
 }

@@ -449,9 +449,15 @@ impl ClientTask {
         self.around.gauge.on_returned(self.session.tally_mut(), self.around.proxy.clock());
         let in_flight = self.client.slot().cancel.clear();
         self.pin = None;
-        let Some(Link { link, connected_at, needs_flush: false }) = self.server.take() else { return };
-        link.place.slot().on_rest(clean.server().statements.len());
         self.on_rest();
+        let Some(Link { link, connected_at, needs_flush }) = self.server.take() else { return };
+        if needs_flush {
+            // What owes no answer (COPY data behind its failure) is still in TLS: it would be the next client's.
+            link.place.slot().on_rest(0);
+            drop(link);
+            return self.around.pool.discarded(DiscardReason::NotQuiet);
+        }
+        link.place.slot().on_rest(clean.server().statements.len());
         let granted = Pooled { server: PooledServer { clean, link }, connected_at };
         let pool = Arc::clone(&self.around.pool);
         match in_flight {

@@ -19,7 +19,7 @@ use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
 use crate::metrics::Count;
-use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame};
+use crate::scope::{LeasedServer, NeedsNoScope, Residue, ScopedFrame};
 use crate::upstream::outdated::{Change, Epoch};
 use crate::upstream::{Expect, StatementKey, StatementNumber};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -130,11 +130,19 @@ impl Session {
             true => known.unnamed_is(&statement.key),
             false => known.find(&statement.key).is_some(),
         };
-        if is_here || self.settings.parse_context().is_some_and(|context| context == statement.key.context()) {
+        if is_here || self.shared_context().is_some_and(|context| context == statement.key.context()) {
             return statement;
         }
         statement.key = self.key(statement.key.sql(), statement.key.types());
+        self.statements.rekey(&statement.name, statement.serial, &statement.key);
         statement
+    }
+
+    /// Under which a statement prepared now is the same as others'. None is where the client may have temporary objects:
+    /// PostgreSQL looks among them first, and the types that it then gives to parameters outlive them.
+    pub(super) fn shared_context(&self) -> Option<&Arc<str>> {
+        let has_temporary = self.lease.as_ref().is_some_and(|lease| lease.residue().has(Residue::TEMPORARY));
+        self.settings.parse_context().filter(|_| !has_temporary)
     }
 
     /// What makes a statement the same on a server.
@@ -153,9 +161,10 @@ impl Session {
         (is_unnamed || number.is_some()) && server.preparing.is_in_doubt(number)
     }
 
-    /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one.
+    /// What divides equal texts: parse-time settings; and everything, while this transaction has changed one or the client
+    /// may have temporary objects.
     fn statement_context(&mut self) -> Arc<str> {
-        if let Some(context) = self.settings.parse_context() {
+        if let Some(context) = self.shared_context() {
             return Arc::clone(context);
         }
         self.serial_salt = self.serial_salt.wrapping_add(1);

@@ -59,6 +59,7 @@ impl Session {
     /// The server has the client's settings and tenant now.
     pub(super) fn on_installed(&mut self, lease: &mut LeasedServer<Cause>) {
         self.installing = Installing::Done;
+        self.sequences_due = false;
         lease.server_mut().settings = self.settings.committed().clone();
         if lease.on_installed() {
             self.tally.add(Count::Scopes, 1);

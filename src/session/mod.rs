@@ -144,6 +144,8 @@ pub struct Session {
     inspected: Option<(Bytes, Inspected)>,
     lease: Option<LeasedServer<Cause>>,
     installing: Installing,
+    /// The last values of sequences on the server are another client's until an installation is done.
+    sequences_due: bool,
     is_draining: bool,
     copy: CopyIn,
     /// Transaction control was sent that is not answered yet: what follows in a new segment must wait.
@@ -220,6 +222,7 @@ impl Session {
             inspected: None,
             lease: None,
             installing: Installing::Done,
+            sequences_due: false,
             is_draining: false,
             copy: CopyIn::None,
             control_in_flight: false,
@@ -444,11 +447,12 @@ impl Session {
 
     fn on_leased(&mut self, clean: CleanServer) {
         self.waiting = Waiting::Nothing;
-        self.begin_lease(LeasedServer::new(clean), self.rules.policy.keeping() == Keeping::Session);
+        self.sequences_due = self.rules.policy.keeping() == Keeping::Session;
+        self.begin_lease(LeasedServer::new(clean));
     }
 
     /// A server is there for a transaction: the client's settings go onto it, then what the client has sent.
-    fn begin_lease(&mut self, mut lease: LeasedServer<Cause>, discards_sequences: bool) {
+    fn begin_lease(&mut self, mut lease: LeasedServer<Cause>) {
         self.transactions = self.transactions.wrapping_add(1);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),
@@ -460,7 +464,7 @@ impl Session {
         let steps = mutant::on_leased(self.rules.mutant, &mut lease, steps, self.settings.committed());
         self.installing = match install(
             &mut lease,
-            Missing { discards_sequences, steps: &steps },
+            Missing { discards_sequences: self.sequences_due, steps: &steps },
             &self.rules.injection,
             &Cause::Install,
         ) {
@@ -548,6 +552,9 @@ impl Session {
             return self.end_with(fault, discard, close);
         }
         self.prefix_chars = chars(rules.injection.set_local());
+        let is_session = |rules: &SessionRules| rules.policy.keeping() == Keeping::Session;
+        // Of a server that stays with it already, too.
+        self.sequences_due |= is_session(&rules) && !is_session(&self.rules);
         self.rules = rules;
     }
 

@@ -28,7 +28,7 @@ use super::cause::Cause;
 use super::recording::Readiness;
 use super::{CloseReason, Effect, Phase, Session, Waiting};
 use crate::fault::{Code, Fault};
-use crate::guard::{Control, Keeping, State, Statement};
+use crate::guard::{Control, Keeping, State, Statement, StatementClass};
 use crate::scope::{DiscardReason, Inquiry, LeasedServer, NeedsNoScope, PinnedServer, Residue, ScopedFrame};
 use crate::upstream::Expect;
 use crate::wire::TransactionStatus;
@@ -154,6 +154,10 @@ impl Session {
 
     /// Statements are sent: what they may leave is suspected from here on.
     pub(super) fn note_state_sent(&mut self, statements: &[Statement]) {
+        // One that is dropped with its transaction leaves nothing, and needs no pin.
+        if statements.iter().any(|statement| statement.class == StatementClass::CreateTemporary) {
+            self.settings.on_temporary_sent();
+        }
         let (Some(pin), Some(lease)) = (self.pin.as_mut(), self.lease.as_mut()) else { return };
         for statement in statements {
             let (leaves, releases) = (residue(statement.state.leaves), residue(statement.state.releases));
@@ -329,7 +333,7 @@ impl Session {
         }
         self.waiting = Waiting::Nothing;
         if let Some(lease) = self.take_resting() {
-            self.begin_lease(lease, false);
+            self.begin_lease(lease);
         }
     }
 

@@ -12,7 +12,7 @@ use super::{CloseReason, CopyIn, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
 use crate::metrics::Count;
-use crate::scope::{DiscardReason, LeasedServer, Part};
+use crate::scope::{DiscardReason, LeasedServer, Part, Residue};
 use crate::upstream::outdated::Change as SchemaChange;
 use crate::upstream::{Received, Server, StatementNumber};
 use crate::wire::TransactionStatus;
@@ -824,6 +824,13 @@ impl Session {
         };
         let (Some(change), Some(lease)) = (schema_change(fields), self.lease.as_mut()) else { return };
         let Some(statement) = self.statements.find(name) else { return };
+        // Names that mean something else to this client alone, by its search_path or its temporary tables, say nothing
+        // about the schema: every client with this text would be told to prepare it anew.
+        let has_temporary = lease.residue().has(Residue::TEMPORARY);
+        let is_shared = self.settings.parse_context().is_some_and(|context| context == statement.key.context());
+        if has_temporary || !is_shared {
+            return;
+        }
         lease.server().statements.outdated().note(&statement.key, change);
         if name.is_empty() {
             lease.server_mut().statements.set_unnamed(None);

@@ -128,6 +128,14 @@ impl ClientStatements {
         }
     }
 
+    /// The statement of that name is another one on servers from now on, of the same text.
+    pub fn rekey(&mut self, name: &[u8], serial: u64, key: &Arc<StatementKey>) {
+        let statement = if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) };
+        if let Some(statement) = statement.filter(|statement| statement.serial == serial) {
+            statement.key = Arc::clone(key);
+        }
+    }
+
     /// Puts a statement under its name.
     pub fn insert(&mut self, statement: ClientStatement) {
         if statement.name.is_empty() {

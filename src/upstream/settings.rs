@@ -11,6 +11,7 @@ pub type Settings = Arc<BTreeMap<Box<str>, Box<str>>>;
 /// Settings whose value is used while a statement is *parsed* (literals of time types are folded then),
 /// so that a prepared statement may only be shared under equal values.
 const PARSE_TIME: &[&str] = &[
+    "array_nulls",
     "datestyle",
     "default_text_search_config",
     "intervalstyle",
