@@ -150,6 +150,7 @@ enum Step {
 pub struct Inquiry {
     steps: VecDeque<Step>,
     released: Residue,
+    deallocated: usize,
     left: Residue,
 }
 
@@ -188,14 +189,17 @@ impl Inquiry {
         steps.push_back(Step::Done("COMMIT"));
         // There is nothing to ask of a sequence's last value: DISCARD SEQUENCES forgets them all.
         let left = suspected.without(release.common(Residue::SEQUENCES));
-        (Self { steps, released: release, left }, sql)
+        (Self { steps, released: release, deallocated: 0, left }, sql)
     }
 
     /// Takes a command tag; `false` if it answers nothing that was asked.
     #[must_use]
     pub fn take(&mut self, tag: &[u8]) -> bool {
         match self.steps.pop_front() {
-            Some(Step::Done(wanted)) => tag == wanted.as_bytes(),
+            Some(Step::Done(wanted)) => {
+                self.deallocated += usize::from(tag == b"DEALLOCATE");
+                tag == wanted.as_bytes()
+            }
             Some(Step::Question(kind)) if tag == b"SELECT 0" => {
                 self.left = self.left.without(kind);
                 true
@@ -203,6 +207,12 @@ impl Inquiry {
             Some(Step::Question(_)) => tag == b"SELECT 1",
             None => false,
         }
+    }
+
+    /// How many of the names were deallocated, the first first: no ROLLBACK brings them back.
+    #[must_use]
+    pub const fn deallocated(&self) -> usize {
+        self.deallocated
     }
 
     /// What was released, if all was answered.
@@ -305,6 +315,9 @@ mod tests {
         tags.extend(["SELECT 0"; 5]);
         tags.push("COMMIT");
         assert_eq!(found(Residue::PROVABLE, all, &tags), Some(Residue::SEED), "nothing takes a seed back");
+        let (mut half, _) = Inquiry::new(Residue::PREPARED, ["a", "b"].into_iter(), Residue::PREPARED);
+        assert!(["BEGIN", "SET", "DEALLOCATE"].iter().all(|tag| half.take(tag.as_bytes())));
+        assert_eq!((half.deallocated(), half.released()), (1, Residue::NONE), "the second is still there");
         let (text, count) = releasing(Residue::PREPARED, ["a\"b"].into_iter());
         assert_eq!((text.as_str(), count), ("DEALLOCATE \"a\"\"b\";", 1));
     }

@@ -567,6 +567,7 @@ impl Session {
                 &nothing[..]
             }
             Target::Portal => {
+                self.note_cursor_closed();
                 if let Some(closed) = self.portals.remove(name) {
                     cause = Cause::ClosePortal(Box::new((name.into(), closed)));
                 }

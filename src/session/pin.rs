@@ -168,6 +168,15 @@ impl Session {
         }
     }
 
+    /// A portal is closed: it may be a cursor WITH HOLD.
+    pub(super) fn note_cursor_closed(&mut self) {
+        if let (Some(pin), Some(lease)) = (self.pin.as_mut(), self.lease.as_ref())
+            && lease.residue().has(Residue::CURSORS)
+        {
+            pin.knowledge = Knowledge::Due;
+        }
+    }
+
     /// A statement has succeeded. `is_stand_in`: another ran in its place and released nothing.
     pub(super) fn note_state_done(&mut self, statement: &Statement, is_stand_in: bool) {
         let Some(pin) = self.pin.as_mut() else { return };
@@ -286,9 +295,9 @@ impl Session {
                     pin.prepared.clear();
                 }
             }
-            (TransactionStatus::Idle, None) => pin.give_up_asking(),
+            (TransactionStatus::Idle, None) => pin.give_up_asking(inquiry),
             (TransactionStatus::InBlock | TransactionStatus::Failed, _) => {
-                pin.give_up_asking();
+                pin.give_up_asking(inquiry);
                 self.send_housekeeping("ROLLBACK", Cause::Recovery);
             }
         }
@@ -429,8 +438,11 @@ impl Pin {
     }
 
     /// What was promised is tried again with the next inquiry.
-    fn give_up_asking(&mut self) {
+    fn give_up_asking(&mut self, inquiry: &Inquiry) {
         self.knowledge = Knowledge::Unanswered;
+        for _ in 0..inquiry.deallocated() {
+            drop(self.prepared.pop_first());
+        }
     }
 }
 

@@ -976,7 +976,7 @@ fn schema_change(fields: Fields<'_>) -> Option<SchemaChange> {
     let (routine, said) = (fields.find(b'R').unwrap_or_default(), fields.find(b'M').unwrap_or_default());
     match &fields.sqlstate()?.0 {
         b"0A000" if routine == b"RevalidateCachedQuery" => Some(SchemaChange::Result),
-        b"XX000" => Some(SchemaChange::Parts),
+        b"XX000" if said.starts_with(b"cache lookup failed") => Some(SchemaChange::Parts),
         b"42704" if said.starts_with(b"type with OID") => Some(SchemaChange::Parts),
         _ => None,
     }
