@@ -433,7 +433,7 @@ fn parse(name: &str, sql: &str) -> Vec<u8> {
 }
 
 fn sync() -> Vec<u8> {
-    written(|out| frontend::put_sync(out))
+    written(frontend::put_sync)
 }
 
 fn run(name: &str) -> Vec<u8> {
