@@ -96,12 +96,12 @@ fn rules_change_between_transactions(cluster: &Cluster) {
         client.flush().unwrap();
         assert_eq!(client.replies_to(b'Z').1, None);
         client.run("BEGIN; SELECT 1");
-        proxy.reload_with("settings_allowed = [\"work_mem\"]", "settings_allowed = [\"seq_page_cost\"]");
+        proxy.reload_with("settings_allowed = [\"work_mem\"]", "settings_allowed = [\"maintenance_work_mem\"]");
         client.run("SET LOCAL work_mem = '2MB'");
-        assert_eq!(error_code(&mut client, "SET LOCAL seq_page_cost = 2"), "TG013");
+        assert_eq!(error_code(&mut client, "SET LOCAL maintenance_work_mem = 2048"), "TG013");
         client.run("ROLLBACK");
         assert_eq!(error_code(&mut client, "SET work_mem = '2MB'"), "TG013");
-        client.run("SET seq_page_cost = 2");
+        client.run("SET maintenance_work_mem = 2048");
         // What was prepared under the old rules is judged again.
         client.send_all(&[Message::bind("s", &[]), Message::execute(), Message::Sync]);
         client.flush().unwrap();
