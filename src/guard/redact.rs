@@ -373,6 +373,58 @@ mod tests {
         }
     }
 
+    const FRONTS: [&str; 10] = [
+        "SET",
+        "set  LOCAL",
+        "SET SESSION",
+        "ALTER ROLE r SET",
+        "ALTER ROLE ALL IN DATABASE d SET",
+        "ALTER DATABASE d SET",
+        "ALTER FUNCTION set() SET",
+        "ALTER SYSTEM SET",
+        "ALTER FUNCTION f() STABLE SET",
+        "CREATE FUNCTION f() RETURNS int SET",
+    ];
+    const PARTS: [&str; 24] = [
+        "app",
+        "time",
+        "zone",
+        "local",
+        "session",
+        "names",
+        "role",
+        "schema",
+        "authorization",
+        "set",
+        "\"to\"",
+        "\"=\"",
+        "xml",
+        "transaction",
+        "characteristics",
+        "ä",
+        "a$1",
+        "\"a.b\"",
+        "\"A \"\" b\"",
+        "_",
+        "search_path",
+        "value",
+        "option",
+        "reset",
+    ];
+    const BLANKS: [&str; 5] = ["", " ", "\n", " /* = TO . */ ", " -- to\n"];
+    const SIGNS: [&str; 5] = ["=", " TO ", " to ", "= ", " = "];
+    const VALUES: [&str; 9] = [
+        "geheim",
+        "geheim, x",
+        "x, geheim",
+        "'geheim'",
+        "\"geheim\"",
+        "E'geheim'",
+        "$$geheim$$",
+        "-5, geheim",
+        "on, \"geheim\"",
+    ];
+
     /// SET in random forms, with a word as its value that must not be seen again.
     #[test]
     fn no_value_of_any_set_survives() {
@@ -381,66 +433,15 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(seed >> 33).unwrap() % bound
         };
-        let fronts = [
-            "SET",
-            "set  LOCAL",
-            "SET SESSION",
-            "ALTER ROLE r SET",
-            "ALTER ROLE ALL IN DATABASE d SET",
-            "ALTER DATABASE d SET",
-            "ALTER FUNCTION set() SET",
-            "ALTER SYSTEM SET",
-            "ALTER FUNCTION f() STABLE SET",
-            "CREATE FUNCTION f() RETURNS int SET",
-        ];
-        let parts = [
-            "app",
-            "time",
-            "zone",
-            "local",
-            "session",
-            "names",
-            "role",
-            "schema",
-            "authorization",
-            "set",
-            "\"to\"",
-            "\"=\"",
-            "xml",
-            "transaction",
-            "characteristics",
-            "ä",
-            "a$1",
-            "\"a.b\"",
-            "\"A \"\" b\"",
-            "_",
-            "search_path",
-            "value",
-            "option",
-            "reset",
-        ];
-        let blanks = ["", " ", "\n", " /* = TO . */ ", " -- to\n"];
-        let signs = ["=", " TO ", " to ", "= ", " = "];
-        let values = [
-            "geheim",
-            "geheim, x",
-            "x, geheim",
-            "'geheim'",
-            "\"geheim\"",
-            "E'geheim'",
-            "$$geheim$$",
-            "-5, geheim",
-            "on, \"geheim\"",
-        ];
         let (mut seen, mut kept) = (0, 0);
         for _ in 0..40_000 {
-            let mut name = parts[below(parts.len())].to_owned();
+            let mut name = PARTS[below(PARTS.len())].to_owned();
             for _ in 0..below(3) {
-                name = [&name, blanks[below(5)], ".", blanks[below(5)], parts[below(parts.len())]].concat();
+                name = [&name, BLANKS[below(5)], ".", BLANKS[below(5)], PARTS[below(PARTS.len())]].concat();
             }
-            let front = fronts[below(fronts.len())];
-            let (gap, sign, value) = (blanks[1 + below(4)], signs[below(5)], values[below(values.len())]);
-            let sql = format!("{front}{gap}{name}{}{sign}{}{value}", blanks[below(5)], blanks[below(5)]);
+            let front = FRONTS[below(FRONTS.len())];
+            let (gap, sign, value) = (BLANKS[1 + below(4)], SIGNS[below(5)], VALUES[below(VALUES.len())]);
+            let sql = format!("{front}{gap}{name}{}{sign}{}{value}", BLANKS[below(5)], BLANKS[below(5)]);
             let Ok(facts) = facts_of(sql.as_bytes(), &Limits::default()) else { continue };
             seen += 1;
             let Some((text, _)) = redacted(&sql, facts.statements[0].class, 4096) else { continue };

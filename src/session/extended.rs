@@ -27,6 +27,13 @@ use crate::wire::frontend::{self, BindNames, Parse, Target};
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::{TransactionStatus, backend};
 
+/// How the context of a key begins that nobody else's equals.
+const PRIVATE: &str = "private ";
+
+fn is_private(key: &StatementKey) -> bool {
+    key.context().starts_with(PRIVATE)
+}
+
 impl Session {
     pub(super) fn on_parse(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
         let parse = match Parse::read(body) {
@@ -125,12 +132,16 @@ impl Session {
     /// take it for theirs.
     fn as_here(&mut self, mut statement: ClientStatement) -> ClientStatement {
         let Some(lease) = self.lease.as_mut() else { return statement };
+        // PostgreSQL looks names up anew when a session's first temporary table is there. A server that has had one
+        // before, of somebody else's, would not: its search path is the same.
+        let is_public = lease.residue().has(Residue::TEMPORARY) && !is_private(&statement.key);
         let known = &mut lease.server_mut().statements;
         let is_here = match statement.name.is_empty() {
             true => known.unnamed_is(&statement.key),
             false => known.find(&statement.key).is_some(),
         };
-        if is_here || self.shared_context().is_some_and(|context| context == statement.key.context()) {
+        let is_same = || self.shared_context().is_some_and(|context| context == statement.key.context());
+        if !is_public && (is_here || is_same()) {
             return statement;
         }
         statement.key = self.key(statement.key.sql(), statement.key.types());
@@ -170,7 +181,7 @@ impl Session {
         self.serial_salt = self.serial_salt.wrapping_add(1);
         // A server's number and how often it was leased name this lease among all: nobody else's text is equal.
         let (id, leases) = self.lease.as_ref().map_or((0, 0), |lease| (lease.server().id.0, lease.server().leases));
-        format!("private {id} {leases} {}", self.serial_salt).into()
+        format!("{PRIVATE}{id} {leases} {}", self.serial_salt).into()
     }
 
     /// PostgreSQL looks at the statement first and at its name last: the statement is prepared under a name

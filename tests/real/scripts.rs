@@ -64,15 +64,24 @@ pub enum Login {
     Recorded,
     /// The ordinary one where a tenant stays on its server, and others get that server all the time.
     Lease,
+    /// One that may leave state on its server, which then stays with it.
+    Pinned,
+    /// One that keeps its server until it leaves.
+    Session,
 }
 
 impl Login {
     /// The server's role behind it.
     pub const fn role(self) -> &'static str {
         match self {
-            Login::Tenant | Login::Lease => "app_user",
+            Login::Tenant | Login::Lease | Login::Pinned | Login::Session => "app_user",
             Login::Recorded => "script_recorded",
         }
+    }
+
+    /// Whether its clients may leave state on a server.
+    pub const fn keeps_state(self) -> bool {
+        matches!(self, Login::Pinned | Login::Session)
     }
 
     /// More configuration.
@@ -80,6 +89,13 @@ impl Login {
         match self {
             Login::Tenant => String::new(),
             Login::Lease => "[scope]\nlifetime = \"lease\"\n".to_owned(),
+            // The ordinary logins' own role and pool: what is kept is in the way of everybody.
+            Login::Pinned | Login::Session => {
+                let mode = if self == Login::Pinned { "session_state = \"pin\"" } else { "pool_mode = \"session\"" };
+                format!(
+                    "[logins.keeps]\npassword = \"demo\"\npreset = \"application\"\n{mode}\ntenant.from = [\"suffix\"]\n"
+                )
+            }
             Login::Recorded => {
                 let login = login_of_its_own("recorded", "migration", self.role());
                 format!("{login}[logins.recorded.tenant]\nfrom = [\"suffix\"]\n{}", proxy::ledger(ledger))
@@ -97,13 +113,21 @@ impl Login {
         match self {
             Login::Tenant | Login::Lease => proxy.target(tenant),
             Login::Recorded => Target::new(proxy.address, &format!("recorded.{tenant}"), database).password("demo"),
+            Login::Pinned | Login::Session => {
+                Target::new(proxy.address, &format!("keeps.{tenant}"), database).password("demo")
+            }
         }
     }
 
     /// What the proxy refuses by design where it records.
     pub fn leaves_out(self, script: &Script) -> bool {
         let is_chain = |step: &script::Step| step.to_string().to_uppercase().contains("AND CHAIN");
-        self == Login::Recorded && (script.has_refusals() || script.steps.iter().any(is_chain))
+        match self {
+            Login::Tenant | Login::Lease => script.keeps_state,
+            Login::Recorded => script.keeps_state || script.has_refusals() || script.steps.iter().any(is_chain),
+            // What is refused there is allowed here.
+            Login::Pinned | Login::Session => script.has_refusals(),
+        }
     }
 }
 
@@ -112,8 +136,9 @@ impl Login {
     /// runs in the proxy's own block.
     fn excuses(self, complaint: &str) -> bool {
         let is_excused = match self {
-            Login::Tenant => false,
-            Login::Lease => true,
+            Login::Tenant | Login::Pinned => false,
+            // One client has one server: less is prepared again.
+            Login::Lease | Login::Session => true,
             Login::Recorded => complaint.ends_with("[\"query-without-sync\"]"),
         };
         is_excused && complaint.starts_with(UNCHANGED)
@@ -246,6 +271,14 @@ fn recorded_sessions_get_the_same_replies_on_15() {
 fn recorded_sessions_get_the_same_replies_on_18() {
     if let Some(cluster) = cluster::eighteen() {
         same_replies(cluster, Login::Recorded);
+    }
+}
+
+#[test]
+fn sessions_that_keep_their_server_get_the_same_replies() {
+    for cluster in cluster::every() {
+        same_replies(cluster, Login::Pinned);
+        same_replies(cluster, Login::Session);
     }
 }
 

@@ -82,6 +82,16 @@ pub const DIFFERENCES: &[Difference] = &[
         fits: None,
     },
     Difference {
+        name: "temporary-schema",
+        reason: "A server's temporary schema is made for its first temporary table and stays, empty, when that is gone. What \
+                 is not there is then missing as a table and not as a schema.",
+        fits: Some(|left, right| {
+            left.contains("schema \\\"pg_temp\\\" does not exist")
+                && right.contains("table \\\"")
+                && right.contains("\\\" does not exist")
+        }),
+    },
+    Difference {
         name: "query-without-sync",
         reason: "Behind Parse and Bind without a Sync a Query is refused (TG118) on 18: with the tenant in front of the Bind \
                  that release would answer it and never commit it.",

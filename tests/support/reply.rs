@@ -126,6 +126,12 @@ impl Reply {
                 format!("S {name}={value}")
             }
             b'E' | b'N' => self.error(),
+            b'A' => {
+                // Behind the number of the process that has notified.
+                let texts: Vec<_> =
+                    self.body.get(4..).unwrap_or_default().split(|byte| *byte == 0).map(shown).collect();
+                format!("A {}", texts.join(" "))
+            }
             _ => format!("{} {}", char::from(self.tag), shown(&self.body)),
         }
     }

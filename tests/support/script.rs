@@ -17,6 +17,8 @@ pub struct Script {
     pub versions: (u32, u32),
     /// The differences it shows, by their names in the list: it must show them.
     pub differs: Vec<String>,
+    /// It leaves state behind: only for logins that may.
+    pub keeps_state: bool,
 }
 
 /// One line of a script.
@@ -181,7 +183,8 @@ fn read(file: &Path) -> Vec<Script> {
         }
         if let Some(title) = line.strip_prefix("== ") {
             let (setup, steps) = (Vec::new(), Vec::new());
-            scripts.push(Script { title: title.to_owned(), place, setup, steps, versions: (0, 99), differs: vec![] });
+            let (title, versions, differs) = (title.to_owned(), (0, 99), vec![]);
+            scripts.push(Script { title, place, setup, steps, versions, differs, keeps_state: false });
             continue;
         }
         let script = scripts.last_mut().unwrap_or_else(|| panic!("{place}: a step before the first title"));
@@ -190,6 +193,8 @@ fn read(file: &Path) -> Vec<Script> {
         } else if let Some(name) = line.strip_prefix("differs ") {
             assert!(DIFFERENCES.iter().any(|known| known.name == name), "{place}: no such difference: {name}");
             script.differs.push(name.to_owned());
+        } else if line == "keeps" {
+            script.keeps_state = true;
         } else if let Some(versions) = line.strip_prefix("versions ") {
             let (least, greatest) = versions.split_once("..").unwrap_or_else(|| panic!("{place}: versions N..M"));
             script.versions = (least.parse().unwrap_or(0), greatest.parse().unwrap_or(99));

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SCHEMA: &str = include_str!("../../differential/schema.sql");
 /// Fewer than clients: a session meets another server in its next transaction, and another client has used it.
 const SERVERS: u32 = 3;
+/// Where a server may stay with its client for long: still fewer than clients.
+const SERVERS_KEPT: u32 = 5;
 
 /// One database of one cluster, and the proxy in front of it.
 pub struct Arena<'a> {
@@ -43,7 +45,8 @@ impl<'a> Arena<'a> {
         admin.bye();
         let folder = tempfile::tempdir().expect("a folder for a ledger");
         let more = login.more(&folder.path().join("ledger.jsonl"));
-        let wish = Wish { cluster, database: DATABASE, pool_size: SERVERS, mutant, more: &more };
+        let pool_size = if login.keeps_state() { SERVERS_KEPT } else { SERVERS };
+        let wish = Wish { cluster, database: DATABASE, pool_size, mutant, more: &more };
         let proxy = (!is_rehearsal).then(|| Proxy::start(&wish));
         Self { cluster, login, proxy, _folder: folder }
     }
@@ -53,9 +56,9 @@ impl<'a> Arena<'a> {
         Target::new(self.cluster.address, self.login.role(), DATABASE).with("options", &options)
     }
 
-    fn proxied(&self, tenant: &str) -> Target {
+    fn proxied(&self, login: Login, tenant: &str) -> Target {
         match &self.proxy {
-            Some(proxy) => self.login.proxied_to(proxy, tenant, DATABASE),
+            Some(proxy) => login.proxied_to(proxy, tenant, DATABASE),
             None => self.native(tenant),
         }
     }
@@ -68,6 +71,8 @@ pub struct Player<'a> {
     tenant: String,
     admin: Client,
     patience: Duration,
+    /// Over the ordinary login, whatever the arena's is.
+    is_plain: bool,
     /// How many servers each session met that asked for it.
     pub servers_met: Vec<usize>,
 }
@@ -78,11 +83,11 @@ impl<'a> Player<'a> {
         admin.run(&format!("SELECT pg_advisory_lock({})", LOCK_BASE + number));
         admin.run("SET lock_timeout = '20s'");
         let tenant = format!("00000000-0000-0000-0000-{:012x}", number + 1);
-        Self { arena, number, tenant, admin, patience: PATIENCE, servers_met: vec![] }
+        Self { arena, number, tenant, admin, patience: PATIENCE, is_plain: false, servers_met: vec![] }
     }
 
     pub fn pieces(&self, seed: u64) -> Vec<Piece> {
-        pieces(seed, LOCK_BASE + self.number)
+        pieces(seed, LOCK_BASE + self.number, self.arena.login.keeps_state())
     }
 
     /// The tenant's rows as every session finds them.
@@ -116,7 +121,9 @@ impl<'a> Player<'a> {
     /// The transcript of one side, with what the tables hold afterwards.
     fn play(&mut self, script: &Script, is_proxy: bool, pace: Pace) -> Vec<String> {
         self.rows();
-        let target = |_| if is_proxy { self.arena.proxied(&self.tenant) } else { self.arena.native(&self.tenant) };
+        let login = if self.is_plain { Login::Tenant } else { self.arena.login };
+        let target =
+            |_| if is_proxy { self.arena.proxied(login, &self.tenant) } else { self.arena.native(&self.tenant) };
         let mut side = Side::proxy(&target, self.patience, pace);
         side.is_proxy = is_proxy && self.arena.proxy.is_some();
         let mut lines = transcript::of(script, &side, &mut self.admin);
@@ -131,8 +138,11 @@ impl<'a> Player<'a> {
 
     /// The proxy's side alone, for others to meet.
     pub fn disturb(&mut self, seed: u64) {
-        let script = script(&self.pieces(seed), "disturbs");
-        drop(self.play(&script, true, Pace::Burst));
+        // Next to those who keep state there are those who may not, on the same servers.
+        let is_plain = self.arena.login.keeps_state() && self.number.is_multiple_of(2);
+        let said = if is_plain { pieces(seed, LOCK_BASE + self.number, false) } else { self.pieces(seed) };
+        self.is_plain = is_plain;
+        drop(self.play(&script(&said, "disturbs"), true, Pace::Burst));
     }
 
     /// Both sides, for showing.

@@ -4,7 +4,7 @@
 //! INSERT or UPDATE is suspended (whether it moves the command counter), a COPY FROM whose Execute is repeated behind its
 //! segment (the Sync is swallowed), and the differences of more than one line in `tests/support/differences.rs`.
 
-use super::texts::{BOUND, CONTROL, CURSOR, LITERALS, ODD, RELEASE, SETTINGS, WORK};
+use super::texts::{BOUND, CONTROL, CURSOR, LITERALS, ODD, RELEASE, SETTINGS, WORK, state_of};
 use crate::support::dice::Dice;
 use crate::support::message::{Message, Value};
 use crate::support::script::{Action, Script, Step};
@@ -41,6 +41,8 @@ struct Mind {
     /// The text below each statement name, as far as the client believes.
     names: [Option<usize>; 5],
     lock: u32,
+    /// What leaves state behind; empty where that is refused.
+    state: &'static [&'static str],
 }
 
 const NAMES: [&str; 5] = ["", "s1", "s2", "s3", "literal"];
@@ -49,6 +51,9 @@ const ONCE: usize = 4;
 
 impl Mind {
     fn statement(&mut self) -> &'static str {
+        if !self.state.is_empty() && self.dice.once_in(3) {
+            return at(&mut self.dice, self.state);
+        }
         let from = match self.dice.below(20) {
             0..8 => WORK,
             8..13 => CONTROL,
@@ -380,8 +385,9 @@ fn is_pausable(sql: &str) -> bool {
 }
 
 /// The session of a seed.
-pub fn pieces(seed: u64, lock: u32) -> Vec<Piece> {
-    let mut mind = Mind { dice: Dice::new(seed), names: [None; 5], lock };
+pub fn pieces(seed: u64, lock: u32, keeps_state: bool) -> Vec<Piece> {
+    let state = if keeps_state { state_of(lock) } else { &[] };
+    let mut mind = Mind { dice: Dice::new(seed), names: [None; 5], lock, state };
     let mut pieces = vec![Piece { steps: vec![mind.connect(), act(Action::Startup)], waits: false }];
     // Some sessions are pipelines, some wait for everything.
     let hurry = at(&mut mind.dice, &[2, 3, 3, 8]);
@@ -446,5 +452,6 @@ pub fn script(pieces: &[Piece], title: &str) -> Script {
         steps,
         versions: (0, 99),
         differs: vec![],
+        keeps_state: false,
     }
 }

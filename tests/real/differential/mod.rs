@@ -151,6 +151,14 @@ fn sessions_whose_tenant_stays_get_the_same_replies() {
     }
 }
 
+#[test]
+fn sessions_that_keep_their_server_get_the_same_replies() {
+    for cluster in cluster::every() {
+        same_replies(cluster, Login::Pinned, 2);
+        same_replies(cluster, Login::Session, 4);
+    }
+}
+
 /// Planted defects must be found: a comparison that cannot fail shows nothing.
 #[cfg(feature = "mutants")]
 mod mutants {
@@ -185,8 +193,15 @@ mod mutants {
 fn replay() {
     let _turn = alone();
     let seed = number("TENANTGATE_SEED", 1);
+    let login = match std::env::var("TENANTGATE_LOGIN").as_deref() {
+        Ok("pinned") => Login::Pinned,
+        Ok("session") => Login::Session,
+        Ok("recorded") => Login::Recorded,
+        Ok("lease") => Login::Lease,
+        _ => Login::Tenant,
+    };
     for cluster in cluster::every() {
-        let arena = Arena::new(cluster, Login::Tenant, None, false);
+        let arena = Arena::new(cluster, login, None, false);
         let mut player = Player::new(&arena, 0);
         let pieces = player.pieces(seed);
         eprintln!("== seed {seed} on PostgreSQL {}\n{}", cluster.version, told(&pieces));

@@ -3,6 +3,9 @@
 //! No clocks, no numbers of transactions or processes, every set of rows in an order. SERIALIZABLE is left to the
 //! scripts: sessions share tables, and PostgreSQL may find conflicts where none are.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 /// Transaction control.
 pub const CONTROL: &[&str] = &[
     "BEGIN",
@@ -216,4 +219,57 @@ pub const BOUND: &[Bound] = &[
         types: &[],
         values: &[&[Some("bound")], &[Some("")]],
     },
+];
+
+/// [`STATE`] for one player: channels and locks are everybody's, so each has its own.
+pub fn state_of(player: u32) -> &'static [&'static str] {
+    static TEXTS: Mutex<BTreeMap<u32, &'static [&'static str]>> = Mutex::new(BTreeMap::new());
+    let mut texts = TEXTS.lock().expect("no player has failed");
+    texts.entry(player).or_insert_with(|| {
+        let own = |text: &&str| -> &'static str {
+            let text =
+                text.replace("channel_N", &format!("channel_{player}")).replace("9000N", &format!("9000{player}"));
+            Box::leak(text.into_boxed_str())
+        };
+        Box::leak(STATE.iter().map(own).collect::<Vec<_>>().into_boxed_slice())
+    })
+}
+
+/// What stays in a session, and what releases it.
+const STATE: &[&str] = &[
+    "CREATE TEMP TABLE tt AS SELECT 1 AS v",
+    "CREATE TEMP TABLE tt (v int, w text)",
+    "CREATE TEMP TABLE short ON COMMIT DROP AS SELECT 2 AS v",
+    // In front of the table of that name.
+    "CREATE TEMP TABLE plain (id float8, note text DEFAULT 'temporary', writer text)",
+    "CREATE TEMP TABLE uniq (v numeric)",
+    "INSERT INTO tt VALUES (2), (3)",
+    "INSERT INTO tt SELECT count(*) FROM tt RETURNING v",
+    "SELECT v FROM tt ORDER BY v",
+    "SELECT v FROM tt ORDER BY v",
+    "DROP TABLE pg_temp.tt",
+    "DROP TABLE IF EXISTS pg_temp.plain, pg_temp.uniq",
+    "DISCARD TEMP",
+    "DECLARE held CURSOR WITH HOLD FOR SELECT g, repeat('h', g) FROM generate_series(1, 9) AS g",
+    "DECLARE held SCROLL CURSOR WITH HOLD FOR SELECT id, name FROM items ORDER BY id",
+    "FETCH 2 FROM held",
+    "FETCH ALL FROM held",
+    "MOVE 1 FROM held",
+    "CLOSE held",
+    "CLOSE ALL",
+    "PREPARE sq AS SELECT 41 + 1 AS answer",
+    "PREPARE sq (int) AS SELECT id FROM items WHERE id = $1",
+    "EXECUTE sq",
+    "EXECUTE sq (1)",
+    "DEALLOCATE sq",
+    "LISTEN channel_N",
+    "NOTIFY channel_N, 'told'",
+    "NOTIFY channel_N",
+    "UNLISTEN channel_N",
+    "UNLISTEN *",
+    "SELECT pg_advisory_lock(9000N)",
+    "SELECT pg_try_advisory_lock_shared(9000N)",
+    "SELECT pg_advisory_unlock(9000N)",
+    "SELECT pg_advisory_unlock_all()",
+    "DISCARD ALL",
 ];
