@@ -48,6 +48,8 @@ pub struct LeasedServer<C> {
     doubt: Option<DiscardReason>,
     /// What the client may have left beyond its transactions.
     residue: Residue,
+    /// Its transaction may have made a temporary object that goes with it.
+    has_made_temporary: bool,
 }
 
 impl<C> LeasedServer<C> {
@@ -68,6 +70,7 @@ impl<C> LeasedServer<C> {
         Self {
             carried: carried.map_or(Carried::Nothing, Carried::Known),
             residue,
+            has_made_temporary: false,
             server,
             replies: Replies::default(),
             scope: TransactionScope::default(),
@@ -114,13 +117,14 @@ impl<C> LeasedServer<C> {
     #[must_use = "a cause that comes back was skipped"]
     pub fn send(&mut self, frame: ScopedFrame<'_>, cause: C) -> Option<C> {
         self.append(&frame);
-        match frame.expect {
-            Some(expect) => {
-                self.is_flushed = false;
-                self.replies.push(expect, cause)
-            }
-            None => None,
+        let expect = frame.expect?;
+        self.is_flushed = false;
+        let skipped = self.replies.push(expect, cause);
+        if expect == Expect::Query && skipped.is_none() {
+            // A Query drops the unnamed statement, whoever it is from.
+            self.server.statements.set_unnamed(None);
         }
+        skipped
     }
 
     /// Sends a frame that no answer is owed for: COPY data, or Flush.
@@ -253,6 +257,7 @@ impl<C> LeasedServer<C> {
         self.scope.on_ready(status);
         if self.replies.is_empty() && !self.replies.is_open() {
             self.scope.settle(status);
+            self.has_made_temporary &= status != TransactionStatus::Idle;
         }
         Ok(received)
     }
@@ -266,6 +271,17 @@ impl<C> LeasedServer<C> {
     #[must_use]
     pub fn out_bytes(&self) -> usize {
         self.out.len()
+    }
+
+    /// A statement is sent that makes a temporary object.
+    pub const fn note_temporary(&mut self) {
+        self.has_made_temporary = true;
+    }
+
+    /// Whether there may be temporary objects of the client's: PostgreSQL looks names up among them first.
+    #[must_use]
+    pub const fn may_have_temporary(&self) -> bool {
+        self.has_made_temporary || self.residue.has(Residue::TEMPORARY)
     }
 
     /// Notes that the server must not be used again.

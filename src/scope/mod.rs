@@ -19,7 +19,7 @@ pub use injection::{Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, is_own_sta
 pub use leased::LeasedServer;
 #[cfg(feature = "mutants")]
 pub use replay::replay_inside;
-pub use replay::{Missing, Part, install, replay};
+pub use replay::{Missing, Part, commit, install, replay};
 pub use residue::{Found, Inquiry, PinnedServer, Residue, releasing};
 pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
 pub use transaction::TransactionScope;

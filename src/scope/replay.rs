@@ -85,6 +85,12 @@ pub fn install<C>(
     true
 }
 
+/// Ends the transaction that the client's segment has begun by itself.
+pub fn commit<C>(lease: &mut LeasedServer<C>, cause: &dyn Fn(Part) -> C) {
+    run(lease, COMMIT, &[], cause, Part::Commit);
+    lease.scope_mut().on_end(false);
+}
+
 /// Sends the steps alone; whatever tenant the server carries, it keeps.
 pub fn replay<C>(lease: &mut LeasedServer<C>, steps: &[SettingStep], cause: &dyn Fn(Part) -> C) {
     run(lease, BEGIN, &[], cause, Part::Begin);

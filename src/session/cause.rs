@@ -66,8 +66,9 @@ pub enum Cause {
     /// A part of the proxy's own transaction in front of the client's first segment: settings, and the tenant that the
     /// server is to carry.
     Install(Part),
-    /// A part of what brings one setting back for a RESET ALL or DISCARD ALL behind it. Its error is the client's.
-    Restore,
+    /// A part of what brings one setting back for a RESET ALL or DISCARD ALL behind it; `true` for the COMMIT that ends a
+    /// DISCARD ALL. Its error is the client's.
+    Restore(bool),
     /// A part of the BEGIN of the proxy's own block.
     OwnBegin,
     /// The end of the proxy's own block; `true` for COMMIT. Its error is the client's, and so are its notices.
@@ -89,7 +90,7 @@ impl Cause {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::Install(_)
-            | Cause::Restore
+            | Cause::Restore(_)
             | Cause::OwnBegin
             | Cause::Inquiry(_)
             | Cause::Recovery => true,
@@ -134,7 +135,7 @@ impl Cause {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::Install(_)
-            | Cause::Restore
+            | Cause::Restore(_)
             | Cause::OwnBegin => true,
             Cause::OwnEnd(_) | Cause::Inquiry(_) | Cause::Recovery => false,
         }

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::cause::{BindNote, Cause, ParseNote};
 use super::configure;
-use super::query::{follow, has_effect};
+use super::query::{follow, is_followed};
 use super::recording::{Readiness, changes_reason};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
@@ -19,7 +19,7 @@ use super::{CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
 use crate::metrics::Count;
-use crate::scope::{LeasedServer, NeedsNoScope, Residue, ScopedFrame};
+use crate::scope::{LeasedServer, NeedsNoScope, Part, ScopedFrame, commit};
 use crate::upstream::outdated::{Change, Epoch};
 use crate::upstream::{Expect, StatementKey, StatementNumber};
 use crate::wire::frame::{HEAD_BYTES, Head};
@@ -29,10 +29,6 @@ use crate::wire::{TransactionStatus, backend};
 
 /// How the context of a key begins that nobody else's equals.
 const PRIVATE: &str = "private ";
-
-fn is_private(key: &StatementKey) -> bool {
-    key.context().starts_with(PRIVATE)
-}
 
 impl Session {
     pub(super) fn on_parse(&mut self, frame: &[u8], body: &[u8]) -> Option<bool> {
@@ -79,7 +75,15 @@ impl Session {
         let name = parse.name.into();
         // Nothing in a schema concerns it.
         let epoch = Epoch::NEVER;
-        self.statements.insert(ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag: None });
+        self.statements.insert(ClientStatement {
+            name,
+            key,
+            facts: Arc::clone(facts),
+            serial,
+            keyed: serial,
+            epoch,
+            tag: None,
+        });
         self.tally.add(Count::ClientParses, 1);
         backend::put_parse_complete(&mut self.client_out);
         true
@@ -113,7 +117,7 @@ impl Session {
         let known = &mut lease.server_mut().statements;
         let epoch = known.outdated().now();
         let (name, key) = (parse.name.into(), known.shared(key));
-        let statement = ClientStatement { name, key, facts: Arc::clone(facts), serial, epoch, tag };
+        let statement = ClientStatement { name, key, facts: Arc::clone(facts), serial, keyed: serial, epoch, tag };
         self.scope_lookup(facts);
         let Some(lease) = self.lease.as_mut() else { return false };
         if parse.name.is_empty() {
@@ -132,16 +136,15 @@ impl Session {
     /// take it for theirs.
     fn as_here(&mut self, mut statement: ClientStatement) -> ClientStatement {
         let Some(lease) = self.lease.as_mut() else { return statement };
-        // PostgreSQL looks names up anew when a session's first temporary table is there. A server that has had one
-        // before, of somebody else's, would not: its search path is the same.
-        let is_public = lease.residue().has(Residue::TEMPORARY) && !is_private(&statement.key);
+        // A server that has had a temporary table before, of somebody else's, would not look names up anew.
+        let is_stale = self.temporary.is_behind(statement.keyed) && lease.may_have_temporary();
         let known = &mut lease.server_mut().statements;
         let is_here = match statement.name.is_empty() {
             true => known.unnamed_is(&statement.key),
             false => known.find(&statement.key).is_some(),
         };
         let is_same = || self.shared_context().is_some_and(|context| context == statement.key.context());
-        if !is_public && (is_here || is_same()) {
+        if !is_stale && (is_here || is_same()) {
             return statement;
         }
         statement.key = self.key(statement.key.sql(), statement.key.types());
@@ -152,7 +155,7 @@ impl Session {
     /// Under which a statement prepared now is the same as others'. None is where the client may have temporary objects:
     /// PostgreSQL looks among them first, and the types that it then gives to parameters outlive them.
     pub(super) fn shared_context(&self) -> Option<&Arc<str>> {
-        let has_temporary = self.lease.as_ref().is_some_and(|lease| lease.residue().has(Residue::TEMPORARY));
+        let has_temporary = self.lease.as_ref().is_some_and(LeasedServer::may_have_temporary);
         self.settings.parse_context().filter(|_| !has_temporary)
     }
 
@@ -466,8 +469,7 @@ impl Session {
         }
         self.note_execute(control);
         self.restore_settings(control);
-        let changes_state = statement.is_some_and(|statement| !statement.state.is_none());
-        let is_followed = has_effect(control) || changes_state || (self.recorder.is_some() && changes_reason(control));
+        let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
@@ -491,8 +493,7 @@ impl Session {
             self.portals.remove_unnamed();
         }
         if *control == Control::DiscardAll {
-            // PostgreSQL commits it at once, and portals end with their transaction.
-            self.portals.clear();
+            self.commit_at_once();
         }
         self.control_in_flight |= is_followed;
         self.settings.on_sent(control);
@@ -500,6 +501,16 @@ impl Session {
             self.copy = CopyIn::Awaited;
         }
         true
+    }
+
+    /// PostgreSQL commits a DISCARD ALL at once: what fails behind it takes nothing of it back. Portals end with it.
+    fn commit_at_once(&mut self) {
+        self.portals.clear();
+        let is_recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.is_open());
+        if let Some(lease) = self.lease.as_mut().filter(|lease| !is_recorded && is_idle(lease)) {
+            commit(lease, &|part| Cause::Restore(part == Part::Commit));
+            self.has_executed = false;
+        }
     }
 
     /// RESET ALL and DISCARD ALL have a stand-in that does nothing: in front of it each of the client's settings goes
@@ -564,6 +575,10 @@ impl Session {
         if target == Target::Statement && self.statements.is_in_doubt(name, self.segment) {
             return Some(false);
         }
+        // A server at rest may have a cursor of that name.
+        if target == Target::Portal && self.is_resting() && !self.ensure_lease() {
+            return Some(false);
+        }
         let mut nothing = BytesMut::with_capacity(32);
         let mut cause = Cause::Client;
         let sent = match target {
@@ -596,6 +611,10 @@ impl Session {
     }
 }
 
+fn is_idle(lease: &LeasedServer<Cause>) -> bool {
+    lease.scope().predicted() == TransactionStatus::Idle
+}
+
 /// Whether the statement only moves a transaction, whatever it refers to.
 const fn is_transaction_control(control: &Control) -> bool {
     matches!(control, Control::Begin | Control::Commit { .. } | Control::Rollback { .. })
@@ -606,7 +625,7 @@ const RESTORE_PORTAL: &[u8] = b"tg_restore";
 
 fn push_restore(lease: &mut LeasedServer<Cause>, bytes: &mut BytesMut, expect: Expect) {
     let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [bytes, b"", b""], Some(expect));
-    drop(lease.send(frame, Cause::Restore));
+    drop(lease.send(frame, Cause::Restore(false)));
     bytes.clear();
 }
 

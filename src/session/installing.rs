@@ -125,9 +125,6 @@ impl Session {
         if status != TransactionStatus::Idle {
             let mut rollback = BytesMut::new();
             frontend::put_query(&mut rollback, b"ROLLBACK");
-            if let Some(lease) = self.lease.as_mut() {
-                lease.server_mut().statements.set_unnamed(None);
-            }
             self.send_recovery(&rollback, Expect::Query);
             return Delivery::Swallow;
         }

@@ -57,7 +57,7 @@ pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
 use installing::Installing;
 use overrun::OwnCancel;
-use pin::Pin;
+use pin::{Pin, Temporary};
 use query::chars;
 use recording::Recorder;
 use statements::{ClientStatements, Portals};
@@ -164,6 +164,7 @@ pub struct Session {
     /// The Bind whose front was just taken was sent, not refused.
     bind_goes_on: bool,
     statements: ClientStatements,
+    temporary: Temporary,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -236,6 +237,7 @@ impl Session {
             server_said_goodbye: false,
             bind_goes_on: false,
             statements: ClientStatements::default(),
+            temporary: Temporary::Never,
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),

@@ -40,6 +40,37 @@ use crate::wire::limits::INSPECTED_BYTES_MAX;
 /// Most statements of SQL's PREPARE in one session: each has to be released by its name.
 const PREPARED_MAX: usize = 1_000;
 
+/// Whether this session has had a temporary table. PostgreSQL looks the names of prepared statements up anew when it
+/// has its first, and no more behind that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Temporary {
+    /// None yet.
+    Never,
+    /// The transaction that makes the first is under way; with the number of the last preparation in front of it.
+    Sent(u64),
+    /// It was committed.
+    Since(u64),
+}
+
+impl Temporary {
+    /// Whether the first came behind that preparation.
+    pub(super) const fn is_behind(self, serial: u64) -> bool {
+        match self {
+            Temporary::Never => false,
+            Temporary::Sent(latest) | Temporary::Since(latest) => serial <= latest,
+        }
+    }
+
+    /// A transaction is over.
+    pub(super) const fn end(&mut self, is_committed: bool) {
+        *self = match *self {
+            Temporary::Sent(latest) if is_committed => Temporary::Since(latest),
+            Temporary::Sent(_) => Temporary::Never,
+            known @ (Temporary::Never | Temporary::Since(_)) => known,
+        };
+    }
+}
+
 /// Whether the server may stay.
 #[derive(Debug)]
 enum Claim {
@@ -155,16 +186,28 @@ impl Session {
     /// Statements are sent: what they may leave is suspected from here on.
     pub(super) fn note_state_sent(&mut self, statements: &[Statement]) {
         // One that is dropped with its transaction leaves nothing, and needs no pin.
+        let Some(lease) = self.lease.as_mut() else { return };
         if statements.iter().any(|statement| statement.class == StatementClass::CreateTemporary) {
-            self.settings.on_temporary_sent();
+            lease.note_temporary();
+            if self.temporary == Temporary::Never {
+                self.temporary = Temporary::Sent(self.statements.latest());
+            }
         }
-        let (Some(pin), Some(lease)) = (self.pin.as_mut(), self.lease.as_mut()) else { return };
+        let Some(pin) = self.pin.as_mut() else { return };
         for statement in statements {
             let (leaves, releases) = (residue(statement.state.leaves), residue(statement.state.releases));
             lease.suspect(leaves);
             if !leaves.is_none() || lease.residue().has(releases) {
                 pin.knowledge = Knowledge::Due;
             }
+        }
+    }
+
+    /// So many of what SQL's PREPARE has named were deallocated by the proxy's own statements, the first first: no ROLLBACK
+    /// brings them back.
+    pub(super) fn note_deallocated(&mut self, count: usize) {
+        if let Some(pin) = self.pin.as_mut() {
+            pin.forget_prepared(count);
         }
     }
 
@@ -184,7 +227,8 @@ impl Session {
             pin.prepared.insert(name.clone());
         }
         match &statement.control {
-            Control::Deallocate(name) => drop(pin.prepared.remove(name)),
+            Control::Deallocate(name) if !is_stand_in => drop(pin.prepared.remove(name)),
+            Control::Deallocate(_) => {}
             Control::DeallocateAll | Control::DiscardAll if is_stand_in => {
                 pin.promised = pin.promised.and(residue(statement.state.releases));
             }
@@ -274,7 +318,6 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return };
         let mut bytes = BytesMut::new();
         frontend::put_query(&mut bytes, sql.as_bytes());
-        lease.server_mut().statements.set_unnamed(None);
         lease.scope_mut().on_end(false);
         let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
         if lease.send(frame, cause).is_some() {
@@ -372,7 +415,8 @@ impl Session {
             b'A' | b'N' => self.client_out.extend_from_slice(frame),
             b'S' => self.on_resting_parameter(body),
             b'E' if Fields::new(body).is_fatal() => {
-                // The client hears PostgreSQL's own words.
+                // The client hears PostgreSQL's own words, in front of nothing that waits for a record.
+                self.drop_held();
                 self.client_out.extend_from_slice(frame);
                 self.close(DiscardReason::ServerGone, CloseReason::ServerFailed);
             }
@@ -440,7 +484,11 @@ impl Pin {
     /// What was promised is tried again with the next inquiry.
     fn give_up_asking(&mut self, inquiry: &Inquiry) {
         self.knowledge = Knowledge::Unanswered;
-        for _ in 0..inquiry.deallocated() {
+        self.forget_prepared(inquiry.deallocated());
+    }
+
+    fn forget_prepared(&mut self, count: usize) {
+        for _ in 0..count {
             drop(self.prepared.pop_first());
         }
     }

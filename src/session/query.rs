@@ -218,7 +218,7 @@ pub fn plan(
             Some(Substitution::Refuse(fault)) => return Sending::Refuse(fault),
             None => writer.steps.push(Step::Client(index)),
         }
-        plan_needed |= has_effect(&statement.control) || !statement.state.is_none();
+        plan_needed |= is_followed(statement);
         touched.note(&statement.control);
         follow(scope, &statement.control);
         #[cfg(feature = "mutants")]
@@ -288,9 +288,16 @@ pub fn follow(scope: &mut TransactionScope, control: &Control) {
     }
 }
 
+/// Whether a statement's success matters to the session: what it knows of transaction and client, or what is left on
+/// the server.
+#[must_use]
+pub fn is_followed(statement: &Statement) -> bool {
+    has_effect(&statement.control) || !statement.state.is_none()
+}
+
 /// Whether a statement's success changes what the session knows of transaction or client state.
 #[must_use]
-pub fn has_effect(control: &Control) -> bool {
+fn has_effect(control: &Control) -> bool {
     match control {
         Control::None
         | Control::SetTransaction

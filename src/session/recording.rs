@@ -124,7 +124,7 @@ impl Recorder {
     }
 
     /// Whether an outcome is still owed to the ledger.
-    const fn is_open(&self) -> bool {
+    pub(super) const fn is_open(&self) -> bool {
         match self.stage {
             Stage::Intending(_)
             | Stage::Intended(_)
@@ -522,7 +522,6 @@ impl Session {
         } else {
             lease.scope_mut().on_end(false);
         }
-        lease.server_mut().statements.set_unnamed(None);
         let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
         // Nothing is skipped: the segment before this has been answered.
         drop(lease.send(frame, cause));

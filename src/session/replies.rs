@@ -10,9 +10,9 @@ use super::settings::Change;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{Configuration, ConfiguredValue, Control, Statement};
+use crate::guard::{Configuration, ConfiguredValue, Control, Facts, Statement};
 use crate::metrics::Count;
-use crate::scope::{DiscardReason, LeasedServer, Part, Residue};
+use crate::scope::{DiscardReason, LeasedServer, Part};
 use crate::upstream::outdated::Change as SchemaChange;
 use crate::upstream::{Received, Server, StatementNumber};
 use crate::wire::TransactionStatus;
@@ -285,7 +285,7 @@ impl Session {
             Cause::Scope(_)
             | Cause::Evict(_)
             | Cause::Install(Part::Preparation)
-            | Cause::Restore
+            | Cause::Restore(_)
             | Cause::OwnBegin
             | Cause::Recovery => Ok(Delivery::Swallow),
             Cause::Install(Part::Begin | Part::Sequences | Part::Set | Part::Reset | Part::Scope | Part::Commit)
@@ -343,6 +343,7 @@ impl Session {
                 self.count_statement(true);
                 if let Some(statement) = facts.statements.first() {
                     self.on_effect(&mut lease, statement, tag, false);
+                    self.note_state_done(statement, false);
                 }
             }
             Some(Cause::Plan(_)) => {
@@ -378,6 +379,9 @@ impl Session {
         let is_last = plan.is_at_last_step();
         let (statement, own_tag) = match plan.complete() {
             PlanStep::Own(confirms) => {
+                if tag == b"DEALLOCATE" {
+                    self.note_deallocated(1);
+                }
                 if confirms {
                     lease.scope_mut().on_confirmed();
                     self.tally.add(Count::Scopes, 1);
@@ -394,6 +398,7 @@ impl Session {
         self.count_statement(true);
         let is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
         self.on_effect(&mut lease, &statement, tag, false);
+        self.note_state_done(&statement, false);
         self.lease = Some(lease);
         if self.hold_end(tag) {
             return Ok(Delivery::Swallow);
@@ -418,6 +423,31 @@ impl Session {
         }
     }
 
+    /// A client's own statement has run: the tag that its Execute shows.
+    fn on_statement_executed(
+        &mut self,
+        lease: &mut LeasedServer<Cause>,
+        facts: &Facts,
+        tag: &[u8],
+        own_tag: Option<&'static str>,
+    ) -> Delivery {
+        self.count_statement(true);
+        let mut is_warned = false;
+        if let Some(statement) = facts.statements.first() {
+            is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
+            self.on_effect(lease, statement, tag, true);
+            self.note_state_done(statement, own_tag.is_some());
+        }
+        if self.hold_end(tag) {
+            Delivery::Swallow
+        } else if is_warned {
+            backend::put_command_complete(&mut self.client_out, tag);
+            Delivery::Swallow
+        } else {
+            self.deliver_tag(own_tag)
+        }
+    }
+
     /// An Execute is complete.
     fn on_executed(&mut self, cause: Cause, tag: &[u8]) -> Result<Delivery, Ended> {
         let Some(mut lease) = self.lease.take() else { return Err(Ended) };
@@ -432,20 +462,7 @@ impl Session {
                 Err("another statement than was asked for")
             }
             Cause::Execute { facts, tag: own_tag, .. } => {
-                self.count_statement(true);
-                let mut is_warned = false;
-                if let Some(statement) = facts.statements.first() {
-                    is_warned = self.recorder.is_some() && self.warn_of_no_block(&statement.control);
-                    self.on_effect(&mut lease, statement, tag, true);
-                }
-                if self.hold_end(tag) {
-                    Ok(Delivery::Swallow)
-                } else if is_warned {
-                    backend::put_command_complete(&mut self.client_out, tag);
-                    Ok(Delivery::Swallow)
-                } else {
-                    Ok(self.deliver_tag(own_tag))
-                }
+                Ok(self.on_statement_executed(&mut lease, &facts, tag, own_tag))
             }
             Cause::Scope(confirms) => {
                 if confirms {
@@ -461,7 +478,12 @@ impl Session {
                 Ok(Delivery::Swallow)
             }
             Cause::Install(_) => Err("the proxy's own transaction was not done as asked"),
-            Cause::Restore => Ok(Delivery::Swallow),
+            Cause::Restore(false) => Ok(Delivery::Swallow),
+            Cause::Restore(true) if tag == b"COMMIT" => {
+                self.on_ended(&mut lease, true);
+                Ok(Delivery::Swallow)
+            }
+            Cause::Restore(true) => Err("a DISCARD ALL that was not committed"),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
             Cause::Named(_)
@@ -490,16 +512,9 @@ impl Session {
     /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
-        self.note_state_done(statement, is_extended);
         match &statement.control {
             Control::Commit { .. } | Control::Rollback { .. } => {
-                #[cfg(feature = "mutants")]
-                if self.rules.mutant == Some(super::Mutant::NoReinjectionAfterCommit) {
-                    return self.end_transaction(lease, tag == b"COMMIT");
-                }
-                lease.scope_mut().on_ended();
-                self.transactions = self.transactions.wrapping_add(1);
-                self.end_transaction(lease, tag == b"COMMIT");
+                self.on_ended(lease, tag == b"COMMIT");
             }
             Control::Savepoint(name) => self.settings.savepoint(name),
             Control::Release(name) => self.settings.release(name),
@@ -553,9 +568,21 @@ impl Session {
         }
     }
 
+    /// A transaction has ended inside a segment or a Query.
+    fn on_ended(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::NoReinjectionAfterCommit) {
+            return self.end_transaction(lease, is_committed);
+        }
+        lease.scope_mut().on_ended();
+        self.transactions = self.transactions.wrapping_add(1);
+        self.end_transaction(lease, is_committed);
+    }
+
     fn end_transaction(&mut self, lease: &mut LeasedServer<Cause>, is_committed: bool) {
         #[cfg(feature = "mutants")]
         let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::SettingsSurviveRollback);
+        self.temporary.end(is_committed);
         if !is_committed {
             self.settings.roll_back();
         } else if let Some(settings) = self.settings.commit(&lease.server().settings) {
@@ -790,7 +817,7 @@ impl Session {
             | Cause::Reprepare(..)
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
-            | Cause::Restore
+            | Cause::Restore(_)
             | Cause::OwnEnd(_)
             | Cause::Inquiry(_)
             | Cause::Recovery => Ok(Delivery::Forward),
@@ -816,21 +843,19 @@ impl Session {
             | Cause::ReprepareUnnamed
             | Cause::Evict(_)
             | Cause::Install(_)
-            | Cause::Restore
+            | Cause::Restore(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
             | Cause::Inquiry(_)
             | Cause::Recovery => return,
         };
-        let (Some(change), Some(lease)) = (schema_change(fields), self.lease.as_mut()) else { return };
-        let Some(statement) = self.statements.find(name) else { return };
+        let (Some(change), Some(statement)) = (schema_change(fields), self.statements.find(name)) else { return };
         // Names that mean something else to this client alone, by its search_path or its temporary tables, say nothing
         // about the schema: every client with this text would be told to prepare it anew.
-        let has_temporary = lease.residue().has(Residue::TEMPORARY);
-        let is_shared = self.settings.parse_context().is_some_and(|context| context == statement.key.context());
-        if has_temporary || !is_shared {
+        if self.shared_context().is_none_or(|context| context != statement.key.context()) {
             return;
         }
+        let Some(lease) = self.lease.as_mut() else { return };
         lease.server().statements.outdated().note(&statement.key, change);
         if name.is_empty() {
             lease.server_mut().statements.set_unnamed(None);
@@ -922,7 +947,7 @@ impl Session {
                 preparing.end(None);
                 statements.set_unnamed(None);
             }
-            Cause::Restore => statements.set_unnamed(None),
+            Cause::Restore(_) => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)

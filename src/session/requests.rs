@@ -351,7 +351,6 @@ impl Session {
         let recorded_in = self.recorded_in();
         let keeps_state = self.keeps_state();
         let Some(lease) = self.lease.as_mut() else { return false };
-        lease.server_mut().statements.set_unnamed(None);
         let is_open = lease.replies().is_open();
         self.installing.on_query(is_open);
         if is_open && lease.scope().predicted() == TransactionStatus::Idle {
@@ -383,7 +382,7 @@ impl Session {
         self.send_as(sending, frame, text, facts);
         let statements = facts.statements.get(part).unwrap_or_default();
         for statement in statements {
-            self.control_in_flight |= query::has_effect(&statement.control);
+            self.control_in_flight |= query::is_followed(statement);
             self.settings.on_sent(&statement.control);
         }
         if statements.iter().any(|statement| statement.copy_in) {
@@ -478,7 +477,6 @@ impl Session {
             return true;
         };
         self.installing.on_query(lease.replies().is_open());
-        lease.server_mut().statements.set_unnamed(None);
         lease.scope_mut().on_segment_end();
         let refused = Refused { fault, expected: SqlState(*b"42601"), dropped: None };
         drop(send_text(lease, NOT_SQL, b"", Cause::Refused(Box::new(refused))));

@@ -164,11 +164,6 @@ impl ClientSettings {
         self.touched.note(control);
     }
 
-    /// A temporary object is made: until its transaction is over, names may mean something else here than elsewhere.
-    pub const fn on_temporary_sent(&mut self) {
-        self.is_parsing_unsettled = true;
-    }
-
     /// Everything sent is answered, and no transaction is open: what was set for a transaction is gone, and the
     /// rest is committed here as there.
     pub fn on_settled(&mut self) {

@@ -24,6 +24,8 @@ pub struct ClientStatement {
     pub facts: Arc<Facts>,
     /// Which preparation of the name it is.
     pub serial: u64,
+    /// The number of the preparation behind which its key was made: names were looked up then.
+    pub keyed: u64,
     /// When it was prepared, as the pool counts.
     pub epoch: Epoch,
     /// The command tag that the client expects where another statement stands in for its own.
@@ -80,6 +82,12 @@ impl ClientStatements {
         self.serial
     }
 
+    /// The number given last.
+    #[must_use]
+    pub const fn latest(&self) -> u64 {
+        self.serial
+    }
+
     /// A Parse or Close was answered, failed or was skipped.
     pub fn end(&mut self, serial: u64) {
         if let Some(at) = self.unanswered.iter().position(|unanswered| unanswered.serial == serial) {
@@ -130,9 +138,12 @@ impl ClientStatements {
 
     /// The statement of that name is another one on servers from now on, of the same text.
     pub fn rekey(&mut self, name: &[u8], serial: u64, key: &Arc<StatementKey>) {
+        self.serial = self.serial.saturating_add(1);
+        let keyed = self.serial;
         let statement = if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) };
         if let Some(statement) = statement.filter(|statement| statement.serial == serial) {
             statement.key = Arc::clone(key);
+            statement.keyed = keyed;
         }
     }
 

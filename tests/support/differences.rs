@@ -84,7 +84,8 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "temporary-schema",
         reason: "A server's temporary schema is made for its first temporary table and stays, empty, when that is gone. What \
-                 is not there is then missing as a table and not as a schema.",
+                 is not there is then missing as a table and not as a schema; and whether a statement prepared between two \
+                 temporary tables is looked up anew for the second depends on whether its server had one before.",
         fits: Some(|left, right| {
             left.contains("schema \\\"pg_temp\\\" does not exist")
                 && right.contains("table \\\"")
