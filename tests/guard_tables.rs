@@ -1,6 +1,6 @@
 //! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them; in
 //! `migration.sql`, `bypass.sql` and `application.sql` that of the preset of that name, in `pinned.sql` and `session.sql` that
-//! of tenants whose login keeps session state, in `lease.sql` and `lease_application.sql` that where a tenant stays on its
+//! of tenants whose login keeps session state, in `migration_pinned.sql` and `bypass_session.sql` that of those logins, in `lease.sql` and `lease_application.sql` that where a tenant stays on its
 //! server.
 //!
 //! `tests/guard/*.sql` hold blocks of the form
@@ -133,6 +133,8 @@ fn every_verdict_is_the_one_the_tables_want() {
                 "application.sql" => Login { preset: Preset::Application, keeping: Keeping::Pin, ..TENANT },
                 "pinned.sql" => Login { keeping: Keeping::Pin, ..TENANT },
                 "session.sql" => Login { keeping: Keeping::Session, ..TENANT },
+                "migration_pinned.sql" => Login { preset: Preset::Migration, keeping: Keeping::Pin, ..TENANT },
+                "bypass_session.sql" => Login { preset: Preset::Bypass, keeping: Keeping::Session, ..TENANT },
                 "lease.sql" => Login { is_leased: true, ..TENANT },
                 "lease_application.sql" => Login { preset: Preset::Application, is_leased: true, ..TENANT },
                 _ => TENANT,

@@ -234,8 +234,12 @@ statement_classes! {
     Roles = "roles";
     /// Row-level security policies.
     Policies = "policies";
-    /// `VACUUM`, `ANALYZE`, `CLUSTER`, `REINDEX`, `CHECKPOINT`, `REFRESH MATERIALIZED VIEW`.
+    /// `VACUUM`, `ANALYZE`, `CLUSTER`, `REINDEX`.
     Maintenance = "maintenance";
+    /// `REFRESH MATERIALIZED VIEW`: stores rows of whoever runs it for everybody.
+    Refresh = "refresh";
+    /// `CHECKPOINT`.
+    Checkpoint = "checkpoint";
     /// Databases, tablespaces, `ALTER SYSTEM`, subscriptions, foreign servers, extensions, languages.
     Administration = "administration";
     /// A node that is no statement by itself (only inside PL/pgSQL or after analysis).

@@ -29,13 +29,14 @@ mod redact;
 mod relations;
 mod settings;
 mod shape;
+mod split;
 mod state;
 mod statement;
 mod text;
 mod walk;
 
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
-pub use explain::{Explained, explain};
+pub use explain::{Explained, ExplainedLine, explain, explain_file};
 pub use facts::{
     Access, Configuration, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue,
     Statement, StatementClass,

@@ -42,6 +42,15 @@ impl Preset {
         }
     }
 
+    /// Whether its clients may leave state on a server where nothing else is configured.
+    #[must_use]
+    pub const fn default_keeping(self) -> Keeping {
+        match self {
+            Preset::Application => Keeping::Pin,
+            Preset::Tenant | Preset::Migration | Preset::Bypass => Keeping::Refuse,
+        }
+    }
+
     /// Whether its transactions are in the ledger.
     #[must_use]
     pub const fn is_recorded(self) -> bool {
@@ -322,10 +331,10 @@ impl Policy {
         statement.relations.iter().try_for_each(|relation| judge_relation(self.preset, relation))
     }
 
-    /// What SQL's PREPARE or a temporary view holds runs later, where nobody reads it again.
+    /// Whether a function may leave or read state that stays with its client. What runs later does so where nobody
+    /// reads it again, and on other servers.
     fn keeps_function(&self, function: &FunctionUse, class: StatementClass) -> bool {
-        let is_read_once = !matches!(class, StatementClass::Prepare | StatementClass::CreateTemporary);
-        let kind = Some(function).filter(|it| it.class == FunctionClass::SessionState && is_read_once);
+        let kind = Some(function).filter(|it| it.class == FunctionClass::SessionState && !runs_later(class));
         kind.and_then(|function| state::kind_of_function(&function.name)).is_some_and(|kind| self.keeps(kind))
     }
 
@@ -354,35 +363,86 @@ impl Policy {
 /// What a tenant that stays on its server permits beside what is permitted anyway: CALL, of any user's procedure to
 /// trusted code and of those on the configured list to tenants; VACUUM and the like to trusted code. DO never: its
 /// body is a string.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other class is judged as where a tenant ends with its transaction"
-)]
 fn permits_without_transaction(policy: &Policy, statement: &Statement) -> bool {
+    use StatementClass as Class;
     let is_trusted = policy.preset == Preset::Application;
     let procedures = || statement.functions.iter().filter(|function| function.class == FunctionClass::User);
     match statement.class {
-        StatementClass::Call => {
+        Class::Call => {
             procedures().next().is_some() && procedures().all(|function| is_trusted || policy.allows_function(function))
         }
-        StatementClass::Maintenance => is_trusted,
-        _ => false,
+        Class::Maintenance => is_trusted,
+        // Every other is judged as where a tenant ends with its transaction. REFRESH would store one tenant's rows, or all
+        // tenants', for everybody.
+        Class::Refresh | Class::Checkpoint | Class::Administration | Class::NotAStatement => false,
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => false,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => false,
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => false,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => false,
+        Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
+        Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain | Class::Lock => false,
+        Class::Truncate | Class::Do | Class::Load => false,
+        Class::CreateTableAs | Class::CreateTemporary | Class::DropTemporary => false,
+        Class::Definition | Class::Privileges | Class::Roles | Class::Policies => false,
     }
 }
 
 /// What would let a transaction go on or end where its record does not see it.
-#[expect(clippy::wildcard_enum_match_arm, reason = "everything else is its class's matter")]
 fn judge_escape(statement: &Statement) -> Result<(), Fault> {
-    let is_chain = matches!(statement.control, Control::Commit { chain: true } | Control::Rollback { chain: true });
-    let what = match statement.class {
-        _ if is_chain => "AND CHAIN",
-        StatementClass::TwoPhase => "Two-phase commit",
-        StatementClass::Do => "DO",
-        StatementClass::Call => "CALL",
-        _ => return Ok(()),
-    };
-    Err(Fault::of(Code::LedgerEscape)
-        .with_detail(format!("{what} may end a transaction that its record does not see.")))
+    let what = if chains(&statement.control) { Some("AND CHAIN") } else { escape_of_class(statement.class) };
+    what.map_or(Ok(()), |what| {
+        let detail = format!("{what} may end a transaction that its record does not see.");
+        Err(Fault::of(Code::LedgerEscape).with_detail(detail))
+    })
+}
+
+/// Whether a transaction's end begins the next one.
+fn chains(control: &Control) -> bool {
+    matches!(control, Control::Commit { chain: true } | Control::Rollback { chain: true })
+}
+
+/// The classes whose statements may end transactions by themselves, in words.
+fn escape_of_class(class: StatementClass) -> Option<&'static str> {
+    use StatementClass as Class;
+    match class {
+        Class::TwoPhase => Some("Two-phase commit"),
+        Class::Do => Some("DO"),
+        Class::Call => Some("CALL"),
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => None,
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
+        // COMMIT and ROLLBACK are what the record follows.
+        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => None,
+        Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain | Class::Lock => None,
+        Class::Truncate | Class::CreateTableAs | Class::CreateTemporary | Class::DropTemporary => None,
+        Class::Definition | Class::Privileges | Class::Roles | Class::Policies => None,
+        // VACUUM and the like run outside of blocks, where each is refused or recorded by itself.
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => None,
+        // Refused by their class.
+        Class::Load | Class::Administration | Class::NotAStatement => None,
+    }
+}
+
+/// Whether what a statement of a class says is kept and run later, where nobody reads it again.
+fn runs_later(class: StatementClass) -> bool {
+    use StatementClass as Class;
+    match class {
+        Class::Prepare | Class::CreateTemporary => true,
+        // Views, defaults, constraints, rules, bodies, policies; materialized views, which are refreshed.
+        Class::Definition | Class::Policies | Class::CreateTableAs => true,
+        // Nothing allowed says anything there that could run.
+        Class::Privileges | Class::Roles | Class::Administration | Class::NotAStatement | Class::Load => true,
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => false,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => false,
+        // A cursor's query runs in its own transaction or, WITH HOLD, at that transaction's end.
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => false,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => false,
+        Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
+        Class::AdvisoryUnlockAll | Class::Execute | Class::Explain | Class::Lock | Class::Truncate => false,
+        Class::Call | Class::Do | Class::DropTemporary => false,
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => false,
+    }
 }
 
 fn judge_relation(preset: Preset, relation: &RelationUse) -> Result<(), Fault> {
@@ -407,14 +467,23 @@ const SHARED_HINT: &str = "Channels, lock numbers and the last values of sequenc
 /// What others are told that may keep most state.
 const SESSION_HINT: &str = "This is kept only with pool_mode = \"session\", if at all.";
 
-/// The kind of state that a class is about.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other class is judged as in transaction pooling")]
+/// The kind of state that a class is about: who may keep that may send it.
 fn state_of_class(class: StatementClass) -> Option<State> {
+    use StatementClass as Class;
     match class {
-        StatementClass::Listen => Some(State::CHANNELS),
-        StatementClass::Prepare | StatementClass::Execute => Some(State::PREPARED),
-        StatementClass::CreateTemporary | StatementClass::DropTemporary => Some(State::TEMPORARY),
-        _ => None,
+        Class::Listen => Some(State::CHANNELS),
+        Class::Prepare | Class::Execute => Some(State::PREPARED),
+        Class::CreateTemporary | Class::DropTemporary => Some(State::TEMPORARY),
+        // Every other is judged as in transaction pooling.
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => None,
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Discard | Class::Deallocate | Class::Unlisten | Class::Notify | Class::AdvisoryUnlockAll => None,
+        Class::Explain | Class::Lock | Class::Truncate | Class::Call | Class::Do | Class::Load => None,
+        Class::CreateTableAs | Class::Definition | Class::Privileges | Class::Roles | Class::Policies => None,
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => None,
+        Class::Administration | Class::NotAStatement => None,
     }
 }
 
@@ -440,6 +509,8 @@ fn is_work_across_tenants(class: StatementClass) -> bool {
         Class::CreateTableAs
             | Class::Definition
             | Class::Maintenance
+            | Class::Refresh
+            | Class::Checkpoint
             | Class::Privileges
             | Class::Roles
             | Class::Policies
@@ -468,7 +539,8 @@ fn refusal_to_tenants(class: StatementClass) -> Option<Code> {
         Class::CreateTableAs | Class::Definition | Class::Privileges | Class::Roles | Class::Policies => {
             Some(Code::DefinitionRefused)
         }
-        Class::Maintenance | Class::Administration => Some(Code::DefinitionRefused),
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => Some(Code::DefinitionRefused),
+        Class::Administration => Some(Code::DefinitionRefused),
     }
 }
 

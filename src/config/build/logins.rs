@@ -85,8 +85,7 @@ impl Builder<'_> {
         let mode = pick(section, "pool_mode", &[("transaction", false), ("session", true)])?;
         let state = match section.has("session_state") {
             true => pick(section, "session_state", &[("refuse", Keeping::Refuse), ("pin", Keeping::Pin)])?,
-            false if preset == Preset::Application => Keeping::Pin,
-            false => Keeping::Refuse,
+            false => preset.default_keeping(),
         };
         if mode && section.has("session_state") {
             let message = "has no meaning beside pool_mode = \"session\", which keeps the server anyway";
