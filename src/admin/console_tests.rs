@@ -7,7 +7,7 @@ use crate::admin::snapshot::{
     BypassRow, ClientRow, ClientState, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, ServerState, TenantRow,
     UserRow,
 };
-use crate::admin::{Denial, DenialRow, Denials};
+use crate::admin::{Denial, DenialRow, Denials, Observations};
 use crate::metrics::{Count, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::pool::PoolCounts;
 use crate::tenant::{FreezeReason, TenantId};
@@ -139,6 +139,7 @@ struct Bench {
     console: Console,
     metrics: Metrics,
     denials: Denials,
+    observations: Observations,
 }
 
 impl Bench {
@@ -151,19 +152,25 @@ impl Bench {
         let who = Denial { login: word("app"), tenant: Some(tenant()), address: word("127.0.0.1") };
         denials.push(DenialRow { at: Moment::START, who, code: Code::RoleChange, class: "SET" });
         let actor = Actor { login: word("ops"), address: word("127.0.0.1") };
-        Self { console: Console::new(actor, right, TenantKind::Text), metrics, denials }
+        Self {
+            console: Console::new(actor, right, TenantKind::Text),
+            metrics,
+            denials,
+            observations: Observations::default(),
+        }
     }
 
     fn view(&self) -> View<'_, Paper> {
-        view(&self.metrics, &self.denials)
+        view(&self.metrics, &self.denials, &self.observations)
     }
 }
 
-fn view<'v>(metrics: &'v Metrics, denials: &'v Denials) -> View<'v, Paper> {
+fn view<'v>(metrics: &'v Metrics, denials: &'v Denials, observations: &'v Observations) -> View<'v, Paper> {
     View {
         operations: &Paper,
         metrics,
         denials,
+        observations,
         now: Moment::from_micros(3_000_000),
         epoch_micros: 1_700_000_000_000_000,
         logging_in: 2,
@@ -174,7 +181,7 @@ fn view<'v>(metrics: &'v Metrics, denials: &'v Denials) -> View<'v, Paper> {
 impl Bench {
     fn feed(&mut self, bytes: &[u8]) -> (Step, Vec<String>) {
         let (mut input, mut out) = (BytesMut::from(bytes), BytesMut::new());
-        let view = view(&self.metrics, &self.denials);
+        let view = view(&self.metrics, &self.denials, &self.observations);
         let step = self.console.handle_bytes(&mut input, &mut out, &view);
         (step, words(&out))
     }
@@ -331,7 +338,7 @@ fn the_extended_protocol_shows_tables_and_does_commands() {
 
 impl Bench {
     fn feed_into(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Step {
-        let view = view(&self.metrics, &self.denials);
+        let view = view(&self.metrics, &self.denials, &self.observations);
         self.console.handle_bytes(input, out, &view)
     }
 }

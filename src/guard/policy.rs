@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::configured::{Listed, Lists};
 use super::facts::{
     Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
 };
@@ -58,6 +59,16 @@ impl Preset {
     }
 }
 
+/// Whether refusals are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Yes.
+    #[default]
+    Enforce,
+    /// Those that [`Policy::verdict`] tolerates are counted only.
+    Observe,
+}
+
 /// A policy as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicySettings {
@@ -65,10 +76,12 @@ pub struct PolicySettings {
     pub preset: Preset,
     /// Whether its clients may leave state on a server.
     pub keeping: Keeping,
-    /// Settings allowed beside the built-in list: names, or prefixes as `myapp.*`.
-    pub settings_allowed: Vec<String>,
-    /// Functions allowed beside the built-in classes: `name` or `schema.name`.
-    pub functions_allowed: Vec<String>,
+    /// What is allowed and denied beside the preset's own rules, for everybody.
+    pub lists: Lists,
+    /// The same for this login alone.
+    pub login_lists: Lists,
+    /// Whether refusals are carried out.
+    pub mode: Mode,
     /// The names of the scope settings.
     pub scope_settings: Vec<String>,
     /// The tenant stays on a server beyond its transactions, so that a procedure may end them.
@@ -82,9 +95,8 @@ pub struct PolicySettings {
 pub struct Policy {
     preset: Preset,
     keeping: Keeping,
-    settings_allowed: HashSet<Box<str>>,
-    settings_allowed_prefixes: Vec<Box<str>>,
-    functions_allowed: HashSet<Box<str>>,
+    listed: Listed,
+    mode: Mode,
     scope_settings: HashSet<Box<str>>,
     scope_outlives_transactions: bool,
     limits: Limits,
@@ -106,8 +118,6 @@ impl Policy {
         let canonical = |names: &[String]| -> HashSet<Box<str>> {
             names.iter().map(|name| settings::canonical_name(name)).collect()
         };
-        let prefix = |name: &str| name.strip_suffix('*').filter(|prefix| prefix.ends_with('.')).map(Box::from);
-        let settings_allowed = canonical(&from.settings_allowed);
         let mut limits = Limits::default();
         if from.text_bytes_max > 0 {
             limits.text_bytes_max = from.text_bytes_max;
@@ -115,9 +125,8 @@ impl Policy {
         Self {
             preset: from.preset,
             keeping: from.keeping,
-            settings_allowed_prefixes: settings_allowed.iter().filter_map(|name| prefix(name)).collect(),
-            settings_allowed,
-            functions_allowed: from.functions_allowed.iter().map(|name| name.as_str().into()).collect(),
+            listed: Listed::new(&[&from.lists, &from.login_lists]),
+            mode: from.mode,
             scope_settings: canonical(&from.scope_settings),
             scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
@@ -142,10 +151,16 @@ impl Policy {
         &self.limits
     }
 
+    /// Whether refusals are counted instead of carried out, where they can be.
+    #[must_use]
+    pub const fn is_observing(&self) -> bool {
+        matches!(self.mode, Mode::Observe)
+    }
+
     /// Judges a whole text: its first refused statement decides.
     ///
     /// # Errors
-    /// The fault that the client is to see.
+    /// The fault that the client would see if nothing were tolerated.
     pub fn judge(&self, facts: &Facts) -> Result<(), Fault> {
         facts.statements.iter().try_for_each(|statement| self.judge_statement(statement))
     }
@@ -153,23 +168,63 @@ impl Policy {
     /// Judges one statement.
     ///
     /// # Errors
-    /// The fault that the client is to see.
+    /// As [`Policy::judge`].
     pub fn judge_statement(&self, statement: &Statement) -> Result<(), Fault> {
+        self.review(statement, &mut Err)
+    }
+
+    /// Judges a whole text as the mode has it: while refusals are only observed, the first one that was tolerated.
+    ///
+    /// # Errors
+    /// The fault that the client is to see.
+    pub fn verdict(&self, facts: &Facts) -> Result<Option<Observed>, Fault> {
+        let mut observed = None;
+        for statement in &facts.statements {
+            let mut weigh = |fault: Fault| match tolerated(&fault).filter(|_| self.is_observing()) {
+                Some(code) => {
+                    observed.get_or_insert(Observed { code, class: statement.class });
+                    Ok(())
+                }
+                None => Err(fault),
+            };
+            self.review(statement, &mut weigh)?;
+        }
+        Ok(observed)
+    }
+
+    /// Looks at everything in a statement that may be refused; `weigh` says of each refusal whether it stands.
+    fn review(&self, statement: &Statement, weigh: &mut Weigh<'_>) -> Result<(), Fault> {
         if self.preset.is_recorded() {
-            judge_escape(statement)?;
+            judge_escape(statement).or_else(&mut *weigh)?;
+        }
+        if self.listed.has_denied() {
+            self.listed.judge(statement).or_else(&mut *weigh)?;
         }
         if statement.is_ordinary {
             return Ok(());
         }
-        self.judge_names(statement)?;
+        for function in &statement.functions {
+            self.judge_function(function, statement.class).or_else(&mut *weigh)?;
+        }
+        for relation in &statement.relations {
+            judge_relation(self.preset, relation).or_else(&mut *weigh)?;
+        }
+        self.judge_class(statement).or_else(&mut *weigh)?;
+        self.judge_control(&statement.control).or_else(&mut *weigh)?;
+        for demand in &statement.demands {
+            let judged = self.judge_demand(demand);
+            if is_tolerable(demand.kind) { judged.or_else(&mut *weigh)? } else { judged? }
+        }
+        Ok(())
+    }
+
+    fn judge_class(&self, statement: &Statement) -> Result<(), Fault> {
         let code = self.refusal_of_class(statement.class).filter(|_| !self.lets_end_transactions(statement));
-        if let Some(code) = code {
+        code.map_or(Ok(()), |code| {
             let fault =
                 Fault::of(code).with_detail(format!("The statement is of the class {}.", statement.class.name()));
-            return Err(self.hinting(fault));
-        }
-        self.judge_control(&statement.control)?;
-        statement.demands.iter().try_for_each(|demand| self.judge_demand(demand))
+            Err(self.hinting(fault))
+        })
     }
 
     /// Whether it is refused only because it may end transactions in its middle or runs in none, and the tenant outlives
@@ -262,10 +317,12 @@ impl Policy {
         if name == settings::REASON_SETTING {
             return if self.preset.is_recorded() { Ok(()) } else { refused(Code::SettingRefused) };
         }
+        if self.listed.denies_setting(name) {
+            return refused(Code::ConfiguredDenial);
+        }
         let is_allowed = settings::BUILT_IN_ALLOWED.binary_search(&name).is_ok()
             || (self.preset.is_recorded() && settings::DEFINITION_ALLOWED.binary_search(&name).is_ok())
-            || self.settings_allowed.contains(name)
-            || self.settings_allowed_prefixes.iter().any(|prefix| name.starts_with(&**prefix));
+            || self.listed.allows_setting(name);
         if is_allowed { Ok(()) } else { refused(Code::SettingRefused) }
     }
 
@@ -312,6 +369,9 @@ impl Policy {
 
     /// The code that refuses a class, or `None` where it is allowed.
     fn refusal_of_class(&self, class: StatementClass) -> Option<Code> {
+        if self.listed.allows_class(class) {
+            return None;
+        }
         state_of_class(class)
             .filter(|kind| self.keeps(*kind))
             .map_or_else(|| refusal_of_class(self.preset, class), |_| None)
@@ -324,11 +384,6 @@ impl Policy {
             (Some(Code::SessionState), _, Keeping::Pin) => fault.with_hint(SESSION_HINT),
             (Some(_) | None, _, _) => fault,
         }
-    }
-
-    fn judge_names(&self, statement: &Statement) -> Result<(), Fault> {
-        statement.functions.iter().try_for_each(|function| self.judge_function(function, statement.class))?;
-        statement.relations.iter().try_for_each(|relation| judge_relation(self.preset, relation))
     }
 
     /// Whether a function may leave or read state that stays with its client. What runs later does so where nobody
@@ -344,19 +399,13 @@ impl Policy {
         }
         let Some(code) = refusal_of_function(self.preset, function.class) else { return Ok(()) };
         // No configuration lets a tenant change its scope.
-        if function.class != FunctionClass::Scope && self.allows_function(function) {
+        if function.class != FunctionClass::Scope && self.listed.allows_function(function) {
             return Ok(());
         }
         let name = qualified(function.schema.as_deref(), &function.name);
         let class = function.class.name();
         let fault = Fault::of(code).with_detail(format!("The function is {name}, of the class {class}."));
         Err(at(self.hinting(fault), function.position))
-    }
-
-    fn allows_function(&self, function: &FunctionUse) -> bool {
-        !self.functions_allowed.is_empty()
-            && (self.functions_allowed.contains(&function.name)
-                || self.functions_allowed.contains(&*qualified(function.schema.as_deref(), &function.name)))
     }
 }
 
@@ -369,7 +418,8 @@ fn permits_without_transaction(policy: &Policy, statement: &Statement) -> bool {
     let procedures = || statement.functions.iter().filter(|function| function.class == FunctionClass::User);
     match statement.class {
         Class::Call => {
-            procedures().next().is_some() && procedures().all(|function| is_trusted || policy.allows_function(function))
+            procedures().next().is_some()
+                && procedures().all(|function| is_trusted || policy.listed.allows_function(function))
         }
         Class::Maintenance => is_trusted,
         // Every other is judged as where a tenant ends with its transaction. REFRESH would store one tenant's rows, or all
@@ -442,6 +492,55 @@ fn runs_later(class: StatementClass) -> bool {
         Class::AdvisoryUnlockAll | Class::Execute | Class::Explain | Class::Lock | Class::Truncate => false,
         Class::Call | Class::Do | Class::DropTemporary => false,
         Class::Maintenance | Class::Refresh | Class::Checkpoint => false,
+    }
+}
+
+/// Says of a refusal whether it stands.
+type Weigh<'w> = dyn FnMut(Fault) -> Result<(), Fault> + 'w;
+
+/// A refusal that was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Which.
+    pub code: Code,
+    /// Of what.
+    pub class: StatementClass,
+}
+
+/// The code of a refusal that may be observed instead of carried out. Never: what names the tenant or a role, pins how a
+/// text is read, escapes a record, or cannot be followed by the proxy.
+fn tolerated(fault: &Fault) -> Option<Code> {
+    fault.code.filter(|code| {
+        matches!(
+            code,
+            Code::StatementRefused
+                | Code::SettingRefused
+                | Code::FunctionRefused
+                | Code::StringExecutor
+                | Code::SessionState
+                | Code::CatalogRefused
+                | Code::DefinitionRefused
+                | Code::CopyRefused
+                | Code::ExplainRefused
+                | Code::ConfiguredDenial
+        )
+    })
+}
+
+/// Whether a refusal for a demand may be tolerated at all, if its code may.
+const fn is_tolerable(kind: DemandKind) -> bool {
+    match kind {
+        DemandKind::SelectInto
+        | DemandKind::HoldCursor
+        | DemandKind::TemporarySchema
+        | DemandKind::TemporaryRelation => true,
+        // What the proxy cannot read, follow or share, and what decides who sees what.
+        DemandKind::StrangeNode
+        | DemandKind::SettingForm
+        | DemandKind::Snapshot
+        | DemandKind::ReservedName
+        | DemandKind::FunctionSetting
+        | DemandKind::NeedsBypass => false,
     }
 }
 
@@ -589,13 +688,13 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
     at(Fault::of(code).with_detail(detail), demand.position)
 }
 
-fn qualified<'n>(schema: Option<&str>, name: &'n str) -> Cow<'n, str> {
+pub(super) fn qualified<'n>(schema: Option<&str>, name: &'n str) -> Cow<'n, str> {
     match schema {
         Some(schema) => Cow::Owned(format!("{schema}.{name}")),
         None => Cow::Borrowed(name),
     }
 }
 
-fn at(fault: Fault, position: u32) -> Fault {
+pub(super) fn at(fault: Fault, position: u32) -> Fault {
     if position > 0 { fault.at(position) } else { fault }
 }
