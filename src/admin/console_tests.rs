@@ -8,6 +8,7 @@ use crate::admin::snapshot::{
     UserRow,
 };
 use crate::admin::{Denial, DenialRow, Denials, Observations};
+use crate::guard::{Observed, StatementClass};
 use crate::metrics::{Count, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::pool::PoolCounts;
 use crate::tenant::{FreezeReason, TenantId};
@@ -148,16 +149,14 @@ impl Bench {
         let mut tally = Tally::default();
         tally.add(Count::Statements, 12_345_678);
         metrics.database(&word("demo")).add(ShardNumber::SHARED, &mut tally);
+        let observations = Observations::default();
+        let observed = Observed { code: Code::FunctionRefused, class: StatementClass::Select };
+        observations.count(&Arc::from("app"), observed, b"SELECT pg_sleep(1)", Moment::START);
         let denials = Denials::default();
         let who = Denial { login: word("app"), tenant: Some(tenant()), address: word("127.0.0.1") };
         denials.push(DenialRow { at: Moment::START, who, code: Code::RoleChange, class: "SET" });
         let actor = Actor { login: word("ops"), address: word("127.0.0.1") };
-        Self {
-            console: Console::new(actor, right, TenantKind::Text),
-            metrics,
-            denials,
-            observations: Observations::default(),
-        }
+        Self { console: Console::new(actor, right, TenantKind::Text), metrics, denials, observations }
     }
 
     fn view(&self) -> View<'_, Paper> {
