@@ -433,6 +433,8 @@ pub enum DemandKind {
     ReservedName,
     /// A function that has a setting of its own while it runs: its canonical name.
     FunctionSetting,
+    /// Columns of `pg_class` that count rows of all tenants, or a row of it as a whole.
+    Estimates,
     /// Ownership, row-level security, definer's rights: only bypass logins may.
     NeedsBypass,
 }

@@ -20,6 +20,7 @@ mod configure;
 mod configured;
 mod definition;
 mod elements;
+mod estimates;
 mod explain;
 mod facts;
 mod functions;

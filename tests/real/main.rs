@@ -31,6 +31,7 @@ mod console;
 mod differential;
 mod drivers;
 mod faults;
+mod guard;
 mod lease;
 mod lifecycle;
 mod limits;

@@ -49,7 +49,8 @@ FUNCTION_RULES = [
     ("administration", r"binary_upgrade_\w+|pg_stat_\w+|pg_(clear|restore)_\w+_stats|brin_(de)?summarize\w+"
                        r"|gin_clean_pending_list|pg_import_system_collations|pg_nextoid|pg_stop_making_pinned_objects"
                        r"|pg_extension_config_dump|pg_config|pg_control_\w+|pg_get_shmem_allocations\w*"
-                       r"|pg_get_loaded_modules|setval|pg_set_\w+"),
+                       r"|pg_get_loaded_modules|pg_set_\w+"),
+    ("sequence", r"setval"),
     ("internal", r"pg_event_trigger_\w+|fmgr_\w+_validator|plpgsql_\w+|currtid\w*|\w+_handler"),
 ]
 RELATION_RULES = [
