@@ -555,10 +555,13 @@ fn judge_relation(preset: Preset, relation: &RelationUse) -> Result<(), Fault> {
         (Class::OtherSessions | Class::Statistics | Class::Unknown, Access::Read) if preset == Preset::Bypass => {
             return Ok(());
         }
+        (Class::Sequences, Access::Read) if preset != Preset::Tenant => return Ok(()),
         // UPDATE pg_settings is a SET in disguise.
         (Class::Settings, Access::Write) => Code::ScopeChange,
         (Class::Readable, Access::Write) => Code::DefinitionRefused,
-        (Class::OtherSessions | Class::Statistics | Class::Secret | Class::Unknown, _) => Code::CatalogRefused,
+        (Class::Sequences | Class::OtherSessions | Class::Statistics | Class::Secret | Class::Unknown, _) => {
+            Code::CatalogRefused
+        }
     };
     let name = qualified(relation.schema.as_deref(), &relation.name);
     Err(at(Fault::of(code).with_detail(format!("The relation is {name}.")), relation.position))

@@ -37,6 +37,8 @@ relation_classes! {
     Settings = "settings";
     /// Shows what other sessions do.
     OtherSessions = "other_sessions";
+    /// Describes sequences, and shows how far all tenants together have come.
+    Sequences = "sequences";
     /// Shows counts or samples over all tenants' rows.
     Statistics = "statistics";
     /// Holds secrets, or data outside of row-level security.

@@ -387,9 +387,8 @@ fn is_ordinary(statement: &Statement) -> bool {
     let is_open = |relation: &RelationUse| match relation.class {
         RelationClass::User => true,
         RelationClass::Readable | RelationClass::Settings => relation.access == Access::Read,
-        RelationClass::OtherSessions | RelationClass::Statistics | RelationClass::Secret | RelationClass::Unknown => {
-            false
-        }
+        RelationClass::Sequences | RelationClass::OtherSessions | RelationClass::Statistics => false,
+        RelationClass::Secret | RelationClass::Unknown => false,
     };
     is_ordinary_class
         && statement.demands.is_empty()

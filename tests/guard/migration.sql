@@ -741,3 +741,6 @@ CREATE INDEX i ON invoices USING gist (set_config('app.tenant_id', 'x', true) gi
 
 -- allow select
 SELECT setval('invoices_id_seq', 1000)
+
+-- allow select
+SELECT sequencename, start_value, increment_by FROM pg_sequences WHERE schemaname = ANY (ARRAY['public'])

@@ -55,9 +55,10 @@ FUNCTION_RULES = [
 ]
 RELATION_RULES = [
     ("settings", r"pg_settings"),
+    ("sequences", r"pg_sequences"),
     ("other_sessions", r"pg_locks|pg_prepared_\w+|pg_stat_activity|pg_stat_ssl|pg_stat_gssapi|pg_stat_progress_\w+"
                        r"|pg_backend_memory_contexts|pg_aios|pg_stat_replication\w*|pg_stat_wal_receiver"),
-    ("statistics", r"pg_stat(io)?_\w+|pg_statistic|pg_statistic_ext_data|pg_stats\w*|pg_sequences|pg_shmem_\w+"),
+    ("statistics", r"pg_stat(io)?_\w+|pg_statistic|pg_statistic_ext_data|pg_stats\w*|pg_shmem_\w+"),
     ("secret", r"pg_authid|pg_shadow|pg_user_mappings?|pg_largeobject\w*|pg_subscription\w*|pg_hba_file_rules"
                r"|pg_ident_file_mappings|pg_file_settings|pg_config|pg_db_role_setting|pg_replication_\w+"),
 ]
