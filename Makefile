@@ -80,3 +80,4 @@ bench:
 	@.ci/setup build server bench
 	cargo build --release --bin tenantgate
 	benches/run $(ARGS)
+	cargo bench --bench guard

@@ -252,9 +252,22 @@ impl Mutator<'_> {
             _ => &[],
         };
         let place = if places.is_empty() || self.dice.one_in(3) { "{q}" } else { self.dice.pick(places) };
-        let between =
-            self.dice.pick(&["{q}", "{q}", "{q};", ";;{q}", "SELECT 1; {q}", "BEGIN; {q}; COMMIT", "/* a */ {q} -- b"]);
-        between.replace("{q}", &place.replace("{q}", sql))
+        place.replace("{q}", sql)
+    }
+
+    /// The statement between others, or between comments.
+    fn surround(&mut self, sql: &str) -> String {
+        let forms = [
+            "{q}",
+            "{q}",
+            "{q};",
+            ";;{q}",
+            "SELECT 1; {q}",
+            "BEGIN; {q}; COMMIT",
+            "/* a */ {q} /* b */",
+            "-- a'\n{q}\n-- b",
+        ];
+        self.dice.pick(&forms).replace("{q}", sql)
     }
 }
 
@@ -327,7 +340,8 @@ fn what_is_refused_stays_refused_in_every_other_spelling_and_place() {
                     seed.wrapping_mul(1_000_003).wrapping_add(at as u64).wrapping_mul(1_009).wrapping_add(number);
                 let mut mutator = Mutator { functions: &functions, dice: Dice(own_seed) };
                 let nested = mutator.nest(sql);
-                let mutant = mutator.respell(&nested);
+                let respelled = mutator.respell(&nested);
+                let mutant = mutator.surround(&respelled);
                 made += 1;
                 match code(policy, &mutant) {
                     Some("TG021") if code(policy, sql) != Some("TG021") => unparsable += 1,
