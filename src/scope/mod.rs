@@ -15,7 +15,7 @@ mod transaction;
 
 pub use clean::{CleanServer, DiscardReason};
 pub use frame::{NeedsNoScope, ScopedFrame};
-pub use injection::{Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, is_own_statement};
+pub use injection::{Injection, Lifetime, PRELUDE_STATEMENTS, Prelude};
 pub use leased::LeasedServer;
 #[cfg(feature = "mutants")]
 pub use replay::replay_inside;

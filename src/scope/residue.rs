@@ -260,12 +260,6 @@ impl PinnedServer {
         self.residue
     }
 
-    /// The server's facts.
-    #[must_use]
-    pub const fn server(&self) -> &Server {
-        &self.server
-    }
-
     /// Takes a ParameterStatus.
     ///
     /// # Errors
