@@ -468,7 +468,7 @@ impl Session {
             return self.refuse_bind(fault);
         }
         self.note_execute(control);
-        self.restore_settings(control);
+        self.take_back(statement, control);
         let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
@@ -513,17 +513,25 @@ impl Session {
         }
     }
 
-    /// RESET ALL and DISCARD ALL have a stand-in that does nothing: in front of it each of the client's settings goes
-    /// back where it was. By utility statements, which take no snapshot, and over a portal of the proxy's own.
-    fn restore_settings(&mut self, control: &Control) {
+    /// RESET ALL, DISCARD ALL and DEALLOCATE ALL have a stand-in that does nothing: in front of it each of the client's
+    /// settings goes back where it was, and what the client has left on the server is released. By utility statements,
+    /// which take no snapshot, and over a portal of the proxy's own.
+    fn take_back(&mut self, statement: Option<&Statement>, control: &Control) {
+        let releases = statement
+            .filter(|_| matches!(control, Control::DeallocateAll | Control::DiscardAll))
+            .map(|statement| self.releases_in_front_of(statement));
         let Some(lease) = self.lease.as_mut() else { return };
-        let is_wanted = matches!(control, Control::ResetAll | Control::DiscardAll);
-        if !is_wanted || lease.scope().predicted() == TransactionStatus::Failed {
+        if lease.scope().predicted() == TransactionStatus::Failed {
             return;
         }
-        for step in self.settings.reset_all_steps(self.settings.touched()) {
+        let mut texts = releases.unwrap_or_default();
+        if matches!(control, Control::ResetAll | Control::DiscardAll) {
+            let steps = self.settings.reset_all_steps(self.settings.touched());
+            texts.extend(steps.iter().map(|step| release::step_statement(step).into()));
+        }
+        for text in texts {
             let mut bytes = BytesMut::with_capacity(128);
-            frontend::put_parse(&mut bytes, b"", release::step_statement(&step).as_bytes(), &[]);
+            frontend::put_parse(&mut bytes, b"", text.as_bytes(), &[]);
             push_restore(lease, &mut bytes, Expect::Parse);
             lease.server_mut().statements.set_unnamed(None);
             frontend::put_bind_text(&mut bytes, RESTORE_PORTAL, b"", &[]);
