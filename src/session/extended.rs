@@ -468,7 +468,7 @@ impl Session {
             return self.refuse_bind(fault);
         }
         self.note_execute(control);
-        self.take_back(statement, control);
+        self.restore_settings(control);
         let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
@@ -480,6 +480,8 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
+        self.release_left(statement);
+        let Some(lease) = self.lease.as_mut() else { return false };
         // Behind the end of a transaction PostgreSQL begins anew; an empty statement it does not count.
         if portal.as_ref().is_none_or(|portal| !portal.facts.statements.is_empty()) {
             self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
@@ -513,25 +515,35 @@ impl Session {
         }
     }
 
-    /// RESET ALL, DISCARD ALL and DEALLOCATE ALL have a stand-in that does nothing: in front of it each of the client's
-    /// settings goes back where it was, and what the client has left on the server is released. By utility statements,
-    /// which take no snapshot, and over a portal of the proxy's own.
-    fn take_back(&mut self, statement: Option<&Statement>, control: &Control) {
-        let releases = statement
-            .filter(|_| matches!(control, Control::DeallocateAll | Control::DiscardAll))
-            .map(|statement| self.releases_in_front_of(statement));
+    /// RESET ALL and DISCARD ALL have a stand-in that does nothing: in front of it each of the client's settings goes
+    /// back where it was.
+    fn restore_settings(&mut self, control: &Control) {
+        if matches!(control, Control::ResetAll | Control::DiscardAll) {
+            let steps = self.settings.reset_all_steps(self.settings.touched());
+            self.send_restoring(steps.iter().map(release::step_statement));
+        }
+    }
+
+    /// DISCARD ALL and DEALLOCATE ALL have one, too: behind it goes what the client has left on the server. (CLOSE ALL in
+    /// front would close the stand-in's portal.)
+    fn release_left(&mut self, statement: Option<&Statement>) {
+        if let Some(statement) = statement
+            && matches!(statement.control, Control::DeallocateAll | Control::DiscardAll)
+        {
+            let texts = self.releases_behind(statement);
+            self.send_restoring(texts.into_iter());
+        }
+    }
+
+    /// Sends utility statements, which take no snapshot, over a portal of the proxy's own.
+    fn send_restoring(&mut self, texts: impl Iterator<Item = impl AsRef<str>>) {
         let Some(lease) = self.lease.as_mut() else { return };
         if lease.scope().predicted() == TransactionStatus::Failed {
             return;
         }
-        let mut texts = releases.unwrap_or_default();
-        if matches!(control, Control::ResetAll | Control::DiscardAll) {
-            let steps = self.settings.reset_all_steps(self.settings.touched());
-            texts.extend(steps.iter().map(|step| release::step_statement(step).into()));
-        }
         for text in texts {
             let mut bytes = BytesMut::with_capacity(128);
-            frontend::put_parse(&mut bytes, b"", text.as_bytes(), &[]);
+            frontend::put_parse(&mut bytes, b"", text.as_ref().as_bytes(), &[]);
             push_restore(lease, &mut bytes, Expect::Parse);
             lease.server_mut().statements.set_unnamed(None);
             frontend::put_bind_text(&mut bytes, RESTORE_PORTAL, b"", &[]);

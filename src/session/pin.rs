@@ -219,8 +219,8 @@ impl Session {
         }
     }
 
-    /// What has to run in front of a stand-in for DISCARD ALL and DEALLOCATE ALL.
-    pub(super) fn releases_in_front_of(&self, statement: &Statement) -> Vec<Cow<'static, str>> {
+    /// What has to run behind a stand-in for DISCARD ALL and DEALLOCATE ALL.
+    pub(super) fn releases_behind(&self, statement: &Statement) -> Vec<Cow<'static, str>> {
         let (Some(pin), Some(lease)) = (self.pin.as_ref(), self.lease.as_ref()) else { return Vec::new() };
         let kinds = residue(statement.state.releases).common(lease.residue());
         releases(kinds, pin.prepared.iter().map(|name| &**name))
