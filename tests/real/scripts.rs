@@ -129,6 +129,11 @@ impl Login {
             Login::Pinned | Login::Session => script.has_refusals(),
         }
     }
+
+    /// The same of generated sessions, whose refusals are such as every login gets that is no migration.
+    pub fn leaves_out_generated(self, script: &Script) -> bool {
+        matches!(self, Login::Tenant | Login::Lease | Login::Recorded) && self.leaves_out(script)
+    }
 }
 
 impl Login {
