@@ -246,8 +246,9 @@ impl Session {
         };
         // Facts are of the text; the policy may have changed since the Parse.
         self.note_judged(&facts);
-        if let Err(fault) = self.rules.policy.judge(&facts) {
-            return self.refuse_bind(fault);
+        match self.weigh(&facts) {
+            Ok(observed) => self.count_observed(observed, statement.key.sql()),
+            Err(fault) => return self.refuse_bind(fault),
         }
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
             return self.refuse_bind(Fault::of(Code::TooManyNames));
