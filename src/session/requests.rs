@@ -373,7 +373,10 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return false };
         let is_open = lease.replies().is_open();
         self.installing.on_query(is_open);
-        if is_open && lease.scope().predicted() == TransactionStatus::Idle {
+        // Behind Parse, Bind and Describe alone, and by servers up to 17, it is committed like any other.
+        let is_mishandled =
+            lease.server().version >= 180_000 && (self.has_executed || lease.scope().is_scoped()) && is_open;
+        if is_mishandled && lease.scope().predicted() == TransactionStatus::Idle {
             lease.set_doubt(DiscardReason::QueryBehindExecute);
         }
         let circumstances = Circumstances {
