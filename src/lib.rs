@@ -17,7 +17,7 @@
 //! | [`guard`] | SQL text → verdict | tenant |
 //! | [`startup`] | the dialogue until a session begins | wire, auth, tenant |
 //! | [`upstream`] | one server's life: login, replies owed by cause | wire, auth |
-//! | [`scope`] | puts a tenant on a server transaction, proves a server clean | wire, tenant, upstream |
+//! | [`scope`] | puts a tenant on a server transaction, proves a server clean | wire, tenant, guard, upstream |
 //! | [`pool`] | who may use which server, when | tenant, scope |
 //! | [`audit`] | records of bypass and migration transactions | tenant, guard |
 //! | [`metrics`] | counters and histograms | tenant |

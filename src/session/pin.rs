@@ -194,7 +194,7 @@ impl Session {
         }
         let Some(pin) = self.pin.as_mut() else { return };
         for statement in statements {
-            let (leaves, releases) = (residue(statement.state.leaves), residue(statement.state.releases));
+            let (leaves, releases) = (statement.state.leaves, statement.state.releases);
             lease.suspect(leaves);
             if !leaves.is_none() || lease.residue().has(releases) {
                 pin.knowledge = Knowledge::Due;
@@ -222,7 +222,7 @@ impl Session {
     /// What has to run behind a stand-in for DISCARD ALL and DEALLOCATE ALL.
     pub(super) fn releases_behind(&self, statement: &Statement) -> Vec<Cow<'static, str>> {
         let (Some(pin), Some(lease)) = (self.pin.as_ref(), self.lease.as_ref()) else { return Vec::new() };
-        let kinds = residue(statement.state.releases).common(lease.residue());
+        let kinds = statement.state.releases.common(lease.residue());
         releases(kinds, pin.prepared.iter().map(|name| &**name))
     }
 
@@ -496,30 +496,4 @@ impl Pin {
 
 fn is_full(pin: &Pin, leaves: State) -> bool {
     pin.prepared.len() >= PREPARED_MAX && !leaves.common(State::PREPARED).is_none()
-}
-
-/// The guard's kinds as `scope` knows them: in the same order.
-const fn residue(state: State) -> Residue {
-    Residue::from_bits(state.bits())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn guard_and_scope_mean_the_same_by_their_kinds() {
-        for (state, wanted) in [
-            (State::TEMPORARY, Residue::TEMPORARY),
-            (State::CHANNELS, Residue::CHANNELS),
-            (State::CURSORS, Residue::CURSORS),
-            (State::PREPARED, Residue::PREPARED),
-            (State::LOCKS, Residue::LOCKS),
-            (State::SEQUENCES, Residue::SEQUENCES),
-            (State::SEED, Residue::SEED),
-            (State::ALL, Residue::PROVABLE.and(Residue::SEED)),
-        ] {
-            assert_eq!(residue(state), wanted);
-        }
-    }
 }
