@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_released_is_asked_for_all_the_same_but_for_sequences() {
         let all = Residue::PROVABLE.and(Residue::SEED);
-        let mut tags = vec!["BEGIN", "SET", "CLOSE CURSOR ALL", "UNLISTEN", "SELECT 1", "DISCARD TEMP"];
+        let mut tags = vec!["BEGIN", "SET", "CLOSE CURSOR ALL", "UNLISTEN", "SELECT 0", "DISCARD TEMP"];
         tags.extend(["DISCARD SEQUENCES", "DEALLOCATE", "COMMIT", "BEGIN", "SET"]);
         tags.extend(["SELECT 0"; 5]);
         tags.push("COMMIT");
