@@ -16,6 +16,7 @@
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod condition;
 mod configure;
 mod definition;
 mod elements;
@@ -35,6 +36,7 @@ mod text;
 mod walk;
 
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
+pub use condition::{Condition, FunctionName, Mentions, Operand, OperandKind, PolicyExpression, policy_expression};
 pub use explain::{Explained, explain};
 pub use facts::{
     Access, Configuration, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue,
