@@ -41,6 +41,7 @@
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod driver;
