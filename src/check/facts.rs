@@ -470,7 +470,8 @@ mod tests {
     #[test]
     fn views_over_views_read_their_tables() {
         let read = |view, relation| ViewRead { view, relation };
-        let catalogue = Catalogue { reads: vec![read(1, 2), read(2, 3), read(3, 2), read(1, 1)], ..Catalogue::default() };
+        let catalogue =
+            Catalogue { reads: vec![read(1, 2), read(2, 3), read(3, 2), read(1, 1)], ..Catalogue::default() };
         assert_eq!(catalogue.read_by(1), BTreeSet::from([2, 3]));
     }
 }

@@ -361,8 +361,10 @@ fn finding_of(
             let is_own = opening.names.iter().any(|name| frame.roles.contains(name));
             let severity = if is_own || opening.names.is_empty() { Severity::Critical } else { Severity::High };
             let who = if is_own { "The role of the tenants' statements is let through. " } else { "" };
-            let mend = format!("{alter} -- without the part for {}; give that role a policy of its own (TO role)",
-                if opening.names.is_empty() { "the identity".to_owned() } else { listed(&opening.names) });
+            let mend = format!(
+                "{alter} -- without the part for {}; give that role a policy of its own (TO role)",
+                if opening.names.is_empty() { "the identity".to_owned() } else { listed(&opening.names) }
+            );
             finding.at(severity).with_detail(format!("{who}{text}")).mended_by(mend)
         }
         Rule::PolicySwitch => {
@@ -381,8 +383,12 @@ fn finding_of(
         Rule::PolicyShared => finding
             .at(if clause == Clause::Check { Severity::High } else { Severity::Medium })
             .with_detail(text)
-            .mended_by(format!("{alter} -- put shared rows into a table of their own, or justify them in the exceptions")),
-        Rule::PolicyUnset => finding.with_detail(text).mended_by(format!("{alter} -- without the part for an empty setting")),
+            .mended_by(format!(
+                "{alter} -- put shared rows into a table of their own, or justify them in the exceptions"
+            )),
+        Rule::PolicyUnset => {
+            finding.with_detail(text).mended_by(format!("{alter} -- without the part for an empty setting"))
+        }
         _ => finding.with_detail(text).mended_by(format!("{dropped} -- or compare the tenant column in it")),
     }
 }
@@ -408,7 +414,8 @@ mod tests {
             BTreeSet::from([("public".to_owned(), "orders".to_owned())]),
         );
         let expressions = Expressions::new();
-        let frame = Frame { catalogue: &catalogue, scope: &scope, guarded: &guarded, roles: &[], expressions: &expressions };
+        let frame =
+            Frame { catalogue: &catalogue, scope: &scope, guarded: &guarded, roles: &[], expressions: &expressions };
         let condition = policy_expression(text).unwrap().condition;
         openings(&frame, &BTreeSet::from(["tenant_id".to_owned()]), &condition).iter().map(Opening::rule).collect()
     }

@@ -44,7 +44,8 @@ pub enum Outcome {
 /// The probes of covered tables: what is tried without a tenant, and what as `tenants[0]`.
 #[must_use]
 pub fn steps(tables: &[CoveredTable], tenants: [&str; 2]) -> (Vec<Probe>, Vec<Probe>) {
-    let probe = |table: &CoveredTable, step, sql| Probe { table: format!("{}.{}", table.name.0, table.name.1), step, sql };
+    let probe =
+        |table: &CoveredTable, step, sql| Probe { table: format!("{}.{}", table.name.0, table.name.1), step, sql };
     let name = |table: &CoveredTable| format!("{}.{}", quoted(&table.name.0), quoted(&table.name.1));
     let unscoped = tables.iter().map(|table| {
         let sql = format!("SELECT pg_catalog.count(*) FROM (SELECT FROM {} LIMIT 1) q", name(table));
@@ -88,7 +89,11 @@ pub fn judge_outcomes(outcomes: &[(Probe, Outcome)], found: &mut Vec<Finding>) {
             (ProbeStep::ForeignRows | ProbeStep::UnscopedRows, Outcome::Rows(0)) => None,
         };
         if let Some((rule, detail)) = finding {
-            found.push(Finding::of(rule, probe.table.clone()).with_detail(detail).mended_by(format!("-- tried: {}", probe.sql)));
+            found.push(
+                Finding::of(rule, probe.table.clone())
+                    .with_detail(detail)
+                    .mended_by(format!("-- tried: {}", probe.sql)),
+            );
         }
     }
 }

@@ -53,15 +53,13 @@ sections! {
 
 /// What is sent before the queries. Nothing is written, nothing is waited for long, and nothing of the session's
 /// settings decides how names are read.
-pub const BEGIN: [&str; 4] = [
+pub const BEGIN: [&str; 5] = [
     "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "SET LOCAL client_encoding = 'UTF8'",
     "SET LOCAL search_path = pg_catalog",
     "SET LOCAL statement_timeout = '60s'",
     "SET LOCAL lock_timeout = '5s'",
 ];
-
-/// `server_version_num` alone, to know which queries can be sent.
-pub const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num')";
 
 /// The query of a section for a release (`server_version_num`), asking about these roles.
 #[must_use]

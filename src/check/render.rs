@@ -37,7 +37,8 @@ pub fn as_text(report: &Report) -> String {
     let mut text = format!("{}\n", report.coverage);
     let roles = if report.roles.is_empty() { "none".to_owned() } else { report.roles.join(", ") };
     // A string takes everything.
-    let _written = writeln!(text, "database {}, PostgreSQL {}, roles: {roles}", printable(&report.database), report.version);
+    let _written =
+        writeln!(text, "database {}, PostgreSQL {}, roles: {roles}", printable(&report.database), report.version);
     let _written = writeln!(text, "{}", summary(report));
     for severity in Severity::ALL {
         let mut by_rule: BTreeMap<Rule, Vec<&Finding>> = BTreeMap::new();

@@ -92,7 +92,11 @@ fn unique(
     let names = ground.column_names(relation.oid, columns);
     let is_made = ground.are_made(relation.oid, columns);
     let detail = match is_made {
-        true => format!("{} ({}): its values are made by the server, so that nobody can ask for one.", key, names.join(", ")),
+        true => format!(
+            "{} ({}): its values are made by the server, so that nobody can ask for one.",
+            key,
+            names.join(", ")
+        ),
         false => format!("{} ({})", key, names.join(", ")),
     };
     let listed: Vec<String> = std::iter::once(&tenant.name).chain(&names).map(|name| quoted(name)).collect();
@@ -100,7 +104,12 @@ fn unique(
     let mend = if is_constraint {
         format!("ALTER TABLE {table} DROP CONSTRAINT {}, ADD UNIQUE ({});", quoted(key), listed.join(", "))
     } else {
-        format!("DROP INDEX {}.{}; CREATE UNIQUE INDEX ON {table} ({});", quoted(&relation.schema), quoted(key), listed.join(", "))
+        format!(
+            "DROP INDEX {}.{}; CREATE UNIQUE INDEX ON {table} ({});",
+            quoted(&relation.schema),
+            quoted(key),
+            listed.join(", ")
+        )
     };
     let severity = if is_made { Severity::Info } else { Severity::Medium };
     let object = format!("{}/{key}", relation.full_name());
@@ -118,7 +127,8 @@ fn reference(ground: &Ground<'_>, table: &TenantTable<'_>, key: &Constraint, fou
     let cascades = does(&key.on_delete) || does(&key.on_update);
     let names = ground.column_names(key.relation, &key.columns);
     let target = ground.column_names(key.references, &key.referenced);
-    let mut detail = format!("({}) references {} ({})", names.join(", "), other.relation.full_name(), target.join(", "));
+    let mut detail =
+        format!("({}) references {} ({})", names.join(", "), other.relation.full_name(), target.join(", "));
     if cascades {
         detail.push_str("; what is done there is done to rows of any tenant here");
     }
@@ -218,11 +228,8 @@ fn foreign_column<'a>(ground: &Ground<'a>, relation: &Relation) -> Option<&'a Co
 }
 
 fn view(ground: &Ground<'_>, relation: &Relation, tenants: &BTreeSet<Oid>, revoke: String) -> Finding {
-    let names: Vec<String> = tenants
-        .iter()
-        .filter_map(|oid| ground.tables.get(oid))
-        .map(|table| table.relation.full_name())
-        .collect();
+    let names: Vec<String> =
+        tenants.iter().filter_map(|oid| ground.tables.get(oid)).map(|table| table.relation.full_name()).collect();
     let reads = format!("It reads {}.", names.join(", "));
     if relation.kind == "m" {
         return Finding::of(Rule::MaterializedView, relation.full_name()).with_detail(reads).mended_by(revoke);
@@ -288,7 +295,8 @@ fn definer(ground: &Ground<'_>, function: &Function, found: &mut Vec<Finding>) {
     let owner = ground.catalogue.role_name(function.owner);
     let all: BTreeSet<Oid> = ground.tables.keys().copied().collect();
     let severity = if ground.is_above(function.owner, &all) { Severity::High } else { Severity::Medium };
-    let path = if function.pinned { "" } else { " It has no search_path of its own: its caller's decides what names mean." };
+    let path =
+        if function.pinned { "" } else { " It has no search_path of its own: its caller's decides what names mean." };
     let detail = format!("Its owner is {owner}.{path}");
     let mend = format!("ALTER FUNCTION {} SECURITY INVOKER; -- or: {}", function.sql_name(), revoked(function));
     let finding = Finding::of(Rule::DefinerFunction, function.full_name()).at(severity);
@@ -305,9 +313,10 @@ fn executor(function: &Function, found: &mut Vec<Finding>) {
     let finding = Finding::of(Rule::StringExecutor, function.full_name()).mended_by(revoked(function));
     found.push(match (&function.extension, function.trigger) {
         (Some(extension), _) => finding.with_detail(format!("It belongs to the extension {extension}.")),
-        (None, true) => finding
-            .at(Severity::Medium)
-            .with_detail(format!("Its {} text has EXECUTE; it runs in triggers, on what statements write.", function.language)),
+        (None, true) => finding.at(Severity::Medium).with_detail(format!(
+            "Its {} text has EXECUTE; it runs in triggers, on what statements write.",
+            function.language
+        )),
         (None, false) => finding.with_detail(format!("Its {} text has EXECUTE.", function.language)),
     });
 }
@@ -321,12 +330,20 @@ pub fn creation(ground: &Ground<'_>, found: &mut Vec<Finding>) {
             let role = quoted(&subject.role.name);
             let mend = format!("REVOKE {privilege} ON DATABASE {database} FROM PUBLIC, {role};");
             let object = format!("database {}", server.database);
-            found.push(Finding::of(rule, object).with_detail(format!("{} has {privilege}.", subject.role.name)).mended_by(mend));
+            found.push(
+                Finding::of(rule, object)
+                    .with_detail(format!("{} has {privilege}.", subject.role.name))
+                    .mended_by(mend),
+            );
         }
     }
     for schema in &ground.catalogue.schemas {
         for subject in ground.holders(&schema.grants, "CREATE").filter(|subject| !subject.role.superuser) {
-            let mend = format!("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {};", quoted(&schema.name), quoted(&subject.role.name));
+            let mend = format!(
+                "REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {};",
+                quoted(&schema.name),
+                quoted(&subject.role.name)
+            );
             let object = format!("schema {}", schema.name);
             let detail = format!("{} has CREATE.", subject.role.name);
             found.push(Finding::of(Rule::SchemaCreate, object).with_detail(detail).mended_by(mend));

@@ -16,7 +16,7 @@ pub enum OnGap {
 }
 
 /// What is looked at, and what comes of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSettings {
     /// Key of the server role that looks; without one, each database's own role does.
     pub inspector: Option<Arc<str>>,
@@ -31,10 +31,16 @@ pub struct CheckSettings {
     /// The file of justified exceptions.
     pub exceptions: Option<PathBuf>,
     /// Two tenants that exist for probes only.
-    pub probe_tenants: Option<[Arc<str>; 2]>,
+    pub probe_tenants: [Arc<str>; 2],
 }
 
 impl CheckSettings {
+    /// Whether something is refused, so that the proxy must know.
+    #[must_use]
+    pub const fn refuses(&self) -> bool {
+        matches!(self.on_gap, OnGap::Refuse) || self.refuses_uncovered || self.denies_executors
+    }
+
     /// Whether the proxy has to look at its databases before it starts.
     #[must_use]
     pub const fn is_asked_at_start(&self) -> bool {

@@ -141,7 +141,8 @@ pub fn find<'a>(catalogue: &'a Catalogue, columns: &TenantColumns) -> Vec<Tenant
     }
     loop {
         let is_child = |relation: &Relation| {
-            let mut references = catalogue.constraints.iter().filter(|it| it.kind == "f" && it.relation == relation.oid);
+            let mut references =
+                catalogue.constraints.iter().filter(|it| it.kind == "f" && it.relation == relation.oid);
             references.any(|it| it.references != relation.oid && known.contains(&it.references))
         };
         let tables = catalogue.relations.iter().filter(|relation| relation.is_table() && !relation.partition);

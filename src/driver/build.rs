@@ -21,7 +21,7 @@ use crate::config::{
     ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
-use crate::guard::{Keeping, Policy, Preset};
+use crate::guard::{Gaps, Keeping, Policy, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
 use crate::upstream::StatementLimits;
@@ -49,7 +49,13 @@ impl PoolKey {
 /// The guard's policy for logins of a preset that keep state or do not.
 #[must_use]
 pub fn policy(config: &Config, preset: Preset, keeping: Keeping) -> Policy {
+    policy_with(config, preset, keeping, &Arc::default())
+}
+
+/// The same in a database where `check` has found something.
+fn policy_with(config: &Config, preset: Preset, keeping: Keeping, gaps: &Arc<Gaps>) -> Policy {
     let mut settings = config.guard.policy.clone();
+    settings.gaps = Arc::clone(gaps);
     settings.preset = preset;
     settings.keeping = keeping;
     settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
@@ -74,8 +80,8 @@ struct ByKeeping {
 }
 
 impl ByKeeping {
-    fn new(config: &Config, preset: Preset) -> Self {
-        let policy = |keeping| Arc::new(policy(config, preset, keeping));
+    fn new(config: &Config, preset: Preset, gaps: &Arc<Gaps>) -> Self {
+        let policy = |keeping| Arc::new(policy_with(config, preset, keeping, gaps));
         Self { refuse: policy(Keeping::Refuse), pin: policy(Keeping::Pin), session: policy(Keeping::Session) }
     }
 
@@ -92,7 +98,13 @@ impl Policies {
     /// Of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let of = |preset| ByKeeping::new(config, preset);
+        Self::with(config, &Arc::default())
+    }
+
+    /// The same in a database where `check` has found something.
+    #[must_use]
+    pub fn with(config: &Config, gaps: &Arc<Gaps>) -> Self {
+        let of = |preset| ByKeeping::new(config, preset, gaps);
         Self {
             tenant: of(Preset::Tenant),
             application: of(Preset::Application),
@@ -220,6 +232,15 @@ pub fn way(
     statements: StatementLimits,
     clock: Clock,
 ) -> Result<Way, StartFault> {
+    let (target, identity) = target(config, key, clock)?;
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
+}
+
+/// Where the servers of a pool are, and who the proxy is there.
+///
+/// # Errors
+/// As [`way`].
+pub fn target(config: &Config, key: &PoolKey, clock: Clock) -> Result<(ServerTarget, Identity), StartFault> {
     let group = server_group(config, &key.server)?;
     let role = config.roles.get(&key.role).ok_or_else(|| missing("roles", &key.role))?;
     let target = ServerTarget::new(group.hosts.clone(), target_tls(group)?, group.connect_timeout, clock);
@@ -231,7 +252,7 @@ pub fn way(
         password: role.password.clone(),
         methods: role.methods,
     };
-    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
+    Ok((target, identity))
 }
 
 /// Every pool that a configuration can lead to, with the entry that has its limits.

@@ -322,7 +322,10 @@ impl Proxy {
             Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
             Purpose::Console => return None,
         };
-        let policy = Arc::clone(generation.policies.keeping(preset, generation.keeping_of(client)));
+        let policy = {
+            let policies = generation.policies_of(&client.database);
+            Arc::clone(policies.keeping(preset, generation.keeping_of(client)))
+        };
         Some(SessionRules {
             injection,
             policy,

@@ -23,6 +23,7 @@ mod elements;
 mod explain;
 mod facts;
 mod functions;
+mod gaps;
 mod nodes;
 mod parser;
 mod policy;
@@ -43,6 +44,7 @@ pub use facts::{
     Statement, StatementClass,
 };
 pub use functions::FunctionClass;
+pub use gaps::Gaps;
 pub use policy::{AllowedSetting, Policy, PolicySettings, Preset};
 pub use redact::redacted;
 pub use relations::RelationClass;

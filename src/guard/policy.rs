@@ -5,11 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::facts::{
     Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
 };
 use super::functions::FunctionClass;
+use super::gaps::Gaps;
 use super::relations::RelationClass;
 use super::settings;
 use super::state::{self, Keeping, State};
@@ -66,6 +68,8 @@ pub struct PolicySettings {
     pub scope_outlives_transactions: bool,
     /// Longest text that is checked; 0 for the default.
     pub text_bytes_max: usize,
+    /// Tables and functions of the database that `check` has found: nobody but bypass logins may use them.
+    pub gaps: Arc<Gaps>,
 }
 
 /// What a login may do.
@@ -79,6 +83,7 @@ pub struct Policy {
     scope_settings: HashSet<Box<str>>,
     scope_outlives_transactions: bool,
     limits: Limits,
+    gaps: Arc<Gaps>,
 }
 
 /// A setting that may be set, with the value in the server's spelling.
@@ -112,6 +117,7 @@ impl Policy {
             scope_settings: canonical(&from.scope_settings),
             scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
+            gaps: Arc::clone(&from.gaps),
         }
     }
 
@@ -148,6 +154,9 @@ impl Policy {
     pub fn judge_statement(&self, statement: &Statement) -> Result<(), Fault> {
         if self.preset.is_recorded() {
             judge_escape(statement)?;
+        }
+        if self.preset != Preset::Bypass && !self.gaps.is_empty() {
+            self.gaps.judge(statement)?;
         }
         if statement.is_ordinary {
             return Ok(());
