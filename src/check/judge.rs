@@ -25,6 +25,8 @@ pub struct Asked {
     pub tenant_columns: Vec<String>,
     /// Settings that the proxy sets to the tenant, lower case.
     pub scope_settings: BTreeSet<String>,
+    /// The one of them that is the tenant and nothing else; empty where there is none.
+    pub tenant_setting: String,
     /// Settings that bypasses set, lower case.
     pub bypass_settings: BTreeSet<String>,
     /// The day.
@@ -44,6 +46,7 @@ pub fn judge(catalogue: &Catalogue, asked: &Asked) -> Report {
     let mut frame = Frame {
         catalogue,
         scope: &asked.scope_settings,
+        setting: &asked.tenant_setting,
         guarded: &no_tables,
         roles: &asked.roles,
         expressions: &expressions,

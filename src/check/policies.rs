@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::{Catalogue, Function, Policy, Relation, literal, quoted};
+use super::facts::{Catalogue, Column, Function, Policy, Relation, literal, quoted};
 use super::finding::Finding;
 use super::rule::{Rule, Severity};
 use crate::guard::{Condition, Mentions, Operand, OperandKind, PolicyExpression};
@@ -31,12 +31,24 @@ pub struct Frame<'a> {
     pub catalogue: &'a Catalogue,
     /// The settings that the proxy sets to the tenant.
     pub scope: &'a BTreeSet<String>,
+    /// The one that is the tenant and nothing else.
+    pub setting: &'a str,
     /// Tables that hold tenants' rows and have row-level security on: schema and name.
     pub guarded: &'a BTreeSet<(String, String)>,
     /// The examined roles' names.
     pub roles: &'a [String],
     /// Every expression.
     pub expressions: &'a Expressions,
+}
+
+impl Frame<'_> {
+    /// The condition that keeps tenants apart, as SQL, with the index in use and the empty setting harmless.
+    #[must_use]
+    pub fn own_rows(&self, column: &Column) -> String {
+        let cast = if column.kind == "text" { String::new() } else { format!("::{}", column.kind) };
+        let setting = literal(self.setting);
+        format!("{} = (SELECT NULLIF(current_setting({setting}, true), ''){cast})", quoted(&column.name))
+    }
 }
 
 /// A way through a condition that does not ask for the tenant.
@@ -262,12 +274,18 @@ pub fn judge(frame: &Frame<'_>, columns: &BTreeSet<String>, policy: &Policy) -> 
 }
 
 /// Findings about the expressions themselves, whoever they are for.
-pub fn examine(frame: &Frame<'_>, relation: &Relation, policy: &Policy, found: &mut Vec<Finding>) {
+pub fn examine(
+    frame: &Frame<'_>,
+    relation: &Relation,
+    policy: &Policy,
+    column: Option<&Column>,
+    found: &mut Vec<Finding>,
+) {
     let object = object_of(relation, policy);
     for text in [&policy.using, &policy.check].into_iter().flatten() {
         match frame.expressions.get(text) {
             Some(Ok(expression)) => {
-                examine_casts(frame, &object, policy, relation, text, expression, found);
+                examine_casts(frame, (relation, policy, column), text, expression, found);
                 examine_functions(frame, &object, expression, found);
             }
             Some(Err(reason)) => {
@@ -286,23 +304,25 @@ pub fn object_of(relation: &Relation, policy: &Policy) -> String {
 
 fn examine_casts(
     frame: &Frame<'_>,
-    object: &str,
-    policy: &Policy,
-    relation: &Relation,
+    (relation, policy, column): (&Relation, &Policy, Option<&Column>),
     text: &str,
     expression: &PolicyExpression,
     found: &mut Vec<Finding>,
 ) {
     for (setting, kind) in expression.unsafe_casts.iter().filter(|(setting, _)| frame.scope.contains(setting)) {
         let detail = format!("current_setting('{setting}')::{kind} in {text}");
-        let mend = format!(
-            "ALTER POLICY {} ON {} …; -- write NULLIF(current_setting({}, true), '')::{kind}",
-            quoted(&policy.name),
-            relation.sql_name(),
-            literal(setting)
-        );
-        found.push(Finding::of(Rule::PolicyCast, object).with_detail(detail).mended_by(mend));
+        let note = format!("NULLIF(current_setting({}, true), '')::{kind}", literal(setting));
+        let mend = rewritten(frame, relation, policy, column, &note);
+        found.push(Finding::of(Rule::PolicyCast, object_of(relation, policy)).with_detail(detail).mended_by(mend));
     }
+}
+
+/// The policy with nothing but the tenant in it; what else it asked has to be added by somebody who knows it.
+fn rewritten(frame: &Frame<'_>, relation: &Relation, policy: &Policy, column: Option<&Column>, note: &str) -> String {
+    let own = column.map_or_else(|| "<its parent's tenant>".to_owned(), |column| frame.own_rows(column));
+    let using = if policy.using.is_some() { format!(" USING ({own})") } else { String::new() };
+    let check = if policy.check.is_some() { format!(" WITH CHECK ({own})") } else { String::new() };
+    format!("ALTER POLICY {} ON {}{using}{check}; -- {note}", quoted(&policy.name), relation.sql_name())
 }
 
 fn examine_functions(frame: &Frame<'_>, object: &str, expression: &PolicyExpression, found: &mut Vec<Finding>) {
@@ -315,36 +335,44 @@ fn examine_functions(frame: &Frame<'_>, object: &str, expression: &PolicyExpress
     }
 }
 
+/// Whether one of its expressions calls an IMMUTABLE function.
+#[must_use]
+pub fn is_frozen(frame: &Frame<'_>, policy: &Policy) -> bool {
+    let texts = [&policy.using, &policy.check].into_iter().flatten();
+    let expressions = texts.filter_map(|text| frame.expressions.get(text)?.as_ref().ok());
+    let mut called = expressions.flat_map(|it| &it.mentions.functions).flat_map(|name| functions(frame, name));
+    called.any(|function| function.volatility == "i")
+}
+
+/// What a policy is on, for its findings.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The table.
+    pub relation: &'a Relation,
+    /// Its tenant column.
+    pub column: Option<&'a Column>,
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Which of its expressions.
+    pub clause: Clause,
+}
+
 /// The findings about what a policy lets through.
-pub fn report(
-    frame: &Frame<'_>,
-    relation: &Relation,
-    policy: &Policy,
-    clause: Clause,
-    openings: &[Opening],
-    found: &mut Vec<Finding>,
-) {
+pub fn report(frame: &Frame<'_>, place: Place<'_>, openings: &[Opening], found: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
     for opening in openings {
-        let rule = match (clause, opening.rule()) {
+        let rule = match (place.clause, opening.rule()) {
             (Clause::Check, Rule::PolicyOpen) => Rule::CheckMissing,
             (_, rule) => rule,
         };
-        if !told.insert(rule) {
-            continue;
+        if told.insert(rule) {
+            found.push(finding_of(frame, place, rule, opening));
         }
-        found.push(finding_of(frame, relation, policy, clause, rule, opening));
     }
 }
 
-fn finding_of(
-    frame: &Frame<'_>,
-    relation: &Relation,
-    policy: &Policy,
-    clause: Clause,
-    rule: Rule,
-    opening: &Opening,
-) -> Finding {
+fn finding_of(frame: &Frame<'_>, place: Place<'_>, rule: Rule, opening: &Opening) -> Finding {
+    let Place { relation, column, policy, clause } = place;
     let finding = Finding::of(rule, object_of(relation, policy));
     let (word, text) = match clause {
         Clause::Check => ("WITH CHECK", policy.check.as_ref().or(policy.using.as_ref())),
@@ -352,20 +380,15 @@ fn finding_of(
     };
     let text = format!("{word} {}", text.map_or("(true)", String::as_str));
     let listed = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
-    let name = quoted(&policy.name);
-    let table = relation.sql_name();
-    let dropped = format!("DROP POLICY {name} ON {table};");
-    let alter = format!("ALTER POLICY {name} ON {table} …;");
+    let dropped = format!("DROP POLICY {} ON {};", quoted(&policy.name), relation.sql_name());
+    let altered = |note: &str| rewritten(frame, relation, policy, column, note);
     match rule {
         Rule::PolicyIdentity => {
             let is_own = opening.names.iter().any(|name| frame.roles.contains(name));
             let severity = if is_own || opening.names.is_empty() { Severity::Critical } else { Severity::High };
             let who = if is_own { "The role of the tenants' statements is let through. " } else { "" };
-            let mend = format!(
-                "{alter} -- without the part for {}; give that role a policy of its own (TO role)",
-                if opening.names.is_empty() { "the identity".to_owned() } else { listed(&opening.names) }
-            );
-            finding.at(severity).with_detail(format!("{who}{text}")).mended_by(mend)
+            let note = "give that role a policy of its own, with CREATE POLICY … TO role";
+            finding.at(severity).with_detail(format!("{who}{text}")).mended_by(altered(note))
         }
         Rule::PolicySwitch => {
             let detail = format!("The setting {} opens it: {text}", listed(&opening.switches));
@@ -373,22 +396,14 @@ fn finding_of(
             finding.with_detail(detail).mended_by(mend)
         }
         Rule::PolicyOtherSetting => {
-            let scope = frame.scope.iter().next().map_or("app.tenant_id", String::as_str);
             let detail = format!("It compares with {}: {text}", listed(&opening.foreign));
-            finding.with_detail(detail).mended_by(format!(
-                "{alter} -- compare with current_setting({}, true), or name that setting in [scope.settings]",
-                literal(scope)
-            ))
+            finding.with_detail(detail).mended_by(altered("or name the other setting in [scope.settings]"))
         }
         Rule::PolicyShared => finding
             .at(if clause == Clause::Check { Severity::High } else { Severity::Medium })
             .with_detail(text)
-            .mended_by(format!(
-                "{alter} -- put shared rows into a table of their own, or justify them in the exceptions"
-            )),
-        Rule::PolicyUnset => {
-            finding.with_detail(text).mended_by(format!("{alter} -- without the part for an empty setting"))
-        }
+            .mended_by(altered("and put shared rows into a table of their own, or justify them in the exceptions")),
+        Rule::PolicyUnset => finding.with_detail(text).mended_by(altered("without the part for an empty setting")),
         _ => finding.with_detail(text).mended_by(format!("{dropped} -- or compare the tenant column in it")),
     }
 }
@@ -414,8 +429,14 @@ mod tests {
             BTreeSet::from([("public".to_owned(), "orders".to_owned())]),
         );
         let expressions = Expressions::new();
-        let frame =
-            Frame { catalogue: &catalogue, scope: &scope, guarded: &guarded, roles: &[], expressions: &expressions };
+        let frame = Frame {
+            catalogue: &catalogue,
+            scope: &scope,
+            setting: "app.tenant_id",
+            guarded: &guarded,
+            roles: &[],
+            expressions: &expressions,
+        };
         let condition = policy_expression(text).unwrap().condition;
         openings(&frame, &BTreeSet::from(["tenant_id".to_owned()]), &condition).iter().map(Opening::rule).collect()
     }
@@ -472,7 +493,7 @@ mod tests {
     #[test]
     fn ways_that_multiply_stay_few() {
         let part = "(a = 1 OR b = 2 OR current_user = 'x')";
-        let ways = rules_of(&vec![part; 12].join(" AND "));
+        let ways = rules_of(&[part; 12].join(" AND "));
         assert!(!ways.is_empty() && ways.len() <= WAYS_MAX, "{}", ways.len());
     }
 }

@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn predefined_roles_and_owners_count_however_they_are_reached() {
         let read_all = (Rule::RolePredefined, "REVOKE pg_read_all_data FROM app;".to_owned());
-        assert_eq!(findings(vec![member(1, 4, true, false, false)]), [read_all.clone()]);
+        assert_eq!(findings(vec![member(1, 4, true, false, false)]), [(read_all.0, read_all.1.clone())]);
         assert_eq!(findings(vec![member(1, 4, false, true, false)]), [read_all]);
         let owner = (Rule::RoleReaches, "REVOKE owner FROM app;".to_owned());
         assert_eq!(findings(vec![member(1, 5, false, true, false)]), [owner]);

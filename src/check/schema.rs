@@ -64,12 +64,13 @@ pub fn keys(ground: &Ground<'_>, table: &TenantTable<'_>, found: &mut Vec<Findin
     for key in catalogue.constraints.iter().filter(|key| key.relation == relation.oid) {
         match &*key.kind {
             "f" => reference(ground, table, key, found),
-            _ => unique(ground, relation, tenant, (&key.name, &key.columns, true), found),
+            "p" => unique(ground, relation, tenant, (&key.name, &key.columns, Some("PRIMARY KEY")), found),
+            _ => unique(ground, relation, tenant, (&key.name, &key.columns, Some("UNIQUE")), found),
         }
     }
     let indexes = || catalogue.indexes.iter().filter(|index| index.relation == relation.oid);
     for index in indexes().filter(|index| index.unique && !index.of_constraint) {
-        unique(ground, relation, tenant, (&index.name, &index.columns, false), found);
+        unique(ground, relation, tenant, (&index.name, &index.columns, None), found);
     }
     let leads = indexes().any(|index| index.valid && !index.partial && index.columns.first() == Some(&tenant.number));
     if !leads {
@@ -83,7 +84,7 @@ fn unique(
     ground: &Ground<'_>,
     relation: &Relation,
     tenant: &Column,
-    (key, columns, is_constraint): (&str, &[i16], bool),
+    (key, columns, constraint): (&str, &[i16], Option<&str>),
     found: &mut Vec<Finding>,
 ) {
     if columns.contains(&tenant.number) {
@@ -101,8 +102,8 @@ fn unique(
     };
     let listed: Vec<String> = std::iter::once(&tenant.name).chain(&names).map(|name| quoted(name)).collect();
     let table = relation.sql_name();
-    let mend = if is_constraint {
-        format!("ALTER TABLE {table} DROP CONSTRAINT {}, ADD UNIQUE ({});", quoted(key), listed.join(", "))
+    let mend = if let Some(kind) = constraint {
+        format!("ALTER TABLE {table} DROP CONSTRAINT {}, ADD {kind} ({});", quoted(key), listed.join(", "))
     } else {
         format!(
             "DROP INDEX {}.{}; CREATE UNIQUE INDEX ON {table} ({});",

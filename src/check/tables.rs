@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Catalogue, Column, Oid, Policy, Relation, Role, quoted};
 use super::finding::Finding;
-use super::policies::{self, Clause, Frame, Judged, Opening};
+use super::policies::{self, Clause, Frame, Judged, Opening, Place};
 use super::reach::Reach;
 use super::rule::{Rule, Severity};
 use crate::guard::{Condition, OperandKind};
@@ -165,7 +165,7 @@ pub fn judge(frame: &Frame<'_>, subjects: &[Subject<'_>], table: &TenantTable<'_
         return true;
     }
     if !relation.rls {
-        found.push(without_rls(subjects, table));
+        found.push(without_rls(frame, subjects, table));
         return !is_reachable;
     }
     if !relation.force {
@@ -184,7 +184,7 @@ pub fn judge(frame: &Frame<'_>, subjects: &[Subject<'_>], table: &TenantTable<'_
         .map(|policy| (policy, policies::judge(frame, &table.columns(), policy)))
         .collect();
     for (policy, _) in &policies {
-        policies::examine(frame, relation, policy, found);
+        policies::examine(frame, relation, policy, table.column, found);
     }
     let covered = subjects.iter().map(|subject| judge_for(frame, subject, table, &policies, found));
     // Each of them is asked: all findings count.
@@ -197,7 +197,7 @@ fn is_reachable(subjects: &[Subject<'_>], relation: &Relation) -> bool {
     grants || subjects.iter().any(|subject| subject.reach.has.contains(&relation.owner))
 }
 
-fn without_rls(subjects: &[Subject<'_>], table: &TenantTable<'_>) -> Finding {
+fn without_rls(frame: &Frame<'_>, subjects: &[Subject<'_>], table: &TenantTable<'_>) -> Finding {
     let relation = table.relation;
     let name = relation.sql_name();
     let on = format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY;\nALTER TABLE {name} FORCE ROW LEVEL SECURITY;");
@@ -207,16 +207,11 @@ fn without_rls(subjects: &[Subject<'_>], table: &TenantTable<'_>) -> Finding {
             (Rule::PartUncovered, format!("{on}{}", subjects.iter().map(revoke).collect::<String>()))
         }
         (Some(column), false) => {
-            let column = quoted(&column.name);
-            let policy = format!(
-                "CREATE POLICY tenant ON {name} USING ({column} = (SELECT …)) WITH CHECK ({column} = (SELECT …)); -- \
-                 … is NULLIF(current_setting('<scope setting>', true), '') in the column's type"
-            );
-            (Rule::RlsMissing, format!("{on}\n{policy}"))
+            (Rule::RlsMissing, format!("{on}\nCREATE POLICY tenant ON {name} USING ({});", frame.own_rows(column)))
         }
         (None, false) => (
             Rule::ChildUncovered,
-            format!("{on}\nCREATE POLICY tenant ON {name} USING (EXISTS (SELECT FROM <parent> p WHERE p.id = …));"),
+            format!("{on}\nCREATE POLICY tenant ON {name} USING ({});", parents_rows(frame.catalogue, relation)),
         ),
     };
     let finding = Finding::of(rule, relation.full_name()).mended_by(mend);
@@ -224,6 +219,27 @@ fn without_rls(subjects: &[Subject<'_>], table: &TenantTable<'_>) -> Finding {
         return finding;
     }
     finding.at(Severity::Low).with_detail("The examined roles have no privilege on its rows.")
+}
+
+/// The rows whose parent is visible, as SQL.
+fn parents_rows(catalogue: &Catalogue, relation: &Relation) -> String {
+    let reference = catalogue.constraints.iter().find(|it| it.kind == "f" && it.relation == relation.oid);
+    let parent = reference.and_then(|key| catalogue.relations.iter().find(|it| it.oid == key.references));
+    let (Some(reference), Some(parent)) = (reference, parent) else { return "<its parent is visible>".to_owned() };
+    let name = |table: Oid, number: i16| {
+        let found = catalogue.columns.iter().find(|it| it.relation == table && it.number == number);
+        quoted(found.map_or("?", |column| &column.name))
+    };
+    let pairs: Vec<String> = reference
+        .columns
+        .iter()
+        .zip(&reference.referenced)
+        .map(|(own, theirs)| {
+            let (own, theirs) = (name(relation.oid, *own), name(parent.oid, *theirs));
+            format!("p.{theirs} = {}.{own}", quoted(&relation.name))
+        })
+        .collect();
+    format!("EXISTS (SELECT FROM {} p WHERE {})", parent.sql_name(), pairs.join(" AND "))
 }
 
 fn without_force(subjects: &[Subject<'_>], relation: &Relation) -> Finding {
@@ -251,12 +267,13 @@ fn judge_for(
     let is_exempt = subject.is_above() || (!relation.force && subject.reach.has.contains(&relation.owner));
     if !has_reading {
         let detail = format!("No permissive policy for SELECT applies to {}.", subject.role.name);
-        let mend = format!("CREATE POLICY tenant ON {} USING (…) WITH CHECK (…);", relation.sql_name());
+        let own = table.column.map_or_else(|| parents_rows(frame.catalogue, relation), |column| frame.own_rows(column));
+        let mend = format!("CREATE POLICY tenant ON {} USING ({own});", relation.sql_name());
         found.push(Finding::of(Rule::PolicyMissing, relation.full_name()).with_detail(detail).mended_by(mend));
     }
     let mut is_covered = has_reading && !is_exempt;
     for (policy, judged) in mine.iter().filter(|(policy, _)| policy.permissive) {
-        is_covered &= !judged.is_unreadable;
+        is_covered &= !judged.is_unreadable && !policies::is_frozen(frame, policy);
         let using = judged.using.as_deref().filter(|_| policy.command != "a");
         let check = judged.check.as_deref().filter(|_| policy.check.is_some());
         for (clause, openings) in [(Clause::Using, using), (Clause::Check, check)] {
@@ -264,7 +281,8 @@ fn judge_for(
             if openings.is_empty() || is_restricted(&mine, policy, clause) || judged.is_unreadable {
                 continue;
             }
-            policies::report(frame, relation, policy, clause, openings, found);
+            let place = Place { relation, column: table.column, policy, clause };
+            policies::report(frame, place, openings, found);
             is_covered &= !openings.iter().any(|opening| uncovers(frame, opening));
         }
     }

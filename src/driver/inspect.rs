@@ -299,6 +299,7 @@ fn asked(order: &Order, place: &Place) -> Asked {
         roles,
         tenant_columns: order.config.check.tenant_columns.clone(),
         scope_settings: names(&order.config.scope.template),
+        tenant_setting: order.config.scope.template.tenant_settings().next().unwrap_or_default().to_owned(),
         bypass_settings: names(&order.config.bypass.template),
         today: order.today,
     }

@@ -406,10 +406,8 @@ mod tests {
     }
 
     fn kinds(condition: &Condition) -> (OperandKind, OperandKind) {
-        match condition {
-            Condition::Equal(left, right) => (left.kind.clone(), right.kind.clone()),
-            other => panic!("{other:?}"),
-        }
+        let Condition::Equal(left, right) = condition else { panic!("{condition:?}") };
+        (left.kind.clone(), right.kind.clone())
     }
 
     #[test]
