@@ -426,6 +426,19 @@ pub fn quoted(name: &str) -> String {
     if is_plain && !RESERVED.contains(&name) {
         return name.to_owned();
     }
+    if name.chars().any(char::is_control) {
+        // A line's end must not end a comment or a line of a report.
+        let escaped: String = name
+            .chars()
+            .map(|c| match c {
+                '\\' => "\\\\".to_owned(),
+                '"' => "\"\"".to_owned(),
+                c if c.is_control() => format!("\\{:04X}", u32::from(c)),
+                c => c.to_string(),
+            })
+            .collect();
+        return format!("U&\"{escaped}\"");
+    }
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -449,6 +462,7 @@ mod tests {
     fn names_and_texts_are_quoted_for_sql() {
         assert_eq!((quoted("orders"), quoted("order")), ("orders".into(), "\"order\"".into()));
         assert_eq!((quoted("tenantId"), quoted("a\"b")), ("\"tenantId\"".into(), "\"a\"\"b\"".into()));
+        assert_eq!(quoted("a\n\"b\\"), "U&\"a\\000A\"\"b\\\\\"");
         assert_eq!(literal("it's"), "'it''s'");
     }
 

@@ -98,9 +98,17 @@ mod tests {
             "COPY audit TO STDOUT",
             "SELECT 1 WHERE EXISTS (SELECT FROM shop.\"Odd Name\")",
             "TABLE Audit",
+            "DECLARE c CURSOR FOR SELECT * FROM audit",
+            "EXPLAIN SELECT * FROM audit",
+            "PREPARE p AS SELECT * FROM audit",
+            "UPDATE orders SET a = 1 FROM audit",
+            "MERGE INTO audit USING orders ON true WHEN MATCHED THEN DELETE",
         ] {
             assert_eq!(verdict(sql, Preset::Tenant), Some(Code::TableUncovered), "{sql}");
-            assert_eq!(verdict(sql, Preset::Bypass), None, "{sql}");
+            assert_ne!(verdict(sql, Preset::Bypass), Some(Code::TableUncovered), "{sql}");
+        }
+        for sql in ["CREATE VIEW v AS SELECT * FROM audit", "CREATE TABLE t AS TABLE audit", "TRUNCATE audit"] {
+            assert_eq!(verdict(sql, Preset::Migration), Some(Code::TableUncovered), "{sql}");
         }
         for sql in ["SELECT * FROM shop.audit", "SELECT audit FROM orders", "SELECT * FROM \"Audit\""] {
             assert_eq!(verdict(sql, Preset::Tenant), None, "{sql}");
