@@ -322,10 +322,7 @@ impl Proxy {
             Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
             Purpose::Console => return None,
         };
-        let policy = {
-            let policies = generation.policies_of(&client.database);
-            Arc::clone(policies.keeping(preset, generation.keeping_of(client)))
-        };
+        let policy = Arc::clone(generation.policies_of(&client.database).of(&client.login));
         Some(SessionRules {
             injection,
             policy,
