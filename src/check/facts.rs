@@ -307,6 +307,8 @@ pub struct Function {
     pub extension: Option<String>,
     /// Its text runs strings as SQL.
     pub executes: bool,
+    /// Its text, or a setting of its own, changes settings, or hands strings to functions that run them.
+    pub changes: bool,
     /// Settings its text reads by a constant name.
     pub settings: Vec<String>,
     /// It executes what its callers may not: roles that may call it.

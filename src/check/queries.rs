@@ -207,6 +207,15 @@ const VIEW_READS: &str = "SELECT DISTINCT w.ev_class::bigint AS view, d.refobjid
     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> w.ev_class \
     AND c.relkind IN ('v', 'm')";
 
+/// How texts of procedural languages run strings: EXECUTE, and the languages' own calls.
+const EXECUTES: &str = r"'\m(execute\M|spi_|plpy[.]|plv8[.])'";
+
+/// How a text changes settings, or hands strings to functions of `pg_catalog` that run them.
+const CHANGES: &str = r#"'\m(set_config|query_to_xml\w*|cursor_to_xml\w*|ts_stat|ts_rewrite)\s*\(|\mset\s+(local|session)\s+|\m(set|reset)\s+("?\w+"?[.]|role\M|all\M)'"#;
+
+/// Settings that a text reads by a constant name.
+const READS: &str = r"'current_setting\s*\(\s*''([^'']+)'''";
+
 /// Whoever may call it: EXECUTE on the function and USAGE of its schema.
 fn functions(roles: &[String]) -> String {
     format!(
@@ -220,16 +229,18 @@ fn functions(roles: &[String]) -> String {
          (SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
          WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e' \
          AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass LIMIT 1) AS extension, \
-         (l.lanname NOT IN ('sql', 'c', 'internal') \
-         AND pg_catalog.left(p.prosrc, {SOURCE_CHARACTERS_MAX}) ~* '\\m(execute|exec|spi_exec|plv8[.]execute|plpy[.]execute)\\M') AS executes, \
-         COALESCE((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.lower(m.found[1])) FROM pg_catalog.regexp_matches( \
-         pg_catalog.left(CASE WHEN l.lanname IN ('c', 'internal') THEN '' ELSE COALESCE(pg_catalog.pg_get_functiondef(p.oid), '') END, {SOURCE_CHARACTERS_MAX}), \
-         'current_setting\\s*\\(\\s*''([^'']+)''', 'gi') m(found)), '[]'::json) AS settings, \
+         (l.lanname NOT IN ('sql', 'c', 'internal') AND p.prosrc ~* {EXECUTES}) AS executes, \
+         (t.text ~* {CHANGES} OR EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) o(line) \
+         WHERE pg_catalog.split_part(o.line, '=', 1) LIKE '%.%')) AS changes, \
+         COALESCE((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.lower(m.found[1])) \
+         FROM pg_catalog.regexp_matches(t.text, {READS}, 'gi') m(found)), '[]'::json) AS settings, \
          COALESCE((SELECT pg_catalog.json_agg(s.oid::bigint) FROM {subjects} \
          WHERE pg_catalog.has_function_privilege(s.oid, p.oid, 'EXECUTE') \
          AND pg_catalog.has_schema_privilege(s.oid, p.pronamespace, 'USAGE')), '[]'::json) AS callers \
          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-         JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+         JOIN pg_catalog.pg_language l ON l.oid = p.prolang, \
+         LATERAL (SELECT pg_catalog.left(CASE WHEN l.lanname IN ('c', 'internal') THEN '' \
+         ELSE COALESCE(pg_catalog.pg_get_functiondef(p.oid), '') END, {SOURCE_CHARACTERS_MAX}) AS text) t \
          WHERE p.prokind IN ('f', 'p') AND NOT {IS_OWN_SCHEMA} ORDER BY n.nspname, p.proname",
         subjects = subjects(roles)
     )

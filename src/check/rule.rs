@@ -201,6 +201,10 @@ rules! {
         "The role may call a function in an untrusted language.",
         "It can do whatever the server's process can; PostgreSQL's rights do not bind it.";
 
+    ScopeFunction = "CK206", "setting-function", Critical,
+        "The role may call a function that changes settings.",
+        "SELECT of such a function can set another tenant where the guard reads only the function's name.";
+
     PrivilegeTruncate = "CK301", "privilege-truncate", High,
         "The role may TRUNCATE a tenant table.",
         "TRUNCATE does not ask policies: it empties every tenant's rows.";

@@ -268,6 +268,9 @@ pub fn functions(ground: &Ground<'_>, found: &mut Vec<Finding>) -> BTreeSet<Tabl
             definer(ground, function, found);
         }
         executor(function, found);
+        if function.schema != SEAL_SCHEMA {
+            changer(function, found);
+        }
         if found.len() > before && !function.trigger {
             executors.insert((function.schema.clone(), function.name.clone()));
         }
@@ -300,6 +303,11 @@ fn definer(ground: &Ground<'_>, function: &Function, found: &mut Vec<Finding>) {
         if function.pinned { "" } else { " It has no search_path of its own: its caller's decides what names mean." };
     let detail = format!("Its owner is {owner}.{path}");
     let mend = format!("ALTER FUNCTION {} SECURITY INVOKER; -- or: {}", function.sql_name(), revoked(function));
+    let (severity, detail) = match function.trigger {
+        // Nobody calls it; what it does in statements is its author's intent.
+        true => (Severity::Low, format!("It runs in triggers. {detail}")),
+        false => (severity, detail),
+    };
     let finding = Finding::of(Rule::DefinerFunction, function.full_name()).at(severity);
     found.push(finding.with_detail(detail).mended_by(mend));
 }
@@ -313,12 +321,30 @@ fn executor(function: &Function, found: &mut Vec<Finding>) {
     }
     let finding = Finding::of(Rule::StringExecutor, function.full_name()).mended_by(revoked(function));
     found.push(match (&function.extension, function.trigger) {
-        (Some(extension), _) => finding.with_detail(format!("It belongs to the extension {extension}.")),
+        (Some(extension), _) => finding
+            .at(if is_listed { Severity::High } else { Severity::Medium })
+            .with_detail(format!("It belongs to the extension {extension}.")),
         (None, true) => finding.at(Severity::Medium).with_detail(format!(
             "Its {} text has EXECUTE; it runs in triggers, on what statements write.",
             function.language
         )),
         (None, false) => finding.with_detail(format!("Its {} text has EXECUTE.", function.language)),
+    });
+}
+
+/// Whoever wrote `set_tenant()` for the application wrote it for tenants, too.
+fn changer(function: &Function, found: &mut Vec<Finding>) {
+    if !function.changes {
+        return;
+    }
+    let finding = Finding::of(Rule::ScopeFunction, function.full_name()).mended_by(revoked(function));
+    let detail = "Its text calls set_config, has SET or RESET, or hands strings to functions that run them.";
+    found.push(match (&function.extension, function.trigger) {
+        (Some(extension), _) => {
+            finding.at(Severity::Medium).with_detail(format!("It belongs to the extension {extension}. {detail}"))
+        }
+        (None, true) => finding.at(Severity::Medium).with_detail(format!("It runs in triggers. {detail}")),
+        (None, false) => finding.with_detail(detail),
     });
 }
 

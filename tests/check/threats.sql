@@ -96,6 +96,10 @@ GRANT SELECT ON shop.good_view, shop.view_of_view, shop.good_copy TO threat_app;
 -- SECURITY DEFINER, a string executor, LEAKPROOF, a view of a superuser
 CREATE FUNCTION shop.count_all() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS $$ SELECT count(*) FROM shop.good $$;
 CREATE FUNCTION shop.run(statement text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE statement; END $$;
+-- what sets another tenant, or runs a string, behind a name of one's own
+CREATE FUNCTION shop.become(tenant text) RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM set_config('app.tenant_id', tenant, true); END $$;
+CREATE FUNCTION shop.as_xml(query text) RETURNS xml LANGUAGE sql AS $$ SELECT query_to_xml(query, true, false, '') $$;
 RESET ROLE;
 CREATE FUNCTION shop.tell(text) RETURNS boolean LANGUAGE plpgsql LEAKPROOF AS
     $$ BEGIN RAISE NOTICE '%', $1; RETURN true; END $$;

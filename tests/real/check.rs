@@ -230,6 +230,8 @@ const THREAT_LINES: &[(&str, &str)] = &[
     ("CK202", "shop.good_copy"),
     ("CK203", "shop.count_all()"),
     ("CK204", "shop.run(text)"),
+    ("CK206", "shop.become(text)"),
+    ("CK206", "shop.as_xml(text)"),
     ("CK301", "shop.good"),
     ("CK302", "shop.good"),
     ("CK303", "shop.good"),
