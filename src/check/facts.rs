@@ -35,8 +35,6 @@ pub struct Catalogue {
     pub constraints: Vec<Constraint>,
     /// Indexes.
     pub indexes: Vec<Index>,
-    /// Partitions and children.
-    pub inheritance: Vec<Inheritance>,
     /// What views read.
     pub reads: Vec<ViewRead>,
     /// Functions outside of `pg_catalog`.
@@ -260,15 +258,6 @@ pub struct Index {
     pub columns: Vec<i16>,
 }
 
-/// A partition or child and its parent.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Inheritance {
-    /// The child.
-    pub child: Oid,
-    /// The parent.
-    pub parent: Oid,
-}
-
 /// A view reads a relation.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ViewRead {
@@ -364,7 +353,6 @@ impl Catalogue {
             Section::Policies => read(rows).map(|rows| self.policies = rows),
             Section::Constraints => read(rows).map(|rows| self.constraints = rows),
             Section::Indexes => read(rows).map(|rows| self.indexes = rows),
-            Section::Inheritance => read(rows).map(|rows| self.inheritance = rows),
             Section::ViewReads => read(rows).map(|rows| self.reads = rows),
             Section::Functions => read(rows).map(|rows| self.functions = rows),
             Section::Publications => read(rows).map(|rows| self.publications = rows),
@@ -477,10 +465,10 @@ mod tests {
 
     #[test]
     fn more_rows_than_are_read_are_noted() {
-        let row = r#"{"child": 1, "parent": 2}"#.to_owned();
+        let row = r#"{"view": 1, "relation": 2}"#.to_owned();
         let mut catalogue = Catalogue::default();
-        catalogue.take(Section::Inheritance, &vec![row; ROWS_MAX + 1]);
-        assert_eq!((catalogue.inheritance.len(), catalogue.unread.len()), (ROWS_MAX, 1));
+        catalogue.take(Section::ViewReads, &vec![row; ROWS_MAX + 1]);
+        assert_eq!((catalogue.reads.len(), catalogue.unread.len()), (ROWS_MAX, 1));
     }
 
     #[test]

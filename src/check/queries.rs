@@ -45,7 +45,6 @@ sections! {
     Policies = "policies";
     Constraints = "keys and references";
     Indexes = "indexes";
-    Inheritance = "partitions and children";
     ViewReads = "what views read";
     Functions = "functions";
     Publications = "publications";
@@ -77,9 +76,6 @@ pub fn query(section: Section, version: u32, roles: &[String]) -> String {
         Section::Policies => POLICIES.to_owned(),
         Section::Constraints => CONSTRAINTS.to_owned(),
         Section::Indexes => INDEXES.to_owned(),
-        Section::Inheritance => {
-            "SELECT inhrelid::bigint AS child, inhparent::bigint AS parent FROM pg_catalog.pg_inherits".to_owned()
-        }
         Section::ViewReads => VIEW_READS.to_owned(),
         Section::Functions => functions(roles),
         Section::Publications => publications(version),
