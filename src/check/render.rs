@@ -120,11 +120,12 @@ fn json_finding(finding: &Finding) -> Value {
     })
 }
 
-/// Reports as one SARIF log. There are no files in a database: places are logical ones.
+/// Reports as one SARIF log. There are no files in a database: places are logical ones. Code hosts insist on a file, so
+/// that each result is also at the beginning of `artifact`, the configuration that led there.
 #[must_use]
-pub fn as_sarif(reports: &[Report], version: &str) -> Value {
+pub fn as_sarif(reports: &[Report], version: &str, artifact: &str) -> Value {
     let rules: Vec<Value> = Rule::ALL.iter().map(|rule| sarif_rule(*rule)).collect();
-    let results: Vec<Value> = reports.iter().flat_map(sarif_results).collect();
+    let results: Vec<Value> = reports.iter().flat_map(|report| sarif_results(report, artifact)).collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -153,13 +154,13 @@ fn sarif_rule(rule: Rule) -> Value {
     })
 }
 
-fn sarif_results(report: &Report) -> Vec<Value> {
-    let open = report.findings.iter().map(|finding| sarif_result(report, finding, None));
-    let excused = report.excused.iter().map(|it| sarif_result(report, &it.finding, Some(&it.reason)));
+fn sarif_results(report: &Report, artifact: &str) -> Vec<Value> {
+    let open = report.findings.iter().map(|finding| sarif_result(report, finding, None, artifact));
+    let excused = report.excused.iter().map(|it| sarif_result(report, &it.finding, Some(&it.reason), artifact));
     open.chain(excused).collect()
 }
 
-fn sarif_result(report: &Report, finding: &Finding, reason: Option<&str>) -> Value {
+fn sarif_result(report: &Report, finding: &Finding, reason: Option<&str>, artifact: &str) -> Value {
     let row = finding.rule.row();
     let parts = [&finding.message, ": ", &finding.object, ". ", &finding.detail];
     let mut text: String = parts.concat();
@@ -172,11 +173,14 @@ fn sarif_result(report: &Report, finding: &Finding, reason: Option<&str>) -> Val
         "ruleIndex": Rule::ALL.iter().position(|rule| *rule == finding.rule),
         "level": finding.severity.level(),
         "message": { "text": text },
-        "locations": [{ "logicalLocations": [{
-            "name": finding.object,
-            "fullyQualifiedName": format!("{}/{}", report.database, finding.object),
-            "kind": "resource",
-        }] }],
+        "locations": [{
+            "physicalLocation": { "artifactLocation": { "uri": artifact }, "region": { "startLine": 1 } },
+            "logicalLocations": [{
+                "name": finding.object,
+                "fullyQualifiedName": format!("{}/{}", report.database, finding.object),
+                "kind": "resource",
+            }],
+        }],
         // The same finding of tomorrow is the same to a code host.
         "partialFingerprints": { "object/v1": format!("{}/{}/{}", row.code, report.database, finding.object) },
         "properties": { "severity": finding.severity.word() },
@@ -223,7 +227,7 @@ mod tests {
 
     #[test]
     fn sarif_has_the_shape_that_code_hosts_ask_for() {
-        let log = as_sarif(&[report()], "0.1.0");
+        let log = as_sarif(&[report()], "0.1.0", "tenantgate.toml");
         assert_eq!(log["version"], "2.1.0");
         let run = &log["runs"][0];
         let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
@@ -236,6 +240,7 @@ mod tests {
             assert!(["error", "warning", "note"].contains(&result["level"].as_str().unwrap()));
             assert!(!result["message"]["text"].as_str().unwrap().is_empty());
             assert!(result["locations"][0]["logicalLocations"][0]["fullyQualifiedName"].is_string());
+            assert_eq!(result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], "tenantgate.toml");
         }
         assert_eq!(results[2]["suppressions"][0]["justification"], "decided");
         assert!(results[0].get("suppressions").is_none());

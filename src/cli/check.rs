@@ -130,7 +130,10 @@ fn check(arguments: &CheckArguments) -> Result<Vec<Report>, String> {
     let text = match Format::from(arguments.format) {
         Format::Table => reports.iter().map(as_text).collect::<Vec<_>>().join("\n"),
         Format::Json => format!("{:#}\n", as_json(&reports)),
-        Format::Sarif => format!("{:#}\n", as_sarif(&reports, env!("CARGO_PKG_VERSION"))),
+        Format::Sarif => {
+            let artifact = arguments.config.to_string_lossy();
+            format!("{:#}\n", as_sarif(&reports, env!("CARGO_PKG_VERSION"), &artifact))
+        }
     };
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(|error| format!("cannot write: {error}"))?;
     Ok(reports)
