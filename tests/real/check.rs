@@ -354,6 +354,12 @@ fn exceptions_thresholds_and_sarif_fit_a_pipeline() {
     assert_eq!(check(folder.path(), &text, &["--database", "nobody"]).status, Some(2));
     assert_eq!(check(folder.path(), &text.replace("shop_app", "no_such_role"), &[]).status, Some(2));
 
+    // Who looks proves it, too; what it proves it with is nobody's to read.
+    let looker = |password: &str| format!("postgres://scram_user:{password}@{}", cluster.address);
+    assert_eq!(check(folder.path(), &text, &["--inspector", &looker("geheim")]).status, Some(1));
+    let refused = check(folder.path(), &text, &["--inspector", &looker("falsch")]);
+    assert!(refused.status == Some(2) && !refused.errors.contains("falsch"), "{}", refused.errors);
+
     let log: Value = serde_json::from_str(&check(folder.path(), &text, &["--format", "sarif"]).out).unwrap();
     assert_eq!((&log["version"], log["runs"].as_array().unwrap().len()), (&Value::from("2.1.0"), 1));
     let rules = log["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
