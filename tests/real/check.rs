@@ -7,7 +7,8 @@ use crate::support::raw::{Client, Target};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const FIRST_USERS: &str = include_str!("../check/first_users.sql");
@@ -186,16 +187,25 @@ fn serve_does_not_start_over_gaps_that_are_refused() {
         let file = folder.path().join("tenantgate.toml");
         let text = configuration(cluster, database, "shop_app", &format!("{FIRST_USERS_SCOPE}[check]\n{more}"));
         std::fs::write(&file, format!("listen.addresses = [\"127.0.0.1:{}\"]\n{text}", free_port())).unwrap();
-        Command::new(binary()).arg("serve").arg("--config").arg(&file).output().unwrap()
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new(binary());
+        let mut child =
+            command.arg("serve").arg("--config").arg(&file).stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        // One that starts anyway is ended, and has no status of its own.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(child.kill());
+        let status = child.wait().unwrap();
+        (status.code(), std::fs::read_to_string(folder.path().join("log")).unwrap())
     };
-    let refused = start("on_gap = \"refuse\"\n");
-    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(1), "{words}");
+    let (status, words) = start("on_gap = \"refuse\"\n");
+    assert_eq!(status, Some(1), "{words}");
     assert!(words.contains("50 of 67 tenant tables covered"), "{words}");
     // What cannot be looked at cannot be kept off: it does not start either.
-    let blind = start("uncovered_tables = \"refuse\"\nexceptions = \"missing.toml\"\n");
-    let words = String::from_utf8_lossy(&blind.stderr).into_owned();
-    assert!(blind.status.code() == Some(1) && words.contains("missing.toml"), "{words}");
+    let (status, words) = start("uncovered_tables = \"refuse\"\nexceptions = \"missing.toml\"\n");
+    assert!(status == Some(1) && words.contains("missing.toml"), "{words}");
 }
 
 /// Each line of the list of threats that only the schema can stop, by the object that stands for it.
