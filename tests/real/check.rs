@@ -329,12 +329,16 @@ fn probes_see_what_the_catalogue_says_and_leave_nothing() {
             "CREATE FUNCTION lie() RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN \
              PERFORM current_setting('app.current_tenant_id', true); RETURN 'globex'; END $$; \
              ALTER POLICY tenant_isolation ON orders USING (\"tenantId\" = lie()); \
-             ALTER POLICY tenant_isolation ON users USING (\"tenantId\" IN (SELECT lie())) WITH CHECK \
-             (\"tenantId\" <> '' OR \"tenantId\" = lie());",
+             CREATE FUNCTION several() RETURNS text[] LANGUAGE sql STABLE AS $$ SELECT CASE \
+             WHEN current_setting('app.current_tenant_id', true) <> '' THEN ARRAY['acme', 'tenantgate-probe-b'] END $$; \
+             ALTER POLICY tenant_isolation ON users USING (\"tenantId\" = ANY (several()));",
         );
         let (codes, _) = found(&text, &["--probe"]);
         assert!(codes["CK911"].contains("public.orders"), "{codes:?}");
         assert!(codes["CK912"].contains("public.orders"), "{codes:?}");
+        // Wrong only with a tenant, and for writing, too: NOT NULL alone stopped the row.
+        assert!(codes["CK911"].contains("public.users") && !codes["CK912"].contains("public.users"), "{codes:?}");
+        assert_eq!(codes["CK913"], set(&["public.users"]));
     }
 }
 
