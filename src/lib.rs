@@ -21,11 +21,12 @@
 //! | [`pool`] | who may use which server, when | tenant, scope |
 //! | [`audit`] | records of bypass and migration transactions | tenant, guard |
 //! | [`metrics`] | counters and histograms | tenant |
+//! | [`check`] | whether a database's schema keeps tenants apart: facts → findings | tenant, guard |
 //! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, audit, metrics |
 //! | [`config`] | the only reader of configuration keys | settings types of the domain folders |
 //! | [`admin`] | console commands and tables | wire, tenant, guard, pool, metrics, audit, config |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, check-config, explain, ledger, demo | config, guard, audit, admin, driver |
+//! | [`cli`] | serve, check, check-config, explain, ledger, demo | config, guard, check, audit, admin, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!
@@ -41,6 +42,7 @@
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod driver;

@@ -615,3 +615,20 @@ fn the_console_is_for_listed_logins_and_metrics_have_an_address() {
     let public = config::load(&format!("{BASE}[metrics]\naddress = \"0.0.0.0:9127\""), &EmptyEnvironment).unwrap();
     assert!(lines(&public.warnings).iter().any(|line| line.contains("reads the names")), "{:?}", public.warnings);
 }
+
+#[test]
+fn what_is_checked_in_databases_is_off_unless_asked_for() {
+    let check = load(BASE).check;
+    assert_eq!(check.tenant_columns, ["tenant_id", "tenantId"]);
+    assert!(!check.is_asked_at_start() && !check.refuses() && check.inspector.is_none());
+    let asked =
+        load(&format!("{BASE}[check]\non_gap = \"warn\"\ninspector = \"app\"\ntenant_columns = [\"org\"]\n")).check;
+    assert!(asked.is_asked_at_start() && !asked.refuses());
+    assert_eq!((asked.inspector.as_deref(), asked.tenant_columns), (Some("app"), vec!["org".to_owned()]));
+    for key in ["on_gap", "uncovered_tables", "executors"] {
+        assert!(load(&format!("{BASE}[check]\n{key} = \"refuse\"\n")).check.refuses(), "{key}");
+    }
+    assert_only_problem("[check]\ninspector = \"nobody\"\n", "no [roles.nobody]");
+    assert_only_problem("[check]\nprobe_tenants = [\"00000000-0000-4000-8000-00000000000a\"]\n", "two tenants");
+    assert_only_problem("[check]\nprobe_tenants = [\"x\", \"00000000-0000-4000-8000-00000000000a\"]\n", "UUID");
+}

@@ -21,7 +21,7 @@ use crate::config::{
     ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
-use crate::guard::{Keeping, Policy, PolicySettings, Preset};
+use crate::guard::{Gaps, Keeping, Policy, PolicySettings, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
 use crate::upstream::StatementLimits;
@@ -52,12 +52,13 @@ pub fn policy(config: &Config, preset: Preset, keeping: Keeping) -> Policy {
     Policy::new(&policy_settings(config, preset, keeping))
 }
 
-/// The guard's policy for a login.
+/// The guard's policy for a login, in a database where `check` has found `gaps`.
 #[must_use]
-pub fn policy_of_login(config: &Config, login: &LoginEntry) -> Policy {
+pub fn policy_of_login(config: &Config, login: &LoginEntry, gaps: &Arc<Gaps>) -> Policy {
     let mut settings = policy_settings(config, login.preset, login.keeping);
     settings.login_lists = login.guard.lists.clone();
     settings.mode = login.guard.mode.unwrap_or(settings.mode);
+    settings.gaps = Arc::clone(gaps);
     Policy::new(&settings)
 }
 
@@ -81,7 +82,15 @@ impl Policies {
     /// Of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let of = |(name, login): (&Arc<str>, &LoginEntry)| (Arc::clone(name), Arc::new(policy_of_login(config, login)));
+        Self::with(config, &Arc::default())
+    }
+
+    /// The same in a database where `check` has found something.
+    #[must_use]
+    pub fn with(config: &Config, gaps: &Arc<Gaps>) -> Self {
+        let of = |(name, login): (&Arc<str>, &LoginEntry)| {
+            (Arc::clone(name), Arc::new(policy_of_login(config, login, gaps)))
+        };
         Self {
             logins: Arc::new(config.logins.iter().map(of).collect()),
             unknown: Arc::new(policy(config, Preset::Tenant, Keeping::Refuse)),
@@ -198,6 +207,15 @@ pub fn way(
     statements: StatementLimits,
     clock: Clock,
 ) -> Result<Way, StartFault> {
+    let (target, identity) = target(config, key, clock)?;
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
+}
+
+/// Where the servers of a pool are, and who the proxy is there.
+///
+/// # Errors
+/// As [`way`].
+pub fn target(config: &Config, key: &PoolKey, clock: Clock) -> Result<(ServerTarget, Identity), StartFault> {
     let group = server_group(config, &key.server)?;
     let role = config.roles.get(&key.role).ok_or_else(|| missing("roles", &key.role))?;
     let target = ServerTarget::new(group.hosts.clone(), target_tls(group)?, group.connect_timeout, clock);
@@ -209,7 +227,7 @@ pub fn way(
         password: role.password.clone(),
         methods: role.methods,
     };
-    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
+    Ok((target, identity))
 }
 
 /// Every pool that a configuration can lead to, with the entry that has its limits.

@@ -33,6 +33,8 @@ pub struct Generation {
     pub config: Config,
     /// The guard's policies.
     pub policies: Policies,
+    /// Those of databases where `check` has found something.
+    policies_of: HashMap<Arc<str>, Policies>,
     /// What tenants' servers are sent after their login.
     prelude: Prelude,
     /// What bypass logins' servers are sent.
@@ -73,12 +75,16 @@ impl Generation {
         let bypass_roles = bypass.filter_map(|login| login.role.clone()).collect();
         let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
         let policies = Policies::new(&config);
+        let with_gaps = config.gaps.iter().filter(|(_, gaps)| !gaps.is_empty());
+        let policies_of =
+            with_gaps.map(|(database, gaps)| (Arc::clone(database), Policies::with(&config, gaps))).collect();
         let authority_since = before.and_then(|before| before.authority_since(&config)).unwrap_or(number);
         // One that cannot be used lets nobody log in, and a configuration with it comes into force nowhere.
         let verifier = config.tls.authority().and_then(|authority| tls::client_verifier(authority).ok());
         Self {
             number,
             policies,
+            policies_of,
             prelude,
             bypass_prelude,
             bypass_roles,
@@ -107,6 +113,12 @@ impl Generation {
             (Some(_), None) | (None, Some(_)) => false,
         };
         self.secrets_since.get(name).copied().filter(|_| is_same)
+    }
+
+    /// The guard's policies in a database.
+    #[must_use]
+    pub fn policies_of(&self, database: &str) -> &Policies {
+        self.policies_of.get(database).unwrap_or(&self.policies)
     }
 
     /// What servers of a role are sent after their login.

@@ -259,6 +259,14 @@ codes! {
     PinnedServerClosed = "TG114", b"08006", Fatal, "the server that kept this session's state had to be closed",
         "Connect again and make the session's state anew.";
 
+    // -- what `check` has found
+    /// A table with tenants' rows that no policy keeps apart.
+    TableUncovered = "TG150", b"42501", Error, "this table holds tenants' rows and no policy keeps them apart",
+        "Mend the table as tenantgate check says, or justify it in the exceptions; then RELOAD.";
+    /// A function that runs strings or has others' rights.
+    ExecutorDenied = "TG151", b"42501", Error, "this function runs strings as SQL or has others' rights",
+        "Revoke it from the role as tenantgate check says, or call it over a bypass login.";
+
     // -- what must not happen
     /// A defect of the proxy; it failed closed.
     Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",

@@ -16,6 +16,7 @@
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod condition;
 mod configure;
 mod configured;
 mod definition;
@@ -24,6 +25,7 @@ mod estimates;
 mod explain;
 mod facts;
 mod functions;
+mod gaps;
 mod nodes;
 mod parser;
 mod policy;
@@ -38,6 +40,7 @@ mod text;
 mod walk;
 
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
+pub use condition::{Condition, FunctionName, Mentions, Operand, OperandKind, PolicyExpression, policy_expression};
 pub use configured::{Lists, Sides};
 pub use explain::{Explained, ExplainedLine, explain, explain_file};
 pub use facts::{
@@ -45,6 +48,7 @@ pub use facts::{
     Statement, StatementClass,
 };
 pub use functions::FunctionClass;
+pub use gaps::Gaps;
 pub use policy::{AllowedSetting, Mode, Observed, Policy, PolicySettings, Preset};
 pub use redact::redacted;
 pub use relations::RelationClass;

@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::configured::{Listed, Lists};
 use super::facts::{
     Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
 };
 use super::functions::FunctionClass;
+use super::gaps::Gaps;
 use super::relations::RelationClass;
 use super::settings;
 use super::state::{self, Keeping, State};
@@ -88,6 +90,8 @@ pub struct PolicySettings {
     pub scope_outlives_transactions: bool,
     /// Longest text that is checked; 0 for the default.
     pub text_bytes_max: usize,
+    /// Tables and functions of the database that `check` has found: nobody but bypass logins may use them.
+    pub gaps: Arc<Gaps>,
 }
 
 /// What a login may do.
@@ -100,6 +104,7 @@ pub struct Policy {
     scope_settings: HashSet<Box<str>>,
     scope_outlives_transactions: bool,
     limits: Limits,
+    gaps: Arc<Gaps>,
 }
 
 /// A setting that may be set, with the value in the server's spelling.
@@ -130,6 +135,7 @@ impl Policy {
             scope_settings: canonical(&from.scope_settings),
             scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
+            gaps: Arc::clone(&from.gaps),
         }
     }
 
@@ -199,6 +205,9 @@ impl Policy {
         }
         if self.listed.has_denied() {
             self.listed.judge(statement).or_else(&mut *weigh)?;
+        }
+        if self.preset != Preset::Bypass && !self.gaps.is_empty() {
+            self.gaps.judge(statement).or_else(&mut *weigh)?;
         }
         if statement.is_ordinary {
             return Ok(());
@@ -526,6 +535,7 @@ fn tolerated(fault: &Fault) -> Option<Code> {
                 | Code::CopyRefused
                 | Code::ExplainRefused
                 | Code::ConfiguredDenial
+                | Code::ExecutorDenied
         )
     })
 }

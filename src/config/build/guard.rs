@@ -70,6 +70,7 @@ impl Builder<'_> {
                 scope_settings: scope?.template.names().map(str::to_owned).collect(),
                 scope_outlives_transactions: scope?.lifetime == Lifetime::Lease,
                 text_bytes_max: section.number("text_bytes_max")?,
+                gaps: Arc::default(),
             },
             startup_parameters_ignored: ignored?,
         })
