@@ -322,7 +322,7 @@ impl Proxy {
             Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
             Purpose::Console => return None,
         };
-        let policy = Arc::clone(generation.policies.keeping(preset, generation.keeping_of(client)));
+        let policy = Arc::clone(generation.policies.of(&client.login));
         Some(SessionRules {
             injection,
             policy,
