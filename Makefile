@@ -49,6 +49,7 @@ drivers:
 # Planted defects must be found.
 mutants:
 	cargo test --features mutants --test simulation mutants -- --nocapture
+	cargo test --features mutants --test session_pinned mutants
 	cargo test --features mutants --test real mutants
 
 test: export TENANTGATE_SKIPS = $(SKIPS)

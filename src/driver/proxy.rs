@@ -422,6 +422,10 @@ impl Proxy {
         // Protocol 3.0 has four bytes of secret, 3.2 as many as we like.
         let secret = if protocol >= PROTOCOL_3_2 { &mut secret[..] } else { &mut secret[..4] };
         rand::fill(secret).map_err(|_| Fault::of(Code::Internal))?;
+        #[cfg(feature = "mutants")]
+        if self.has_mutant(crate::session::Mutant::SharedCancelKey) {
+            secret.fill(7);
+        }
         Ok(self.clients.register(wish, secret, facts))
     }
 

@@ -311,6 +311,12 @@ impl<C> LeasedServer<C> {
         self.residue = found.left();
     }
 
+    /// Takes all that was left to be gone: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub fn forget_residue(&mut self) {
+        self.residue = Residue::NONE;
+    }
+
     /// Lets the server wait with its client until the next transaction.
     ///
     /// # Errors

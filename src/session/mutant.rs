@@ -84,6 +84,14 @@ mutants! {
     CancelHitsNextStatement = "cancel_hits_next_statement";
     /// A segment behind transaction control is not held until the state is known.
     SegmentNotHeld = "segment_not_held";
+    /// What a statement leaves on its server is not suspected.
+    StateForgotten = "state_forgotten";
+    /// An inquiry that was not answered is taken to have found nothing.
+    InquiryBelieved = "inquiry_believed";
+    /// A client's state is taken to be gone when its client is.
+    CleaningSkipped = "cleaning_skipped";
+    /// All clients are given the same cancel key.
+    SharedCancelKey = "shared_cancel_key";
     /// Error positions count the proxy's own words.
     PositionNotMoved = "position_not_moved";
 }

@@ -195,6 +195,8 @@ impl Session {
         let Some(pin) = self.pin.as_mut() else { return };
         for statement in statements {
             let (leaves, releases) = (statement.state.leaves, statement.state.releases);
+            #[cfg(feature = "mutants")]
+            let leaves = if self.rules.mutant == Some(super::Mutant::StateForgotten) { Residue::NONE } else { leaves };
             lease.suspect(leaves);
             if !leaves.is_none() || lease.residue().has(releases) {
                 pin.knowledge = Knowledge::Due;
@@ -286,6 +288,11 @@ impl Session {
         if !matches!(pin.claim, Claim::Granted) {
             return self.give_back();
         }
+        #[cfg(feature = "mutants")]
+        if is_leaving && self.rules.mutant == Some(super::Mutant::CleaningSkipped) {
+            lease.forget_residue();
+            return self.give_back();
+        }
         if is_leaving {
             if pin.is_whole && !pin.is_cleaned {
                 lease.suspect(Residue::PROVABLE);
@@ -331,6 +338,10 @@ impl Session {
     /// The inquiry is over.
     pub(super) fn on_inquired(&mut self, inquiry: &Inquiry, status: TransactionStatus) {
         let (Some(pin), Some(lease)) = (self.pin.as_mut(), self.lease.as_mut()) else { return };
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::InquiryBelieved) && inquiry.found().is_none() {
+            lease.forget_residue();
+        }
         match (status, inquiry.found()) {
             (TransactionStatus::Idle, Some(found)) => {
                 lease.settle(&found);

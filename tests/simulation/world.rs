@@ -1118,7 +1118,6 @@ impl World {
         note!(self, "{} says nothing more", self.clients[number].mark);
         let client = &mut self.clients[number];
         client.is_half_closed = true;
-        client.may_end_early = true;
         self.feed(number, Input::ClientDone);
     }
 
@@ -1216,7 +1215,8 @@ impl World {
                 sent: &client.sent,
                 received: &client.received,
                 excused: client.excused.clone(),
-                may_end_early: client.may_end_early,
+                may_end_early: client.may_end_early || client.is_half_closed,
+                may_end_silently: client.is_half_closed,
                 has_left: client.has_left,
                 mark: &client.mark,
             };
