@@ -93,7 +93,10 @@ fn the_base_loads_with_the_defaults_of_the_table() {
     assert!(config.rules == Rules::default() && config.runtime.threads.is_none());
     assert_eq!(config.guard.policy.text_bytes_max, 65_536);
     let source = TenantSource::Named { from: vec![Origin::Suffix], separator: Separator::default() };
-    assert_eq!(config.logins["app_user"].tenant, Some(TenantPolicy { source, allowed: AllowedTenants::Any }));
+    assert_eq!(
+        config.logins["app_user"].tenant,
+        Some(TenantPolicy { source, allowed: AllowedTenants::Any, claiming: tenantgate::tenant::Claiming::None })
+    );
 }
 
 #[test]

@@ -33,6 +33,7 @@ impl Played {
         let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
         let rules = Arc::new(SessionRules {
             recording: None,
+            claims: None,
             injection: injection(tenant),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::new(FactsCache::default()),
@@ -59,7 +60,13 @@ impl Played {
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(clean) => self.server = Some(clean),
                 Effect::Discard(reason) => self.discarded = Some(reason),
-                Effect::Cancel | Effect::Refused(_) | Effect::Record(_) | Effect::Pin | Effect::Rest => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Record(_)
+                | Effect::Pin
+                | Effect::Rest
+                | Effect::Claim(_)
+                | Effect::Unclaim => {}
             }
         }
     }

@@ -26,6 +26,7 @@ fn rules() -> Arc<SessionRules> {
     let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
     Arc::new(SessionRules {
         recording: None,
+        claims: None,
         injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -56,7 +57,13 @@ impl Played {
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(clean) => self.shelf.push(clean),
                 Effect::Discard(reason) => self.discards.push(reason),
-                Effect::Cancel | Effect::Refused(_) | Effect::Record(_) | Effect::Pin | Effect::Rest => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Record(_)
+                | Effect::Pin
+                | Effect::Rest
+                | Effect::Claim(_)
+                | Effect::Unclaim => {}
             }
         }
     }

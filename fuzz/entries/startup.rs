@@ -79,7 +79,9 @@ fn logins() -> Logins {
         databases: DatabaseList::All,
         access,
     };
-    let of = |source, allowed| Access::Tenant(TenantPolicy { source, allowed });
+    let of = |source, allowed| {
+        Access::Tenant(TenantPolicy { source, allowed, claiming: tenantgate::tenant::Claiming::None })
+    };
     let all = [
         login("app_user", of(named(), AllowedTenants::Any)),
         login("picky", of(named(), AllowedTenants::List([tenant("acme")].into()))),

@@ -10,7 +10,7 @@ use super::EXIT_UNUSABLE;
 use super::environment::{LoadFailure, load_file};
 use crate::config::ScopeTemplate;
 use crate::driver::build;
-use crate::guard::{Explained, Keeping, Policy, PolicySettings, Preset, explain};
+use crate::guard::{Claiming, Explained, Keeping, Policy, PolicySettings, Preset, explain};
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -69,6 +69,28 @@ impl From<ExplainState> for Keeping {
     }
 }
 
+/// Whether the login may name its tenant by SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ExplainClaims {
+    /// `claims = "none"`.
+    #[default]
+    None,
+    /// `claims = "transaction"`.
+    Transaction,
+    /// `claims = "session"`.
+    Session,
+}
+
+impl From<ExplainClaims> for Claiming {
+    fn from(claims: ExplainClaims) -> Self {
+        match claims {
+            ExplainClaims::None => Claiming::None,
+            ExplainClaims::Transaction => Claiming::Transaction,
+            ExplainClaims::Session => Claiming::Session,
+        }
+    }
+}
+
 /// What kind of login a statement comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender {
@@ -76,6 +98,8 @@ pub struct Sender {
     pub preset: Preset,
     /// What it may leave.
     pub keeping: Keeping,
+    /// Whether it may name its tenant.
+    pub claiming: Claiming,
 }
 
 /// The parser recurses: see `driver::parser`.
@@ -84,9 +108,9 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Explains `sql` under the policy of a configuration, or under the default one.
 pub fn run_command(sql: &str, format: ExplainFormat, sender: Sender, config: Option<&Path>) -> ExitCode {
     let Some(path) = config else { return run(sql, format, &default_policy(sender)) };
-    let Sender { preset, keeping } = sender;
+    let Sender { preset, keeping, claiming } = sender;
     match load_file(path) {
-        Ok(loaded) => run(sql, format, &build::policy(&loaded.config, preset, keeping)),
+        Ok(loaded) => run(sql, format, &build::policy(&loaded.config, preset, keeping, claiming)),
         Err(LoadFailure::Unreadable(reason)) => {
             eprintln!("tenantgate: {} cannot be read: {reason}", path.display());
             ExitCode::from(EXIT_UNUSABLE)
@@ -100,10 +124,12 @@ pub fn run_command(sql: &str, format: ExplainFormat, sender: Sender, config: Opt
 
 /// What counts where a configuration says nothing: the default scope setting, nothing allowed beside the
 /// built-in lists.
-fn default_policy(Sender { preset, keeping }: Sender) -> Policy {
+fn default_policy(Sender { preset, keeping, claiming }: Sender) -> Policy {
     Policy::new(&PolicySettings {
         preset,
         keeping,
+        claiming,
+        claim_settings: ScopeTemplate::default().tenant_settings().map(str::to_owned).collect(),
         scope_settings: ScopeTemplate::default().names().map(str::to_owned).collect(),
         ..PolicySettings::default()
     })

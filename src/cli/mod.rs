@@ -55,6 +55,9 @@ enum Command {
         /// Whether that login may leave state on a server.
         #[arg(long, value_enum, default_value_t)]
         session_state: explain::ExplainState,
+        /// Whether that login may name its tenant in SQL.
+        #[arg(long, value_enum, default_value_t)]
+        claims: explain::ExplainClaims,
         /// Use the [guard] and [scope] of this configuration instead of the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -74,8 +77,9 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { file } => check_config::run(&file),
-        Command::Explain { sql, format, preset, session_state, config } => {
-            let sender = explain::Sender { preset: preset.into(), keeping: session_state.into() };
+        Command::Explain { sql, format, preset, session_state, claims, config } => {
+            let (keeping, claiming) = (session_state.into(), claims.into());
+            let sender = explain::Sender { preset: preset.into(), keeping, claiming };
             explain::run_command(&sql, format, sender, config.as_deref())
         }
         Command::Ledger { command } => ledger::run(&command),

@@ -24,6 +24,7 @@ use crate::config::{
 use crate::guard::{Keeping, Policy, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
+use crate::tenant::Claiming;
 use crate::upstream::StatementLimits;
 use crate::upstream::login::Identity;
 
@@ -48,10 +49,12 @@ impl PoolKey {
 
 /// The guard's policy for logins of a preset that keep state or do not.
 #[must_use]
-pub fn policy(config: &Config, preset: Preset, keeping: Keeping) -> Policy {
+pub fn policy(config: &Config, preset: Preset, keeping: Keeping, claiming: Claiming) -> Policy {
     let mut settings = config.guard.policy.clone();
     settings.preset = preset;
     settings.keeping = keeping;
+    settings.claiming = claiming;
+    settings.claim_settings = config.scope.template.tenant_settings().map(str::to_owned).collect();
     settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
     Policy::new(&settings)
 }
@@ -63,6 +66,15 @@ pub struct Policies {
     application: ByKeeping,
     migration: ByKeeping,
     bypass: ByKeeping,
+    /// Of logins that may claim; these two presets can.
+    claiming: [ByClaiming; 2],
+}
+
+/// The policies of one preset whose logins may claim.
+#[derive(Clone, Debug)]
+struct ByClaiming {
+    transaction: ByKeeping,
+    session: ByKeeping,
 }
 
 /// The policies of one preset.
@@ -74,8 +86,8 @@ struct ByKeeping {
 }
 
 impl ByKeeping {
-    fn new(config: &Config, preset: Preset) -> Self {
-        let policy = |keeping| Arc::new(policy(config, preset, keeping));
+    fn new(config: &Config, preset: Preset, claiming: Claiming) -> Self {
+        let policy = |keeping| Arc::new(policy(config, preset, keeping, claiming));
         Self { refuse: policy(Keeping::Refuse), pin: policy(Keeping::Pin), session: policy(Keeping::Session) }
     }
 
@@ -92,12 +104,33 @@ impl Policies {
     /// Of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let of = |preset| ByKeeping::new(config, preset);
+        let of = |preset| ByKeeping::new(config, preset, Claiming::None);
+        let claiming = |preset| ByClaiming {
+            transaction: ByKeeping::new(config, preset, Claiming::Transaction),
+            session: ByKeeping::new(config, preset, Claiming::Session),
+        };
         Self {
             tenant: of(Preset::Tenant),
             application: of(Preset::Application),
             migration: of(Preset::Migration),
             bypass: of(Preset::Bypass),
+            claiming: [Preset::Tenant, Preset::Application].map(claiming),
+        }
+    }
+
+    /// Of logins of a preset that may claim, or may not.
+    #[must_use]
+    pub const fn claiming(&self, preset: Preset, keeping: Keeping, claiming: Claiming) -> &Arc<Policy> {
+        let [tenant, application] = &self.claiming;
+        let of_preset = match preset {
+            Preset::Tenant => tenant,
+            Preset::Application => application,
+            Preset::Migration | Preset::Bypass => return self.keeping(preset, keeping),
+        };
+        match claiming {
+            Claiming::None => self.keeping(preset, keeping),
+            Claiming::Transaction => of_preset.transaction.of(keeping),
+            Claiming::Session => of_preset.session.of(keeping),
         }
     }
 

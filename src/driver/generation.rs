@@ -17,9 +17,11 @@ use super::tls;
 use crate::auth::{Access, Decision, Facts, PeerAddress, Proof, Refusal};
 use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
-use crate::guard::{Keeping, Preset};
+use crate::guard::{Keeping, Policy, Preset};
 use crate::scope::{Lifetime, Prelude};
+use crate::session::ClaimRules;
 use crate::startup::Purpose;
+use crate::tenant::TenantPolicy;
 
 /// What a session is told whose certificate was good only for another authority.
 const VOID: &str = "The client's certificate is not good any more.";
@@ -39,6 +41,8 @@ pub struct Generation {
     bypass_prelude: Prelude,
     /// Their roles, by their configuration keys.
     bypass_roles: HashSet<Arc<str>>,
+    /// What the sessions of logins that may claim have in common.
+    claims: HashMap<Arc<str>, Arc<ClaimRules>>,
     /// Since which generation each login's secret is what it is.
     secrets_since: HashMap<Arc<str>, u64>,
     /// Since which generation the same authority vouches for clients' certificates.
@@ -76,8 +80,10 @@ impl Generation {
         let authority_since = before.and_then(|before| before.authority_since(&config)).unwrap_or(number);
         // One that cannot be used lets nobody log in, and a configuration with it comes into force nowhere.
         let verifier = config.tls.authority().and_then(|authority| tls::client_verifier(authority).ok());
+        let claims = claims(&config);
         Self {
             number,
+            claims,
             policies,
             prelude,
             bypass_prelude,
@@ -134,6 +140,20 @@ impl Generation {
         self.config.logins.get(&client.login).map(|login| login.preset).unwrap_or_default()
     }
 
+    /// The guard's policy for a client.
+    #[must_use]
+    pub fn policy_of(&self, client: &ClientFacts) -> &Arc<Policy> {
+        let login = self.config.logins.get(&client.login);
+        let claiming = login.and_then(|login| login.tenant.as_ref()).map(|tenant| tenant.claiming).unwrap_or_default();
+        self.policies.claiming(self.preset_of(client), self.keeping_of(client), claiming)
+    }
+
+    /// How a client may claim its tenant.
+    #[must_use]
+    pub fn claim_rules(&self, client: &ClientFacts) -> Option<&Arc<ClaimRules>> {
+        self.claims.get(&client.login)
+    }
+
     /// Whether a client may leave state on a server.
     #[must_use]
     pub fn keeping_of(&self, client: &ClientFacts) -> Keeping {
@@ -173,6 +193,10 @@ impl Generation {
         };
         if client.tenant().is_some_and(|tenant| !still_admits(tenant)) {
             return Some("The login may not act for this tenant any more.");
+        }
+        let may_claim = login.tenant.as_ref().is_some_and(|policy| policy.claiming.is_allowed());
+        if may_claim != matches!(client.purpose, Purpose::Claims(_)) && !is_console && login.preset != Preset::Bypass {
+            return Some("Whether the login may claim its tenant has changed.");
         }
         if client.purpose == Purpose::Bypass && login.preset != Preset::Bypass {
             return Some("The login may not bypass any more.");
@@ -224,6 +248,17 @@ impl Generation {
             (Some(_), []) | (None, _) => false,
         }
     }
+}
+
+fn claims(config: &Config) -> HashMap<Arc<str>, Arc<ClaimRules>> {
+    let rules = |tenants: &TenantPolicy| ClaimRules {
+        template: config.scope.template.clone(),
+        kind: config.scope.tenant_kind,
+        tenants: tenants.clone(),
+    };
+    let claiming = |login: &LoginEntry| login.tenant.as_ref().filter(|it| it.claiming.is_allowed()).map(rules);
+    let logins = config.logins.iter();
+    logins.filter_map(|(name, login)| Some((Arc::clone(name), Arc::new(claiming(login)?)))).collect()
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Explained {
 #[must_use]
 pub fn explain(sql: &[u8], policy: &Policy) -> Vec<Explained> {
     match inspect(sql, policy.limits()) {
-        Ok(facts) => explain_facts(&facts, sql, policy),
+        Ok(facts) => explain_facts(&policy.with_claims(&facts), sql, policy),
         Err(fault) => vec![of_text(&fault, sql)],
     }
 }

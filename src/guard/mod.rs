@@ -16,6 +16,7 @@
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod claim;
 mod configure;
 mod definition;
 mod elements;
@@ -34,7 +35,9 @@ mod statement;
 mod text;
 mod walk;
 
+pub use crate::tenant::Claiming;
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
+pub use claim::{Claim, ClaimForm, ClaimSpan, ClaimedValue};
 pub use explain::{Explained, explain};
 pub use facts::{
     Access, Configuration, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue,

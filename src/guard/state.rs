@@ -182,6 +182,7 @@ fn released_by(class: StatementClass, control: &Control) -> State {
         | Control::Configure(_)
         | Control::SetCharacteristics(_)
         | Control::Reset { .. }
+        | Control::Claim(_)
         | Control::ResetAll
         | Control::DiscardPlans
         | Control::Show(_) => State::NONE,

@@ -62,6 +62,10 @@ mutants! {
     OneEntryForTwoAnswers = "one_entry_for_two_answers";
     /// A client's SET and set_config outlive the roll-back of their transaction.
     SettingsSurviveRollback = "settings_survive_rollback";
+    /// A claim of the session outlives the roll-back of the transaction it was made in.
+    ClaimSurvivesRollback = "claim_survives_rollback";
+    /// Whom the client before has claimed is acted for where nobody is claimed.
+    ClaimBleeds = "claim_bleeds";
     /// Settings are put on a server inside the client's transaction, whose roll-back takes them away.
     ReplayInsideTransaction = "replay_inside_transaction";
     /// Prepared statements are told apart by a hash alone.

@@ -245,6 +245,7 @@ impl Session {
             | Control::Configure(_)
             | Control::SetCharacteristics(_)
             | Control::Reset { .. }
+            | Control::Claim(_)
             | Control::ResetAll
             | Control::DiscardPlans
             | Control::DiscardSequences
@@ -356,6 +357,7 @@ impl Session {
             Ok(server) => {
                 pin.resting = Some(server);
                 self.effects.push_back(Effect::Rest);
+                self.settle_acting();
                 self.end_if_draining();
             }
             Err(reason) => {

@@ -27,6 +27,7 @@ mod bounds;
 mod bypass;
 mod bypass_crash;
 mod bypass_durable;
+mod claims;
 mod console;
 mod differential;
 mod drivers;

@@ -9,6 +9,7 @@ use crate::config::raw::{Placed, Section};
 use crate::config::settings::{GuardSettings, ScopeSettings};
 use crate::guard::{Keeping, PolicySettings, Preset};
 use crate::scope::Lifetime;
+use crate::tenant::Claiming;
 
 /// Settings that would change who or what a statement acts for, or how its text is read.
 const SETTINGS_PINNED: [&str; 7] = [
@@ -54,6 +55,8 @@ impl Builder<'_> {
                 preset: Preset::Tenant,
                 settings_allowed: texts(settings?),
                 functions_allowed: texts(functions?),
+                claiming: Claiming::None,
+                claim_settings: Vec::new(),
                 scope_settings: scope?.template.names().map(str::to_owned).collect(),
                 scope_outlives_transactions: scope?.lifetime == Lifetime::Lease,
                 text_bytes_max: section.number("text_bytes_max")?,
