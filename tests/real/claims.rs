@@ -1,14 +1,21 @@
 //! Claims: a client's own statements name its tenant, and everything else is as in PostgreSQL itself.
 
 use crate::scripts::{DATABASE as SCRIPTS, play, superuser};
-use crate::support::alone;
 use crate::support::cluster::{Cluster, every, fifteen};
+use crate::support::inside::Inside;
 use crate::support::proxy::{Proxy, Wish};
-use crate::support::raw::{Pace, Target};
+use crate::support::raw::{Client, Pace, Target};
+use crate::support::reply::Reply;
 use crate::support::script;
 use crate::support::transcript::Side;
-use std::path::Path;
+use crate::support::{alone, eventually, skip};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
 use std::time::Duration;
+use tenantgate::admin::{Command, Operations as _};
+use tenantgate::tenant::{FreezeReason, TenantId, TenantKind};
 
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -70,4 +77,237 @@ fn scripts_with_claims_get_the_same_replies() {
     }
     compare(fifteen(), "claims_pinned");
     compare(fifteen(), "claims_whole");
+}
+
+/// The first users' shape: text columns in camel case under a setting of another name.
+const THINGS: &str = r#"
+DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO app_user;
+CREATE TABLE things (id serial PRIMARY KEY, "tenantId" text NOT NULL, name text);
+INSERT INTO things ("tenantId", name)
+    SELECT '00000000-0000-0000-0000-' || lpad((n % 100)::text, 12, '0'), 'first' FROM generate_series(0, 299) n;
+ALTER TABLE things ENABLE ROW LEVEL SECURITY;
+ALTER TABLE things FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON things USING ("tenantId" = current_setting('app.current_tenant_id', true));
+GRANT ALL ON things, things_id_seq TO app_user;
+"#;
+const UNITS: &str = "claims_units";
+const CURRENT: &str = "[scope.settings]\n\"app.current_tenant_id\" = \"{tenant}\"\n";
+
+fn things(cluster: &Cluster) {
+    cluster.create_database(UNITS);
+    cluster.admin(UNITS).run(THINGS);
+}
+
+fn environment(command: &mut Process, address: SocketAddr, user: &str) {
+    command.env("PGHOST", "127.0.0.1").env("PGPORT", address.port().to_string()).env("PGDATABASE", UNITS);
+    command.env("PGUSER", user).env("PGPASSWORD", "demo");
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Runs the units and gives what they saw.
+fn units(modules: &Path, kind: &str, count: u32, address: SocketAddr, user: &str) -> serde_json::Value {
+    let mut node = Process::new("node");
+    node.arg(file("tests/drivers/claims/units.js")).args([kind, &count.to_string()]).env("NODE_PATH", modules);
+    environment(&mut node, address, user);
+    let output = node.output().expect("node");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{kind}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
+    eprintln!("{kind}: {}", said.trim());
+    serde_json::from_str(said.trim()).unwrap()
+}
+
+fn counts(seen: &serde_json::Value) -> [u64; 7] {
+    ["units", "foreign", "wrong_count", "missing", "invalid", "checked", "again"].map(|key| seen[key].as_u64().unwrap())
+}
+
+/// A thousand units of a hundred tenants at once, over eight servers.
+fn thousand_units(modules: &Path, kind: &str) {
+    let _turn = alone();
+    for cluster in every() {
+        things(cluster);
+        let more = format!("{LOGINS}{CURRENT}");
+        let proxy = Proxy::start(&Wish { cluster, database: UNITS, pool_size: 8, mutant: None, more: &more });
+        let seen = units(modules, kind, 1_000, proxy.address, "local");
+        assert_eq!(seen["other"], serde_json::json!([]), "{}", proxy.log_tail());
+        assert_eq!(counts(&seen), [700, 0, 0, 100, 100, 100, 700], "{seen}");
+        let kept = cluster.admin(UNITS).value("SELECT count(*) FROM things WHERE name = 'written'");
+        assert_eq!(kept, "700");
+    }
+}
+
+#[test]
+fn a_thousand_units_of_node_postgres_see_their_own_rows() {
+    thousand_units(&file(".tools/node/node_modules"), "pg");
+}
+
+#[test]
+fn a_thousand_units_of_prisma_see_their_own_rows() {
+    let modules = file(".tools/prisma/node_modules");
+    if !modules.join(".prisma/client").exists() {
+        return skip("Prisma not found (`.ci/setup prisma`)");
+    }
+    thousand_units(&modules, "prisma");
+}
+
+#[test]
+fn a_session_s_tenant_at_checkout_meets_nobody_else() {
+    let _turn = alone();
+    for cluster in every() {
+        things(cluster);
+        let more = format!("{LOGINS}{CURRENT}");
+        let proxy = Proxy::start(&Wish { cluster, database: UNITS, pool_size: 5, mutant: None, more: &more });
+        let seen = units(&file(".tools/node/node_modules"), "sessions", 400, proxy.address, "claims");
+        assert_eq!(counts(&seen)[..3], [1_600, 0, 0], "{seen}");
+    }
+}
+
+#[test]
+fn psycopg_and_psql_claim_as_they_do_without_the_proxy() {
+    let _turn = alone();
+    for cluster in every() {
+        things(cluster);
+        let more = format!("{LOGINS}{CURRENT}");
+        let proxy = Proxy::start(&Wish { cluster, database: UNITS, pool_size: 3, mutant: None, more: &more });
+        let venv = file(".tools/venv/bin/python");
+        let mut python = Process::new(if venv.exists() { venv } else { "python3".into() });
+        python.arg(file("tests/drivers/claims/session.py"));
+        environment(&mut python, proxy.address, "local");
+        let output = python.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said, "True\n".repeat(20), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut psql = Process::new(cluster.programs.join("psql"));
+        if !cluster.programs.join("psql").exists() {
+            psql = Process::new("psql");
+        }
+        let sql = "BEGIN; SET LOCAL app.current_tenant_id = '00000000-0000-0000-0000-000000000007';
+             SELECT count(*), min(\"tenantId\") FROM things; COMMIT;
+             SELECT count(*) FROM things;";
+        psql.args(["-XAtq", "-c", "\\conninfo", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        environment(&mut psql, proxy.address, "claims");
+        let mut child = psql.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("3|00000000-0000-0000-0000-000000000007") && said.contains("TG130"), "{said}");
+    }
+}
+
+const ACME: &str = "00000000-0000-0000-0000-00000000000a";
+const GLOBEX: &str = "00000000-0000-0000-0000-00000000000b";
+
+fn inside(pool_size: u32, more: &str) -> Inside {
+    fifteen().create_filled_database(SCRIPTS);
+    let more = format!("{LOGINS}{more}");
+    Inside::start(&Wish { cluster: fifteen(), database: SCRIPTS, pool_size, mutant: None, more: &more })
+}
+
+fn client(proxy: &Inside, login: &str) -> Client {
+    Client::connect(&proxy.login(login, "demo"))
+}
+
+fn words(replies: &[Reply]) -> String {
+    let error = replies.iter().find(|reply| reply.tag == b'E').unwrap_or_else(|| panic!("no error in {replies:?}"));
+    error.fields()[&'M'].clone()
+}
+
+fn tenants(proxy: &Inside) -> Vec<Option<String>> {
+    proxy
+        .operations()
+        .clients()
+        .iter()
+        .map(|row| row.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_client_counts_as_its_tenant_s_from_its_claim_to_the_end_of_its_transaction() {
+    let _turn = alone();
+    let proxy = inside(3, "");
+    let mut one = client(&proxy, "claims");
+    assert_eq!(tenants(&proxy), [None]);
+    one.run("BEGIN");
+    assert_eq!(tenants(&proxy), [None]);
+    one.run(&format!("SET LOCAL app.tenant_id = '{ACME}'"));
+    assert_eq!(tenants(&proxy), [Some(ACME.to_owned())]);
+    one.run("COMMIT");
+    eventually("it is nobody's again", || tenants(&proxy) == [None]);
+    one.run(&format!("SET app.tenant_id = '{GLOBEX}'"));
+    assert_eq!(tenants(&proxy), [Some(GLOBEX.to_owned())]);
+    one.run(&format!("BEGIN; SET LOCAL app.tenant_id = '{ACME}'; SELECT 1; COMMIT"));
+    eventually("the other tenant's transaction is over", || tenants(&proxy) == [None]);
+    assert_eq!(one.value("SELECT min(id) FROM items"), "11");
+    assert_eq!(tenants(&proxy), [Some(GLOBEX.to_owned())]);
+    one.run("DISCARD ALL");
+    assert_eq!(tenants(&proxy), [None]);
+}
+
+#[test]
+fn a_frozen_tenant_cannot_be_claimed_and_loses_who_acts_for_it() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = inside(3, &format!("[state]\nfolder = {:?}\n", folder.path()));
+    let mut acting = client(&proxy, "claims");
+    let mut other = client(&proxy, "claims");
+    let mut later = client(&proxy, "claims");
+    acting.run(&format!("SET app.tenant_id = '{ACME}'"));
+    other.run(&format!("SET app.tenant_id = '{GLOBEX}'"));
+    let tenant = TenantId::parse(TenantKind::Uuid, ACME).unwrap();
+    let reason = FreezeReason::parse("a leak").unwrap();
+    proxy.perform(Command::Freeze { tenant, reason }).unwrap();
+    assert!(acting.last_words().starts_with("TG072"));
+    assert_eq!(other.value("SELECT min(id) FROM items"), "11");
+    let refused = later.query(&format!("SET app.tenant_id = '{ACME}'"));
+    assert!(words(&refused).starts_with("TG072"));
+    assert_eq!(refused.last().unwrap().tag, b'Z', "its session goes on");
+    later.run("BEGIN");
+    assert!(words(&later.query(&format!("SELECT set_config('app.tenant_id', '{ACME}', true)"))).starts_with("TG072"));
+    assert!(words(&later.query("SELECT 1")).contains("current transaction is aborted"));
+    later.run("ROLLBACK");
+    later.run(&format!("BEGIN; SET LOCAL app.tenant_id = '{GLOBEX}'; SELECT 1; COMMIT"));
+}
+
+#[test]
+fn a_tenant_s_servers_count_from_its_claim() {
+    let _turn = alone();
+    let proxy = inside(4, "[limits.tenant]\nleases_max = 1\n");
+    let (mut one, mut two) = (client(&proxy, "local"), client(&proxy, "local"));
+    // Nobody's, so far.
+    one.run("BEGIN");
+    two.run("BEGIN");
+    let claim = format!("SET LOCAL app.tenant_id = '{ACME}'");
+    one.run(&claim);
+    assert!(words(&two.query(&claim)).starts_with("TG084"));
+    two.run("ROLLBACK");
+    one.run("COMMIT");
+    two.run("BEGIN");
+    two.run(&claim);
+    assert_eq!(two.value("SELECT min(id) FROM items"), "1");
+    two.run("COMMIT");
+    for _ in 0..50 {
+        one.run(&format!("BEGIN; {claim}; COMMIT"));
+        two.run(&format!("BEGIN; SET LOCAL app.tenant_id = '{GLOBEX}'; COMMIT"));
+    }
+    eventually("all are back", || proxy.operations().pools().iter().all(|pool| pool.servers.leased == 0));
+}
+
+#[test]
+fn a_reload_takes_a_tenant_from_a_login() {
+    let _turn = alone();
+    let proxy = inside(2, "");
+    let mut one = client(&proxy, "local");
+    let claim = |tenant: &str| format!("BEGIN; SET LOCAL app.tenant_id = '{tenant}'; SELECT 1; COMMIT");
+    one.run(&claim(ACME));
+    proxy.reload_with("{ pattern = \"00000000-*\" }", &format!("[\"{GLOBEX}\"]"));
+    assert!(words(&one.query(&claim(ACME))).starts_with("TG132"));
+    one.run("ROLLBACK");
+    one.run(&claim(GLOBEX));
+    assert!(words(&one.query(&format!("SET app.tenant_id = '{GLOBEX}'"))).starts_with("TG134"));
+    proxy.reload_with("claims = \"transaction\"", "tenant.from = [\"suffix\"]");
+    assert!(one.last_words().starts_with("TG070"));
 }
