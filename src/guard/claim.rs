@@ -75,9 +75,6 @@ impl Claim {
 /// The claim that a SELECT would make, if its setting is one for claims: one call of `set_config` and nothing else.
 pub(super) fn of_select(select: &tree::SelectStmt) -> Option<Box<Claim>> {
     let [target] = select.target_list.as_slice() else { return None };
-    if !is_plain_select(select) {
-        return None;
-    }
     let Some(Kind::ResTarget(target)) = &target.node else { return None };
     let tree::ResTarget { name, indirection, val, location: _ } = &**target;
     let Some(Kind::FuncCall(call)) = val.as_ref()?.node.as_ref() else { return None };
@@ -85,7 +82,7 @@ pub(super) fn of_select(select: &tree::SelectStmt) -> Option<Box<Claim>> {
     let is_set_config =
         matches!(parts.as_slice(), ["set_config"] | ["pg_catalog", "set_config"]) && parts.len() == call.funcname.len();
     let [setting, value, local] = call.args.as_slice() else { return None };
-    if !(is_set_config && indirection.is_empty() && is_plain_call(call)) {
+    if !(is_set_config && indirection.is_empty() && is_plain_call(call) && is_plain_select(select)) {
         return None;
     }
     let column = if name.is_empty() { "set_config" } else { name.as_str() };

@@ -117,6 +117,14 @@ impl View {
         self.journal.clear();
     }
 
+    /// The defect that a test has to find: what was claimed for the transaction becomes the session's.
+    #[cfg(feature = "mutants")]
+    pub(super) fn keep_local(&mut self, is_kept: bool) {
+        if is_kept && let Some(tenant) = self.scope().cloned() {
+            self.session = Some(tenant);
+        }
+    }
+
     fn session_now_marked(&self) -> Option<Option<TenantId>> {
         self.journal.iter().rev().find_map(|mark| match mark {
             Mark::Session(tenant) => Some(tenant.clone()),

@@ -351,6 +351,8 @@ impl Session {
     pub(super) fn lacks_claim(&self, statements: &[Statement]) -> Option<Fault> {
         let claims = self.claims.as_ref().filter(|claims| claims.ahead.tenant().is_none())?;
         let is_failed = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Failed);
+        #[cfg(feature = "mutants")]
+        let is_failed = is_failed || self.rules.mutant == Some(super::Mutant::ClaimBleeds);
         let needing = statements.iter().find(|statement| self.needs_tenant(statement)).filter(|_| !is_failed);
         needing.map(|statement| claims.rules.missing(statement))
     }
@@ -438,6 +440,10 @@ impl Session {
     /// answered or has to wait.
     pub(super) fn answer_claim(&mut self, facts: &Facts) -> Option<bool> {
         let claim = facts.only_claim().filter(|_| self.lease.is_none() && !self.is_pinned())?.clone();
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::ClaimBleeds) {
+            return None;
+        }
         let statements = if claim.span == ClaimSpan::Session { &*facts.statements } else { &[] };
         match self.ready_for_claims(statements) {
             Readiness::Ready => {}
@@ -549,6 +555,8 @@ impl Session {
         if let Some(claims) = self.claims.as_mut() {
             #[cfg(feature = "mutants")]
             let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::ClaimSurvivesRollback);
+            #[cfg(feature = "mutants")]
+            claims.known.keep_local(self.rules.mutant == Some(super::Mutant::ClaimOutlivesTransaction));
             claims.known.end(is_committed);
         }
     }
@@ -582,16 +590,15 @@ impl Session {
         }
     }
 
-    /// Other rules: whoever is acted for has to be asked for again. Whether the session's own tenant is still allowed.
+    /// Other rules: whoever is acted for stays, by their words. Whether the session's own tenant is still allowed.
     pub(super) fn take_claim_rules(&mut self, rules: &SessionRules) -> bool {
         let (Some(claims), Some(claimant)) = (self.claims.as_mut(), &rules.claims) else {
             return self.claims.is_none() == rules.claims.is_none();
         };
         claims.rules = Arc::clone(&claimant.rules);
         claims.base.clone_from(&claimant.base);
-        claims.granted.clear();
-        if claims.acting.take().is_some() {
-            self.effects.push_back(Effect::Unclaim);
+        for (tenant, injection) in &mut claims.granted {
+            *injection = claimant.rules.injection(tenant);
         }
         claims.known.session.as_ref().is_none_or(|tenant| {
             let is_same = TenantId::parse(claims.rules.kind, tenant.as_str()).is_ok_and(|same| same == *tenant);

@@ -277,6 +277,10 @@ impl Front<'_> {
         }
         let is_bare = matches!(self.statement.control, Control::Savepoint(_));
         let mut needs_scope = self.with.policy.needs_scope(self.statement);
+        #[cfg(feature = "mutants")]
+        if needs_scope && claims.is_some() && super::mutant::bleed(self.with.mutant, scope) {
+            return Put::Nothing;
+        }
         if let Some(claims) = claims.as_deref().filter(|claims| needs_scope && !claims.has_tenant()) {
             if !is_bare && scope.predicted() != TransactionStatus::Failed {
                 self.fail(writer, claims.missing(self.statement));
@@ -319,6 +323,10 @@ impl Front<'_> {
         let is_idle = scope.predicted() == TransactionStatus::Idle;
         let is_alone = self.facts.statements.len() == 1 && !self.with.is_segment_open && is_idle;
         match claims.claim(claim, scope, is_alone) {
+            #[cfg(feature = "mutants")]
+            Ok(_) if super::mutant::bleed(self.with.mutant, scope) => {
+                writer.steps.push(Step::Client(self.index));
+            }
             Ok(Standing { injection, text, tag }) => {
                 if let Some(injection) = injection {
                     writer.insert(self.range.start, injection.set_local(), injection.set_local_statements());

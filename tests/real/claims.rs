@@ -41,42 +41,59 @@ claims = "transaction"
 tenant.allowed = { pattern = "00000000-*" }
 "#;
 
-fn compare(cluster: &Cluster, login: &str) {
+/// What differs from PostgreSQL itself.
+fn differences(cluster: &Cluster, login: &str, mutant: Option<&str>, paces: &[Pace]) -> Vec<String> {
     let mut admin = superuser(cluster);
-    let proxy = Proxy::start(&Wish { cluster, database: SCRIPTS, pool_size: 2, mutant: None, more: LOGINS });
+    let proxy = Proxy::start(&Wish { cluster, database: SCRIPTS, pool_size: 2, mutant, more: LOGINS });
     let natively = |_: char| Target::new(cluster.address, "app_user", SCRIPTS);
     let proxied = |_: char| Target::new(proxy.address, login, SCRIPTS).password("demo");
-    let mut failures = Vec::new();
+    let mut found = Vec::new();
     let wanted = std::env::var("TENANTGATE_SCRIPT").unwrap_or_default();
-    let scripts = script::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/claims"));
+    let scripts = script::all(&file("tests/claims"));
     for script in scripts.iter().filter(|script| script.title.contains(&wanted)) {
         let left = play(&mut admin, script, &Side::native(&natively, PATIENCE));
-        for pace in [Pace::Burst, Pace::Trickle] {
-            let right = play(&mut admin, script, &Side::proxy(&proxied, PATIENCE, pace));
+        for pace in paces {
+            let right = play(&mut admin, script, &Side::proxy(&proxied, PATIENCE, *pace));
             if let Some(columns) = script.complaint(&left, &right) {
-                eprintln!(
-                    "DIFFERENT {} {login} PostgreSQL {} {pace:?}: {}\n{columns}",
-                    script.place, cluster.version, script.title
-                );
-                failures.push(format!("{} {pace:?} {}", script.place, script.title));
+                let place = format!("{} {login} PostgreSQL {} {pace:?}", script.place, cluster.version);
+                eprintln!("DIFFERENT {place}: {}\n{columns}", script.title);
+                found.push(format!("{place}: {}", script.title));
             }
         }
     }
-    if !failures.is_empty() {
-        eprintln!("the proxy's last words:\n{}", proxy.log_tail());
+    eprintln!("{} scripts over {login} on {}, {} differ", scripts.len(), cluster.version, found.len());
+    found
+}
+
+fn compare(cluster: &Cluster, login: &str, paces: &[Pace]) {
+    let found = differences(cluster, login, None, paces);
+    assert!(found.is_empty(), "{} differ:\n{}", found.len(), found.join("\n"));
+}
+
+#[cfg(feature = "mutants")]
+mod mutants {
+    use super::*;
+
+    #[test]
+    fn planted_defects_of_claims_are_found() {
+        let _turn = alone();
+        for mutant in ["claim_survives_rollback", "claim_bleeds", "claim_outlives_transaction"] {
+            assert!(
+                !differences(fifteen(), "claims", Some(mutant), &[Pace::Burst]).is_empty(),
+                "{mutant} is not found"
+            );
+        }
     }
-    assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
-    eprintln!("{} scripts over {login} on {}", scripts.len(), cluster.version);
 }
 
 #[test]
 fn scripts_with_claims_get_the_same_replies() {
     let _turn = alone();
     for cluster in every() {
-        compare(cluster, "claims");
+        compare(cluster, "claims", &[Pace::Burst, Pace::Trickle]);
     }
-    compare(fifteen(), "claims_pinned");
-    compare(fifteen(), "claims_whole");
+    compare(fifteen(), "claims_pinned", &[Pace::Burst]);
+    compare(fifteen(), "claims_whole", &[Pace::Burst]);
 }
 
 /// The first users' shape: text columns in camel case under a setting of another name.
@@ -310,4 +327,158 @@ fn a_reload_takes_a_tenant_from_a_login() {
     assert!(words(&one.query(&format!("SET app.tenant_id = '{GLOBEX}'"))).starts_with("TG134"));
     proxy.reload_with("claims = \"transaction\"", "tenant.from = [\"suffix\"]");
     assert!(one.last_words().starts_with("TG070"));
+}
+
+/// Says who it is, or fails as the proxy does where it is nobody.
+const WHO: &str = "
+DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO app_user;
+CREATE FUNCTION who() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF coalesce(current_setting('app.tenant_id', true), '') = '' THEN
+        RAISE EXCEPTION 'nobody' USING ERRCODE = '42501';
+    END IF;
+    RETURN current_setting('app.tenant_id', true);
+END $$;";
+
+/// One statement of a generated session, and how far the next ones go with it.
+struct Walker {
+    dice: Dice,
+    is_in_block: bool,
+    /// Whom this transaction claims, and nobody else: what is another's is refused, where PostgreSQL goes along.
+    tenant: &'static str,
+    session: Option<&'static str>,
+}
+
+impl Walker {
+    fn claim(&mut self) -> String {
+        let tenant = self.tenant;
+        match self.dice.below(6) {
+            0 => format!("SET LOCAL app.tenant_id = '{tenant}'"),
+            1 | 2 => format!("SELECT set_config('app.tenant_id', '{tenant}', true)"),
+            3 => format!("SET app.tenant_id TO '{tenant}'"),
+            4 => format!("SET SESSION app.tenant_id = '{tenant}'"),
+            _ => format!("SELECT set_config('app.tenant_id', '{tenant}', false) AS x"),
+        }
+    }
+
+    fn next(&mut self, into: &mut Vec<String>) {
+        if !self.is_in_block && self.dice.below(3) > 0 {
+            self.tenant = if self.dice.below(2) == 0 { ACME } else { GLOBEX };
+            self.is_in_block = true;
+            into.push("BEGIN".to_owned());
+            // Before anything runs for the session's own.
+            let claim = self.claim();
+            if self.session.is_none_or(|session| session != self.tenant) && (self.session.is_some() || self.dice.below(2) == 0) {
+                into.push(claim);
+            }
+            return;
+        }
+        let statement = match self.dice.below(14) {
+            0..=4 => "SELECT who()".to_owned(),
+            5 | 6 if self.is_in_block => self.claim(),
+            5 => format!("SET app.tenant_id = '{}'", self.tenant),
+            7 => "SAVEPOINT a".to_owned(),
+            8 => "ROLLBACK TO a".to_owned(),
+            9 => "RELEASE a".to_owned(),
+            10 => "RESET app.tenant_id".to_owned(),
+            11 => "SHOW timezone".to_owned(),
+            _ if self.is_in_block => {
+                self.is_in_block = false;
+                let ends = ["COMMIT", "ROLLBACK", "COMMIT", "END"];
+                ends[usize::try_from(self.dice.below(4)).unwrap()].to_owned()
+            }
+            _ => "RESET ALL".to_owned(),
+        };
+        into.push(statement);
+    }
+}
+
+/// What a session of generated claims saw.
+fn walk(client: &mut Client, seed: u64) -> Vec<String> {
+    let mut walker = Walker { dice: Dice::new(seed), is_in_block: false, tenant: ACME, session: None };
+    let mut lines = Vec::new();
+    for _ in 0..12 {
+        let mut group = Vec::new();
+        for _ in 0..=walker.dice.below(4) {
+            walker.next(&mut group);
+        }
+        let how = walker.dice.below(4);
+        let count = send_group(client, &group, how);
+        lines.push(format!("-- {how}: {}", group.join("; ")));
+        for _ in 0..count {
+            let (replies, silence) = client.replies_to(b'Z');
+            lines.extend(replies.iter().filter_map(heard));
+            assert!(silence.is_none(), "seed {seed}: {silence:?}\n{}", lines.join("\n"));
+        }
+        // A group ends with its transaction: what it has claimed is known then from PostgreSQL itself.
+        let is_idle = lines.last().is_some_and(|line| line == "Z I");
+        if !is_idle {
+            lines.extend(client.query("ROLLBACK").iter().filter_map(heard));
+        }
+        walker.is_in_block = false;
+        let now = client.query("SHOW app.tenant_id");
+        let own = now.iter().find(|reply| reply.tag == b'D').and_then(|reply| reply.row()[0].clone());
+        walker.session = [ACME, GLOBEX].into_iter().find(|tenant| own.as_deref() == Some(*tenant));
+        walker.tenant = walker.session.unwrap_or(ACME);
+        lines.push(format!("session {:?}", walker.session));
+    }
+    lines
+}
+
+/// Sends a group in one of four ways; how many ReadyForQuery come.
+fn send_group(client: &mut Client, group: &[String], how: u64) -> usize {
+    let extended = |sql: &String| {
+        let parse = Message::Parse { name: String::new(), sql: sql.clone(), types: vec![] };
+        [parse, Message::bind("", &[]), Message::Execute { portal: String::new(), rows_max: 0 }]
+    };
+    match how {
+        0 => drop(client.send(&Message::Query(group.join("; ")))),
+        1 => group.iter().for_each(|sql| drop(client.send(&Message::Query(sql.clone())))),
+        2 => {
+            group.iter().for_each(|sql| client.send_all(&extended(sql)));
+            client.send(&Message::Sync);
+        }
+        _ => group.iter().for_each(|sql| {
+            client.send_all(&extended(sql));
+            client.send(&Message::Sync);
+        }),
+    }
+    client.flush().unwrap();
+    if how == 0 || how == 2 { 1 } else { group.len() }
+}
+
+/// A reply as far as it has to be the same.
+fn heard(reply: &Reply) -> Option<String> {
+    match reply.tag {
+        b'D' => Some(format!("D {:?}", reply.row())),
+        b'C' => Some(format!("C {}", String::from_utf8_lossy(&reply.body).trim_end_matches('\0'))),
+        b'E' | b'N' => Some(format!("{} {}", char::from(reply.tag), reply.fields()[&'C'])),
+        b'Z' => Some(format!("Z {}", char::from(reply.body[0]))),
+        _ => None,
+    }
+}
+
+#[test]
+fn generated_claims_are_as_in_postgresql_itself() {
+    let _turn = alone();
+    let (first, count) = (number("TENANTGATE_SEED", 1), number("TENANTGATE_SESSIONS", 400));
+    for cluster in every() {
+        cluster.create_database(UNITS);
+        cluster.admin(UNITS).run(WHO);
+        let proxy = Proxy::start(&Wish { cluster, database: UNITS, pool_size: 2, mutant: None, more: LOGINS });
+        let disturbers: Vec<_> = [ACME, GLOBEX].map(|tenant| Shuffler::start(proxy.target(tenant))).into();
+        for seed in first..first + count {
+            let mut native = Client::connect(&Target::new(cluster.address, "app_user", UNITS));
+            let mut proxied = Client::connect(&Target::new(proxy.address, "claims", UNITS).password("demo"));
+            let (left, right) = (walk(&mut native, seed), walk(&mut proxied, seed));
+            let at = left.iter().zip(&right).position(|(left, right)| left != right);
+            if let Some(at) = at.or((left.len() != right.len()).then_some(0)) {
+                let version = cluster.version;
+                panic!("seed {seed} on {version}, line {at}:\nPostgreSQL\n{}\n\nTenantGate\n{}", left[..=at].join("\n"), right[..=at].join("\n"));
+            }
+            native.bye();
+            proxied.bye();
+        }
+        drop(disturbers);
+    }
 }

@@ -100,10 +100,15 @@ mod mutants {
     /// Found on real servers only: nothing is recorded here.
     const OF_THE_LEDGER: [Mutant; 2] = [Mutant::IntentNotAwaited, Mutant::RecordsNotSynced];
 
+    /// The same: nobody claims anything here.
+    const OF_CLAIMS: [Mutant; 3] =
+        [Mutant::ClaimSurvivesRollback, Mutant::ClaimBleeds, Mutant::ClaimOutlivesTransaction];
+
     #[test]
     fn every_planted_defect_is_found() {
         let mut missed = Vec::new();
-        for mutant in Mutant::ALL.iter().filter(|mutant| !OF_THE_LEDGER.contains(mutant)) {
+        for mutant in Mutant::ALL.iter().filter(|mutant| !OF_THE_LEDGER.contains(mutant) && !OF_CLAIMS.contains(mutant))
+        {
             match search(1..SEEDS_OF_A_MUTANT, Some(*mutant), 1).first() {
                 Some((seed, wrong)) => {
                     let (innocent, _) = run(*seed, None, &Arc::new(FactsCache::default()), false);
