@@ -618,3 +618,18 @@ fn the_console_is_for_listed_logins_and_metrics_have_an_address() {
     let public = config::load(&format!("{BASE}[metrics]\naddress = \"0.0.0.0:9127\""), &EmptyEnvironment).unwrap();
     assert!(lines(&public.warnings).iter().any(|line| line.contains("reads the names")), "{:?}", public.warnings);
 }
+
+#[test]
+fn a_login_that_claims_needs_no_origin_and_a_scope_that_ends_with_transactions() {
+    let login = "[logins.web]\npassword = \"x\"\nclaims = \"transaction\"\n";
+    let loaded = config::load(&format!("{BASE}{login}"), &EmptyEnvironment).unwrap();
+    let tenant = loaded.config.logins["web"].tenant.clone().unwrap();
+    assert_eq!(tenant.claiming, tenantgate::tenant::Claiming::Transaction);
+    let problems = |more: &str| problems_with(more).join("\n");
+    assert!(problems(&format!("{login}[scope]\nlifetime = \"lease\"\n")).contains("logins.web.claims"));
+    for more in ["preset = \"migration\"\n", "preset = \"console\"\n"] {
+        assert!(problems(&format!("{login}{more}")).contains("logins.web.claims"), "{more}");
+    }
+    assert!(problems("[logins.web]\npassword = \"x\"\nclaims = \"always\"\n").contains("logins.web.claims"));
+    assert!(problems("[logins.web]\npassword = \"x\"\n").contains("logins.web.tenant"));
+}

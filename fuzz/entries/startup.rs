@@ -282,6 +282,7 @@ impl Peer {
             (login, Purpose::Bypass) => assert_eq!(login, "ops"),
             ("picky" | "fixed", Purpose::Tenant(tenant)) => assert_eq!(tenant.as_str(), "acme"),
             (login, Purpose::Tenant(_)) => assert_eq!(login, "app_user"),
+            (login, Purpose::Claims(_)) => panic!("{login} may not claim"),
         }
         assert!(client.parameters().iter().all(|(name, _)| name != "app.tenant_id"));
         self.end(format!("{client:?}"));

@@ -149,3 +149,117 @@ fn text(node: &tree::Node) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::Limits;
+    use super::super::{Control, Policy, PolicySettings, inspect};
+    use super::*;
+    use crate::fault::Code;
+    use crate::tenant::Claiming;
+
+    fn policy(claiming: Claiming) -> Policy {
+        let names = || vec!["app.tenant_id".to_owned()];
+        let scope_settings = vec!["app.tenant_id".to_owned(), "app.schema".to_owned()];
+        Policy::new(&PolicySettings { claiming, claim_settings: names(), scope_settings, ..PolicySettings::default() })
+    }
+
+    /// The claim, or the code of the refusal.
+    fn read(sql: &str, claiming: Claiming) -> Result<Claim, Option<Code>> {
+        let (facts, policy) = (inspect(sql.as_bytes(), &Limits::default()).unwrap(), policy(claiming));
+        let facts = policy.with_claims(&facts);
+        policy.judge(&facts).map_err(|fault| fault.code)?;
+        let [statement] = &*facts.statements else { return Err(None) };
+        let Control::Claim(claim) = &statement.control else { return Err(None) };
+        if policy.needs_scope(statement) { Err(None) } else { Ok(Claim::clone(claim)) }
+    }
+
+    #[test]
+    fn the_forms_of_applications_are_claims() {
+        let text = |text: &str| ClaimedValue::Text(text.into());
+        let bound = |number, is_cast| ClaimedValue::Parameter { number, is_cast };
+        let column = |name: &str| ClaimForm::Select(name.into());
+        let (local, session) = (ClaimSpan::Transaction, ClaimSpan::Session);
+        for (sql, value, span, form) in [
+            ("SET LOCAL app.tenant_id = 'x'", text("x"), local, ClaimForm::Set),
+            ("set APP.Tenant_Id to 'x'", text("x"), session, ClaimForm::Set),
+            ("SET SESSION app.tenant_id = x", text("x"), session, ClaimForm::Set),
+            ("SET app.tenant_id = 5", text("5"), session, ClaimForm::Set),
+            ("SET LOCAL app.tenant_id = ''", text(""), local, ClaimForm::Set),
+            ("RESET app.tenant_id", ClaimedValue::Default, session, ClaimForm::Reset),
+            ("SET app.tenant_id TO DEFAULT", ClaimedValue::Default, session, ClaimForm::Set),
+            ("SELECT set_config('app.tenant_id', 'x', true)", text("x"), local, column("set_config")),
+            ("SELECT set_config('App.Tenant_Id', $1, false) AS \"T\"", bound(1, false), session, column("T")),
+            (
+                "SELECT pg_catalog.set_config('app.tenant_id', $2::text, $1)",
+                bound(2, true),
+                ClaimSpan::Parameter(1),
+                column("set_config"),
+            ),
+            (
+                "SELECT set_config('app.tenant_id'::text, $1::varchar, $2::boolean) t",
+                bound(1, true),
+                ClaimSpan::Parameter(2),
+                column("t"),
+            ),
+            ("SELECT set_config('app.tenant_id', NULL, true)", ClaimedValue::Null, local, column("set_config")),
+        ] {
+            assert_eq!(
+                read(sql, Claiming::Session),
+                Ok(Claim { setting: "app.tenant_id".into(), value, span, form }),
+                "{sql}"
+            );
+            assert!(read(sql, Claiming::None).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn every_other_form_is_refused_by_the_setting_s_name() {
+        for sql in [
+            "SELECT set_config('app.tenant_id', 'x', true), 1",
+            "SELECT set_config('app.tenant_id', 'x', true), set_config('jit', 'off', true)",
+            "SELECT set_config('app.tenant_id', 'x' || 'y', true)",
+            "SELECT set_config('app.tenant_id', (SELECT 'x'), true)",
+            "SELECT set_config('app.tenant_id', $1::uuid::text, true)",
+            "SELECT set_config('app.tenant_id', $1::varchar(3), true)",
+            "SELECT set_config('app.tenant_id', $1, now() IS NULL)",
+            "SELECT set_config($1, 'x', true)",
+            "SELECT set_config('app.' || 'tenant_id', 'x', true)",
+            "SELECT set_config('app.tenant_id', 'x', true) FROM t",
+            "SELECT set_config('app.tenant_id', 'x', true) WHERE false",
+            "SELECT set_config('app.tenant_id', 'x', true) LIMIT 0",
+            "SELECT DISTINCT set_config('app.tenant_id', 'x', true)",
+            "SELECT set_config('app.tenant_id', 'x', true) UNION SELECT 'a'",
+            "SELECT public.set_config('app.tenant_id', 'x', true)",
+            "SELECT set_config('app.tenant_id', 'x', true) OVER ()",
+            "SELECT set_config(VARIADIC ARRAY['app.tenant_id', 'x', 'true'])",
+            "SELECT upper(set_config('app.tenant_id', 'x', true))",
+            "SELECT (SELECT set_config('app.tenant_id', 'x', true))",
+            "VALUES (set_config('app.tenant_id', 'x', true))",
+            "WITH x AS (SELECT set_config('app.tenant_id', 'x', true)) SELECT 1 FROM x",
+            "PREPARE p AS SELECT set_config('app.tenant_id', 'x', true)",
+            "EXPLAIN ANALYZE SELECT set_config('app.tenant_id', 'x', true)",
+            "COPY (SELECT set_config('app.tenant_id', 'x', true)) TO STDOUT",
+            "SET app.tenant_id FROM CURRENT",
+            "SET app.schema = 'x'",
+            "SELECT set_config('app.schema', 'x', true)",
+            "RESET app.schema",
+            "SET role = 'x'",
+        ] {
+            let refused = read(sql, Claiming::Session);
+            assert!(matches!(refused, Err(Some(_))), "{sql}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_login_of_transactions_claims_for_no_session() {
+        for sql in ["SET app.tenant_id = 'x'", "SELECT set_config('app.tenant_id', 'x', false)"] {
+            assert_eq!(read(sql, Claiming::Transaction), Err(Some(Code::ClaimOfSession)), "{sql}");
+        }
+        for sql in
+            ["SET LOCAL app.tenant_id = 'x'", "RESET app.tenant_id", "SELECT set_config('app.tenant_id', $1, $2)"]
+        {
+            assert!(read(sql, Claiming::Transaction).is_ok(), "{sql}");
+        }
+    }
+}

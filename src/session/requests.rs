@@ -324,7 +324,10 @@ impl Session {
         if let Some(fault) = self.take_refusal() {
             return self.refuse_query(fault);
         }
-        if let Some(fault) = self.lacks_claim(&facts.statements).filter(|_| facts.statements.len() == 1) {
+        if let Some(fault) =
+            self.lacks_claim(&facts.statements).filter(|_| self.lease.is_none() && facts.statements.len() == 1)
+        {
+            // With a server it is refused in its place: a block that has failed says so first.
             return self.refuse_query(fault);
         }
         if self.settings.is_full() && facts.statements.iter().any(|statement| adds_to_journal(&statement.control)) {
