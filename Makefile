@@ -53,7 +53,7 @@ mutants:
 
 test: export TENANTGATE_SKIPS = $(SKIPS)
 test:
-	@.ci/setup build server drivers pg18 exporter
+	@.ci/setup build server drivers pg18 others exporter
 	@mkdir -p target && : >$(SKIPS)
 	$(MAKE) fmt
 	$(MAKE) clippy

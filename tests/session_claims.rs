@@ -1,5 +1,5 @@
 //! Claims: whom a session asks to act for, when, and what becomes of it when somebody vanishes or says no.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says why it failed by panicking")]
+#![expect(clippy::expect_used, reason = "a test says why it failed by panicking")]
 
 mod session_support;
 
@@ -70,7 +70,12 @@ impl Played {
                 Effect::Discard(reason) => self.discards.push(reason),
                 Effect::Claim(tenant) => self.asked.push(tenant.as_str().to_owned()),
                 Effect::Unclaim => self.asked.push("-".to_owned()),
-                Effect::Cancel | Effect::Refused(_) | Effect::Record(_) | Effect::Pin | Effect::Rest => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Observed(..)
+                | Effect::Record(_)
+                | Effect::Pin
+                | Effect::Rest => {}
             }
         }
     }

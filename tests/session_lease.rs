@@ -62,6 +62,7 @@ impl Played {
                 Effect::Discard(reason) => self.discarded = Some(reason),
                 Effect::Cancel
                 | Effect::Refused(_)
+                | Effect::Observed(..)
                 | Effect::Record(_)
                 | Effect::Pin
                 | Effect::Rest

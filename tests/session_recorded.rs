@@ -79,7 +79,12 @@ impl Played {
                 }
                 Effect::Discard(_) => self.is_discarded = true,
                 Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
-                Effect::Cancel | Effect::Refused(_) | Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Observed(..)
+                | Effect::Rest
+                | Effect::Claim(_)
+                | Effect::Unclaim => {}
             }
         }
     }

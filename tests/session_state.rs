@@ -59,6 +59,7 @@ impl Played {
                 Effect::Discard(reason) => self.discards.push(reason),
                 Effect::Cancel
                 | Effect::Refused(_)
+                | Effect::Observed(..)
                 | Effect::Record(_)
                 | Effect::Pin
                 | Effect::Rest

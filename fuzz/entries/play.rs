@@ -143,7 +143,12 @@ impl Played {
                     assert!(self.leased.take().is_some(), "discarded what was not leased");
                     self.discarded.push(reason);
                 }
-                Effect::Cancel | Effect::Refused(_) | Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Observed(..)
+                | Effect::Rest
+                | Effect::Claim(_)
+                | Effect::Unclaim => {}
             }
         }
         assert!(self.closed.is_none() || self.leased.is_none(), "ended with a server");

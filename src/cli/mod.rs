@@ -43,18 +43,21 @@ enum Command {
         file: PathBuf,
     },
     /// Say what the guard thinks of a statement; exit status 0: allowed, 1: refused, 2: unusable.
+    ///
+    /// A text that PostgreSQL's parser refuses is refused (1), as the proxy refuses it. Unusable are a text without a
+    /// statement, an input that cannot be read or is longer than 64 MiB, and a configuration with problems.
     Explain {
-        /// The statement, or several.
-        sql: String,
+        /// The statement, or several. Without it, or as `-`: those of standard input, each judged as sent by itself.
+        sql: Option<String>,
         /// How the answer is written.
         #[arg(long, value_enum, default_value_t)]
         format: explain::ExplainFormat,
         /// What kind of login sends it.
         #[arg(long, value_enum, default_value_t)]
         preset: explain::ExplainPreset,
-        /// Whether that login may leave state on a server.
-        #[arg(long, value_enum, default_value_t)]
-        session_state: explain::ExplainState,
+        /// Whether that login may leave state on a server; if not said, as the preset has it.
+        #[arg(long, value_enum)]
+        session_state: Option<explain::ExplainState>,
         /// Whether that login may name its tenant in SQL.
         #[arg(long, value_enum, default_value_t)]
         claims: explain::ExplainClaims,
@@ -78,9 +81,8 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { file } => check_config::run(&file),
         Command::Explain { sql, format, preset, session_state, claims, config } => {
-            let (keeping, claiming) = (session_state.into(), claims.into());
-            let sender = explain::Sender { preset: preset.into(), keeping, claiming };
-            explain::run_command(&sql, format, sender, config.as_deref())
+            let sender = explain::Sender::new(preset, session_state, claims);
+            explain::run_command(sql.as_deref(), format, sender, config.as_deref())
         }
         Command::Ledger { command } => ledger::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),

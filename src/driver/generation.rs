@@ -17,7 +17,7 @@ use super::tls;
 use crate::auth::{Access, Decision, Facts, PeerAddress, Proof, Refusal};
 use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
-use crate::guard::{Keeping, Policy, Preset};
+use crate::guard::Preset;
 use crate::scope::{Lifetime, Prelude};
 use crate::session::ClaimRules;
 use crate::startup::Purpose;
@@ -140,24 +140,10 @@ impl Generation {
         self.config.logins.get(&client.login).map(|login| login.preset).unwrap_or_default()
     }
 
-    /// The guard's policy for a client.
-    #[must_use]
-    pub fn policy_of(&self, client: &ClientFacts) -> &Arc<Policy> {
-        let login = self.config.logins.get(&client.login);
-        let claiming = login.and_then(|login| login.tenant.as_ref()).map(|tenant| tenant.claiming).unwrap_or_default();
-        self.policies.claiming(self.preset_of(client), self.keeping_of(client), claiming)
-    }
-
     /// How a client may claim its tenant.
     #[must_use]
     pub fn claim_rules(&self, client: &ClientFacts) -> Option<&Arc<ClaimRules>> {
         self.claims.get(&client.login)
-    }
-
-    /// Whether a client may leave state on a server.
-    #[must_use]
-    pub fn keeping_of(&self, client: &ClientFacts) -> Keeping {
-        self.config.logins.get(&client.login).map(|login| login.keeping).unwrap_or_default()
     }
 
     /// The pool a client's servers come from.

@@ -329,7 +329,7 @@ impl Proxy {
             }
             Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
         };
-        let policy = Arc::clone(generation.policy_of(client));
+        let policy = Arc::clone(generation.policies.of(&client.login));
         Some(SessionRules {
             injection,
             policy,

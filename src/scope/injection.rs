@@ -40,12 +40,6 @@ const PORTAL: &[u8] = b"tg_portal";
 /// How many statements the prelude prepares.
 pub const PRELUDE_STATEMENTS: usize = 5;
 
-/// Whether a name is one of the proxy's own statements.
-#[must_use]
-pub fn is_own_statement(name: &[u8]) -> bool {
-    name.starts_with(b"tg")
-}
-
 /// What every server is sent right after its login: the statements that injections and replays use.
 #[derive(Clone, Debug)]
 pub struct Prelude {

@@ -5,8 +5,8 @@
 //!                     └─ nothing comes in time: the server is given up, the session ends
 //!   transaction:  FATAL to the client, cancel if the server works, then as if the client had left: rolled
 //!   or pause      back and given back, or closed where that cannot be proven clean
-//! ```
 //!   leaving:      the server is given up
+//! ```
 //!
 //! While a cancel is on its way no further message of the client's is taken, so that it cannot hit one.
 
