@@ -93,7 +93,10 @@ fn the_base_loads_with_the_defaults_of_the_table() {
     assert!(config.rules == Rules::default() && config.runtime.threads.is_none());
     assert_eq!(config.guard.policy.text_bytes_max, 65_536);
     let source = TenantSource::Named { from: vec![Origin::Suffix], separator: Separator::default() };
-    assert_eq!(config.logins["app_user"].tenant, Some(TenantPolicy { source, allowed: AllowedTenants::Any }));
+    assert_eq!(
+        config.logins["app_user"].tenant,
+        Some(TenantPolicy { source, allowed: AllowedTenants::Any, claiming: tenantgate::tenant::Claiming::None })
+    );
 }
 
 #[test]
@@ -631,4 +634,19 @@ fn what_is_checked_in_databases_is_off_unless_asked_for() {
     assert_only_problem("[check]\ninspector = \"nobody\"\n", "no [roles.nobody]");
     assert_only_problem("[check]\nprobe_tenants = [\"00000000-0000-4000-8000-00000000000a\"]\n", "two tenants");
     assert_only_problem("[check]\nprobe_tenants = [\"x\", \"00000000-0000-4000-8000-00000000000a\"]\n", "UUID");
+}
+
+#[test]
+fn a_login_that_claims_needs_no_origin_and_a_scope_that_ends_with_transactions() {
+    let login = "[logins.web]\npassword = \"x\"\nclaims = \"transaction\"\n";
+    let loaded = config::load(&format!("{BASE}{login}"), &EmptyEnvironment).unwrap();
+    let tenant = loaded.config.logins["web"].tenant.clone().unwrap();
+    assert_eq!(tenant.claiming, tenantgate::tenant::Claiming::Transaction);
+    let problems = |more: &str| problems_with(more).join("\n");
+    assert!(problems(&format!("{login}[scope]\nlifetime = \"lease\"\n")).contains("logins.web.claims"));
+    for more in ["preset = \"migration\"\n", "preset = \"console\"\n"] {
+        assert!(problems(&format!("{login}{more}")).contains("logins.web.claims"), "{more}");
+    }
+    assert!(problems("[logins.web]\npassword = \"x\"\nclaims = \"always\"\n").contains("logins.web.claims"));
+    assert!(problems("[logins.web]\npassword = \"x\"\n").contains("logins.web.tenant"));
 }

@@ -40,6 +40,7 @@ impl Played {
         let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
         let rules = Arc::new(SessionRules {
             recording: None,
+            claims: None,
             injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::new(FactsCache::default()),
@@ -72,6 +73,7 @@ impl Played {
                     self.session.handle(Input::Leased(clean));
                 }
                 Effect::Pin => self.session.handle(Input::Pinned(self.answer.clone())),
+                Effect::Claim(_) | Effect::Unclaim => {}
                 Effect::Rest => self.rests += 1,
                 Effect::Inspect(sql) => self.session.handle(Input::Inspected(inspect(&sql, &Limits::default()))),
                 Effect::Close(_) => self.is_closed = true,

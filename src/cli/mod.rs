@@ -61,6 +61,9 @@ enum Command {
         /// Whether that login may leave state on a server; if not said, as the preset has it.
         #[arg(long, value_enum)]
         session_state: Option<explain::ExplainState>,
+        /// Whether that login may name its tenant in SQL.
+        #[arg(long, value_enum, default_value_t)]
+        claims: explain::ExplainClaims,
         /// Use the [guard] and [scope] of this configuration instead of the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -81,8 +84,8 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::Check(arguments) => check::run(&arguments),
         Command::CheckConfig { file } => check_config::run(&file),
-        Command::Explain { sql, format, preset, session_state, config } => {
-            let sender = explain::Sender::new(preset, session_state);
+        Command::Explain { sql, format, preset, session_state, claims, config } => {
+            let sender = explain::Sender::new(preset, session_state, claims);
             explain::run_command(sql.as_deref(), format, sender, config.as_deref())
         }
         Command::Ledger { command } => ledger::run(&command),

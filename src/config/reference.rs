@@ -441,6 +441,12 @@ const AFTER_POOL: &[KeyRow] = &[
         Shown::Alternative("\"pin\""),
         "Statements that leave something in a server's session (temporary tables, LISTEN, cursors WITH HOLD, PREPARE, advisory locks): refused (TG017), or the server stays with its client until that is gone; default: pin for preset application, else refuse.",
     ),
+    row(
+        "logins.*.claims",
+        Kind::Choice(&["none", "transaction", "session"]),
+        Shown::Default("\"none\""),
+        "Whether its clients name their tenant by SQL (docs/claims.md): of one transaction (SET LOCAL, set_config(…, true)), or of the session, too (SET, set_config(…, false)). Which tenants: as tenant says, where from may be left out. Not with scope.lifetime = \"lease\".",
+    ),
     row("logins.*.guard", Kind::Table, Shown::Header, "What this login may do beside its preset, and what not."),
     row(
         "logins.*.guard.settings_allowed",

@@ -24,6 +24,7 @@ use crate::config::{
 use crate::guard::{Gaps, Keeping, Policy, PolicySettings, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
+use crate::tenant::Claiming;
 use crate::upstream::StatementLimits;
 use crate::upstream::login::Identity;
 
@@ -48,24 +49,27 @@ impl PoolKey {
 
 /// The guard's policy for logins of a preset that keep state or do not, and have no lists of their own.
 #[must_use]
-pub fn policy(config: &Config, preset: Preset, keeping: Keeping) -> Policy {
-    Policy::new(&policy_settings(config, preset, keeping))
+pub fn policy(config: &Config, preset: Preset, keeping: Keeping, claiming: Claiming) -> Policy {
+    Policy::new(&policy_settings(config, preset, keeping, claiming))
 }
 
 /// The guard's policy for a login, in a database where `check` has found `gaps`.
 #[must_use]
 pub fn policy_of_login(config: &Config, login: &LoginEntry, gaps: &Arc<Gaps>) -> Policy {
-    let mut settings = policy_settings(config, login.preset, login.keeping);
+    let claiming = login.tenant.as_ref().map(|tenant| tenant.claiming).unwrap_or_default();
+    let mut settings = policy_settings(config, login.preset, login.keeping, claiming);
     settings.login_lists = login.guard.lists.clone();
     settings.mode = login.guard.mode.unwrap_or(settings.mode);
     settings.gaps = Arc::clone(gaps);
     Policy::new(&settings)
 }
 
-fn policy_settings(config: &Config, preset: Preset, keeping: Keeping) -> PolicySettings {
+fn policy_settings(config: &Config, preset: Preset, keeping: Keeping, claiming: Claiming) -> PolicySettings {
     let mut settings = config.guard.policy.clone();
     settings.preset = preset;
     settings.keeping = keeping;
+    settings.claiming = claiming;
+    settings.claim_settings = config.scope.template.tenant_settings().map(str::to_owned).collect();
     settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
     settings
 }
@@ -93,7 +97,7 @@ impl Policies {
         };
         Self {
             logins: Arc::new(config.logins.iter().map(of).collect()),
-            unknown: Arc::new(policy(config, Preset::Tenant, Keeping::Refuse)),
+            unknown: Arc::new(policy(config, Preset::Tenant, Keeping::Refuse, Claiming::None)),
         }
     }
 

@@ -19,7 +19,9 @@ use crate::config::{ClientTls, Config, LoginEntry};
 use crate::fault::{Code, Fault};
 use crate::guard::Preset;
 use crate::scope::{Lifetime, Prelude};
+use crate::session::ClaimRules;
 use crate::startup::Purpose;
+use crate::tenant::TenantPolicy;
 
 /// What a session is told whose certificate was good only for another authority.
 const VOID: &str = "The client's certificate is not good any more.";
@@ -41,6 +43,8 @@ pub struct Generation {
     bypass_prelude: Prelude,
     /// Their roles, by their configuration keys.
     bypass_roles: HashSet<Arc<str>>,
+    /// What the sessions of logins that may claim have in common.
+    claims: HashMap<Arc<str>, Arc<ClaimRules>>,
     /// Since which generation each login's secret is what it is.
     secrets_since: HashMap<Arc<str>, u64>,
     /// Since which generation the same authority vouches for clients' certificates.
@@ -81,8 +85,10 @@ impl Generation {
         let authority_since = before.and_then(|before| before.authority_since(&config)).unwrap_or(number);
         // One that cannot be used lets nobody log in, and a configuration with it comes into force nowhere.
         let verifier = config.tls.authority().and_then(|authority| tls::client_verifier(authority).ok());
+        let claims = claims(&config);
         Self {
             number,
+            claims,
             policies,
             policies_of,
             prelude,
@@ -146,6 +152,12 @@ impl Generation {
         self.config.logins.get(&client.login).map(|login| login.preset).unwrap_or_default()
     }
 
+    /// How a client may claim its tenant.
+    #[must_use]
+    pub fn claim_rules(&self, client: &ClientFacts) -> Option<&Arc<ClaimRules>> {
+        self.claims.get(&client.login)
+    }
+
     /// The pool a client's servers come from.
     #[must_use]
     pub fn pool_key(&self, client: &ClientFacts) -> Option<PoolKey> {
@@ -179,6 +191,10 @@ impl Generation {
         };
         if client.tenant().is_some_and(|tenant| !still_admits(tenant)) {
             return Some("The login may not act for this tenant any more.");
+        }
+        let may_claim = login.tenant.as_ref().is_some_and(|policy| policy.claiming.is_allowed());
+        if may_claim != matches!(client.purpose, Purpose::Claims(_)) && !is_console && login.preset != Preset::Bypass {
+            return Some("Whether the login may claim its tenant has changed.");
         }
         if client.purpose == Purpose::Bypass && login.preset != Preset::Bypass {
             return Some("The login may not bypass any more.");
@@ -230,6 +246,17 @@ impl Generation {
             (Some(_), []) | (None, _) => false,
         }
     }
+}
+
+fn claims(config: &Config) -> HashMap<Arc<str>, Arc<ClaimRules>> {
+    let rules = |tenants: &TenantPolicy| ClaimRules {
+        template: config.scope.template.clone(),
+        kind: config.scope.tenant_kind,
+        tenants: tenants.clone(),
+    };
+    let claiming = |login: &LoginEntry| login.tenant.as_ref().filter(|it| it.claiming.is_allowed()).map(rules);
+    let logins = config.logins.iter();
+    logins.filter_map(|(name, login)| Some((Arc::clone(name), Arc::new(claiming(login)?)))).collect()
 }
 
 #[cfg(test)]

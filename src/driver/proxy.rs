@@ -46,7 +46,7 @@ use crate::fault::{Code, Fault};
 use crate::guard::{FactsCache, Preset, REASON_SETTING};
 use crate::pool::{Admission, Fairness, Membership};
 use crate::scope::Injection;
-use crate::session::{Recording, Session, SessionRules};
+use crate::session::{Claimant, Recording, Session, SessionRules};
 use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
 use crate::upstream::{Parameters, Settings};
@@ -319,14 +319,22 @@ impl Proxy {
                 let scope = &generation.config.scope;
                 Injection::new(&scope.template, &self.tenant_to_inject(tenant), scope.lifetime)
             }
+            Purpose::Claims(_) => Injection::vacant(),
             Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
             Purpose::Console => return None,
+        };
+        let claims = match &client.purpose {
+            Purpose::Claims(base) => {
+                Some(Claimant { rules: Arc::clone(generation.claim_rules(client)?), base: base.clone() })
+            }
+            Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
         };
         let policy = Arc::clone(generation.policies_of(&client.database).of(&client.login));
         Some(SessionRules {
             injection,
             policy,
             facts: Arc::clone(&self.facts),
+            claims,
             recording: preset.is_recorded().then_some(Recording { needs_reason: preset == Preset::Bypass }),
             #[cfg(feature = "mutants")]
             mutant: build::mutant(&self.hooks),
@@ -474,7 +482,7 @@ impl Proxy {
         let mut session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
         session.limit_statements(generation.config.client_statements);
         let gauge = SessionGauge::new(&self.gauge, registration.slot().facts());
-        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge, ledger };
+        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, home: None, gauge, ledger };
         Ok(Begun { session, around, registration })
     }
 

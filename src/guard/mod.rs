@@ -16,6 +16,7 @@
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod claim;
 mod condition;
 mod configure;
 mod configured;
@@ -39,7 +40,9 @@ mod statement;
 mod text;
 mod walk;
 
+pub use crate::tenant::Claiming;
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
+pub use claim::{Claim, ClaimForm, ClaimSpan, ClaimedValue};
 pub use condition::{Condition, FunctionName, Mentions, Operand, OperandKind, PolicyExpression, policy_expression};
 pub use configured::{Lists, Sides};
 pub use explain::{Explained, ExplainedLine, explain, explain_file};

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::claim::{Claim, ClaimForm, ClaimSpan, ClaimedValue};
 use super::configured::{Listed, Lists};
 use super::facts::{
     Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
@@ -18,6 +19,7 @@ use super::settings;
 use super::state::{self, Keeping, State};
 use super::text::Limits;
 use crate::fault::{Code, Fault};
+use crate::tenant::Claiming;
 
 /// What kind of login a policy is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -86,6 +88,10 @@ pub struct PolicySettings {
     pub mode: Mode,
     /// The names of the scope settings.
     pub scope_settings: Vec<String>,
+    /// Whether its clients may name their tenant by SQL.
+    pub claiming: Claiming,
+    /// The names of those scope settings whose value is the tenant itself: where they may.
+    pub claim_settings: Vec<String>,
     /// The tenant stays on a server beyond its transactions, so that a procedure may end them.
     pub scope_outlives_transactions: bool,
     /// Longest text that is checked; 0 for the default.
@@ -102,6 +108,8 @@ pub struct Policy {
     listed: Listed,
     mode: Mode,
     scope_settings: HashSet<Box<str>>,
+    claiming: Claiming,
+    claim_settings: HashSet<Box<str>>,
     scope_outlives_transactions: bool,
     limits: Limits,
     gaps: Arc<Gaps>,
@@ -133,6 +141,8 @@ impl Policy {
             listed: Listed::new(&[&from.lists, &from.login_lists]),
             mode: from.mode,
             scope_settings: canonical(&from.scope_settings),
+            claiming: from.claiming,
+            claim_settings: canonical(&from.claim_settings),
             scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
             gaps: Arc::clone(&from.gaps),
@@ -169,6 +179,71 @@ impl Policy {
     /// The fault that the client would see if nothing were tolerated.
     pub fn judge(&self, facts: &Facts) -> Result<(), Fault> {
         facts.statements.iter().try_for_each(|statement| self.judge_statement(statement))
+    }
+
+    /// The facts as they are to this login: where it may claim its tenant, the statements that do are claims.
+    #[must_use]
+    pub fn with_claims(&self, facts: &Arc<Facts>) -> Arc<Facts> {
+        let may_claim = self.claiming.is_allowed() && facts.statements.iter().any(|it| self.claim_of(it).is_some());
+        if !may_claim {
+            return Arc::clone(facts);
+        }
+        let mut facts = Facts::clone(facts);
+        for statement in &mut facts.statements {
+            if let Some(claim) = self.claim_of(statement) {
+                statement.control = Control::Claim(claim);
+                statement.class = StatementClass::Claim;
+                statement.needs_scope = false;
+            }
+        }
+        Arc::new(facts)
+    }
+
+    /// The claim that a statement makes.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "fails closed: in any other form the setting is refused by its name"
+    )]
+    fn claim_of(&self, statement: &Statement) -> Option<Box<Claim>> {
+        if statement.is_ordinary || !statement.demands.is_empty() {
+            return None;
+        }
+        let span = |local: bool| if local { ClaimSpan::Transaction } else { ClaimSpan::Session };
+        let claim = match &statement.control {
+            Control::Set { name, value, local } => Box::new(Claim {
+                setting: name.clone(),
+                value: ClaimedValue::Text(value.clone()),
+                span: span(*local),
+                form: ClaimForm::Set,
+            }),
+            Control::Reset { name, local } => Box::new(Claim {
+                setting: name.clone(),
+                value: ClaimedValue::Default,
+                span: span(*local),
+                form: if statement.is_reset { ClaimForm::Reset } else { ClaimForm::Set },
+            }),
+            Control::None | Control::Configure(_) => statement.claim.clone()?,
+            _ => return None,
+        };
+        self.claim_settings.contains(&claim.setting).then_some(claim)
+    }
+
+    /// Facts that were found under other rules may hold what is no claim any more.
+    fn judge_claim(&self, claim: &Claim) -> Result<(), Fault> {
+        if !(self.claiming.is_allowed() && self.claim_settings.contains(&claim.setting)) {
+            return Err(Fault::of(Code::ScopeChange).with_detail(format!("The setting is {:?}.", claim.setting)));
+        }
+        let is_ending = claim.value == ClaimedValue::Default;
+        if self.claiming == Claiming::Transaction && claim.span == ClaimSpan::Session && !is_ending {
+            return Err(Fault::of(Code::ClaimOfSession));
+        }
+        Ok(())
+    }
+
+    /// Whether its clients may name their tenant by SQL.
+    #[must_use]
+    pub const fn claiming(&self) -> Claiming {
+        self.claiming
     }
 
     /// Judges one statement.
@@ -212,6 +287,11 @@ impl Policy {
         if statement.is_ordinary {
             return Ok(());
         }
+        if let Control::Claim(claim) = &statement.control {
+            // Whom it acts for is no matter of observing.
+            return self.judge_claim(claim);
+        }
+        let weigh: &mut Weigh<'_> = &mut |fault| weigh(self.hinting_at_claims(fault));
         for function in &statement.functions {
             self.judge_function(function, statement.class).or_else(&mut *weigh)?;
         }
@@ -234,6 +314,14 @@ impl Policy {
                 Fault::of(code).with_detail(format!("The statement is of the class {}.", statement.class.name()));
             Err(self.hinting(fault))
         })
+    }
+
+    /// Where the tenant may be claimed, a refusal of its setting says how.
+    fn hinting_at_claims(&self, fault: Fault) -> Fault {
+        match (self.claiming, fault.code) {
+            (Claiming::Transaction | Claiming::Session, Some(Code::ScopeChange)) => fault.with_hint(CLAIM_HINT),
+            (_, _) => fault,
+        }
     }
 
     /// Whether it is refused only because it may end transactions in its middle or runs in none, and the tenant outlives
@@ -347,6 +435,7 @@ impl Policy {
                 // The value is judged when it is bound.
                 ConfiguredValue::Parameter(_) => self.judge_setting_name(&configuration.name),
             }),
+            Control::Claim(claim) => self.judge_claim(claim),
             Control::SetCharacteristics(options) => {
                 options.iter().try_for_each(|(name, value)| self.setting_verdict(name, value).map(drop))
             }
@@ -440,7 +529,9 @@ fn permits_without_transaction(policy: &Policy, statement: &Statement) -> bool {
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => false,
         Class::CopyIn | Class::CopyOut | Class::CopyServer => false,
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => false,
-        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => false,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => {
+            false
+        }
         Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
         Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain | Class::Lock => false,
         Class::Truncate | Class::Do | Class::Load => false,
@@ -474,7 +565,7 @@ fn escape_of_class(class: StatementClass) -> Option<&'static str> {
         Class::CopyIn | Class::CopyOut | Class::CopyServer => None,
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
         // COMMIT and ROLLBACK are what the record follows.
-        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => None,
         Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => None,
         Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain | Class::Lock => None,
         Class::Truncate | Class::CreateTableAs | Class::CreateTemporary | Class::DropTemporary => None,
@@ -499,7 +590,9 @@ fn runs_later(class: StatementClass) -> bool {
         Class::CopyIn | Class::CopyOut | Class::CopyServer => false,
         // A cursor's query runs in its own transaction or, WITH HOLD, at that transaction's end.
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => false,
-        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => false,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => {
+            false
+        }
         Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
         Class::AdvisoryUnlockAll | Class::Execute | Class::Explain | Class::Lock | Class::Truncate => false,
         Class::Call | Class::Do | Class::DropTemporary => false,
@@ -577,6 +670,9 @@ fn judge_relation(preset: Preset, relation: &RelationUse) -> Result<(), Fault> {
     Err(at(Fault::of(code).with_detail(format!("The relation is {name}.")), relation.position))
 }
 
+/// What is told to a client that may claim its tenant and has done so in a form that is none.
+const CLAIM_HINT: &str = "Name the tenant in a statement of its own: SET LOCAL <setting> = '<tenant>', or SELECT set_config('<setting>', $1, true); docs/claims.md has the forms.";
+
 /// What a tenant's client is told that may keep some state and wanted other.
 const SHARED_HINT: &str = "Channels, lock numbers and the last values of sequences are not kept apart between tenants on a shared server: use a login with preset = \"application\", or pool_mode = \"session\".";
 
@@ -594,7 +690,9 @@ fn state_of_class(class: StatementClass) -> Option<State> {
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
         Class::CopyIn | Class::CopyOut | Class::CopyServer => None,
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
-        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => {
+            None
+        }
         Class::Discard | Class::Deallocate | Class::Unlisten | Class::Notify | Class::AdvisoryUnlockAll => None,
         Class::Explain | Class::Lock | Class::Truncate | Class::Call | Class::Do | Class::Load => None,
         Class::CreateTableAs | Class::Definition | Class::Privileges | Class::Roles | Class::Policies => None,
@@ -642,7 +740,7 @@ fn refusal_to_tenants(class: StatementClass) -> Option<Code> {
     match class {
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
         Class::CopyIn | Class::CopyOut | Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
-        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => None,
         Class::Discard | Class::Deallocate | Class::Unlisten | Class::AdvisoryUnlockAll => None,
         Class::CopyServer => Some(Code::CopyRefused),
         Class::TwoPhase => Some(Code::TransactionRefused),

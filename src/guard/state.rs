@@ -179,7 +179,7 @@ fn left_by_class(class: StatementClass) -> State {
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => State::NONE,
         Class::Transaction | Class::TwoPhase | Class::SetConstraints => State::NONE,
         // Settings are recorded and brought along.
-        Class::Setting | Class::Show => State::NONE,
+        Class::Setting | Class::Claim | Class::Show => State::NONE,
         Class::Discard | Class::Deallocate | Class::Unlisten | Class::Notify | Class::AdvisoryUnlockAll => State::NONE,
         // What a prepared statement may say was judged when it was prepared.
         Class::Execute | Class::Explain | Class::Lock | Class::Truncate => State::NONE,
@@ -213,6 +213,7 @@ fn released_by(class: StatementClass, control: &Control) -> State {
         | Control::Configure(_)
         | Control::SetCharacteristics(_)
         | Control::Reset { .. }
+        | Control::Claim(_)
         | Control::ResetAll
         | Control::DiscardPlans
         | Control::Show(_) => State::NONE,

@@ -119,9 +119,17 @@ pub struct Injection {
     set_local: Box<str>,
     set_local_statements: usize,
     is_looked_up_by: bool,
+    /// There is no tenant: nothing can be injected, and nothing that needs scope may be sent.
+    is_vacant: bool,
 }
 
 impl Injection {
+    /// For a session that acts for nobody yet. Whatever needs scope is not sent with it.
+    #[must_use]
+    pub fn vacant() -> Self {
+        Self { is_vacant: true, ..Self::of_values(&[]) }
+    }
+
     /// For one tenant under one template.
     #[must_use]
     pub fn new(template: &ScopeTemplate, tenant: &TenantId, lifetime: Lifetime) -> Self {
@@ -152,6 +160,7 @@ impl Injection {
             set_local: Box::default(),
             set_local_statements: 0,
             is_looked_up_by: false,
+            is_vacant: false,
         }
     }
 
@@ -174,6 +183,7 @@ impl Injection {
             set_local: set_local.into(),
             set_local_statements: values.len(),
             is_looked_up_by: values.iter().any(|(name, _)| *name == "search_path"),
+            is_vacant: false,
         }
     }
 
@@ -181,9 +191,15 @@ impl Injection {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         match self.lifetime {
-            Lifetime::Transaction => self.set_local_statements == 0,
+            Lifetime::Transaction => self.set_local_statements == 0 && !self.is_vacant,
             Lifetime::Lease => false,
         }
+    }
+
+    /// Whether there is no tenant.
+    #[must_use]
+    pub const fn is_vacant(&self) -> bool {
+        self.is_vacant
     }
 
     /// Whether one of its settings is `search_path`.

@@ -201,8 +201,8 @@ impl<C> LeasedServer<C> {
     /// that the client's unnamed portal must survive; `cause` is made for each part, `true` for the one
     /// whose answer confirms.
     pub fn inject(&mut self, injection: &Injection, keep_portal: bool, cause: impl Fn(bool) -> C) {
-        if injection.carried().is_some() {
-            // It would outlive this transaction, or be undone with it: there is no scoped frame on this lease.
+        if injection.carried().is_some() || injection.is_vacant() {
+            // There is nobody to put on it. Or: it would outlive this transaction, or be undone with it: there is no scoped frame on this lease.
             return;
         }
         if injection.is_empty() {

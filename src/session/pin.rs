@@ -250,6 +250,7 @@ impl Session {
             | Control::Configure(_)
             | Control::SetCharacteristics(_)
             | Control::Reset { .. }
+            | Control::Claim(_)
             | Control::ResetAll
             | Control::DiscardPlans
             | Control::DiscardSequences
@@ -368,6 +369,7 @@ impl Session {
             Ok(server) => {
                 pin.resting = Some(server);
                 self.effects.push_back(Effect::Rest);
+                self.settle_acting();
                 self.end_if_draining();
             }
             Err(reason) => {

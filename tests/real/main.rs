@@ -28,6 +28,7 @@ mod bypass;
 mod bypass_crash;
 mod bypass_durable;
 mod check;
+mod claims;
 mod console;
 mod differential;
 mod drivers;

@@ -107,10 +107,15 @@ mod mutants {
         Mutant::SharedCancelKey,
     ];
 
+    /// The same: nobody claims anything here.
+    const OF_CLAIMS: [Mutant; 3] =
+        [Mutant::ClaimSurvivesRollback, Mutant::ClaimBleeds, Mutant::ClaimOutlivesTransaction];
+
     #[test]
     fn every_planted_defect_is_found() {
         let mut missed = Vec::new();
-        for mutant in Mutant::ALL.iter().filter(|mutant| !FOUND_ELSEWHERE.contains(mutant)) {
+        let is_here = |mutant: &&Mutant| !FOUND_ELSEWHERE.contains(mutant) && !OF_CLAIMS.contains(mutant);
+        for mutant in Mutant::ALL.iter().filter(is_here) {
             match search(1..SEEDS_OF_A_MUTANT, Some(*mutant), 1).first() {
                 Some((seed, wrong)) => {
                     let (innocent, _) = run(*seed, None, &Arc::new(FactsCache::default()), false);

@@ -357,6 +357,7 @@ impl World {
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::clone(&self.facts),
             recording: None,
+            claims: None,
             #[cfg(feature = "mutants")]
             mutant: defect,
         };
@@ -746,7 +747,7 @@ impl World {
         match effect {
             Effect::Lease => self.lease(number),
             Effect::Inspect(sql) => self.clients[number].pending = Pending::Inspection(sql),
-            Effect::Pin | Effect::Rest => {
+            Effect::Pin | Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),
