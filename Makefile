@@ -54,7 +54,7 @@ mutants:
 
 test: export TENANTGATE_SKIPS = $(SKIPS)
 test:
-	@.ci/setup build server drivers pg18 others exporter
+	@.ci/setup build server drivers prisma pg18 others exporter
 	@mkdir -p target && : >$(SKIPS)
 	$(MAKE) fmt
 	$(MAKE) clippy

@@ -72,11 +72,14 @@ const TENANTS: &[&str] = &[
     "catalog.sql",
     "drivers.sql",
     "functions.sql",
+    "introspection.sql",
     "ordinary.sql",
     "psql.sql",
     "scope.sql",
     "statements.sql",
     "text.sql",
+    "techniques.sql",
+    "threats.sql",
 ];
 
 const TENANT: Login = Login { preset: Preset::Tenant, keeping: Keeping::Refuse, is_leased: false };
