@@ -655,6 +655,8 @@ impl Session {
         let predicted = lease.scope().predicted();
         self.claims_end_segment();
         match predicted {
+            // A server that takes COPY data ignores the Sync: portals live on.
+            TransactionStatus::Idle if self.copy == CopyIn::Awaited => {}
             // The prediction may be wrong while transaction control is unanswered: named portals may live on.
             TransactionStatus::Idle if self.control_in_flight => self.portals.remove_unnamed(),
             TransactionStatus::Idle => self.portals.clear(),
