@@ -175,11 +175,8 @@ impl World {
             return self.copy_message(tag, body);
         }
         if self.is_skipping && !matches!(tag, b'S' | b'X') {
-            match tag {
-                b'B' => self.forget_portal(body),
-                // PostgreSQL keeps the unnamed statement when it skips a Query; the proxy has forgotten it.
-                b'Q' => drop(self.statements.remove(&b""[..])),
-                _ => {}
+            if tag == b'B' {
+                self.forget_portal(body);
             }
             return;
         }
