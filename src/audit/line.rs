@@ -1,26 +1,39 @@
 //! One record as one line of JSON.
 //!
-//! This is the one place where lines are made: the hash chain (`prev`, `hash`) goes in here.
+//! This is the one place where lines are made: each carries its number and the digest of the line before it (`chain`).
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::record::{Entry, Intent, Outcome, Record, TenantRecord};
+use super::chain::{Digest, Head};
+use super::checkpoint::SignedNote;
+use super::record::{Entry, Intent, Opening, Outcome, Record, TenantRecord};
 
-/// Version of the line's form.
-pub const SCHEMA_VERSION: u64 = 1;
+/// Version of the line's form: 1 had no `prev`.
+pub const SCHEMA_VERSION: u64 = 2;
+
+/// Where in the ledger a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number.
+    pub sequence: u64,
+    /// The time of writing.
+    pub at: Timestamp,
+    /// The digest of the line before it.
+    pub prev: Digest,
+}
 
 /// A line, with its line break.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line(String);
 
 impl Line {
-    /// The line of a record, with its number in the ledger and the time of writing.
+    /// The line of a record of a transaction.
     #[must_use]
-    pub fn new(record: &Record, sequence: u64, at: Timestamp) -> Self {
+    pub fn new(record: &Record, place: &Place) -> Self {
         let actor = &record.actor;
-        let mut fields = head(kind(&record.entry), &record.transaction.0, sequence, at);
+        let mut fields = head(kind(&record.entry), &record.transaction.0, place);
         let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
         put("login", json!(*actor.login));
         put("address", json!(*actor.address));
@@ -38,15 +51,56 @@ impl Line {
 
     /// The line of a record of a tenant.
     #[must_use]
-    pub fn of_tenant(record: &TenantRecord, sequence: u64, at: Timestamp) -> Self {
+    pub fn of_tenant(record: &TenantRecord, place: &Place) -> Self {
         let TenantRecord { id, act, login, address, tenant, reason } = record;
-        let mut fields = head(act.kind(), id, sequence, at);
+        let mut fields = head(act.kind(), id, place);
         let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
         put("login", json!(**login));
         put("address", json!(**address));
         put("tenant", json!(tenant.as_str()));
         put("reason", json!(**reason));
         Self::of(fields)
+    }
+
+    /// The line of a file that was opened.
+    #[must_use]
+    pub fn of_opening(opening: &Opening, place: &Place) -> Self {
+        let Opening { id, cause, ledger, version, checkpoint_records, public_key, damage, expected } = opening;
+        let mut fields = head(cause.kind(), id, place);
+        let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+        put("ledger", json!(ledger.to_string()));
+        put("version", json!(version));
+        put("checkpoint_records", json!(checkpoint_records));
+        put("public_key", json!(public_key.as_ref().map(ToString::to_string)));
+        put("damaged", json!(damage.map(|it| json!({ "bytes": it.bytes, "sha256": it.digest.to_string() }))));
+        put("expected", json!(expected));
+        Self::of(fields)
+    }
+
+    /// The line of a checkpoint: the note and its place make all of it, so that nothing in it can be changed unseen.
+    #[must_use]
+    pub fn of_checkpoint(note: &SignedNote, place: &Place) -> Self {
+        let mut fields = head("checkpoint", &note.checkpoint.ledger, &Place { at: note.checkpoint.at, ..*place });
+        fields.insert("note".into(), json!(note.as_str()));
+        Self::of(fields)
+    }
+
+    /// The line that says that the proxy lives and has had nothing to write.
+    #[must_use]
+    pub fn of_heartbeat(id: &Uuid, place: &Place) -> Self {
+        Self::of(head("heartbeat", id, place))
+    }
+
+    /// Its bytes without the line break: what is hashed.
+    #[must_use]
+    pub fn without_break(&self) -> &[u8] {
+        self.0.trim_end_matches('\n').as_bytes()
+    }
+
+    /// The record as the last one of a ledger.
+    #[must_use]
+    pub fn head(&self, sequence: u64) -> Head {
+        Head { sequence, digest: Digest::of(self.without_break()) }
     }
 
     fn of(fields: Map<String, Value>) -> Self {
@@ -63,7 +117,8 @@ impl Line {
 }
 
 /// What every line begins with.
-fn head(kind: &str, id: &Uuid, sequence: u64, at: Timestamp) -> Map<String, Value> {
+fn head(kind: &str, id: &Uuid, place: &Place) -> Map<String, Value> {
+    let Place { sequence, at, prev } = place;
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     put("v", json!(SCHEMA_VERSION));
@@ -71,6 +126,7 @@ fn head(kind: &str, id: &Uuid, sequence: u64, at: Timestamp) -> Map<String, Valu
     put("kind", json!(kind));
     put("id", json!(id.to_string()));
     put("at", json!(format!("{at:.6}")));
+    put("prev", json!(prev.to_string()));
     fields
 }
 
@@ -110,6 +166,10 @@ mod tests {
     use super::*;
     use crate::tenant::{TenantId, TenantKind};
 
+    fn place(sequence: u64, at: Timestamp) -> Place {
+        Place { sequence, at, prev: Digest::NONE }
+    }
+
     pub fn record(entry: Entry) -> Record {
         Record {
             transaction: TransactionId(Uuid::from_u128(7)),
@@ -131,9 +191,9 @@ mod tests {
         let reason = Reason::parse("„Auskunft\" \u{2028} #1").unwrap();
         let intent = record(Entry::Intent(Intent { reason: Some(reason), server: 3, server_process: 99 }));
         let at: Timestamp = "2026-11-23T09:00:00.5Z".parse().unwrap();
-        let first = Line::new(&intent, 1, at);
+        let first = Line::new(&intent, &place(1, at));
         let outcome = Account::default().conclude(Conclusion::Failed, Some(crate::fault::SqlState(*b"23505")));
-        let second = Line::new(&record(Entry::Outcome(Box::new(outcome))), 2, at);
+        let second = Line::new(&record(Entry::Outcome(Box::new(outcome))), &place(2, at));
         let text = [first.as_bytes(), second.as_bytes()].concat();
         let text = String::from_utf8(text).unwrap();
         assert_eq!(text.lines().count(), 2);
@@ -157,7 +217,7 @@ mod tests {
                     tenant: TenantId::parse(TenantKind::Text, "a\"cme").unwrap(),
                     reason: "keys \"leaked\"".into(),
                 };
-                Line::of_tenant(&record, 1, at)
+                Line::of_tenant(&record, &place(1, at))
             })
             .into();
         let text = lines.iter().map(|line| std::str::from_utf8(line.as_bytes()).unwrap()).collect::<String>();
@@ -188,7 +248,7 @@ mod tests {
         }
         let outcome = account.conclude(Conclusion::Committed, None);
         assert!(outcome.is_truncated);
-        let line = Line::new(&record(Entry::Outcome(Box::new(outcome))), u64::MAX, Timestamp::MAX);
+        let line = Line::new(&record(Entry::Outcome(Box::new(outcome))), &place(u64::MAX, Timestamp::MAX));
         assert!(line.as_bytes().len() < 256 * 1024, "{}", line.as_bytes().len());
     }
 }

@@ -3,19 +3,27 @@
 //! A transaction has two records, an *intent* (durable before it begins) and an *outcome* (after it ended). Each is
 //! one line of JSON. Values never enter a record: statements are written without literals.
 //!
-//! Owns: the records, their lines, reading lines back, joining intents with outcomes. Does not own: files, clocks,
+//! Lines are tied to each other by their digests, and a key vouches for the last one now and then: what is changed,
+//! removed or put in afterwards is found.
+//!
+//! Owns: the records, their lines and chain, checkpoints, reading lines back, joining intents with outcomes. Does not own: files, clocks,
 //! when a record has to be durable (`session`), or who writes it (`driver`).
 
 mod account;
+mod chain;
+mod checkpoint;
 mod line;
 mod reason;
 mod record;
 mod review;
 
 pub use account::Account;
-pub use line::{Line, SCHEMA_VERSION};
+pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier};
+pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, signing_key};
+pub use line::{Line, Place, SCHEMA_VERSION};
 pub use reason::Reason;
 pub use record::{
-    Actor, Conclusion, Entry, Intent, Outcome, Record, StatementNote, TenantAct, TenantRecord, TransactionId,
+    Actor, Conclusion, Entry, Intent, Opening, OpeningCause, Outcome, Record, StatementNote, TenantAct, TenantRecord,
+    TransactionId,
 };
 pub use review::{Reviewed, review};

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::chain::Damage;
+use super::checkpoint::PublicKey;
 use super::reason::Reason;
 use crate::fault::SqlState;
 use crate::guard::StatementClass;
@@ -160,4 +162,45 @@ pub struct TenantRecord {
     pub tenant: TenantId,
     /// Why.
     pub reason: Arc<str>,
+}
+
+/// Why a file of the ledger was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OpeningCause {
+    /// The proxy has started.
+    Boot,
+    /// The file before was moved away, or could not be written any more.
+    Reopen,
+}
+
+impl OpeningCause {
+    /// The kind of its record.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            OpeningCause::Boot => "boot",
+            OpeningCause::Reopen => "reopen",
+        }
+    }
+}
+
+/// The first record behind the start of the proxy, or of a new file: what was found there.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Its own name in the ledger.
+    pub id: Uuid,
+    /// Why.
+    pub cause: OpeningCause,
+    /// The ledger's name.
+    pub ledger: Uuid,
+    /// The proxy's version.
+    pub version: &'static str,
+    /// From here on no more records than this stand between two checkpoints; `None`: nothing is signed.
+    pub checkpoint_records: Option<u64>,
+    /// Whose signatures there will be.
+    pub public_key: Option<PublicKey>,
+    /// Text behind the last record that is none.
+    pub damage: Option<Damage>,
+    /// The last record that the proxy knew of, where it is not there any more.
+    pub expected: Option<u64>,
 }

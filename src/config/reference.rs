@@ -535,6 +535,36 @@ const AFTER_LOGINS: &[KeyRow] = &[
         "Its file, JSON Lines, mode 0600; relative to this file's folder. While it cannot be written, those logins are refused (TG062).",
     ),
     row(
+        "ledger.signing_key_file",
+        Kind::Text,
+        Shown::Alternative("\"ledger.key\""),
+        "The key that signs checkpoints, from tenantgate ledger keygen. Without one records are chained, but whoever can write the file can chain them anew.",
+    ),
+    row(
+        "ledger.checkpoint_records",
+        Kind::Number { min: 1, max: 1_000_000 },
+        Shown::Default("1000"),
+        "A checkpoint is signed after this many records at the latest.",
+    ),
+    row(
+        "ledger.checkpoint_interval",
+        LONG,
+        Shown::Default("\"1m\""),
+        "A checkpoint is signed when the oldest record without one is this old.",
+    ),
+    row(
+        "ledger.heartbeat_interval",
+        LONG,
+        Shown::Default("\"5m\""),
+        "After this time without a record one is written that says that the proxy lives, and signed; only with a signing key.",
+    ),
+    row(
+        "ledger.rotate_bytes",
+        Kind::Bytes { min: 0, max: 1 << 40 },
+        Shown::Default("0"),
+        "A file of this size is renamed to <path>.<number of its last record> and a new one begun, which goes on with the chain. 0: never.",
+    ),
+    row(
         "rules",
         Kind::TableList,
         Shown::Header,

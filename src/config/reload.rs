@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::settings::{Config, UnixSocketSettings};
+use super::settings::{Config, LedgerSettings, UnixSocketSettings};
 
 /// A key that counts from the process's start to its end.
 struct FixedKey {
@@ -30,13 +30,27 @@ macro_rules! fixed {
     };
 }
 
+/// A part of `[ledger]`; the first ledger may come with a reload, and then stays as it is.
+macro_rules! fixed_ledger {
+    ($pattern:literal, $part:expr) => {
+        FixedKey {
+            pattern: $pattern,
+            differs: |in_force, next| {
+                let part: fn(&LedgerSettings) -> _ = $part;
+                in_force.ledger.is_some() && in_force.ledger.as_ref().map(part) != next.ledger.as_ref().map(part)
+            },
+            keep: |in_force, next| next.ledger.clone_from(&in_force.ledger),
+        }
+    };
+}
+
 const FIXED: &[FixedKey] = &[
-    FixedKey {
-        pattern: "ledger.path",
-        // The first one may come with a reload.
-        differs: |in_force, next| in_force.ledger.is_some() && in_force.ledger != next.ledger,
-        keep: |in_force, next| next.ledger.clone_from(&in_force.ledger),
-    },
+    fixed_ledger!("ledger.path", |ledger| ledger.path.clone()),
+    fixed_ledger!("ledger.signing_key_file", |ledger| ledger.signing_key.clone()),
+    fixed_ledger!("ledger.checkpoint_records", |ledger| ledger.checkpoint_records),
+    fixed_ledger!("ledger.checkpoint_interval", |ledger| ledger.checkpoint_interval),
+    fixed_ledger!("ledger.heartbeat_interval", |ledger| ledger.heartbeat_interval),
+    fixed_ledger!("ledger.rotate_bytes", |ledger| ledger.rotate_bytes),
     fixed!("listen.addresses", listen.addresses),
     fixed!("listen.unix_folder", listen.unix, |unix: &Option<UnixSocketSettings>| {
         unix.as_ref().and_then(|unix| unix.path.parent().map(Path::to_path_buf))
@@ -116,11 +130,15 @@ mod tests {
     fn each_of_them_is_named_and_kept() {
         let before = "[listen]\naddresses = [\"127.0.0.1:1\"]\nunix_folder = \"/a\"\nunix_port = 1\nunix_mode = \"0700\"\n\
                       [log]\nformat = \"text\"\n[metrics]\naddress = \"127.0.0.1:3\"\ntenants_max = 1\n\
-                      [runtime]\nthreads = 1\n[state]\nfolder = \"/a\"\n[ledger]\npath = \"/a\"\n";
+                      [runtime]\nthreads = 1\n[state]\nfolder = \"/a\"\n[ledger]\npath = \"/a\"\n\
+                      checkpoint_records = 1\ncheckpoint_interval = \"1s\"\nheartbeat_interval = \"1s\"\nrotate_bytes = 1\n";
         let after = before.replace("\"/a\"", "\"/b\"").replace("= 1\n", "= 2\n").replace(":1\"", ":2\"");
-        let after = after.replace("0700", "0750").replace("text", "json").replace(":3\"", ":4\"");
+        let after =
+            after.replace("0700", "0750").replace("text", "json").replace(":3\"", ":4\"").replace("\"1s\"", "\"2s\"");
         let (in_force, mut next) = (config(before), config(&after));
-        let named: Vec<&str> = FIXED.iter().map(|key| key.pattern).collect();
+        // A key is a file, and there are none here.
+        let is_file = |pattern: &&str| *pattern == "ledger.signing_key_file";
+        let named: Vec<&str> = FIXED.iter().map(|key| key.pattern).filter(|pattern| !is_file(pattern)).collect();
         assert_eq!(keep_fixed(&in_force, &mut next), named);
         assert!(keep_fixed(&in_force, &mut next).is_empty(), "all are kept now");
         let lines = |config: &Config| {
@@ -140,7 +158,10 @@ mod tests {
         assert!(keep_fixed(&without, &mut next).is_empty());
         assert!(next.shown.iter().any(|line| line.pattern == "ledger.path" && line.value == "/a"));
         let mut next = without;
-        assert_eq!(keep_fixed(&with, &mut next), ["ledger.path"]);
+        assert_eq!(keep_fixed(&with, &mut next)[0], "ledger.path");
+        assert_eq!(next.ledger, with.ledger);
+        let mut next = config("[ledger]\npath = \"/a\"\ncheckpoint_records = 7\n");
+        assert_eq!(keep_fixed(&with, &mut next), ["ledger.checkpoint_records"]);
         assert_eq!(next.ledger, with.ledger);
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::audit::SigningKey;
 use crate::auth::scram::Verifier;
 use crate::auth::{Access, DatabaseList, Rules};
 pub use crate::check::{CheckSettings, OnGap};
@@ -407,6 +408,16 @@ impl LoginEntry {
 pub struct LedgerSettings {
     /// The file.
     pub path: PathBuf,
+    /// What signs checkpoints; without it there are none.
+    pub signing_key: Option<Arc<SigningKey>>,
+    /// Most records between two checkpoints.
+    pub checkpoint_records: u64,
+    /// Longest time that a record waits for one.
+    pub checkpoint_interval: Duration,
+    /// After this time without a record one says that the proxy lives.
+    pub heartbeat_interval: Duration,
+    /// The size from which on a file is closed and the next one begun.
+    pub rotate_bytes: Option<u64>,
 }
 
 /// What bypass logins get.

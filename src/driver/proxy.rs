@@ -160,11 +160,8 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     rand::fill(&mut secret).map_err(no_random_bytes)?;
     rand::fill(&mut first).map_err(no_random_bytes)?;
     let secret = ProcessSecret::new(&secret);
-    let ledger = config
-        .ledger
-        .as_ref()
-        .map(|ledger| Ledger::start(ledger.path.clone(), build::ledger_sync(&hooks)))
-        .transpose()?;
+    let ledger =
+        config.ledger.as_ref().map(|ledger| Ledger::start(ledger.clone(), build::ledger_sync(&hooks))).transpose()?;
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
     let handshake = build::handshake(config, generation.policies.clone(), secret.clone(), generation.number)?;
     let pools = reload::pools(&generation, clock)?;
@@ -373,7 +370,7 @@ impl Proxy {
     pub(super) fn start_ledger(&self, config: &Config) {
         let mut ledger = self.ledger.lock();
         if let (None, Some(settings)) = (&*ledger, &config.ledger) {
-            match Ledger::start(settings.path.clone(), build::ledger_sync(&self.hooks)) {
+            match Ledger::start(settings.clone(), build::ledger_sync(&self.hooks)) {
                 Ok(started) => *ledger = Some(started),
                 Err(error) => tracing::error!(%error, "the ledger cannot be started"),
             }

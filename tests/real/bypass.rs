@@ -87,7 +87,9 @@ impl Place {
 
     fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        // The first is about the ledger itself.
+        text.lines().map(read).filter(|record: &Value| record["kind"] != "boot").collect()
     }
 
     /// The outcomes, after checking that each has its intent before it and that nothing is open.
@@ -95,7 +97,7 @@ impl Place {
         let mut open = std::collections::HashSet::new();
         let mut outcomes = Vec::new();
         for (index, record) in self.records().into_iter().enumerate() {
-            assert_eq!(record["seq"], index + 1, "{record}");
+            assert_eq!(record["seq"], index + 2, "{record}");
             let id = record["id"].as_str().unwrap().to_owned();
             match record["kind"].as_str() {
                 Some("intent") => assert!(open.insert(id), "{record}"),

@@ -1,9 +1,12 @@
 //! `[ledger]` and `[bypass]`, and what logins whose transactions are recorded need.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Builder;
 use super::scope::SETTINGS_MAX;
+use crate::audit::SigningKey;
+use crate::config::problem::Place;
 use crate::config::raw::Section;
 use crate::config::settings::{BypassSettings, Config, LedgerSettings};
 use crate::guard::Preset;
@@ -13,7 +16,35 @@ impl Builder<'_> {
     /// `[ledger]`
     pub fn ledger(&mut self, section: &Section) -> Option<LedgerSettings> {
         let path = section.text("path")?;
-        Some(LedgerSettings { path: self.environment.locate(&path) })
+        let signing_key = match section.text("signing_key_file") {
+            Some(file) => Some(self.signing_key(&section.place_of("signing_key_file"), &file)?),
+            None => None,
+        };
+        Some(LedgerSettings {
+            path: self.environment.locate(&path),
+            signing_key,
+            checkpoint_records: section.number("checkpoint_records")? as u64,
+            checkpoint_interval: section.duration("checkpoint_interval")?,
+            heartbeat_interval: section.duration("heartbeat_interval")?,
+            rotate_bytes: Some(section.number("rotate_bytes")? as u64).filter(|bytes| *bytes > 0),
+        })
+    }
+
+    fn signing_key(&mut self, place: &Place, path: &str) -> Option<Arc<SigningKey>> {
+        let file = self.file(place, path)?;
+        self.warn_if_public(place, path, &file);
+        let key = match std::str::from_utf8(&file.bytes) {
+            Ok(text) => SigningKey::parse(text),
+            Err(_) => Err("it is not UTF-8"),
+        };
+        match key {
+            Ok(key) => Some(Arc::new(key)),
+            Err(reason) => {
+                let hint = "make one with `tenantgate ledger keygen`";
+                self.problems.error_with_hint(place, format!("{path:?} holds no signing key: {reason}"), hint);
+                None
+            }
+        }
     }
 
     /// `[bypass]`

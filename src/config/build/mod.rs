@@ -83,7 +83,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         runtime: runtime?,
         state_folder,
         // A default stands for something only where its table is there.
-        shown: root.shown().into_iter().filter(|line| has_ledger || line.pattern != "ledger.path").collect(),
+        shown: root.shown().into_iter().filter(|line| has_ledger || !line.pattern.starts_with("ledger.")).collect(),
     };
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);

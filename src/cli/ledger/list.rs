@@ -3,32 +3,18 @@
 //! Exit status: 0 if the ledger could be read, 2 if not.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::EXIT_UNUSABLE;
-use super::environment::{LoadFailure, load_file};
+use super::Source;
 use crate::audit::{Reviewed, review};
-
-/// What is done with the ledger.
-#[derive(Debug, Subcommand)]
-pub enum LedgerCommand {
-    /// Show its transactions, each with its outcome.
-    List(ListArguments),
-}
 
 /// Which transactions are shown.
 #[derive(Debug, Args)]
 pub struct ListArguments {
-    /// The configuration whose [ledger] path is read.
-    #[arg(long, value_name = "FILE", required_unless_present = "ledger", conflicts_with = "ledger")]
-    config: Option<PathBuf>,
-    /// The ledger itself.
-    #[arg(long, value_name = "FILE")]
-    ledger: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
     /// Only those whose intent was written at or after this time (RFC 3339, 2026-11-23T09:00:00Z).
     #[arg(long, value_name = "TIME")]
     since: Option<jiff::Timestamp>,
@@ -40,51 +26,21 @@ pub struct ListArguments {
     json: bool,
 }
 
-/// Runs a command.
-pub fn run(command: &LedgerCommand) -> ExitCode {
-    let LedgerCommand::List(arguments) = command;
-    match list(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("tenantgate: {reason}");
-            ExitCode::from(EXIT_UNUSABLE)
-        }
+/// Shows them.
+pub fn list(arguments: &ListArguments) -> Result<(), String> {
+    let mut text = String::new();
+    for path in arguments.source.files()? {
+        let bytes = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        text.push_str(&String::from_utf8_lossy(&bytes));
     }
-}
-
-fn list(arguments: &ListArguments) -> Result<(), String> {
-    let path = ledger_path(arguments)?;
-    let bytes = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    let text = String::from_utf8_lossy(&bytes);
     let (rows, broken) = review(text.lines());
     let rows: Vec<Reviewed> = rows.into_iter().filter(|row| is_wanted(row, arguments)).collect();
     let shown = if arguments.json { as_json(&rows) } else { as_table(&rows) };
     writeln!(std::io::stdout().lock(), "{shown}").map_err(|error| format!("cannot write: {error}"))?;
     if broken > 0 {
-        eprintln!("tenantgate: {broken} lines of {} cannot be read", path.display());
+        eprintln!("tenantgate: {broken} lines cannot be read");
     }
     Ok(())
-}
-
-fn ledger_path(arguments: &ListArguments) -> Result<PathBuf, String> {
-    match (&arguments.ledger, &arguments.config) {
-        (Some(path), _) => Ok(path.clone()),
-        (None, Some(config)) => configured_path(config),
-        (None, None) => Err("neither --config nor --ledger is given".to_owned()),
-    }
-}
-
-fn configured_path(config: &Path) -> Result<PathBuf, String> {
-    match load_file(config) {
-        Ok(loaded) => {
-            let none = || format!("{} has no [ledger]", config.display());
-            loaded.config.ledger.map(|ledger| ledger.path).ok_or_else(none)
-        }
-        Err(LoadFailure::Unreadable(reason)) => Err(format!("{} cannot be read: {reason}", config.display())),
-        Err(LoadFailure::Wrong(problems)) => {
-            Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-        }
-    }
 }
 
 fn is_wanted(row: &Reviewed, arguments: &ListArguments) -> bool {

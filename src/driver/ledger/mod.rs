@@ -1,15 +1,14 @@
-//! The ledger's file: one thread that writes records and makes them durable.
+//! The ledger: who asks for records, what the console shows of them, and the thread that writes them (`writer`).
 //!
-//! Records that wait together share one `fdatasync`. After a failed write the file goes back to its last good length
-//! and is opened anew at the next record; until that works every intent is refused, and outcomes are kept in memory.
-//!
-//! Owns: the file, its lock, its order. Does not own: what a record says (`audit`), or who waits for it.
+//! Owns: the queue in front of the thread, its bounds, the last records in memory. Does not own: the file (`writer`),
+//! what a record says (`audit`), or who waits for it.
 
-use std::collections::{HashSet, VecDeque};
-use std::fs::{File, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+mod found;
+mod writer;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -19,30 +18,22 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use self::writer::Writer;
 use crate::admin::BypassRow;
 use crate::audit::{
-    Actor, Conclusion, Entry, Line, Outcome, Reason, Record, Reviewed, TenantAct, TenantRecord, TransactionId, review,
+    Actor, Conclusion, Entry, Line, Outcome, Place, Reason, Record, Reviewed, TenantAct, TenantRecord, TransactionId,
 };
+use crate::config::LedgerSettings;
 use crate::fault::{Code, Fault};
-
-/// Most records written by one `fdatasync`.
-const BATCH_MAX: usize = 1024;
 
 /// Most records that wait. Each session waits for one, so this many sessions cross tenants at the same time; intents
 /// beyond are refused, as a disk that hangs would else collect those of clients that have left.
 const QUEUED_MAX: usize = 10_000;
 
-/// Most outcomes that are kept while the file cannot be written: as many as there can be open transactions.
-const UNWRITTEN_MAX: usize = 10_000;
-
 /// How many of the last records are kept in memory for the console.
 const RECENT_MAX: usize = 1_000;
 
-/// How much of a file is read at once, from its end on, to find the last record's number: far more than one line's bound.
-const TAIL_BYTES: u64 = 1 << 20;
-
-/// How far back it is looked for: where so much holds no record, the file is no ledger.
-const LOOK_BACK_BYTES_MAX: u64 = 64 << 20;
+pub use found::{checkpoint_path, closed_files};
 
 /// Makes what was written to a file durable.
 pub type LedgerSync = dyn Fn(&File) -> io::Result<()> + Send + Sync;
@@ -90,10 +81,10 @@ impl Item {
         }
     }
 
-    fn line(&self, sequence: u64, at: Timestamp) -> Line {
+    fn line(&self, place: &Place) -> Line {
         match self {
-            Item::OfTransaction(record) => Line::new(record, sequence, at),
-            Item::OfTenant(record) => Line::of_tenant(record, sequence, at),
+            Item::OfTransaction(record) => Line::new(record, place),
+            Item::OfTenant(record) => Line::of_tenant(record, place),
         }
     }
 }
@@ -109,13 +100,11 @@ impl Ledger {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(path: PathBuf, sync: Arc<LedgerSync>) -> io::Result<Arc<Self>> {
+    pub fn start(settings: LedgerSettings, sync: Arc<LedgerSync>) -> io::Result<Arc<Self>> {
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(path, sync, Arc::clone(&shared));
-        if let Err(error) = writer.open().and_then(|()| writer.remember()) {
-            tracing::warn!(path = %writer.path.display(), %error, "the ledger cannot be opened: bypass and migration logins are refused until it can");
-        }
+        let mut writer = Writer::new(settings, sync, Arc::clone(&shared));
+        writer.begin();
         std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&queue))?;
         Ok(Arc::new(Self { jobs, shared }))
     }
@@ -263,286 +252,28 @@ fn reply<T>(sender: oneshot::Sender<T>, answer: T) {
     drop(sender.send(answer));
 }
 
-/// The file while it is good.
-struct OpenFile {
-    file: File,
-    /// Where the last durable record ends.
-    length: u64,
-    /// Device and inode: the path must still lead here.
-    identity: (u64, u64),
-}
-
-/// What a batch has put into the file.
-struct Written {
-    /// The time that its lines tell.
-    at: Timestamp,
-    /// Which of its items are not in the file: outcomes of transactions whose intent was refused.
-    skipped: HashSet<usize>,
-}
-
-struct Writer {
-    path: PathBuf,
-    sync: Arc<LedgerSync>,
-    shared: Arc<Shared>,
-    file: Option<OpenFile>,
-    next: u64,
-    /// Transactions whose intent is durable and whose outcome is not.
-    open: HashSet<TransactionId>,
-    /// What has happened and could not be written yet: outcomes, freezes.
-    unwritten: VecDeque<Item>,
-}
-
-impl Writer {
-    fn new(path: PathBuf, sync: Arc<LedgerSync>, shared: Arc<Shared>) -> Self {
-        Self { path, sync, shared, file: None, next: 1, open: HashSet::new(), unwritten: VecDeque::new() }
-    }
-
-    /// Until the last handle is gone.
-    fn run(mut self, queue: &mpsc::Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH_MAX
-                && let Ok(job) = queue.try_recv()
-            {
-                batch.push(job);
-            }
-            self.take(batch);
-        }
-    }
-
-    fn take(&mut self, batch: Vec<Job>) {
-        let mut waiting = Vec::with_capacity(batch.len());
-        let mut settled = Vec::new();
-        let mut items: Vec<Item> = std::mem::take(&mut self.unwritten).into();
-        let old = items.len();
-        for job in batch {
-            match job {
-                Job::Write(item, sender) => {
-                    waiting.push(sender);
-                    items.push(item);
-                }
-                Job::Settle(sender) => settled.push(sender),
-            }
-        }
-        self.shared.queued.fetch_sub(waiting.len(), Ordering::AcqRel);
-        let is_durable = items.is_empty()
-            || match self.write(&items) {
-                Ok(written) => {
-                    self.on_written(items, &written);
-                    true
-                }
-                Err(error) => {
-                    self.on_failed(items, old, &error);
-                    false
-                }
-            };
-        for sender in waiting {
-            reply(sender, if is_durable { Ok(()) } else { Err(unavailable()) });
-        }
-        settled.into_iter().for_each(|sender| reply(sender, ()));
-    }
-
-    fn on_written(&mut self, items: Vec<Item>, written: &Written) {
-        let mut recent = self.shared.recent.lock();
-        for (index, item) in items.into_iter().enumerate() {
-            // The console shows frozen tenants by themselves.
-            let Item::OfTransaction(record) = item else { continue };
-            if written.skipped.contains(&index) {
-                continue;
-            }
-            match &record.entry {
-                Entry::Intent(_) => drop(self.open.insert(record.transaction)),
-                Entry::Outcome(_) => drop(self.open.remove(&record.transaction)),
-            }
-            if recent.len() >= RECENT_MAX {
-                recent.pop_front();
-            }
-            recent.push_back(Recent { at: written.at, record });
-        }
-        self.shared.is_writable.store(true, Ordering::Release);
-    }
-
-    /// Intents are refused; outcomes of transactions that have one are kept.
-    fn on_failed(&mut self, items: Vec<Item>, old: usize, error: &io::Error) {
-        self.shared.is_writable.store(false, Ordering::Release);
-        tracing::error!(path = %self.path.display(), %error, "the ledger cannot be written");
-        for (index, item) in items.into_iter().enumerate() {
-            let is_kept = !item.is_ahead()
-                && match &item {
-                    Item::OfTransaction(record) => index < old || self.open.contains(&record.transaction),
-                    Item::OfTenant(_) => true,
-                };
-            if is_kept && self.unwritten.len() < UNWRITTEN_MAX {
-                self.unwritten.push_back(item);
-            } else if is_kept {
-                let line = String::from_utf8_lossy(item.line(0, Timestamp::now()).as_bytes()).into_owned();
-                tracing::error!(line = line.trim_end(), "a record is lost: too many cannot be written");
-            }
-        }
-    }
-
-    fn write(&mut self, items: &[Item]) -> io::Result<Written> {
-        if !self.is_in_place() {
-            self.file = None;
-            self.open()?;
-        }
-        let at = Timestamp::now();
-        let mut begun: HashSet<TransactionId> = HashSet::new();
-        let mut skipped = HashSet::new();
-        let mut bytes = Vec::new();
-        let mut next = self.next;
-        for (index, item) in items.iter().enumerate() {
-            if let Item::OfTransaction(record) = item {
-                match &record.entry {
-                    Entry::Intent(_) => drop(begun.insert(record.transaction)),
-                    // Its intent was refused: there is nothing to end.
-                    Entry::Outcome(_)
-                        if !begun.contains(&record.transaction) && !self.open.contains(&record.transaction) =>
-                    {
-                        skipped.insert(index);
-                        continue;
-                    }
-                    Entry::Outcome(_) => {}
-                }
-            }
-            bytes.extend_from_slice(item.line(next, at).as_bytes());
-            next += 1;
-        }
-        let Some(open) = self.file.as_mut() else { return Err(io::Error::other("no file")) };
-        let length = open.length + bytes.len() as u64;
-        match open.file.write_all(&bytes).and_then(|()| (self.sync)(&open.file)) {
-            Ok(()) => {
-                open.length = length;
-                self.next = next;
-                Ok(Written { at, skipped })
-            }
-            Err(error) => {
-                self.take_back();
-                Err(error)
-            }
-        }
-    }
-
-    /// Back to the last good length; whatever that leaves is looked at when the file is opened anew.
-    fn take_back(&mut self) {
-        let Some(open) = self.file.take() else { return };
-        if let Err(error) = open.file.set_len(open.length).and_then(|()| (self.sync)(&open.file)) {
-            tracing::error!(path = %self.path.display(), %error, "the ledger cannot be taken back to its last good length");
-        }
-    }
-
-    /// Whether the path still leads to the open file: one that was moved away or removed is nobody's to read.
-    fn is_in_place(&self) -> bool {
-        let identity = std::fs::metadata(&self.path).map(|found| (found.dev(), found.ino()));
-        self.file.as_ref().is_some_and(|open| identity.is_ok_and(|identity| identity == open.identity))
-    }
-
-    fn open(&mut self) -> io::Result<()> {
-        let mut options = File::options();
-        let mut file = options.read(true).append(true).create(true).mode(0o600).open(&self.path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(io::Error::other("another process has it open")),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        let found = file.metadata()?;
-        let identity = (found.dev(), found.ino());
-        if found.permissions().mode() & 0o077 != 0 {
-            tracing::warn!(path = %self.path.display(), "others than its owner may read the ledger");
-        }
-        if found.is_file() {
-            self.mend(&mut file, found.len())?;
-            sync_folder(&self.path)?;
-        }
-        let length = file.metadata()?.len();
-        self.file = Some(OpenFile { file, length, identity });
-        self.shared.is_writable.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// What the end of the file tells of earlier processes' transactions, for the console.
-    fn remember(&mut self) -> io::Result<()> {
-        let Some(open) = self.file.as_mut() else { return Ok(()) };
-        let start = open.length.saturating_sub(TAIL_BYTES);
-        let tail = read_at(&mut open.file, start, open.length)?;
-        let text = String::from_utf8_lossy(&tail);
-        // The first line is whole only where the file begins.
-        let lines = text.lines().skip(usize::from(start > 0));
-        let (rows, _) = review(lines);
-        // One whose intent is further in front began at a time that is not known here.
-        let is_whole = |row: &Reviewed| row.kind == "transaction" && row.ended_at.as_ref() != Some(&row.at);
-        let mut past: Vec<BypassRow> = rows.into_iter().filter(is_whole).map(row_of_past).collect();
-        past.drain(..past.len().saturating_sub(RECENT_MAX));
-        *self.shared.past.lock() = past;
-        Ok(())
-    }
-
-    /// Closes a line that a crash has torn (it is never deleted), and goes on behind the last number.
-    fn mend(&mut self, file: &mut File, length: u64) -> io::Result<()> {
-        let path = self.path.display();
-        if length > 0 && read_at(file, length - 1, length)? != b"\n" {
-            tracing::warn!(%path, "the ledger's last line is torn: it is kept and closed");
-            file.write_all(b"\n")?;
-            (self.sync)(file)?;
-        }
-        match last_number(file, length)? {
-            Some(last) => self.next = self.next.max(last.saturating_add(1)),
-            None if length == 0 => {}
-            None => tracing::error!(%path, next = self.next, "the ledger's file holds no record: numbers begin anew"),
-        }
-        Ok(())
-    }
-}
-
-/// The number of the last record in a file; `None` if there is none in all of it.
-fn last_number(file: &mut File, length: u64) -> io::Result<Option<u64>> {
-    let number = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("seq")?.as_u64();
-    let mut end = length;
-    // What was read of a line that begins further in front.
-    let mut rest = Vec::new();
-    while end > 0 {
-        if length - end >= LOOK_BACK_BYTES_MAX {
-            return Err(io::Error::other(format!("its last {LOOK_BACK_BYTES_MAX} bytes hold no record")));
-        }
-        let start = end.saturating_sub(TAIL_BYTES);
-        let mut part = read_at(file, start, end)?;
-        part.append(&mut rest);
-        let first = match start {
-            0 => 0,
-            _ => part.iter().position(|byte| *byte == b'\n').map_or(part.len(), |at| at + 1),
-        };
-        let whole = part.split_off(first);
-        if let Some(last) = whole.split(|byte| *byte == b'\n').rev().find_map(number) {
-            return Ok(Some(last));
-        }
-        rest = part;
-        end = start;
-    }
-    Ok(None)
-}
-
-/// The bytes of a file between two places.
-fn read_at(file: &mut File, start: u64, end: u64) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::new();
-    io::Read::take(&*file, end - start).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// A file that was just made is durable only with its folder.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::found::{LOOK_BACK_BYTES_MAX, TAIL_BYTES};
     use super::*;
-    use crate::audit::{Account, Intent};
+    use crate::audit::{Account, Expectations, Intent, SigningKey, Verified, Verifier, review};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
     use std::time::Duration;
 
     fn start(path: &Path) -> Arc<Ledger> {
-        Ledger::start(path.to_path_buf(), Arc::new(File::sync_data)).unwrap()
+        Ledger::start(settings(path), Arc::new(File::sync_data)).unwrap()
+    }
+
+    fn settings(path: &Path) -> LedgerSettings {
+        LedgerSettings {
+            path: path.to_path_buf(),
+            signing_key: None,
+            checkpoint_records: 1_000,
+            checkpoint_interval: Duration::from_secs(3_600),
+            heartbeat_interval: Duration::from_secs(3_600),
+            rotate_bytes: None,
+        }
     }
 
     fn actor() -> Actor {
@@ -569,8 +300,26 @@ mod tests {
         answer.blocking_recv().unwrap()
     }
 
+    /// Without those about the ledger itself.
     fn lines(path: &Path) -> Vec<String> {
-        std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+        all_lines(path).into_iter().filter(|line| !line.contains("\"version\"")).collect()
+    }
+
+    fn all_lines(path: &Path) -> Vec<String> {
+        std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn verified(paths: &[&Path], expectations: Expectations) -> Verified {
+        let mut verifier = Verifier::new(expectations);
+        for (index, path) in paths.iter().enumerate() {
+            if index > 0 {
+                verifier.next_file();
+            }
+            for line in all_lines(path) {
+                verifier.take(line.as_bytes(), true).unwrap();
+            }
+        }
+        verifier.end().unwrap()
     }
 
     #[test]
@@ -619,7 +368,7 @@ mod tests {
         let now = again.transactions();
         assert_eq!((now.len(), &*now[0].outcome, &now[1..]), (3, "open", &shown[..]));
         // Far more than is read: the first line of the part that is, is none, and the last thousand are shown.
-        let line = std::fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
+        let line = lines(&path)[0].clone();
         let id = before[1].id.to_string();
         let many: Vec<String> = (0..5_000).map(|number| line.replace(&id, &format!("{number:0>36}"))).collect();
         std::fs::write(&path, many.join("\n") + "\n").unwrap();
@@ -649,8 +398,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
         let (sync, announced, end) = slow_disk();
-        let ledger = Ledger::start(path.clone(), sync).unwrap();
+        let ledger = Ledger::start(settings(&path), sync).unwrap();
         let mut session = SessionLedger::new(Arc::clone(&ledger), actor());
+        // What it says of its start.
+        assert!(announced.recv_timeout(Duration::from_secs(20)).unwrap() > 0);
+        end.send(Ok(())).unwrap();
         for (number, entry) in (1..).zip([intent(), outcome()]) {
             let mut answer = session.record(entry);
             // The whole record is with the disk, and nobody has heard of it.
@@ -669,12 +421,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
         let (sync, announced, end) = slow_disk();
-        let ledger = Ledger::start(path.clone(), sync).unwrap();
+        let ledger = Ledger::start(settings(&path), sync).unwrap();
+        let begin = announced.recv_timeout(Duration::from_secs(20)).unwrap();
+        end.send(Ok(())).unwrap();
         let answer = SessionLedger::new(Arc::clone(&ledger), actor()).record(intent());
-        assert!(announced.recv_timeout(Duration::from_secs(20)).unwrap() > 0);
+        assert!(announced.recv_timeout(Duration::from_secs(20)).unwrap() > begin);
         end.send(Err(io::Error::other("the disk is gone"))).unwrap();
         // It is taken back, which is made durable as well.
-        assert_eq!(announced.recv_timeout(Duration::from_secs(20)).unwrap(), 0);
+        assert_eq!(announced.recv_timeout(Duration::from_secs(20)).unwrap(), begin);
         end.send(Ok(())).unwrap();
         assert_eq!(wait(answer).unwrap_err().code, Some(Code::LedgerUnavailable));
         assert!(!ledger.is_writable() && ledger.recent().is_empty());
@@ -720,7 +474,8 @@ mod tests {
         wait(refused.record(outcome())).unwrap();
         let written = lines(&path);
         assert_eq!(written.len(), 2, "{written:?}");
-        assert!(written[0].contains("\"outcome\"") && written[1].contains("\"seq\":3"), "{written:?}");
+        // Behind boot, intent and reopen, and behind these the outcome.
+        assert!(written[0].contains("\"outcome\"") && written[1].contains("\"seq\":5"), "{written:?}");
         // What the console shows is what was written, at the time that the file tells.
         let recent = ledger.recent();
         assert_eq!(recent.len(), 3, "{recent:?}");
@@ -738,8 +493,9 @@ mod tests {
         let ledger = start(&path);
         wait(SessionLedger::new(ledger, actor()).record(intent()))?;
         let written = std::fs::read(&path).unwrap();
-        let last = written[..written.len() - 1].rsplit(|byte| *byte == b'\n').next().unwrap();
-        Ok(serde_json::from_slice::<serde_json::Value>(last).unwrap()["seq"].as_u64().unwrap())
+        // The record of the start is in front of it.
+        let boot = written[..written.len() - 1].rsplit(|byte| *byte == b'\n').nth(1).unwrap();
+        Ok(serde_json::from_slice::<serde_json::Value>(boot).unwrap()["seq"].as_u64().unwrap())
     }
 
     #[test]
@@ -773,6 +529,101 @@ mod tests {
         let written = lines(&path);
         assert_eq!(written.len(), 3);
         assert_eq!(written[1], "{\"seq\":42,\"ki");
-        assert!(written[2].contains("\"seq\":42"), "{}", written[2]);
+        assert!(written[2].contains("\"seq\":43"), "{}", written[2]);
+        // The start tells of it, and the walk agrees.
+        assert_eq!(verified(&[&path], Expectations::default()).damaged_bytes, 14);
+    }
+
+    fn key() -> Arc<SigningKey> {
+        Arc::new(SigningKey::from_seed("test", &[7; 32]).unwrap())
+    }
+
+    fn by_key() -> Expectations {
+        Expectations { keys: vec![key().public().clone()], is_signed_to_end: true, ..Expectations::default() }
+    }
+
+    fn signed(path: &Path) -> LedgerSettings {
+        LedgerSettings { signing_key: Some(key()), checkpoint_records: 4, ..settings(path) }
+    }
+
+    /// Ends a ledger: the file is free once its thread has ended.
+    fn finish(ledger: Arc<Ledger>, path: &Path) {
+        drop(ledger);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let file = File::open(path).unwrap();
+        while file.try_lock().is_err() {
+            assert!(std::time::Instant::now() < deadline, "the file is not given free");
+            std::thread::yield_now();
+        }
+    }
+
+    fn transactions(ledger: &Arc<Ledger>, count: usize) {
+        let mut session = SessionLedger::new(Arc::clone(ledger), actor());
+        for _ in 0..count {
+            wait(session.record(intent())).unwrap();
+            wait(session.record(outcome())).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_chain_goes_on_behind_starts_and_rotations() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let rotating = LedgerSettings { rotate_bytes: Some(6_000), ..signed(&path) };
+        for _ in 0..3 {
+            let ledger = Ledger::start(rotating.clone(), Arc::new(File::sync_data)).unwrap();
+            transactions(&ledger, 20);
+            finish(ledger, &path);
+        }
+        // One whose file was just rotated away when it stopped.
+        let last = closed_files(&path).unwrap();
+        std::fs::rename(&path, found::closed_name(&path, 999_999)).unwrap();
+        let ledger = Ledger::start(rotating, Arc::new(File::sync_data)).unwrap();
+        transactions(&ledger, 1);
+        finish(ledger, &path);
+        let mut files = closed_files(&path).unwrap();
+        assert!(last.len() >= 3 && files.len() == last.len() + 1, "{files:?}");
+        files.push(path.clone());
+        let files: Vec<&Path> = files.iter().map(|path| &**path).collect();
+        let found = verified(&files, by_key());
+        assert_eq!((found.boots, found.unsigned, found.first), (4, 0, Some(1)));
+        assert!(found.checkpoints > 30, "{found:?}");
+        // What is kept beside it is the last one.
+        let beside = found::checkpoint_beside(&path).unwrap().unwrap();
+        assert_eq!(beside.checkpoint.head.sequence + 1, found.last.unwrap().sequence);
+        assert_eq!(beside.check(&by_key().keys), Ok(()));
+    }
+
+    #[test]
+    fn a_start_tells_of_records_that_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let ledger = Ledger::start(signed(&path), Arc::new(File::sync_data)).unwrap();
+        transactions(&ledger, 5);
+        finish(ledger, &path);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let shorter = text.lines().take(7).map(|line| format!("{line}\n")).collect::<String>();
+        std::fs::write(&path, shorter).unwrap();
+        let ledger = Ledger::start(signed(&path), Arc::new(File::sync_data)).unwrap();
+        transactions(&ledger, 1);
+        finish(ledger, &path);
+        let mut verifier = Verifier::new(by_key());
+        let broken = all_lines(&path).iter().find_map(|line| verifier.take(line.as_bytes(), true).err()).unwrap();
+        assert!(matches!(broken.breach, crate::audit::Breach::LostBeforeStart { found: 7, .. }), "{broken:?}");
+    }
+
+    #[test]
+    fn silence_is_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let quick = LedgerSettings { heartbeat_interval: Duration::from_millis(1), ..signed(&path) };
+        let ledger = Ledger::start(quick, Arc::new(File::sync_data)).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while all_lines(&path).iter().filter(|line| line.contains("\"heartbeat\"")).count() < 3 {
+            assert!(std::time::Instant::now() < deadline, "no sign of life");
+            std::thread::yield_now();
+        }
+        finish(ledger, &path);
+        assert_eq!(verified(&[&path], by_key()).boots, 1);
     }
 }

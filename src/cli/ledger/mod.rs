@@ -1,0 +1,81 @@
+//! `tenantgate ledger`: what bypass and migration logins did, and whether its record is what was written.
+//!
+//! Owns: which command runs, and where the files are. Does not own: reading records (`audit`), writing them (`driver`).
+
+mod keygen;
+mod list;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::EXIT_UNUSABLE;
+use super::environment::{LoadFailure, load_file};
+use crate::config::LedgerSettings;
+
+/// What is done with the ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Show its transactions, each with its outcome.
+    List(list::ListArguments),
+    /// Find whether records were changed, removed, put in or moved; exit status 0: nothing found, 1: something, 2: unreadable.
+    Verify(verify::VerifyArguments),
+    /// Make a key that signs checkpoints ([ledger] signing_key_file), and print its public half.
+    Keygen(keygen::KeygenArguments),
+}
+
+/// Which ledger.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// The configuration whose [ledger] is meant.
+    #[arg(long, value_name = "FILE", required_unless_present = "ledger", conflicts_with = "ledger")]
+    config: Option<PathBuf>,
+    /// The ledger's file; once more for each of several, oldest first. Closed files beside a single one are found.
+    #[arg(long, value_name = "FILE")]
+    ledger: Vec<PathBuf>,
+}
+
+impl Source {
+    /// The ledger's settings, where a configuration is given.
+    fn settings(&self) -> Result<Option<LedgerSettings>, String> {
+        self.config.as_deref().map(configured).transpose()
+    }
+
+    /// Its files, oldest first.
+    fn files(&self) -> Result<Vec<PathBuf>, String> {
+        let one = match (self.settings()?, self.ledger.as_slice()) {
+            (Some(settings), _) => settings.path,
+            (None, [one]) => one.clone(),
+            (None, several) => return Ok(several.to_vec()),
+        };
+        let unreadable = |error| format!("the folder of {} cannot be read: {error}", one.display());
+        let mut files = crate::driver::closed_files(&one).map_err(unreadable)?;
+        files.push(one);
+        Ok(files)
+    }
+}
+
+/// Runs a command.
+pub fn run(command: &LedgerCommand) -> ExitCode {
+    let done = match command {
+        LedgerCommand::List(arguments) => list::list(arguments).map(|()| ExitCode::SUCCESS),
+        LedgerCommand::Verify(arguments) => verify::run(arguments),
+        LedgerCommand::Keygen(arguments) => keygen::run(arguments).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|reason| {
+        eprintln!("tenantgate: {reason}");
+        ExitCode::from(EXIT_UNUSABLE)
+    })
+}
+
+fn configured(config: &Path) -> Result<LedgerSettings, String> {
+    match load_file(config) {
+        Ok(loaded) => loaded.config.ledger.ok_or_else(|| format!("{} has no [ledger]", config.display())),
+        Err(LoadFailure::Unreadable(reason)) => Err(format!("{} cannot be read: {reason}", config.display())),
+        Err(LoadFailure::Wrong(problems)) => {
+            Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
