@@ -16,6 +16,7 @@ use crate::auth::{Access, DatabaseList, Rules};
 use crate::guard::{Keeping, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
+use crate::scope::SealKey;
 pub use crate::scope::{Lifetime, ScopeTemplate};
 use crate::tenant::{TenantKind, TenantPolicy};
 use crate::upstream::StatementLimits;
@@ -326,6 +327,8 @@ pub struct DatabaseEntry {
     pub pool: PoolLimits,
     /// Prepared statements kept on one server.
     pub prepared_statements: StatementLimits,
+    /// The key of its tickets, if it is sealed.
+    pub seal: Option<Arc<SealKey>>,
 }
 
 /// How a tenant is put on a server.

@@ -314,20 +314,27 @@ impl Proxy {
     /// `None` for a client that is here for something else than a session.
     fn rules(&self, generation: &Generation, client: &ClientFacts) -> Option<SessionRules> {
         let preset = generation.preset_of(client);
-        let injection = match &client.purpose {
-            Purpose::Tenant(tenant) => {
-                let scope = &generation.config.scope;
+        let (scope, bypass) = (&generation.config.scope, &generation.config.bypass);
+        let seal = generation.seal_of(client).map(Arc::clone);
+        let is_sealed = seal.is_some();
+        let injection = match (&client.purpose, seal) {
+            (Purpose::Tenant(tenant), None) => {
                 Injection::new(&scope.template, &self.tenant_to_inject(tenant), scope.lifetime)
             }
-            Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
-            Purpose::Console => return None,
+            (Purpose::Tenant(tenant), Some(key)) => {
+                Injection::sealed(&scope.template, &self.tenant_to_inject(tenant), key)
+            }
+            (Purpose::Bypass, None) => Injection::fixed(&bypass.template),
+            (Purpose::Bypass, Some(key)) => Injection::sealed_bypass(&bypass.template, key),
+            (Purpose::Console, _) => return None,
         };
         let policy = Arc::clone(generation.policies.keeping(preset, generation.keeping_of(client)));
         Some(SessionRules {
             injection,
             policy,
             facts: Arc::clone(&self.facts),
-            recording: preset.is_recorded().then_some(Recording { needs_reason: preset == Preset::Bypass }),
+            recording: (is_sealed || preset.is_recorded())
+                .then_some(Recording { needs_reason: preset == Preset::Bypass, is_written: preset.is_recorded() }),
             #[cfg(feature = "mutants")]
             mutant: build::mutant(&self.hooks),
         })

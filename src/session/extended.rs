@@ -641,7 +641,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
     }
 }
 
-fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
+pub(super) fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
     #[cfg(feature = "mutants")]
     if super::mutant::inject(lease, rules) {
         return;

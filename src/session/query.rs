@@ -197,8 +197,8 @@ pub fn plan(
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
             scope.on_nothing_to_inject();
         }
-        if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.carried().is_some() {
-            // What should be there is put on a server in front of its lease and at no other time.
+        if with.policy.needs_scope(statement) && scope.needs_injection() && !has_simple_form(with) {
+            // What should be there is put on a server in front of its lease, or of the Query, and at no other time.
             return Sending::Refuse(Box::new(Fault::of(Code::ScopeFailed)));
         }
         if with.policy.needs_scope(statement) && scope.needs_injection() && with.recorded_in != Some(Block::Absent) {
@@ -234,6 +234,12 @@ pub fn plan(
             Sending::Rewritten(Box::new(QueryPlan { facts: Arc::clone(facts), steps, next: 0, positions }), text)
         }
     }
+}
+
+/// Whether the tenant can stand in a Query's text.
+fn has_simple_form(with: Circumstances<'_>) -> bool {
+    let is_absent = with.recorded_in == Some(Block::Absent);
+    with.injection.carried().is_none() && (!with.injection.is_sealed() || is_absent)
 }
 
 /// Where the text of a part begins.

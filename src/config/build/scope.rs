@@ -3,7 +3,7 @@
 use super::Builder;
 use super::pick;
 use crate::config::raw::{Placed, Section};
-use crate::config::settings::ScopeSettings;
+use crate::config::settings::{Config, ScopeSettings};
 use crate::scope::{Lifetime, ScopeTemplate, is_setting_name};
 use crate::tenant::TenantKind;
 
@@ -19,6 +19,18 @@ impl Builder<'_> {
         let lifetime = pick(section, "lifetime", &lifetimes);
         let template = self.scope_template(&section.table("settings"));
         Some(ScopeSettings { tenant_kind: tenant_kind?, lifetime: lifetime?, template: template? })
+    }
+
+    /// What is sealed ends with its transaction.
+    pub fn check_seals(&mut self, root: &Section, config: &Config) {
+        if config.scope.lifetime == Lifetime::Transaction {
+            return;
+        }
+        for (key, _) in config.databases.iter().filter(|(_, database)| database.seal.is_some()) {
+            let place = root.table("databases").table(key).place_of("seal");
+            let hint = "set scope.lifetime = \"transaction\"";
+            self.problems.error_with_hint(&place, "a database with scope.lifetime = \"lease\" cannot be sealed", hint);
+        }
     }
 
     fn scope_template(&mut self, table: &Section) -> Option<ScopeTemplate> {

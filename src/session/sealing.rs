@@ -1,0 +1,116 @@
+//! Simple Queries on a sealed database, whose tickets must be bound.
+//!
+//! ```text
+//!                BEGIN, ticket, Query          answered, no error         COMMIT answered
+//!  None (idle) ───────────────────────▶ Own ────────────────────▶ Ending ────────────────▶ None
+//!                                        │ failed: ROLLBACK ──────▲
+//!                                        └ the client's BEGIN in it: the block is the client's
+//! ```
+//!
+//! A ticket is no part of a text, so where a Query begins a transaction the proxy opens a block around it, in the extended
+//! protocol and without a Sync, in the Query's own packet; the last CommandComplete waits for the COMMIT. The machine
+//! is that of recorded sessions (`recording`), and nothing is written. In the extended protocol no block is needed.
+//!
+//! Owns: what stands in front of a part of a Query, and where parts end for its sake. Does not own: the block's end.
+
+use std::ops::Range;
+
+use bytes::BytesMut;
+
+use super::Session;
+use super::cause::Cause;
+use super::query::Block;
+use super::recording::Readiness;
+use super::release;
+use crate::fault::{Code, Fault};
+use crate::guard::{Control, Facts, Statement};
+use crate::scope::{NeedsNoScope, ScopedFrame};
+use crate::time::TimeOfDay;
+use crate::upstream::Expect;
+use crate::wire::{TransactionStatus, frontend};
+
+impl Session {
+    /// Whether its transactions need tickets, and so the time of day.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.rules.injection.is_sealed()
+    }
+
+    /// What time it is, for tickets made from now on.
+    pub const fn tell_time(&mut self, now: TimeOfDay) {
+        self.time_of_day = now;
+        if let Some(lease) = self.lease.as_mut() {
+            lease.tell_time(now);
+        }
+    }
+
+    /// Where a part has to end so that what stands behind it can be given a ticket: a ticket takes a snapshot, and in front
+    /// of these none may be taken.
+    pub(super) fn sealed_part_end(&self, statements: &[Statement]) -> Option<usize> {
+        let due = statements.iter().position(|statement| self.rules.policy.needs_scope(statement))?;
+        let is_before = |statement: &Statement| matches!(statement.control, Control::Begin | Control::SetTransaction);
+        let has_before = statements.get(..due)?.iter().any(is_before);
+        (self.is_sealed() && has_before).then_some(due)
+    }
+
+    /// What a part of a Query has to wait for on a sealed database, where nothing is recorded.
+    pub(super) fn ready_for_sealed_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
+        let statements = facts.statements.get(part.clone()).unwrap_or_default();
+        let is_due = self.is_due(facts, part);
+        // Alone it would be a transaction of its own, and have no effect.
+        let leads = part.end < facts.statements.len() && leads_transaction(statements);
+        let Some(lease) = self.lease.as_ref() else { return Readiness::Ready };
+        if lease.scope().predicted() != TransactionStatus::Idle || !(is_due || leads) {
+            return Readiness::Ready;
+        }
+        if lease.replies().is_open() {
+            return Readiness::Refused(Fault::of(Code::QueryInSegment));
+        }
+        if let [statement] = &*facts.statements
+            && let Some(fault) = release::outside_block(statement)
+        {
+            return Readiness::Refused(fault);
+        }
+        self.open_own_block();
+        Readiness::Ready
+    }
+
+    /// Puts the tenant on the transaction that a part of a Query is about to run in.
+    pub(super) fn seal_part(&mut self, facts: &Facts, part: &Range<usize>) {
+        if !self.is_sealed() || self.runs_without_block() || !self.is_due(facts, part) {
+            return;
+        }
+        let rules = std::sync::Arc::clone(&self.rules);
+        if let Some(lease) = self.lease.as_mut().filter(|lease| lease.scope().needs_injection()) {
+            super::extended::inject(lease, &rules, false);
+        }
+    }
+
+    fn is_due(&self, facts: &Facts, part: &Range<usize>) -> bool {
+        self.record_due(facts, part).is_some()
+    }
+
+    /// What failed stood in front of a Query, which the server skips up to a Sync: the client waits for a ReadyForQuery.
+    pub(super) fn close_skipped_query(&mut self) {
+        let Some(lease) = self.lease.as_mut() else { return };
+        let mut sync = BytesMut::new();
+        frontend::put_sync(&mut sync);
+        let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&sync, b"", b""], Some(Expect::Sync));
+        lease.scope_mut().on_segment_end();
+        // A Sync is never skipped.
+        let is_skipped = lease.send(frame, Cause::Client).is_some();
+        debug_assert!(!is_skipped);
+    }
+}
+
+/// Whether it says how the transaction behind it is to be, and does not begin one.
+fn leads_transaction(statements: &[Statement]) -> bool {
+    let has = |control: &Control| statements.iter().any(|statement| statement.control == *control);
+    has(&Control::SetTransaction) && !has(&Control::Begin)
+}
+
+/// In whose block what runs in the proxy's own runs when the client begins one in it.
+pub(super) const fn behind_begin(is_written: bool) -> Option<Block> {
+    // Only a record has to know of the client's.
+    if is_written { Some(Block::Clients) } else { None }
+}
