@@ -276,7 +276,7 @@ language plpgsql stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp as $$
 begin
   return case
-    when pg_catalog.current_setting('tenantgate.seal', true) operator(pg_catalog.<>) ''
+    when coalesce(pg_catalog.current_setting('tenantgate.seal', true), '') operator(pg_catalog.<>) ''
      and pg_catalog.encode(pg_catalog.sha256(
         pg_catalog.int8send(pg_catalog.currval('tenantgate.latch'::pg_catalog.regclass))
         operator(pg_catalog.||) pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp())
@@ -292,7 +292,7 @@ language plpgsql stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp as $$
 begin
   return case
-    when pg_catalog.current_setting('tenantgate.seal', true) operator(pg_catalog.<>) ''
+    when coalesce(pg_catalog.current_setting('tenantgate.seal', true), '') operator(pg_catalog.<>) ''
      and pg_catalog.encode(pg_catalog.sha256(
         pg_catalog.int8send(pg_catalog.currval('tenantgate.latch'::pg_catalog.regclass))
         operator(pg_catalog.||) pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp())
@@ -308,7 +308,7 @@ language plpgsql stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp as $$
 begin
   return case
-    when pg_catalog.current_setting('tenantgate.seal', true) operator(pg_catalog.<>) ''
+    when coalesce(pg_catalog.current_setting('tenantgate.seal', true), '') operator(pg_catalog.<>) ''
      and pg_catalog.encode(pg_catalog.sha256(
         pg_catalog.int8send(pg_catalog.currval('tenantgate.latch'::pg_catalog.regclass))
         operator(pg_catalog.||) pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp())
@@ -367,7 +367,7 @@ create or replace function tenantgate.is_bypass() returns pg_catalog.bool
 language plpgsql stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp as $$
 begin
-  if pg_catalog.current_setting('tenantgate.bypass_seal', true) operator(pg_catalog.<>) ''
+  if coalesce(pg_catalog.current_setting('tenantgate.bypass_seal', true), '') operator(pg_catalog.<>) ''
      and pg_catalog.encode(pg_catalog.sha256(
         pg_catalog.int8send(pg_catalog.currval('tenantgate.bypass_latch'::pg_catalog.regclass))
         operator(pg_catalog.||) pg_catalog.timestamptz_send(pg_catalog.transaction_timestamp())

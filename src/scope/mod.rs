@@ -23,5 +23,5 @@ pub use replay::replay_inside;
 pub use replay::{Missing, Part, commit, install, replay};
 pub use residue::{Found, Inquiry, PinnedServer, Residue, releasing};
 pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
-pub use ticket::{KEY_BYTES, SealKey};
+pub use ticket::{Holder, KEY_BYTES, SealKey, Ticket};
 pub use transaction::TransactionScope;

@@ -650,6 +650,13 @@ impl Session {
         }
     }
 
+    /// What was held is not the last of its Query after all.
+    fn release_complete(&mut self) {
+        if let Some(tag) = self.recorder.as_mut().and_then(|recorder| recorder.held_complete.take()) {
+            backend::put_command_complete(&mut self.client_out, &tag);
+        }
+    }
+
     /// What a statement's success means for the record, and for the reason.
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these move a transaction or the reason")]
     pub(super) fn on_recorded_effect(&mut self, control: &Control, tag: &[u8]) {
@@ -739,6 +746,7 @@ impl Session {
             }
             // The rest of the Query runs in it, too.
             (Stage::Running(Block::Own), TransactionStatus::InBlock) if self.has_parts() => {
+                self.release_complete();
                 return Some(Delivery::Swallow);
             }
             (Stage::Running(Block::Own), TransactionStatus::InBlock) => {

@@ -42,6 +42,7 @@ mod pgbench;
 mod pins;
 mod reload;
 mod scripts;
+mod sealed;
 mod soak;
 mod statements;
 mod tokio_session;

@@ -71,7 +71,7 @@ impl Builder<'_> {
             });
             if let Some((first, role)) = disagrees {
                 let message = format!(
-                    "shares its pool of role {role:?} with databases.{first}, but their pool settings or seals differ"
+                    "shares its pool of role {role:?} with databases.{first}, but their pool settings differ, or their seals"
                 );
                 self.problems.error(&root.table("databases").table(key).table("pool").place, message);
             }
