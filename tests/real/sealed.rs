@@ -202,7 +202,7 @@ fn no_sql_reads_or_writes_another_tenants_rows() {
         prepare(cluster, database);
         let mut admin = cluster.admin(database);
         // More than a pool's role may have: what it makes of it is harmless all the same.
-        admin.run("CREATE SCHEMA mine; GRANT ALL ON SCHEMA mine TO app_user");
+        admin.run("CREATE SCHEMA mine AUTHORIZATION app_user");
         let never = never_said(cluster, database);
         let mut count = 0;
         for attack in ATTACKS.split("\n\n") {

@@ -336,6 +336,7 @@ SELECT set_config('tenantgate.tenant', 'b', true)
 @no CREATE FUNCTION pg_temp.t(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true'
 
 -- an operator in a schema of one's own
+GRANT USAGE ON SCHEMA mine TO PUBLIC
 SET search_path = mine, pg_catalog, public
 CREATE FUNCTION mine.yes(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true'
 CREATE OPERATOR mine.= (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.yes)
@@ -351,6 +352,15 @@ SELECT note FROM public.notes
 SELECT set_config('tenantgate.tenant', 'b', true)
 @no SELECT note FROM public.notes
 @no SELECT tenantgate.tenant_id()
+
+-- a function that changes its mind
+GRANT USAGE ON SCHEMA mine TO PUBLIC
+SET search_path = mine, pg_catalog, public
+CREATE OR REPLACE FUNCTION mine.current_setting(text, bool) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_catalog.set_config('x.calls', (('0' || coalesce(pg_catalog.current_setting('x.calls', true), ''))::int + 1)::text, false); IF $1 OPERATOR(pg_catalog.=) 'tenantgate.tenant' AND pg_catalog.current_setting('x.calls')::int % 2 OPERATOR(pg_catalog.=) 0 THEN RETURN 'b'; END IF; RETURN pg_catalog.current_setting($1, $2); END $$
+BEGIN
+@enter
+SELECT note FROM public.notes
+SELECT note FROM public.notes
 
 -- types of one's own
 SET search_path = mine, pg_catalog, public
