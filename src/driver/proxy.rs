@@ -77,6 +77,16 @@ pub enum StartFault {
     /// The system gives no threads or random bytes.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),
+    /// A database with `seal = true` does not hold tenants apart.
+    #[error("database {database:?} is not sealed as it should be, as role {role:?} sees it (TG160):\n  {}", .problems.join("\n  "))]
+    Unsealed {
+        /// Its name on the server.
+        database: String,
+        /// The role's key.
+        role: String,
+        /// What is wrong.
+        problems: Vec<String>,
+    },
     /// The configuration contradicts itself in a way that only shows here.
     #[error("{0}")]
     Configuration(String),

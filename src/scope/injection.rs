@@ -53,7 +53,12 @@ pub struct Prelude {
     pub bytes: Bytes,
     /// For how long the scope statement sets.
     pub lifetime: Lifetime,
+    /// A Query to be asked first: each row of its answer is a reason not to use the server.
+    pub verification: Option<&'static str>,
 }
+
+/// What is wrong with a sealed database.
+const VERIFY: &str = include_str!("../../sql/verify.sql");
 
 /// Which function of a sealed database takes the tickets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +92,8 @@ impl Prelude {
     /// The same on a sealed database.
     #[must_use]
     pub fn sealed(template: &ScopeTemplate, gate: Gate) -> Self {
-        Self::of(&scope_sql(template, Lifetime::Transaction, gate), Lifetime::Transaction)
+        let sql = scope_sql(template, Lifetime::Transaction, gate);
+        Self { verification: Some(VERIFY), ..Self::of(&sql, Lifetime::Transaction) }
     }
 
     fn of(scope_sql: &str, lifetime: Lifetime) -> Self {
@@ -101,7 +107,7 @@ impl Prelude {
         // As a client's own BEGIN: with the client's default isolation level.
         frontend::put_parse(&mut out, BLOCK, b"BEGIN", &[]);
         frontend::put_sync(&mut out);
-        Self { bytes: out.freeze(), lifetime }
+        Self { bytes: out.freeze(), lifetime, verification: None }
     }
 
     /// A question for a server that may carry a tenant beyond a transaction: whether the process that answers is the

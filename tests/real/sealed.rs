@@ -1,17 +1,22 @@
 //! A sealed database on real PostgreSQL: what its functions hold against any SQL, and what clients see through the proxy.
 
 use crate::support::cluster::{self, Cluster};
+use crate::support::eventually;
 use crate::support::message::Message;
-use crate::support::proxy::{Proxy, Wish};
+use crate::support::proxy::{self, Proxy, Wish};
 use crate::support::raw::{Client, Target};
 use crate::support::reply::Reply;
 use std::fmt::Write as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tenantgate::scope::{Holder, SealKey};
 use tenantgate::time::TimeOfDay;
 
 const INSTALL: &str = include_str!("../../sql/install.sql");
+const VERIFY: &str = include_str!("../../sql/verify.sql");
+const UNINSTALL: &str = include_str!("../../sql/uninstall.sql");
 const ATTACKS: &str = include_str!("sealed_attacks.sql");
 
 /// Of the tickets.
@@ -484,5 +489,287 @@ fn a_refused_ticket_ends_the_session() {
         let mut client = Client::connect(&proxy.target("a"));
         assert_eq!(client.value("SELECT note FROM notes"), "a-note");
         assert!(!proxy.log().contains(KEY) && !cluster.log().contains(KEY), "a key was logged");
+    }
+}
+
+/// A cancel that hits while the ticket is looked at is the client's error, and the server stays.
+#[test]
+fn a_cancel_in_front_of_the_statement_is_the_clients() {
+    for cluster in cluster::every() {
+        let database = "sealed_cancel";
+        prepare(cluster, database);
+        let proxy = start(cluster, database, 1);
+        let mut client = Client::connect(&proxy.target("a"));
+        let server = client.value("SELECT pg_backend_pid()");
+        let select = "SELECT note FROM notes";
+        for (first, message, wanted, status) in [
+            ("SELECT 1", vec![Message::Query(select.to_owned())], "EZ", 'I'),
+            ("SELECT 1", vec![Message::Query(format!("{select}; {select}"))], "EZ", 'I'),
+            ("BEGIN", vec![Message::Query(select.to_owned())], "EZ", 'E'),
+            (
+                "SELECT 1",
+                vec![Message::parse("", select), Message::bind("", &[]), Message::execute(), Message::Sync],
+                "1EZ",
+                'I',
+            ),
+        ] {
+            client.run(first);
+            let mut admin = cluster.admin(database);
+            admin.run("BEGIN; LOCK TABLE tenantgate.key");
+            client.send_all(&message);
+            client.flush().unwrap();
+            eventually("the ticket waits", || {
+                let waiting =
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tenantgate.key'::regclass";
+                admin.value(waiting) == "1"
+            });
+            client.cancel();
+            let (replies, _) = client.replies_to(b'Z');
+            let where_ = format!("{message:?} after {first} on {}: {}", cluster.version, said(&replies));
+            assert_eq!((tags(&replies).as_str(), sqlstate(&replies).as_deref()), (wanted, Some("57014")), "{where_}");
+            assert_eq!(replies.last().and_then(Reply::status), Some(status), "{where_}");
+            admin.run("ROLLBACK");
+            drop(client.query("ROLLBACK"));
+            assert_eq!(client.value(select), "a-note", "{where_}");
+            assert_eq!(client.value("SELECT pg_backend_pid()"), server, "{where_}");
+        }
+    }
+}
+
+/// A client that leaves while its ticket is looked at leaves nothing to the next one.
+#[test]
+fn a_client_that_vanishes_leaves_no_tenant() {
+    for cluster in cluster::every() {
+        let database = "sealed_vanish";
+        prepare(cluster, database);
+        let proxy = start(cluster, database, 1);
+        for sql in [
+            "SELECT note FROM notes",
+            "BEGIN; SELECT note FROM notes",
+            "INSERT INTO notes (tenant, note) VALUES ('a', 'late')",
+        ] {
+            let mut admin = cluster.admin(database);
+            admin.run("BEGIN; LOCK TABLE tenantgate.key");
+            let client = Client::connect_later(&proxy.target("a"), sql);
+            eventually("the ticket waits", || {
+                let waiting =
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tenantgate.key'::regclass";
+                admin.value(waiting) == "1"
+            });
+            client.hang_up();
+            admin.run("ROLLBACK");
+            let mut other = Client::connect(&proxy.target("b"));
+            assert_eq!(other.rows("SELECT note FROM notes"), [[Some(SECRET.to_owned())]], "behind {sql:?}");
+        }
+    }
+}
+
+/// New keys come and old ones go while clients work: no transaction fails.
+#[test]
+fn keys_rotate_under_load() {
+    for cluster in cluster::every() {
+        let database = "sealed_rotation";
+        prepare(cluster, database);
+        let proxy = start(cluster, database, 4);
+        let is_over = AtomicBool::new(false);
+        let done: [AtomicU64; 4] = Default::default();
+        std::thread::scope(|scope| {
+            for (index, done) in done.iter().enumerate() {
+                let (is_over, proxy) = (&is_over, &proxy);
+                scope.spawn(move || {
+                    let tenant = ["a", "b"][index % 2];
+                    let wanted = ["a-note", SECRET][index % 2];
+                    let mut client = Client::connect(&proxy.target(tenant));
+                    while !is_over.load(Ordering::Relaxed) {
+                        assert_eq!(client.value("SELECT note FROM notes"), wanted);
+                        client.run("BEGIN");
+                        assert_eq!(client.value("SELECT note FROM parts"), wanted);
+                        client.run("COMMIT");
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            // Every client: a transaction that began with the old key may still need it.
+            let more = || {
+                let before: Vec<u64> = done.iter().map(|done| done.load(Ordering::Relaxed)).collect();
+                let has_moved = |(done, before): (&AtomicU64, &u64)| done.load(Ordering::Relaxed) > before + 2;
+                eventually("clients go on", || done.iter().zip(&before).all(has_moved));
+            };
+            let mut installer = owner(cluster, database);
+            let mut current = KEY.to_owned();
+            for digit in ["3", "4", "5"] {
+                more();
+                let next = digit.repeat(64);
+                let id = installer.value(&format!("SELECT tenantgate.add_key('\\x{next}')"));
+                more();
+                proxy.edit(&current, &next);
+                assert!(proxy.reload(), "{}", proxy.log_tail());
+                more();
+                assert_eq!(installer.value(&format!("SELECT tenantgate.retire_keys_except({id})")), "1");
+                more();
+                current = next;
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+fn run_tool(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(proxy::binary()).args(arguments).output().expect("the tool runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), said)
+}
+
+/// `serve` lets nobody in before the database holds, and uses no server of one that does not any more.
+#[test]
+fn a_database_that_does_not_hold_is_refused() {
+    for cluster in cluster::every() {
+        let database = "sealed_broken";
+        prepare(cluster, database);
+        let connect = format!("host=127.0.0.1 port={} user=app_user dbname={database}", cluster.address.port());
+        let proxy = start(cluster, database, 1);
+        let file = proxy.folder().join("tenantgate.toml").display().to_string();
+        let mut admin = cluster.admin(database);
+        assert_eq!(run_tool(&["sql", "verify", "--connect", &connect]), (Some(0), String::new()));
+        for (breaks, mends, says) in [
+            (
+                "GRANT TEMP ON DATABASE sealed_broken TO app_user",
+                "REVOKE TEMP ON DATABASE sealed_broken FROM app_user",
+                "temporary",
+            ),
+            (
+                "GRANT CREATE ON SCHEMA public TO app_user",
+                "REVOKE CREATE ON SCHEMA public FROM app_user",
+                "create objects",
+            ),
+            (
+                "GRANT SELECT ON tenantgate.key TO app_user",
+                "REVOKE SELECT ON tenantgate.key FROM app_user",
+                "rights on tenantgate.key",
+            ),
+            (
+                "GRANT USAGE ON tenantgate.latch TO app_user",
+                "REVOKE USAGE ON tenantgate.latch FROM app_user",
+                "rights on tenantgate.latch",
+            ),
+            ("GRANT tenantgate_vault TO app_user", "REVOKE tenantgate_vault FROM app_user", "owns the keys"),
+            (
+                "GRANT EXECUTE ON FUNCTION tenantgate.add_key(bytea) TO app_user",
+                "REVOKE EXECUTE ON FUNCTION tenantgate.add_key(bytea) FROM app_user",
+                "may execute",
+            ),
+            (
+                "ALTER FUNCTION tenantgate.tenant_id() SECURITY INVOKER",
+                "ALTER FUNCTION tenantgate.tenant_id() SECURITY DEFINER",
+                "not as it was installed",
+            ),
+            (
+                "ALTER FUNCTION tenantgate.tenant_id() SET search_path = public",
+                "ALTER FUNCTION tenantgate.tenant_id() SET search_path = pg_catalog, pg_temp",
+                "not as it was installed",
+            ),
+            (
+                "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY",
+                "ALTER TABLE notes FORCE ROW LEVEL SECURITY",
+                "not forced",
+            ),
+            ("ALTER TABLE notes DISABLE ROW LEVEL SECURITY", "ALTER TABLE notes ENABLE ROW LEVEL SECURITY", "is off"),
+            ("CREATE POLICY wide ON notes USING (true)", "DROP POLICY wide ON notes", "policy wide"),
+            (
+                "ALTER POLICY tenantgate_tenant ON notes USING (true)",
+                "ALTER POLICY tenantgate_tenant ON notes USING (tenant = (SELECT tenantgate.tenant_id()))",
+                "not as it was made",
+            ),
+            (
+                "SELECT tenantgate.allow('app_user', 'bypass')",
+                "REVOKE ALL ON FUNCTION tenantgate.enter_bypass(uuid, int4, timestamptz, int4, bytea), tenantgate.is_bypass() FROM app_user",
+                "both",
+            ),
+            (
+                "CREATE FUNCTION tenantgate.more() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                "DROP FUNCTION tenantgate.more()",
+                "tenantgate.more()",
+            ),
+        ] {
+            admin.run(breaks);
+            let (status, said) = run_tool(&["sql", "verify", "--connect", &connect]);
+            assert!(status == Some(1) && said.contains(says), "{breaks} on {}: {said}", cluster.version);
+            let (status, said) = run_tool(&["serve", "--config", &file]);
+            assert!(status == Some(1) && said.contains("TG160") && said.contains(says), "{breaks}: {said}");
+            if says == "not forced" {
+                // The proxy that runs has no server yet.
+                let client = Client::try_connect(&proxy.target("a")).unwrap();
+                assert!(self::said(&client.startup).contains("TG160"), "{breaks}: {}", self::said(&client.startup));
+            }
+            admin.run(mends);
+        }
+        let (status, said) = run_tool(&["sql", "verify", "--connect", &connect]);
+        assert_eq!((status, said.as_str()), (Some(0), ""));
+    }
+}
+
+/// The command line installs, upgrades, rotates and takes away, and prints the same SQL.
+#[test]
+fn the_command_line_does_what_the_scripts_do() {
+    for cluster in cluster::every() {
+        let database = "sealed_tool";
+        prepare(cluster, database);
+        let connect = format!("host=127.0.0.1 port={} user=installer dbname={database}", cluster.address.port());
+        let proxy = start(cluster, database, 1);
+        let file = proxy.folder().join("tenantgate.toml").display().to_string();
+        let done = (Some(0), String::new());
+        assert_eq!(run_tool(&["sql", "install", "--connect", &connect]), done);
+        assert_eq!(run_tool(&["sql", "upgrade", "--connect", &connect]), done);
+        let (status, said) = run_tool(&["sql", "uninstall", "--connect", &connect]);
+        assert!(status == Some(1) && said.contains("sealed"), "{said}");
+        proxy.edit(KEY, OTHER_KEY);
+        for (more, says) in [(None, "is known"), (Some("--retire"), "1 retired")] {
+            let mut arguments =
+                vec!["sql", "rotate-key", "--config", &file, "--database", database, "--connect", &connect];
+            arguments.extend(more);
+            let (status, said) = run_tool(&arguments);
+            assert!(status == Some(0) && said.contains(says) && !said.contains(OTHER_KEY), "{said}");
+        }
+        assert!(!cluster.log().contains(OTHER_KEY));
+        let mut installer = owner(cluster, database);
+        for table in ["notes", "ids", "numbers", "parts"] {
+            installer.run(&format!("SELECT tenantgate.unprotect('{table}')"));
+        }
+        assert_eq!(run_tool(&["sql", "uninstall", "--connect", &connect]), done);
+        assert_eq!(installer.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'tenantgate'"), "0");
+        let (status, said) = run_tool(&["sql", "upgrade", "--connect", &connect]);
+        assert!(status == Some(1) && said.contains("not installed"), "{said}");
+        for (command, script) in [("install", INSTALL), ("uninstall", UNINSTALL), ("verify", VERIFY)] {
+            assert_eq!(run_tool(&["sql", command, "--print"]), (Some(0), format!("{script}\n")));
+        }
+    }
+}
+
+/// What verify.sql expects is what install.sql makes, on every version. `TENANTGATE_UPDATE=1` writes it down.
+#[test]
+fn what_is_verified_is_what_is_installed() {
+    let query = "SELECT format('  (%L, %L),', signature, digest) FROM known ORDER BY signature COLLATE \"C\"";
+    let start = VERIFY.find("known as (").expect("the functions are looked at");
+    let end = start + VERIFY[start..].find("\n), granted").expect("their table ends");
+    let text = format!("WITH {}\n) {query}", &VERIFY[start..end]);
+    for cluster in cluster::every() {
+        let database = "sealed_digests";
+        prepare(cluster, database);
+        let mut admin = cluster.admin(database);
+        admin.run("SET search_path = pg_catalog, pg_temp");
+        let rows = admin.rows(&text).iter().map(|row| row.concat_values()).collect::<Vec<_>>().join("\n");
+        if std::env::var_os("TENANTGATE_UPDATE").is_some() {
+            let first = VERIFY.find("  ('").expect("the rows begin");
+            let last = VERIFY.find("  ('', '')").expect("and end");
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/verify.sql");
+            std::fs::write(file, format!("{}{rows}\n{}", &VERIFY[..first], &VERIFY[last..]))
+                .expect("it can be written");
+        } else {
+            assert!(
+                VERIFY.contains(&rows),
+                "run with TENANTGATE_UPDATE=1; on {} it should be:\n{rows}",
+                cluster.version
+            );
+        }
     }
 }
