@@ -24,7 +24,7 @@ with expected(signature, digest) as (values
   ('roles(text)', '84e6bb8e0c5a24ff19091203431603960876c429d4ada523f96b8f2e77908b8e'),
   ('run_briefly(text[])', '22ebe98aeeb2c69056db2a05a1da6ce0be1d37d818469268710316f766d4945e'),
   ('signature(bytea, text)', '59487e766f8c38c52e91644ec5bce632e80493c8fd22c77a1751890392e19029'),
-  ('signed_tenant()', '5db77213a116b59b12522ac8ec5e4e6af3b0061a4a6c1223f0e7749e73e4ebba'),
+  ('signed_tenant()', 'add5fcaace1097efe25a4cfa7619a253b37f1e4040a80b4cd0af9768a25949ca'),
   ('tenant_bigint()', 'dbda4080645145768297b5f10f358afc9e7f09fa7ce9cae434c2bed659a6eab7'),
   ('tenant_id()', 'c8c75ca59f3afa3b87827c02bab488271ecce92b4712e57f76ad0a5a08b0f886'),
   ('tenant_uuid()', 'c9d4902ba3e959c34751fc1430bdbfd9a9633c9dd91a8e56aead2ada6a42b054'),

@@ -23,7 +23,7 @@
 //! | [`metrics`] | counters and histograms | tenant |
 //! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, audit, metrics |
 //! | [`config`] | the only reader of configuration keys | settings types of the domain folders |
-//! | [`admin`] | console commands and tables | wire, tenant, pool, metrics, audit, config |
+//! | [`admin`] | console commands and tables | wire, tenant, guard, pool, metrics, audit, config |
 //! | [`driver`] | the only async, the only I/O | all above |
 //! | [`cli`] | serve, check-config, explain, ledger, sql, demo | config, guard, audit, admin, driver |
 //!

@@ -1,6 +1,6 @@
 //! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them; in
 //! `migration.sql`, `bypass.sql` and `application.sql` that of the preset of that name, in `pinned.sql` and `session.sql` that
-//! of tenants whose login keeps session state, in `lease.sql` and `lease_application.sql` that where a tenant stays on its
+//! of tenants whose login keeps session state, in `migration_pinned.sql` and `bypass_session.sql` that of those logins, in `lease.sql` and `lease_application.sql` that where a tenant stays on its
 //! server.
 //!
 //! `tests/guard/*.sql` hold blocks of the form
@@ -20,7 +20,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use tenantgate::guard::{Facts, Keeping, Limits, Policy, PolicySettings, Preset, inspect};
+use tenantgate::guard::{
+    Facts, Keeping, Limits, Lists, Mode, Policy, PolicySettings, Preset, Sides, StatementClass, inspect,
+};
 
 struct Block {
     file: String,
@@ -72,7 +74,10 @@ fn policy(Login { preset, keeping, is_leased }: Login) -> Policy {
     Policy::new(&PolicySettings {
         preset,
         keeping,
-        functions_allowed: listed.iter().map(|name| (*name).to_owned()).collect(),
+        lists: Lists {
+            functions: Sides { allowed: listed.iter().map(|name| (*name).to_owned()).collect(), denied: Vec::new() },
+            ..Lists::default()
+        },
         scope_outlives_transactions: is_leased,
         scope_settings: vec!["app.tenant_id".into()],
         ..PolicySettings::default()
@@ -133,6 +138,8 @@ fn every_verdict_is_the_one_the_tables_want() {
                 "application.sql" => Login { preset: Preset::Application, keeping: Keeping::Pin, ..TENANT },
                 "pinned.sql" => Login { keeping: Keeping::Pin, ..TENANT },
                 "session.sql" => Login { keeping: Keeping::Session, ..TENANT },
+                "migration_pinned.sql" => Login { preset: Preset::Migration, keeping: Keeping::Pin, ..TENANT },
+                "bypass_session.sql" => Login { preset: Preset::Bypass, keeping: Keeping::Session, ..TENANT },
                 "lease.sql" => Login { is_leased: true, ..TENANT },
                 "lease_application.sql" => Login { preset: Preset::Application, is_leased: true, ..TENANT },
                 _ => TENANT,
@@ -296,4 +303,142 @@ fn ordinary_nesting_is_not_too_deep() {
             assert_eq!(verdict(&text), "allow select", "{}", &text[..40]);
         }
     });
+}
+
+/// A policy of the preset `tenant` with lists of its own.
+fn listing(change: impl FnOnce(&mut PolicySettings)) -> Policy {
+    let mut settings = PolicySettings { scope_settings: vec!["app.tenant_id".into()], ..PolicySettings::default() };
+    change(&mut settings);
+    Policy::new(&settings)
+}
+
+fn code_under(policy: &Policy, sql: &str) -> Option<&'static str> {
+    let facts = inspect(sql.as_bytes(), &Limits::default()).unwrap();
+    policy.judge(&facts).err().map(|fault| fault.code.unwrap().row().name)
+}
+
+fn texts(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn what_is_denied_is_refused_wherever_it_stands_and_whatever_allows_it() {
+    let policy = listing(|settings| {
+        settings.lists.functions.denied = texts(&["public.run_report", "lower"]);
+        settings.login_lists.functions.allowed = texts(&["run_report", "pg_sleep"]);
+        settings.login_lists.settings.denied = texts(&["statement_timeout", "enable_seqscan", "x.*"]);
+        settings.lists.settings.allowed = texts(&["x.y", "work_mem"]);
+        settings.lists.statements.denied =
+            vec![StatementClass::Delete, StatementClass::Update, StatementClass::CopyOut];
+    });
+    for sql in [
+        "SELECT run_report('x')",
+        "SELECT public.run_report('x')",
+        "SELECT PUBLIC.\"run_report\"('x')",
+        "SELECT ('x'::text).run_report",
+        "SELECT t.run_report FROM t",
+        "SELECT shop.t.run_report FROM shop.t",
+        "SELECT U&\"run\\005freport\"('x')",
+        "SELECT 1 FROM t WHERE id IN (SELECT run_report(name) FROM u)",
+        "INSERT INTO t VALUES (1) RETURNING run_report('x')",
+        "SELECT pg_catalog.lower('A')",
+        "SET statement_timeout = 1",
+        "SELECT set_config('enable_seqscan', 'off', false)",
+        "RESET enable_seqscan",
+        "SET x.y = 'z'",
+        "DELETE FROM t",
+        "WITH gone AS (DELETE FROM t RETURNING *) SELECT * FROM gone",
+        "SELECT 1; WITH RECURSIVE a AS (SELECT 1), b AS (UPDATE t SET a = 1 RETURNING a) SELECT * FROM b",
+        "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2",
+        "MERGE INTO t USING u ON t.a = u.a WHEN MATCHED THEN DELETE",
+        "MERGE INTO t USING u ON t.a = u.a WHEN MATCHED AND u.b THEN UPDATE SET b = 1 WHEN NOT MATCHED THEN INSERT VALUES (1)",
+        "COPY t TO STDOUT",
+        "COPY (WITH gone AS (DELETE FROM t RETURNING *) SELECT * FROM gone) TO STDOUT",
+    ] {
+        assert_eq!(code_under(&policy, sql), Some("TG140"), "{sql}");
+    }
+    for sql in [
+        "SELECT other.run_report('x')",
+        "SELECT run_reports('x'), run_report FROM t",
+        "SELECT pg_sleep(1)",
+        "SET work_mem = '1MB'",
+        "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING",
+        "MERGE INTO t USING u ON t.a = u.a WHEN NOT MATCHED THEN INSERT VALUES (1)",
+        "SELECT * FROM t FOR UPDATE",
+        "COPY t FROM STDIN",
+    ] {
+        assert_eq!(code_under(&policy, sql), None, "{sql}");
+    }
+}
+
+#[test]
+fn classes_that_are_allowed_open_nothing_else() {
+    let policy = listing(|settings| {
+        settings.login_lists.statements.allowed =
+            vec![StatementClass::Explain, StatementClass::Truncate, StatementClass::Lock, StatementClass::Notify];
+    });
+    for sql in ["EXPLAIN SELECT 1", "TRUNCATE t", "LOCK TABLE t", "NOTIFY c, 'x'"] {
+        assert_eq!(code_under(&policy, sql), None, "{sql}");
+    }
+    for (sql, code) in [
+        ("EXPLAIN ANALYZE SELECT set_config('app.tenant_id', 'x', true)", "TG011"),
+        ("EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1", "TG010"),
+        ("EXPLAIN ANALYZE SELECT * FROM pg_stat_activity", "TG018"),
+        ("TRUNCATE pg_temp.t", "TG017"),
+        ("LISTEN c", "TG017"),
+        ("SELECT pg_notify('c', 'x')", "TG015"),
+        ("VACUUM", "TG019"),
+    ] {
+        assert_eq!(code_under(&policy, sql), Some(code), "{sql}");
+    }
+}
+
+#[test]
+fn observing_never_tolerates_what_the_isolation_rests_on() {
+    let policy = listing(|settings| {
+        settings.mode = Mode::Observe;
+        settings.lists.statements.denied = vec![StatementClass::Delete];
+    });
+    let verdict = |sql: &str| {
+        let facts = inspect(sql.as_bytes(), &Limits::default()).unwrap();
+        policy
+            .verdict(&facts)
+            .map(|observed| observed.map(|it| it.code.row().name))
+            .map_err(|it| it.code.unwrap().row().name)
+    };
+    assert!(policy.is_observing());
+    for (sql, code) in [
+        ("SELECT pg_sleep(1)", "TG015"),
+        ("DO $$ BEGIN END $$", "TG016"),
+        ("LISTEN c", "TG017"),
+        ("CREATE TEMP TABLE t (a int)", "TG017"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "TG017"),
+        ("SELECT * FROM pg_stat_activity", "TG018"),
+        ("CREATE TABLE t (a int)", "TG019"),
+        ("COPY t TO '/tmp/x'", "TG020"),
+        ("EXPLAIN SELECT 1", "TG025"),
+        ("TRUNCATE t", "TG010"),
+        ("SET work_mem = '1GB'", "TG013"),
+        ("SELECT 1; LISTEN a; EXPLAIN SELECT 2", "TG017"),
+        ("DELETE FROM t", "TG140"),
+    ] {
+        assert_eq!(verdict(sql), Ok(Some(code)), "{sql}");
+    }
+    assert_eq!(verdict("SELECT 1"), Ok(None));
+    for (sql, code) in [
+        ("SET app.tenant_id = 'x'", "TG011"),
+        ("SELECT pg_sleep(1), set_config('app.tenant_id', 'x', true)", "TG011"),
+        ("LISTEN a; SET app.tenant_id = 'x'", "TG011"),
+        ("UPDATE pg_settings SET setting = 'x'", "TG011"),
+        ("SET ROLE x", "TG012"),
+        ("SET standard_conforming_strings = off", "TG014"),
+        ("SET client_encoding = 'SJIS'", "TG014"),
+        ("PREPARE TRANSACTION 'x'", "TG026"),
+        ("EXECUTE tg_scope('x')", "TG010"),
+        ("LISTEN tenantgate", "TG010"),
+        ("EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1", "TG010"),
+        ("SET TRANSACTION SNAPSHOT 'x'", "TG026"),
+    ] {
+        assert_eq!(verdict(sql), Err(code), "{sql}");
+    }
 }

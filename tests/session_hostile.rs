@@ -7,7 +7,7 @@ use session_support::{error, query, reply, server, written};
 use std::sync::Arc;
 use std::time::Duration;
 use tenantgate::fault::{Code, Fault};
-use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
+use tenantgate::guard::{FactsCache, Limits, Lists, Policy, PolicySettings, Sides, inspect};
 use tenantgate::metrics::Count;
 use tenantgate::scope::{Injection, Lifetime, ScopeTemplate};
 use tenantgate::session::{Effect, Input, Overrun, Session, SessionRules, Standing};
@@ -31,7 +31,13 @@ struct Played {
 fn rules(settings_allowed: &[&str]) -> Arc<SessionRules> {
     let settings = PolicySettings {
         scope_settings: vec!["app.tenant_id".to_owned()],
-        settings_allowed: settings_allowed.iter().map(|name| (*name).to_owned()).collect(),
+        lists: Lists {
+            settings: Sides {
+                allowed: settings_allowed.iter().map(|name| (*name).to_owned()).collect(),
+                denied: Vec::new(),
+            },
+            ..Lists::default()
+        },
         ..PolicySettings::default()
     };
     let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
@@ -67,7 +73,7 @@ impl Played {
                 Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
                 Effect::Rest => {}
                 Effect::Cancel => self.cancels += 1,
-                Effect::Discard(_) | Effect::Refused(_) | Effect::Record(_) => {}
+                Effect::Discard(_) | Effect::Refused(_) | Effect::Observed(..) | Effect::Record(_) => {}
             }
         }
     }

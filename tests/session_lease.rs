@@ -59,7 +59,12 @@ impl Played {
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(clean) => self.server = Some(clean),
                 Effect::Discard(reason) => self.discarded = Some(reason),
-                Effect::Cancel | Effect::Refused(_) | Effect::Record(_) | Effect::Pin | Effect::Rest => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Observed(..)
+                | Effect::Record(_)
+                | Effect::Pin
+                | Effect::Rest => {}
             }
         }
     }

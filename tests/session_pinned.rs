@@ -85,7 +85,7 @@ impl Played {
                     self.discarded = Some(reason);
                     self.has_server = false;
                 }
-                Effect::Refused(_) | Effect::Record(_) | Effect::Cancel => {}
+                Effect::Refused(_) | Effect::Observed(..) | Effect::Record(_) | Effect::Cancel => {}
             }
         }
         assert!(!self.is_closed || !self.has_server, "ended with a server");

@@ -78,7 +78,7 @@ impl Played {
                 }
                 Effect::Discard(_) => self.is_discarded = true,
                 Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
-                Effect::Cancel | Effect::Refused(_) | Effect::Rest => {}
+                Effect::Cancel | Effect::Refused(_) | Effect::Observed(..) | Effect::Rest => {}
             }
         }
     }

@@ -56,7 +56,12 @@ impl Played {
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(clean) => self.shelf.push(clean),
                 Effect::Discard(reason) => self.discards.push(reason),
-                Effect::Cancel | Effect::Refused(_) | Effect::Record(_) | Effect::Pin | Effect::Rest => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Observed(..)
+                | Effect::Record(_)
+                | Effect::Pin
+                | Effect::Rest => {}
             }
         }
     }

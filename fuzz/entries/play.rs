@@ -142,7 +142,7 @@ impl Played {
                     assert!(self.leased.take().is_some(), "discarded what was not leased");
                     self.discarded.push(reason);
                 }
-                Effect::Cancel | Effect::Refused(_) | Effect::Rest => {}
+                Effect::Cancel | Effect::Refused(_) | Effect::Observed(..) | Effect::Rest => {}
             }
         }
         assert!(self.closed.is_none() || self.leased.is_none(), "ended with a server");

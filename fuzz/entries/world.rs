@@ -175,6 +175,9 @@ impl World {
             return self.copy_message(tag, body);
         }
         if self.is_skipping && !matches!(tag, b'S' | b'X') {
+            if tag == b'B' {
+                self.forget_portal(body);
+            }
             return;
         }
         match tag {
@@ -349,6 +352,23 @@ impl World {
     }
 
     fn bind(&mut self, body: &[u8]) -> Result<(), Failed> {
+        let bound = self.bind_portal(body);
+        if bound.is_err() {
+            self.forget_portal(body);
+        }
+        bound
+    }
+
+    /// In a failed block PostgreSQL keeps the portal that a Bind which fails or is skipped would have replaced: it can be
+    /// described if it has no rows, and executed if its text is empty. The proxy forgets it; so does this server.
+    fn forget_portal(&mut self, body: &[u8]) {
+        if self.status == TransactionStatus::Failed {
+            let names = BindNames::read(body).expect("a Bind");
+            self.portals.remove(names.portal);
+        }
+    }
+
+    fn bind_portal(&mut self, body: &[u8]) -> Result<(), Failed> {
         let names = BindNames::read(body).expect("a Bind");
         let sql = self.statements.get(names.statement).cloned().ok_or(Failed("26000"))?;
         let facts = self.read(&sql)?;

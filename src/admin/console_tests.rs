@@ -7,7 +7,8 @@ use crate::admin::snapshot::{
     BypassRow, ClientRow, ClientState, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, ServerState, TenantRow,
     UserRow,
 };
-use crate::admin::{Denial, DenialRow, Denials};
+use crate::admin::{Denial, DenialRow, Denials, Observations};
+use crate::guard::{Observed, StatementClass};
 use crate::metrics::{Count, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::pool::PoolCounts;
 use crate::tenant::{FreezeReason, TenantId};
@@ -139,6 +140,7 @@ struct Bench {
     console: Console,
     metrics: Metrics,
     denials: Denials,
+    observations: Observations,
 }
 
 impl Bench {
@@ -147,23 +149,27 @@ impl Bench {
         let mut tally = Tally::default();
         tally.add(Count::Statements, 12_345_678);
         metrics.database(&word("demo")).add(ShardNumber::SHARED, &mut tally);
+        let observations = Observations::default();
+        let observed = Observed { code: Code::FunctionRefused, class: StatementClass::Select };
+        observations.count(&Arc::from("app"), observed, b"SELECT pg_sleep(1)", Moment::START);
         let denials = Denials::default();
         let who = Denial { login: word("app"), tenant: Some(tenant()), address: word("127.0.0.1") };
         denials.push(DenialRow { at: Moment::START, who, code: Code::RoleChange, class: "SET" });
         let actor = Actor { login: word("ops"), address: word("127.0.0.1") };
-        Self { console: Console::new(actor, right, TenantKind::Text), metrics, denials }
+        Self { console: Console::new(actor, right, TenantKind::Text), metrics, denials, observations }
     }
 
     fn view(&self) -> View<'_, Paper> {
-        view(&self.metrics, &self.denials)
+        view(&self.metrics, &self.denials, &self.observations)
     }
 }
 
-fn view<'v>(metrics: &'v Metrics, denials: &'v Denials) -> View<'v, Paper> {
+fn view<'v>(metrics: &'v Metrics, denials: &'v Denials, observations: &'v Observations) -> View<'v, Paper> {
     View {
         operations: &Paper,
         metrics,
         denials,
+        observations,
         now: Moment::from_micros(3_000_000),
         epoch_micros: 1_700_000_000_000_000,
         logging_in: 2,
@@ -174,7 +180,7 @@ fn view<'v>(metrics: &'v Metrics, denials: &'v Denials) -> View<'v, Paper> {
 impl Bench {
     fn feed(&mut self, bytes: &[u8]) -> (Step, Vec<String>) {
         let (mut input, mut out) = (BytesMut::from(bytes), BytesMut::new());
-        let view = view(&self.metrics, &self.denials);
+        let view = view(&self.metrics, &self.denials, &self.observations);
         let step = self.console.handle_bytes(&mut input, &mut out, &view);
         (step, words(&out))
     }
@@ -331,7 +337,7 @@ fn the_extended_protocol_shows_tables_and_does_commands() {
 
 impl Bench {
     fn feed_into(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Step {
-        let view = view(&self.metrics, &self.denials);
+        let view = view(&self.metrics, &self.denials, &self.observations);
         self.console.handle_bytes(input, out, &view)
     }
 }

@@ -11,6 +11,7 @@
 mod command;
 mod console;
 mod denials;
+mod observations;
 mod operations;
 mod rows;
 mod snapshot;
@@ -20,6 +21,7 @@ mod words;
 pub use command::{COMMANDS, CommandRow, Request, Right, parse};
 pub use console::{Console, Step};
 pub use denials::{Denial, DenialRow, Denials};
+pub use observations::{ObservationRow, Observations};
 pub use operations::{Actor, Command, Operations, ShutdownMode};
 pub use rows::View;
 pub use snapshot::{

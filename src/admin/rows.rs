@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::command::COMMANDS;
 use super::denials::Denials;
+use super::observations::{ObservationRow, Observations};
 use super::operations::Operations;
 use super::snapshot::{ClientRow, ClientState, DatabaseRow, PoolRow, ServerRow, ServerState};
 use super::table::{Shown, Table, Value};
@@ -25,6 +26,8 @@ pub struct View<'v, O> {
     pub metrics: &'v Metrics,
     /// What it refused lately.
     pub denials: &'v Denials,
+    /// What it would have refused.
+    pub observations: &'v Observations,
     /// Now.
     pub now: Moment,
     /// Microseconds from 1970 to [`Moment::START`].
@@ -56,6 +59,7 @@ impl<O: Operations> View<'_, O> {
             Table::Help => Vec::new(),
             Table::Tenants => self.tenants(),
             Table::Denials => self.denials(),
+            Table::Observed => self.observed(),
             Table::Bypasses => self.bypasses(),
             Table::Frozen => self.frozen(),
         };
@@ -263,6 +267,22 @@ impl<O: Operations> View<'_, O> {
             ]
         };
         self.denials.recent().into_iter().map(row).collect()
+    }
+
+    fn observed(&self) -> Vec<Vec<Value>> {
+        let row = |row: ObservationRow| {
+            vec![
+                row.login.as_ref().into(),
+                row.observed.code.row().name.into(),
+                row.observed.class.name().into(),
+                format!("{:016x}", row.fingerprint).into(),
+                Value::Number(row.count),
+                self.time(row.first_at),
+                self.time(row.last_at),
+                row.statement.as_ref().into(),
+            ]
+        };
+        self.observations.rows().into_iter().map(row).collect()
     }
 
     fn bypasses(&self) -> Vec<Vec<Value>> {

@@ -202,6 +202,9 @@ tables! {
         [tenant: Text, clients: Int4, active: Int4, waiting: Int4, frozen: Int4, pinned: Int4];
     Denials = "DENIALS", "The latest refusals, the latest first; statements are not kept.", [],
         [time: Text, login: Text, tenant: Text, address: Text, code: Text, class: Text];
+    Observed = "OBSERVED", "What would have been refused where refusals are only observed, the most frequent first.", [],
+        [login: Text, code: Text, class: Text, fingerprint: Text, count: Numeric, first: Text, last: Text,
+         statement: Text];
     Bypasses = "BYPASSES", "The latest transactions that crossed tenants, the latest first.", [],
         [time: Text, login: Text, address: Text, database: Text, role: Text, preset: Text, reason: Text, outcome: Text,
          statements: Int4, rows: Numeric, tables: Text, duration_us: Numeric, id: Text];

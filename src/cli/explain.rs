@@ -1,16 +1,20 @@
 //! `tenantgate explain "<sql>"`: what the guard says of a text.
 //!
-//! Exit status: 0 if every statement is allowed, 1 if any is refused, 2 if there is nothing to explain.
+//! A text given as an argument is judged as one Query: what cannot be parsed refuses all of it. Standard input is judged
+//! as a file that psql reads: if it cannot be taken as a whole, statement by statement.
+//!
+//! Exit status: 0 if every statement is allowed, 1 if any is refused (unparsable ones are), 2 if there is nothing to
+//! explain or it could not be read.
 
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::EXIT_UNUSABLE;
 use super::environment::{LoadFailure, load_file};
+use super::{EXIT_UNUSABLE, EXIT_WRONG};
 use crate::config::ScopeTemplate;
 use crate::driver::build;
-use crate::guard::{Explained, Keeping, Policy, PolicySettings, Preset, explain};
+use crate::guard::{Explained, Keeping, Policy, PolicySettings, Preset, explain, explain_file};
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -48,10 +52,9 @@ impl From<ExplainPreset> for Preset {
 }
 
 /// Whether the login may leave state on a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ExplainState {
     /// `session_state = "refuse"`.
-    #[default]
     Refuse,
     /// `session_state = "pin"`.
     Pin,
@@ -78,23 +81,62 @@ pub struct Sender {
     pub keeping: Keeping,
 }
 
+impl Sender {
+    /// A login of a preset, with that preset's own habits where nothing is said of them.
+    #[must_use]
+    pub fn new(preset: ExplainPreset, state: Option<ExplainState>) -> Self {
+        let preset = Preset::from(preset);
+        Self { preset, keeping: state.map_or_else(|| preset.default_keeping(), Keeping::from) }
+    }
+}
+
 /// The parser recurses: see `driver::parser`.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
-/// Explains `sql` under the policy of a configuration, or under the default one.
-pub fn run_command(sql: &str, format: ExplainFormat, sender: Sender, config: Option<&Path>) -> ExitCode {
-    let Some(path) = config else { return run(sql, format, &default_policy(sender)) };
+/// Longest standard input: what fits into memory on any machine, and more than any file of statements.
+const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What is explained.
+enum Input {
+    /// One Query.
+    Text(String),
+    /// Statements that are sent one by one.
+    File(Vec<u8>),
+}
+
+/// Explains `sql`, or standard input, under the policy of a configuration, or under the default one.
+pub fn run_command(sql: Option<&str>, format: ExplainFormat, sender: Sender, config: Option<&Path>) -> ExitCode {
+    let input = match sql {
+        Some(text) if text != "-" => Input::Text(text.into()),
+        Some(_) | None => match read_input() {
+            Ok(bytes) => Input::File(bytes),
+            Err(reason) => return unusable(&format!("standard input cannot be read: {reason}")),
+        },
+    };
+    let Some(path) = config else { return run(&input, format, &default_policy(sender)) };
     let Sender { preset, keeping } = sender;
     match load_file(path) {
-        Ok(loaded) => run(sql, format, &build::policy(&loaded.config, preset, keeping)),
-        Err(LoadFailure::Unreadable(reason)) => {
-            eprintln!("tenantgate: {} cannot be read: {reason}", path.display());
-            ExitCode::from(EXIT_UNUSABLE)
-        }
+        Ok(loaded) => run(&input, format, &build::policy(&loaded.config, preset, keeping)),
+        Err(LoadFailure::Unreadable(reason)) => unusable(&format!("{} cannot be read: {reason}", path.display())),
         Err(LoadFailure::Wrong(problems)) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
             ExitCode::from(EXIT_UNUSABLE)
         }
+    }
+}
+
+fn unusable(reason: &str) -> ExitCode {
+    eprintln!("tenantgate: {reason}");
+    ExitCode::from(EXIT_UNUSABLE)
+}
+
+fn read_input() -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes);
+    match read {
+        Ok(length) if length as u64 > INPUT_BYTES_MAX => Err(format!("it is longer than {INPUT_BYTES_MAX} bytes")),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -109,38 +151,43 @@ fn default_policy(Sender { preset, keeping }: Sender) -> Policy {
     })
 }
 
-/// Explains `sql` under `policy` to standard output.
-#[must_use]
-pub fn run(sql: &str, format: ExplainFormat, policy: &Policy) -> ExitCode {
-    let Some(explained) = explain_on_a_deep_stack(sql, policy) else {
-        eprintln!("tenantgate: the text could not be examined");
-        return ExitCode::from(2);
+/// Explains the input under `policy` to standard output.
+fn run(input: &Input, format: ExplainFormat, policy: &Policy) -> ExitCode {
+    let Some(explained) = explain_on_a_deep_stack(input, policy) else {
+        return unusable("the text could not be examined");
     };
     if explained.is_empty() {
-        eprintln!("tenantgate: the text holds no statement");
-        return ExitCode::from(2);
+        return unusable("the text holds no statement");
     }
-    let lines: Vec<String> = explained.iter().map(|statement| write_statement(statement, format)).collect();
-    if let Err(error) = writeln!(std::io::stdout().lock(), "{}", lines.join("\n")) {
-        eprintln!("tenantgate: cannot write: {error}");
-        return ExitCode::from(2);
+    let mut text = String::new();
+    for statement in &explained {
+        match write_statement(statement, format) {
+            Ok(line) => text.push_str(&line),
+            Err(error) => return unusable(&format!("cannot write as JSON: {error}")),
+        }
+        text.push('\n');
     }
-    if explained.iter().all(Explained::is_allowed) { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    if let Err(error) = std::io::stdout().lock().write_all(text.as_bytes()) {
+        return unusable(&format!("cannot write: {error}"));
+    }
+    if explained.iter().all(Explained::is_allowed) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) }
 }
 
-fn explain_on_a_deep_stack(sql: &str, policy: &Policy) -> Option<Vec<Explained>> {
+fn explain_on_a_deep_stack(input: &Input, policy: &Policy) -> Option<Vec<Explained>> {
+    let work = || match input {
+        Input::Text(text) => explain(text.as_bytes(), policy),
+        Input::File(bytes) => explain_file(bytes, policy),
+    };
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("parser".into()).stack_size(STACK_BYTES);
-        builder.spawn_scoped(scope, || explain(sql.as_bytes(), policy)).ok()?.join().ok()
+        builder.spawn_scoped(scope, work).ok()?.join().ok()
     })
 }
 
-fn write_statement(statement: &Explained, format: ExplainFormat) -> String {
+fn write_statement(statement: &Explained, format: ExplainFormat) -> Result<String, serde_json::Error> {
     match format {
-        ExplainFormat::Json => {
-            serde_json::to_string(statement).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
-        }
-        ExplainFormat::Text => write_text(statement),
+        ExplainFormat::Json => serde_json::to_string(&statement.line()),
+        ExplainFormat::Text => Ok(write_text(statement)),
     }
 }
 

@@ -44,18 +44,21 @@ enum Command {
         file: PathBuf,
     },
     /// Say what the guard thinks of a statement; exit status 0: allowed, 1: refused, 2: unusable.
+    ///
+    /// A text that PostgreSQL's parser refuses is refused (1), as the proxy refuses it. Unusable are a text without a
+    /// statement, an input that cannot be read or is longer than 64 MiB, and a configuration with problems.
     Explain {
-        /// The statement, or several.
-        sql: String,
+        /// The statement, or several. Without it, or as `-`: those of standard input, each judged as sent by itself.
+        sql: Option<String>,
         /// How the answer is written.
         #[arg(long, value_enum, default_value_t)]
         format: explain::ExplainFormat,
         /// What kind of login sends it.
         #[arg(long, value_enum, default_value_t)]
         preset: explain::ExplainPreset,
-        /// Whether that login may leave state on a server.
-        #[arg(long, value_enum, default_value_t)]
-        session_state: explain::ExplainState,
+        /// Whether that login may leave state on a server; if not said, as the preset has it.
+        #[arg(long, value_enum)]
+        session_state: Option<explain::ExplainState>,
         /// Use the [guard] and [scope] of this configuration instead of the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -82,8 +85,8 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { file } => check_config::run(&file),
         Command::Explain { sql, format, preset, session_state, config } => {
-            let sender = explain::Sender { preset: preset.into(), keeping: session_state.into() };
-            explain::run_command(&sql, format, sender, config.as_deref())
+            let sender = explain::Sender::new(preset, session_state);
+            explain::run_command(sql.as_deref(), format, sender, config.as_deref())
         }
         Command::Ledger { command } => ledger::run(&command),
         Command::Sql { command } => sql::run(&command),

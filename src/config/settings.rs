@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
 use crate::auth::{Access, DatabaseList, Rules};
-use crate::guard::{Keeping, PolicySettings, Preset};
+use crate::guard::{Keeping, Lists, Mode, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 use crate::scope::SealKey;
@@ -355,9 +355,20 @@ pub struct LoginEntry {
     pub preset: Preset,
     /// Whether its clients may leave state on a server, which then stays with them.
     pub keeping: Keeping,
+    /// What it may do beside its preset, and what not.
+    pub guard: LoginGuard,
     /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
     /// console only.
     pub tenant: Option<TenantPolicy>,
+}
+
+/// What a login may do beside its preset, and what not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoginGuard {
+    /// Its own lists, beside those for everybody.
+    pub lists: Lists,
+    /// Whether refusals are carried out, if that is said for this login.
+    pub mode: Option<Mode>,
 }
 
 impl LoginEntry {

@@ -21,7 +21,7 @@ use crate::config::{
     ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
-use crate::guard::{Keeping, Policy, Preset};
+use crate::guard::{Keeping, Policy, PolicySettings, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
 use crate::upstream::StatementLimits;
@@ -46,77 +46,58 @@ impl PoolKey {
     }
 }
 
-/// The guard's policy for logins of a preset that keep state or do not.
+/// The guard's policy for logins of a preset that keep state or do not, and have no lists of their own.
 #[must_use]
 pub fn policy(config: &Config, preset: Preset, keeping: Keeping) -> Policy {
+    Policy::new(&policy_settings(config, preset, keeping))
+}
+
+/// The guard's policy for a login.
+#[must_use]
+pub fn policy_of_login(config: &Config, login: &LoginEntry) -> Policy {
+    let mut settings = policy_settings(config, login.preset, login.keeping);
+    settings.login_lists = login.guard.lists.clone();
+    settings.mode = login.guard.mode.unwrap_or(settings.mode);
+    Policy::new(&settings)
+}
+
+fn policy_settings(config: &Config, preset: Preset, keeping: Keeping) -> PolicySettings {
     let mut settings = config.guard.policy.clone();
     settings.preset = preset;
     settings.keeping = keeping;
     settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
-    Policy::new(&settings)
+    settings
 }
 
-/// The policies of all presets.
+/// The policies of all logins.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    tenant: ByKeeping,
-    application: ByKeeping,
-    migration: ByKeeping,
-    bypass: ByKeeping,
-}
-
-/// The policies of one preset.
-#[derive(Clone, Debug)]
-struct ByKeeping {
-    refuse: Arc<Policy>,
-    pin: Arc<Policy>,
-    session: Arc<Policy>,
-}
-
-impl ByKeeping {
-    fn new(config: &Config, preset: Preset) -> Self {
-        let policy = |keeping| Arc::new(policy(config, preset, keeping));
-        Self { refuse: policy(Keeping::Refuse), pin: policy(Keeping::Pin), session: policy(Keeping::Session) }
-    }
-
-    const fn of(&self, keeping: Keeping) -> &Arc<Policy> {
-        match keeping {
-            Keeping::Refuse => &self.refuse,
-            Keeping::Pin => &self.pin,
-            Keeping::Session => &self.session,
-        }
-    }
+    logins: Arc<HashMap<Arc<str>, Arc<Policy>>>,
+    /// Of a login that is not configured.
+    unknown: Arc<Policy>,
 }
 
 impl Policies {
     /// Of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let of = |preset| ByKeeping::new(config, preset);
+        let of = |(name, login): (&Arc<str>, &LoginEntry)| (Arc::clone(name), Arc::new(policy_of_login(config, login)));
         Self {
-            tenant: of(Preset::Tenant),
-            application: of(Preset::Application),
-            migration: of(Preset::Migration),
-            bypass: of(Preset::Bypass),
+            logins: Arc::new(config.logins.iter().map(of).collect()),
+            unknown: Arc::new(policy(config, Preset::Tenant, Keeping::Refuse)),
         }
     }
 
-    /// Of logins of a preset that keep no state: what counts of settings and lengths, which is the same for all.
+    /// Of a login.
     #[must_use]
-    pub const fn of(&self, preset: Preset) -> &Arc<Policy> {
-        self.keeping(preset, Keeping::Refuse)
+    pub fn of(&self, login: &str) -> &Arc<Policy> {
+        self.logins.get(login).unwrap_or(&self.unknown)
     }
 
-    /// Of logins of a preset.
+    /// How many logins have their refusals observed only.
     #[must_use]
-    pub const fn keeping(&self, preset: Preset, keeping: Keeping) -> &Arc<Policy> {
-        let of_preset = match preset {
-            Preset::Tenant => &self.tenant,
-            Preset::Application => &self.application,
-            Preset::Migration => &self.migration,
-            Preset::Bypass => &self.bypass,
-        };
-        of_preset.of(keeping)
+    pub fn observing(&self) -> usize {
+        self.logins.values().filter(|policy| policy.is_observing()).count()
     }
 }
 
@@ -145,14 +126,11 @@ pub fn handshake(
 ) -> Result<HandshakeSettings, StartFault> {
     let (offer, acceptor) = offer(&config.tls)?;
     let ignored = config.guard.startup_parameters_ignored.clone();
-    let presets: HashMap<Arc<str>, Preset> =
-        config.logins.iter().map(|(name, login)| (Arc::clone(name), login.preset)).collect();
     let judge = move |login: &str, name: &str, value: &str| {
         if ignored.contains(&*name.to_ascii_lowercase()) {
             return Ok(Judged::Ignore);
         }
-        let preset = presets.get(login).copied().unwrap_or_default();
-        let allowed = policies.of(preset).setting_verdict(name, value)?;
+        let allowed = policies.of(login).setting_verdict(name, value)?;
         Ok(Judged::Keep(allowed.name.into(), allowed.value.into()))
     };
     let startup = StartupSettings {

@@ -222,6 +222,11 @@ impl ClientTask {
                     self.around.gauge.on_refused(&proxy.gauge, facts, code, self.session.judged());
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
+                Effect::Observed(observed, sql) => {
+                    let (proxy, facts) = (&self.around.proxy, self.client.slot().facts());
+                    proxy.gauge.observed(facts, observed, &sql);
+                    tracing::debug!(client = self.client.process_id(), code = observed.code.row().name, "observed");
+                }
                 Effect::Close(reason) => {
                     self.give_up_pending();
                     self.closing = Some(reason);
@@ -444,7 +449,7 @@ impl ClientTask {
     fn inspect(&mut self, sql: bytes::Bytes) {
         let (reply, answer) = oneshot::channel();
         let (parsers, generation) = (self.around.proxy.parsers().clone(), &self.around.generation);
-        let limits = *generation.policies.of(generation.preset_of(self.client.slot().facts())).limits();
+        let limits = *generation.policies.of(&self.client.slot().facts().login).limits();
         let submission = Box::pin(async move { parsers.submit(sql, limits, reply).await });
         self.pending = Pending::Submission(submission, answer);
     }

@@ -171,6 +171,7 @@ fn view<O: Operations>(parts: &ConsoleParts<O>) -> View<'_, O> {
         operations: &parts.operations,
         metrics: &parts.gauge.metrics,
         denials: &parts.gauge.denials,
+        observations: &parts.gauge.observations,
         now: parts.gauge.clock.now(),
         epoch_micros: parts.gauge.clock.epoch_micros(),
         logging_in: (parts.logging_in)(),

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::clock::Clock;
 use super::handshake::HandshakeFault;
 use super::registry::ClientFacts;
-use crate::admin::{Denial, DenialRow, Denials};
+use crate::admin::{Denial, DenialRow, Denials, Observations};
 use crate::auth::PeerAddress;
 use crate::fault::Code;
+use crate::guard::Observed;
 use crate::metrics::{Meter, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::session::{CloseReason, Session};
 use crate::time::Moment;
@@ -37,6 +38,8 @@ pub struct Gauge {
     pub metrics: Arc<Metrics>,
     /// The latest refusals.
     pub denials: Arc<Denials>,
+    /// What would have been refused.
+    pub observations: Arc<Observations>,
     /// The clock.
     pub clock: Clock,
 }
@@ -45,7 +48,12 @@ impl Gauge {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(settings: MetricsSettings, clock: Clock) -> Self {
-        Self { metrics: Arc::new(Metrics::new(settings, clock.now())), denials: Arc::default(), clock }
+        Self {
+            metrics: Arc::new(Metrics::new(settings, clock.now())),
+            denials: Arc::default(),
+            observations: Arc::default(),
+            clock,
+        }
     }
 
     /// A session has begun.
@@ -66,6 +74,12 @@ impl Gauge {
             let login: String = user.unwrap_or_default().chars().take(USER_CHARS_MAX).collect();
             self.refused(code, Denial::of(&login.into(), None, address), "login");
         }
+    }
+
+    /// Something was not refused, as refusals are only observed.
+    pub fn observed(&self, facts: &ClientFacts, observed: Observed, sql: &[u8]) {
+        self.metrics.observed(observed.code);
+        self.observations.count(&facts.login, observed, sql, self.clock.now());
     }
 
     /// Something was refused to somebody.

@@ -17,7 +17,7 @@ use super::tls;
 use crate::auth::{Access, Decision, Facts, PeerAddress, Proof, Refusal};
 use crate::config::{ClientTls, Config, DatabaseEntry, LoginEntry};
 use crate::fault::{Code, Fault};
-use crate::guard::{Keeping, Preset};
+use crate::guard::Preset;
 use crate::scope::{Gate, Lifetime, Prelude, SealKey};
 use crate::startup::Purpose;
 
@@ -157,12 +157,6 @@ impl Generation {
     #[must_use]
     pub fn preset_of(&self, client: &ClientFacts) -> Preset {
         self.config.logins.get(&client.login).map(|login| login.preset).unwrap_or_default()
-    }
-
-    /// Whether a client may leave state on a server.
-    #[must_use]
-    pub fn keeping_of(&self, client: &ClientFacts) -> Keeping {
-        self.config.logins.get(&client.login).map(|login| login.keeping).unwrap_or_default()
     }
 
     /// The pool a client's servers come from.

@@ -338,7 +338,7 @@ impl Proxy {
             (Purpose::Bypass, Some(key)) => Injection::sealed_bypass(&bypass.template, key),
             (Purpose::Console, _) => return None,
         };
-        let policy = Arc::clone(generation.policies.keeping(preset, generation.keeping_of(client)));
+        let policy = Arc::clone(generation.policies.of(&client.login));
         Some(SessionRules {
             injection,
             policy,

@@ -84,6 +84,7 @@ impl Published for PublishedProxy {
             uptime_seconds: proxy.clock().now().as_micros() / 1_000_000,
             is_ready: self.unready().is_empty(),
             logging_in: proxy.entrance.logins.taken(),
+            observing: proxy.generation.load().policies.observing(),
             is_ledger_writable: proxy.ledger().map(|ledger| ledger.is_writable()),
             pools: proxy.all_pools().iter().map(|pool| ServerPool::gauge(pool)).collect(),
             clients: clients.collect(),

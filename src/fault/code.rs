@@ -299,6 +299,11 @@ codes! {
     QueryInSegment = "TG118", b"08P01", Error, "a Query stands behind messages of the extended protocol without a Sync",
         "Send Sync before Query, as the protocol's description asks.";
 
+    // -- what a configuration denies
+    /// A setting, a function or a class of statements on a list of denials.
+    ConfiguredDenial = "TG140", b"42501", Error, "the configuration denies this",
+        "See the lists settings_denied, functions_denied and statements_denied of [guard] and of the login.";
+
     // -- console
     /// A text that is no command.
     ConsoleCommandUnknown = "TG100", b"42601", Error, "this is no command of the console",

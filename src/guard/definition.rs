@@ -22,7 +22,7 @@ pub(super) fn note(kind: &Kind, walk: &mut Walk<'_>) {
                 walk.strange(kind);
             }
         }
-        Class::Maintenance | Class::Truncate | Class::Lock => {
+        Class::Maintenance | Class::Refresh | Class::Checkpoint | Class::Truncate | Class::Lock => {
             if !maintenance(kind, walk) {
                 walk.strange(kind);
             }

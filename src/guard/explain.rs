@@ -6,14 +6,32 @@ use serde::Serialize;
 
 use super::facts::{Facts, Statement};
 use super::policy::Policy;
+use super::split::split;
 use super::statement::inspect;
 use crate::fault::Fault;
 
 const ALLOW: &str = "allow";
 const DENY: &str = "deny";
 
-/// The verdict on one statement.
+/// The verdict on one statement, as `--format json` writes it: exactly these keys, in this order, on one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedLine<'e> {
+    /// `allow` or `deny`.
+    pub verdict: &'static str,
+    /// The statement's class; `none` for a text that was refused as a whole.
+    pub class: &'static str,
+    /// The stable code of the refusal; null if it is allowed.
+    pub code: Option<&'static str>,
+    /// Why: the refusal's message with its detail, or what allows it.
+    pub reason: String,
+    /// Relations it names.
+    pub tables: &'e [String],
+    /// Functions it calls.
+    pub functions: &'e [String],
+}
+
+/// The verdict on one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
     /// `allow` or `deny`.
     pub verdict: &'static str,
@@ -46,6 +64,25 @@ impl Explained {
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.verdict == ALLOW
+    }
+
+    /// As a line of JSON.
+    #[must_use]
+    pub fn line(&self) -> ExplainedLine<'_> {
+        let Self { verdict, class, code, reason, detail, tables, functions, .. } = self;
+        let reason = detail.as_ref().map_or_else(|| reason.clone(), |detail| format!("{reason}: {detail}"));
+        ExplainedLine { verdict, class, code: *code, reason, tables, functions }
+    }
+}
+
+/// Explains statements that are sent one by one, as psql sends a file: as one text if it can be taken so, otherwise each
+/// as a text of its own, so that one that cannot be parsed does not hide the others. Needs a deep stack, as [`inspect`] does.
+#[must_use]
+pub fn explain_file(sql: &[u8], policy: &Policy) -> Vec<Explained> {
+    match (inspect(sql, policy.limits()), std::str::from_utf8(sql)) {
+        (Ok(facts), _) => explain_facts(&facts, sql, policy),
+        (Err(_), Ok(text)) => split(text).iter().flat_map(|piece| explain(piece.as_bytes(), policy)).collect(),
+        (Err(fault), Err(_)) => vec![of_text(&fault, sql)],
     }
 }
 
@@ -146,5 +183,31 @@ mod tests {
         let broken = explain(b"SELEC 1", &policy);
         assert_eq!((broken[0].code, broken[0].position), (Some("TG021"), Some(1)));
         assert!(explain(b" ; ", &policy).is_empty());
+    }
+
+    #[test]
+    fn a_line_of_json_has_exactly_the_promised_keys() {
+        let policy = Policy::new(&PolicySettings::default());
+        let all = explain(b"SELECT lower(a) FROM shop.t; LISTEN c", &policy);
+        let lines: Vec<_> = all.iter().map(|it| serde_json::to_string(&it.line()).unwrap()).collect();
+        let [allowed, denied] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!(
+            allowed,
+            r#"{"verdict":"allow","class":"select","code":null,"reason":"allowed by the preset tenant","tables":["shop.t"],"functions":["lower"]}"#
+        );
+        assert!(denied.starts_with(r#"{"verdict":"deny","class":"listen","code":"TG017","reason":"#), "{denied}");
+        assert!(denied.ends_with(r#","tables":[],"functions":[]}"#), "{denied}");
+    }
+
+    #[test]
+    fn a_file_is_judged_statement_by_statement() {
+        let policy = Policy::new(&PolicySettings::default());
+        let codes = |sql: &[u8]| explain_file(sql, &policy).iter().map(|it| it.code).collect::<Vec<_>>();
+        assert_eq!(codes(b"SELECT 1; SELEC 1; SELECT ';'; SET ROLE x"), [None, Some("TG021"), None, Some("TG012")]);
+        let long = format!("SELECT 1;\n{}", "SELECT 'a long enough statement' FROM t;\n".repeat(5_000));
+        let all = explain_file(long.as_bytes(), &policy);
+        assert_eq!((all.len(), all.iter().all(Explained::is_allowed)), (5_001, true));
+        assert_eq!(codes(b"SELECT '"), [Some("TG021")]);
+        assert_eq!(codes(b"SELECT \xff"), [Some("TG024")]);
     }
 }

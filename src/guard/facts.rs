@@ -46,6 +46,11 @@ pub struct Statement {
     pub demands: Box<[Demand]>,
     /// What it leaves in the server's session, and what it takes away.
     pub state: StateUse,
+    /// The classes that write rows and stand inside of it (in a CTE, an EXPLAIN, a rule …), or that it comes to (ON CONFLICT
+    /// DO UPDATE, actions of MERGE), each once; its own class is not repeated.
+    pub writes: Box<[StatementClass]>,
+    /// Names behind a dot (`x.name`), each once, as [`attribute_key`] has them: they may be columns or call functions.
+    pub(super) attributes: Box<[u64]>,
     /// Nothing in it needs a look at names: no demand, plain functions and relations only, no settings.
     pub(super) is_ordinary: bool,
 }
@@ -120,6 +125,13 @@ pub(super) enum End {
     Before(u32),
 }
 
+/// A name in 8 bytes, the same within a process. Two names of one key would make a policy that denies one of them refuse
+/// the other, too.
+pub(super) fn attribute_key(name: &str) -> u64 {
+    use std::hash::BuildHasher as _;
+    foldhash::fast::FixedState::default().hash_one(name)
+}
+
 impl Statement {
     /// The statement's bytes in its text of `text_bytes` bytes: from its first byte (leading blanks and
     /// comments may be included) up to before its `;`.
@@ -149,6 +161,12 @@ macro_rules! statement_classes {
         impl StatementClass {
             /// Every class.
             pub const ALL: &'static [StatementClass] = &[ $( StatementClass::$variant, )* ];
+
+            /// The class of that name.
+            #[must_use]
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|class| class.name() == name)
+            }
 
             /// The class's name: lower case, words joined by `_`.
             #[must_use]
@@ -234,8 +252,12 @@ statement_classes! {
     Roles = "roles";
     /// Row-level security policies.
     Policies = "policies";
-    /// `VACUUM`, `ANALYZE`, `CLUSTER`, `REINDEX`, `CHECKPOINT`, `REFRESH MATERIALIZED VIEW`.
+    /// `VACUUM`, `ANALYZE`, `CLUSTER`, `REINDEX`.
     Maintenance = "maintenance";
+    /// `REFRESH MATERIALIZED VIEW`: stores rows of whoever runs it for everybody.
+    Refresh = "refresh";
+    /// `CHECKPOINT`.
+    Checkpoint = "checkpoint";
     /// Databases, tablespaces, `ALTER SYSTEM`, subscriptions, foreign servers, extensions, languages.
     Administration = "administration";
     /// A node that is no statement by itself (only inside PL/pgSQL or after analysis).

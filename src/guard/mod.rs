@@ -17,6 +17,7 @@
 
 mod cache;
 mod configure;
+mod configured;
 mod definition;
 mod elements;
 mod explain;
@@ -29,19 +30,21 @@ mod redact;
 mod relations;
 mod settings;
 mod shape;
+mod split;
 mod state;
 mod statement;
 mod text;
 mod walk;
 
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
-pub use explain::{Explained, explain};
+pub use configured::{Lists, Sides};
+pub use explain::{Explained, ExplainedLine, explain, explain_file};
 pub use facts::{
     Access, Configuration, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue,
     Statement, StatementClass,
 };
 pub use functions::FunctionClass;
-pub use policy::{AllowedSetting, Policy, PolicySettings, Preset};
+pub use policy::{AllowedSetting, Mode, Observed, Policy, PolicySettings, Preset};
 pub use redact::redacted;
 pub use relations::RelationClass;
 pub use settings::{REASON_SETTING, check_reason, quoted_list};

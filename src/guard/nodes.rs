@@ -213,7 +213,13 @@ classes! {
         CreatePolicyStmt AlterPolicyStmt
     }
     Maintenance {
-        ClusterStmt VacuumStmt ReindexStmt CheckPointStmt RefreshMatViewStmt
+        ClusterStmt VacuumStmt ReindexStmt
+    }
+    Refresh {
+        RefreshMatViewStmt
+    }
+    Checkpoint {
+        CheckPointStmt
     }
     Administration {
         CreateTableSpaceStmt DropTableSpaceStmt AlterTableSpaceOptionsStmt CreateExtensionStmt AlterExtensionStmt

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::configured::{Listed, Lists};
 use super::facts::{
     Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
 };
@@ -42,11 +43,30 @@ impl Preset {
         }
     }
 
+    /// Whether its clients may leave state on a server where nothing else is configured.
+    #[must_use]
+    pub const fn default_keeping(self) -> Keeping {
+        match self {
+            Preset::Application => Keeping::Pin,
+            Preset::Tenant | Preset::Migration | Preset::Bypass => Keeping::Refuse,
+        }
+    }
+
     /// Whether its transactions are in the ledger.
     #[must_use]
     pub const fn is_recorded(self) -> bool {
         matches!(self, Preset::Migration | Preset::Bypass)
     }
+}
+
+/// Whether refusals are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Yes.
+    #[default]
+    Enforce,
+    /// Those that [`Policy::verdict`] tolerates are counted only.
+    Observe,
 }
 
 /// A policy as configured.
@@ -56,10 +76,12 @@ pub struct PolicySettings {
     pub preset: Preset,
     /// Whether its clients may leave state on a server.
     pub keeping: Keeping,
-    /// Settings allowed beside the built-in list: names, or prefixes as `myapp.*`.
-    pub settings_allowed: Vec<String>,
-    /// Functions allowed beside the built-in classes: `name` or `schema.name`.
-    pub functions_allowed: Vec<String>,
+    /// What is allowed and denied beside the preset's own rules, for everybody.
+    pub lists: Lists,
+    /// The same for this login alone.
+    pub login_lists: Lists,
+    /// Whether refusals are carried out.
+    pub mode: Mode,
     /// The names of the scope settings.
     pub scope_settings: Vec<String>,
     /// The tenant stays on a server beyond its transactions, so that a procedure may end them.
@@ -73,9 +95,8 @@ pub struct PolicySettings {
 pub struct Policy {
     preset: Preset,
     keeping: Keeping,
-    settings_allowed: HashSet<Box<str>>,
-    settings_allowed_prefixes: Vec<Box<str>>,
-    functions_allowed: HashSet<Box<str>>,
+    listed: Listed,
+    mode: Mode,
     scope_settings: HashSet<Box<str>>,
     scope_outlives_transactions: bool,
     limits: Limits,
@@ -97,8 +118,6 @@ impl Policy {
         let canonical = |names: &[String]| -> HashSet<Box<str>> {
             names.iter().map(|name| settings::canonical_name(name)).collect()
         };
-        let prefix = |name: &str| name.strip_suffix('*').filter(|prefix| prefix.ends_with('.')).map(Box::from);
-        let settings_allowed = canonical(&from.settings_allowed);
         let mut limits = Limits::default();
         if from.text_bytes_max > 0 {
             limits.text_bytes_max = from.text_bytes_max;
@@ -106,9 +125,8 @@ impl Policy {
         Self {
             preset: from.preset,
             keeping: from.keeping,
-            settings_allowed_prefixes: settings_allowed.iter().filter_map(|name| prefix(name)).collect(),
-            settings_allowed,
-            functions_allowed: from.functions_allowed.iter().map(|name| name.as_str().into()).collect(),
+            listed: Listed::new(&[&from.lists, &from.login_lists]),
+            mode: from.mode,
             scope_settings: canonical(&from.scope_settings),
             scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
@@ -133,10 +151,16 @@ impl Policy {
         &self.limits
     }
 
+    /// Whether refusals are counted instead of carried out, where they can be.
+    #[must_use]
+    pub const fn is_observing(&self) -> bool {
+        matches!(self.mode, Mode::Observe)
+    }
+
     /// Judges a whole text: its first refused statement decides.
     ///
     /// # Errors
-    /// The fault that the client is to see.
+    /// The fault that the client would see if nothing were tolerated.
     pub fn judge(&self, facts: &Facts) -> Result<(), Fault> {
         facts.statements.iter().try_for_each(|statement| self.judge_statement(statement))
     }
@@ -144,23 +168,63 @@ impl Policy {
     /// Judges one statement.
     ///
     /// # Errors
-    /// The fault that the client is to see.
+    /// As [`Policy::judge`].
     pub fn judge_statement(&self, statement: &Statement) -> Result<(), Fault> {
+        self.review(statement, &mut Err)
+    }
+
+    /// Judges a whole text as the mode has it: while refusals are only observed, the first one that was tolerated.
+    ///
+    /// # Errors
+    /// The fault that the client is to see.
+    pub fn verdict(&self, facts: &Facts) -> Result<Option<Observed>, Fault> {
+        let mut observed = None;
+        for statement in &facts.statements {
+            let mut weigh = |fault: Fault| match tolerated(&fault).filter(|_| self.is_observing()) {
+                Some(code) => {
+                    observed.get_or_insert(Observed { code, class: statement.class });
+                    Ok(())
+                }
+                None => Err(fault),
+            };
+            self.review(statement, &mut weigh)?;
+        }
+        Ok(observed)
+    }
+
+    /// Looks at everything in a statement that may be refused; `weigh` says of each refusal whether it stands.
+    fn review(&self, statement: &Statement, weigh: &mut Weigh<'_>) -> Result<(), Fault> {
         if self.preset.is_recorded() {
-            judge_escape(statement)?;
+            judge_escape(statement).or_else(&mut *weigh)?;
+        }
+        if self.listed.has_denied() {
+            self.listed.judge(statement).or_else(&mut *weigh)?;
         }
         if statement.is_ordinary {
             return Ok(());
         }
-        self.judge_names(statement)?;
+        for function in &statement.functions {
+            self.judge_function(function, statement.class).or_else(&mut *weigh)?;
+        }
+        for relation in &statement.relations {
+            judge_relation(self.preset, relation).or_else(&mut *weigh)?;
+        }
+        self.judge_class(statement).or_else(&mut *weigh)?;
+        self.judge_control(&statement.control).or_else(&mut *weigh)?;
+        for demand in &statement.demands {
+            let judged = self.judge_demand(demand);
+            if is_tolerable(demand.kind) { judged.or_else(&mut *weigh)? } else { judged? }
+        }
+        Ok(())
+    }
+
+    fn judge_class(&self, statement: &Statement) -> Result<(), Fault> {
         let code = self.refusal_of_class(statement.class).filter(|_| !self.lets_end_transactions(statement));
-        if let Some(code) = code {
+        code.map_or(Ok(()), |code| {
             let fault =
                 Fault::of(code).with_detail(format!("The statement is of the class {}.", statement.class.name()));
-            return Err(self.hinting(fault));
-        }
-        self.judge_control(&statement.control)?;
-        statement.demands.iter().try_for_each(|demand| self.judge_demand(demand))
+            Err(self.hinting(fault))
+        })
     }
 
     /// Whether it is refused only because it may end transactions in its middle or runs in none, and the tenant outlives
@@ -253,10 +317,12 @@ impl Policy {
         if name == settings::REASON_SETTING {
             return if self.preset.is_recorded() { Ok(()) } else { refused(Code::SettingRefused) };
         }
+        if self.listed.denies_setting(name) {
+            return refused(Code::ConfiguredDenial);
+        }
         let is_allowed = settings::BUILT_IN_ALLOWED.binary_search(&name).is_ok()
             || (self.preset.is_recorded() && settings::DEFINITION_ALLOWED.binary_search(&name).is_ok())
-            || self.settings_allowed.contains(name)
-            || self.settings_allowed_prefixes.iter().any(|prefix| name.starts_with(&**prefix));
+            || self.listed.allows_setting(name);
         if is_allowed { Ok(()) } else { refused(Code::SettingRefused) }
     }
 
@@ -303,6 +369,9 @@ impl Policy {
 
     /// The code that refuses a class, or `None` where it is allowed.
     fn refusal_of_class(&self, class: StatementClass) -> Option<Code> {
+        if self.listed.allows_class(class) {
+            return None;
+        }
         state_of_class(class)
             .filter(|kind| self.keeps(*kind))
             .map_or_else(|| refusal_of_class(self.preset, class), |_| None)
@@ -317,15 +386,10 @@ impl Policy {
         }
     }
 
-    fn judge_names(&self, statement: &Statement) -> Result<(), Fault> {
-        statement.functions.iter().try_for_each(|function| self.judge_function(function, statement.class))?;
-        statement.relations.iter().try_for_each(|relation| judge_relation(self.preset, relation))
-    }
-
-    /// What SQL's PREPARE or a temporary view holds runs later, where nobody reads it again.
+    /// Whether a function may leave or read state that stays with its client. What runs later does so where nobody
+    /// reads it again, and on other servers.
     fn keeps_function(&self, function: &FunctionUse, class: StatementClass) -> bool {
-        let is_read_once = !matches!(class, StatementClass::Prepare | StatementClass::CreateTemporary);
-        let kind = Some(function).filter(|it| it.class == FunctionClass::SessionState && is_read_once);
+        let kind = Some(function).filter(|it| it.class == FunctionClass::SessionState && !runs_later(class));
         kind.and_then(|function| state::kind_of_function(&function.name)).is_some_and(|kind| self.keeps(kind))
     }
 
@@ -335,7 +399,7 @@ impl Policy {
         }
         let Some(code) = refusal_of_function(self.preset, function.class) else { return Ok(()) };
         // No configuration lets a tenant change its scope.
-        if function.class != FunctionClass::Scope && self.allows_function(function) {
+        if function.class != FunctionClass::Scope && self.listed.allows_function(function) {
             return Ok(());
         }
         let name = qualified(function.schema.as_deref(), &function.name);
@@ -343,46 +407,141 @@ impl Policy {
         let fault = Fault::of(code).with_detail(format!("The function is {name}, of the class {class}."));
         Err(at(self.hinting(fault), function.position))
     }
-
-    fn allows_function(&self, function: &FunctionUse) -> bool {
-        !self.functions_allowed.is_empty()
-            && (self.functions_allowed.contains(&function.name)
-                || self.functions_allowed.contains(&*qualified(function.schema.as_deref(), &function.name)))
-    }
 }
 
 /// What a tenant that stays on its server permits beside what is permitted anyway: CALL, of any user's procedure to
 /// trusted code and of those on the configured list to tenants; VACUUM and the like to trusted code. DO never: its
 /// body is a string.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other class is judged as where a tenant ends with its transaction"
-)]
 fn permits_without_transaction(policy: &Policy, statement: &Statement) -> bool {
+    use StatementClass as Class;
     let is_trusted = policy.preset == Preset::Application;
     let procedures = || statement.functions.iter().filter(|function| function.class == FunctionClass::User);
     match statement.class {
-        StatementClass::Call => {
-            procedures().next().is_some() && procedures().all(|function| is_trusted || policy.allows_function(function))
+        Class::Call => {
+            procedures().next().is_some()
+                && procedures().all(|function| is_trusted || policy.listed.allows_function(function))
         }
-        StatementClass::Maintenance => is_trusted,
-        _ => false,
+        Class::Maintenance => is_trusted,
+        // Every other is judged as where a tenant ends with its transaction. REFRESH would store one tenant's rows, or all
+        // tenants', for everybody.
+        Class::Refresh | Class::Checkpoint | Class::Administration | Class::NotAStatement => false,
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => false,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => false,
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => false,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => false,
+        Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
+        Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain | Class::Lock => false,
+        Class::Truncate | Class::Do | Class::Load => false,
+        Class::CreateTableAs | Class::CreateTemporary | Class::DropTemporary => false,
+        Class::Definition | Class::Privileges | Class::Roles | Class::Policies => false,
     }
 }
 
 /// What would let a transaction go on or end where its record does not see it.
-#[expect(clippy::wildcard_enum_match_arm, reason = "everything else is its class's matter")]
 fn judge_escape(statement: &Statement) -> Result<(), Fault> {
-    let is_chain = matches!(statement.control, Control::Commit { chain: true } | Control::Rollback { chain: true });
-    let what = match statement.class {
-        _ if is_chain => "AND CHAIN",
-        StatementClass::TwoPhase => "Two-phase commit",
-        StatementClass::Do => "DO",
-        StatementClass::Call => "CALL",
-        _ => return Ok(()),
-    };
-    Err(Fault::of(Code::LedgerEscape)
-        .with_detail(format!("{what} may end a transaction that its record does not see.")))
+    let what = if chains(&statement.control) { Some("AND CHAIN") } else { escape_of_class(statement.class) };
+    what.map_or(Ok(()), |what| {
+        let detail = format!("{what} may end a transaction that its record does not see.");
+        Err(Fault::of(Code::LedgerEscape).with_detail(detail))
+    })
+}
+
+/// Whether a transaction's end begins the next one.
+fn chains(control: &Control) -> bool {
+    matches!(control, Control::Commit { chain: true } | Control::Rollback { chain: true })
+}
+
+/// The classes whose statements may end transactions by themselves, in words.
+fn escape_of_class(class: StatementClass) -> Option<&'static str> {
+    use StatementClass as Class;
+    match class {
+        Class::TwoPhase => Some("Two-phase commit"),
+        Class::Do => Some("DO"),
+        Class::Call => Some("CALL"),
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => None,
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
+        // COMMIT and ROLLBACK are what the record follows.
+        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => None,
+        Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain | Class::Lock => None,
+        Class::Truncate | Class::CreateTableAs | Class::CreateTemporary | Class::DropTemporary => None,
+        Class::Definition | Class::Privileges | Class::Roles | Class::Policies => None,
+        // VACUUM and the like run outside of blocks, where each is refused or recorded by itself.
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => None,
+        // Refused by their class.
+        Class::Load | Class::Administration | Class::NotAStatement => None,
+    }
+}
+
+/// Whether what a statement of a class says is kept and run later, where nobody reads it again.
+fn runs_later(class: StatementClass) -> bool {
+    use StatementClass as Class;
+    match class {
+        Class::Prepare | Class::CreateTemporary => true,
+        // Views, defaults, constraints, rules, bodies, policies; materialized views, which are refreshed.
+        Class::Definition | Class::Policies | Class::CreateTableAs => true,
+        // Nothing allowed says anything there that could run.
+        Class::Privileges | Class::Roles | Class::Administration | Class::NotAStatement | Class::Load => true,
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => false,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => false,
+        // A cursor's query runs in its own transaction or, WITH HOLD, at that transaction's end.
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => false,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => false,
+        Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
+        Class::AdvisoryUnlockAll | Class::Execute | Class::Explain | Class::Lock | Class::Truncate => false,
+        Class::Call | Class::Do | Class::DropTemporary => false,
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => false,
+    }
+}
+
+/// Says of a refusal whether it stands.
+type Weigh<'w> = dyn FnMut(Fault) -> Result<(), Fault> + 'w;
+
+/// A refusal that was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Which.
+    pub code: Code,
+    /// Of what.
+    pub class: StatementClass,
+}
+
+/// The code of a refusal that may be observed instead of carried out. Never: what names the tenant or a role, pins how a
+/// text is read, escapes a record, or cannot be followed by the proxy.
+fn tolerated(fault: &Fault) -> Option<Code> {
+    fault.code.filter(|code| {
+        matches!(
+            code,
+            Code::StatementRefused
+                | Code::SettingRefused
+                | Code::FunctionRefused
+                | Code::StringExecutor
+                | Code::SessionState
+                | Code::CatalogRefused
+                | Code::DefinitionRefused
+                | Code::CopyRefused
+                | Code::ExplainRefused
+                | Code::ConfiguredDenial
+        )
+    })
+}
+
+/// Whether a refusal for a demand may be tolerated at all, if its code may.
+const fn is_tolerable(kind: DemandKind) -> bool {
+    match kind {
+        DemandKind::SelectInto
+        | DemandKind::HoldCursor
+        | DemandKind::TemporarySchema
+        | DemandKind::TemporaryRelation => true,
+        // What the proxy cannot read, follow or share, and what decides who sees what.
+        DemandKind::StrangeNode
+        | DemandKind::SettingForm
+        | DemandKind::Snapshot
+        | DemandKind::ReservedName
+        | DemandKind::FunctionSetting
+        | DemandKind::NeedsBypass => false,
+    }
 }
 
 fn judge_relation(preset: Preset, relation: &RelationUse) -> Result<(), Fault> {
@@ -407,14 +566,23 @@ const SHARED_HINT: &str = "Channels, lock numbers and the last values of sequenc
 /// What others are told that may keep most state.
 const SESSION_HINT: &str = "This is kept only with pool_mode = \"session\", if at all.";
 
-/// The kind of state that a class is about.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other class is judged as in transaction pooling")]
+/// The kind of state that a class is about: who may keep that may send it.
 fn state_of_class(class: StatementClass) -> Option<State> {
+    use StatementClass as Class;
     match class {
-        StatementClass::Listen => Some(State::CHANNELS),
-        StatementClass::Prepare | StatementClass::Execute => Some(State::PREPARED),
-        StatementClass::CreateTemporary | StatementClass::DropTemporary => Some(State::TEMPORARY),
-        _ => None,
+        Class::Listen => Some(State::CHANNELS),
+        Class::Prepare | Class::Execute => Some(State::PREPARED),
+        Class::CreateTemporary | Class::DropTemporary => Some(State::TEMPORARY),
+        // Every other is judged as in transaction pooling.
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => None,
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Discard | Class::Deallocate | Class::Unlisten | Class::Notify | Class::AdvisoryUnlockAll => None,
+        Class::Explain | Class::Lock | Class::Truncate | Class::Call | Class::Do | Class::Load => None,
+        Class::CreateTableAs | Class::Definition | Class::Privileges | Class::Roles | Class::Policies => None,
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => None,
+        Class::Administration | Class::NotAStatement => None,
     }
 }
 
@@ -440,6 +608,8 @@ fn is_work_across_tenants(class: StatementClass) -> bool {
         Class::CreateTableAs
             | Class::Definition
             | Class::Maintenance
+            | Class::Refresh
+            | Class::Checkpoint
             | Class::Privileges
             | Class::Roles
             | Class::Policies
@@ -468,7 +638,8 @@ fn refusal_to_tenants(class: StatementClass) -> Option<Code> {
         Class::CreateTableAs | Class::Definition | Class::Privileges | Class::Roles | Class::Policies => {
             Some(Code::DefinitionRefused)
         }
-        Class::Maintenance | Class::Administration => Some(Code::DefinitionRefused),
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => Some(Code::DefinitionRefused),
+        Class::Administration => Some(Code::DefinitionRefused),
     }
 }
 
@@ -517,13 +688,13 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
     at(Fault::of(code).with_detail(detail), demand.position)
 }
 
-fn qualified<'n>(schema: Option<&str>, name: &'n str) -> Cow<'n, str> {
+pub(super) fn qualified<'n>(schema: Option<&str>, name: &'n str) -> Cow<'n, str> {
     match schema {
         Some(schema) => Cow::Owned(format!("{schema}.{name}")),
         None => Cow::Borrowed(name),
     }
 }
 
-fn at(fault: Fault, position: u32) -> Fault {
+pub(super) fn at(fault: Fault, position: u32) -> Fault {
     if position > 0 { fault.at(position) } else { fault }
 }

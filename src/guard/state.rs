@@ -150,13 +150,30 @@ pub(super) fn use_of(found: Found<'_>) -> StateUse {
     StateUse { leaves, releases, prepares: name.filter(|_| class == StatementClass::Prepare) }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "what is not named leaves nothing that the guard can see")]
+/// What a class leaves by itself, beside what its functions do. (What a user's function does inside, nobody sees here.)
 fn left_by_class(class: StatementClass) -> State {
+    use StatementClass as Class;
     match class {
-        StatementClass::Listen => State::CHANNELS,
-        StatementClass::CreateTemporary => State::TEMPORARY,
-        StatementClass::Prepare => State::PREPARED,
-        _ => State::NONE,
+        Class::Listen => State::CHANNELS,
+        Class::CreateTemporary => State::TEMPORARY,
+        Class::Prepare => State::PREPARED,
+        // What they do is in a string or in a file: everything. No preset has them.
+        Class::Do | Class::Load | Class::Administration | Class::NotAStatement => State::ALL,
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => State::NONE,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer => State::NONE,
+        // WITH HOLD is a demand; other cursors end with their transaction.
+        Class::DeclareCursor | Class::Fetch | Class::CloseCursor => State::NONE,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints => State::NONE,
+        // Settings are recorded and brought along.
+        Class::Setting | Class::Show => State::NONE,
+        Class::Discard | Class::Deallocate | Class::Unlisten | Class::Notify | Class::AdvisoryUnlockAll => State::NONE,
+        // What a prepared statement may say was judged when it was prepared.
+        Class::Execute | Class::Explain | Class::Lock | Class::Truncate => State::NONE,
+        // As a SELECT of a user's function.
+        Class::Call => State::NONE,
+        Class::CreateTableAs | Class::DropTemporary | Class::Definition => State::NONE,
+        Class::Privileges | Class::Roles | Class::Policies => State::NONE,
+        Class::Maintenance | Class::Refresh | Class::Checkpoint => State::NONE,
     }
 }
 

@@ -49,7 +49,8 @@ fn weight(statement: &Statement) -> usize {
     let relations: usize =
         statement.relations.iter().map(|relation| size_of::<RelationUse>() + relation.name.len()).sum();
     let demands: usize = statement.demands.iter().map(|demand| 40 + demand.detail.len()).sum();
-    size_of::<Statement>() + functions + relations + demands
+    let keys = size_of_val(&*statement.attributes) + size_of_val(&*statement.writes);
+    size_of::<Statement>() + functions + relations + demands + keys
 }
 
 fn statement(raw: &tree::RawStmt, positions: &Positions<'_>) -> Statement {
@@ -100,7 +101,8 @@ impl<'t> Draft<'t> {
     }
 
     fn finish(self) -> Statement {
-        let Found { functions, relations, demands } = self.walk.finish();
+        let Found { functions, relations, demands, mut writes, attributes } = self.walk.finish();
+        writes.retain(|class| *class != self.class);
         let state = state::use_of(state::Found {
             class: self.class,
             control: &self.control,
@@ -121,6 +123,8 @@ impl<'t> Draft<'t> {
             relations: relations.into(),
             demands: demands.into(),
             state,
+            writes: writes.into(),
+            attributes: attributes.into_iter().collect(),
             is_ordinary: false,
         };
         statement.is_ordinary = is_ordinary(&statement);
@@ -348,7 +352,8 @@ fn needs_scope(class: StatementClass) -> bool {
         Class::DeclareCursor | Class::Fetch | Class::Prepare | Class::Execute | Class::Explain => true,
         Class::Truncate | Class::Call | Class::Do | Class::Load | Class::CreateTableAs | Class::CreateTemporary => true,
         Class::Definition | Class::Privileges | Class::Roles | Class::Policies | Class::DropTemporary => true,
-        Class::Maintenance | Class::Administration | Class::NotAStatement => true,
+        Class::Maintenance | Class::Refresh | Class::Checkpoint | Class::Administration => true,
+        Class::NotAStatement => true,
         Class::CloseCursor | Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting => false,
         Class::Show | Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
         Class::AdvisoryUnlockAll | Class::Lock => false,

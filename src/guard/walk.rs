@@ -7,9 +7,9 @@
 //! [`DemandKind::StrangeNode`], and every visited structure is taken apart field by field without `..`, so that a
 //! new kind or a new field of the parser does not compile until someone has decided what it means.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use super::facts::{Access, Demand, DemandKind, FunctionUse, RelationUse};
+use super::facts::{Access, Demand, DemandKind, FunctionUse, RelationUse, StatementClass, attribute_key};
 use super::functions::{self, FunctionClass, Notation};
 use super::nodes::{self, Role};
 use super::parser::{Kind, tree};
@@ -22,6 +22,10 @@ pub(super) struct Found {
     pub functions: Vec<FunctionUse>,
     pub relations: Vec<RelationUse>,
     pub demands: Vec<Demand>,
+    /// Classes that write rows, each once.
+    pub writes: Vec<StatementClass>,
+    /// Names behind dots, as keys.
+    pub attributes: BTreeSet<u64>,
 }
 
 type FunctionKey = (Option<Box<str>>, Box<str>, u16);
@@ -116,8 +120,11 @@ impl<'t> Walk<'t> {
     fn function(&mut self, schema: Option<&str>, name: &str, arguments: usize, notation: Notation, location: i32) {
         let arguments = u16::try_from(arguments).unwrap_or(u16::MAX);
         let class = functions::class_of(schema, name, arguments, notation);
-        if notation == Notation::Attribute && class == FunctionClass::User {
-            return;
+        if notation == Notation::Attribute {
+            self.found.attributes.insert(attribute_key(name));
+            if class == FunctionClass::User {
+                return;
+            }
         }
         if !self.functions_seen.insert((schema.map(Into::into), name.into(), arguments)) {
             return;
@@ -136,6 +143,13 @@ impl<'t> Walk<'t> {
             [.., schema, name] => self.function(Some(schema), name, 0, Notation::Attribute, -1),
             [name] => self.function(None, name, 0, Notation::Attribute, -1),
             [] => {}
+        }
+    }
+
+    /// Notes that rows are written.
+    fn writes(&mut self, class: StatementClass) {
+        if !self.found.writes.contains(&class) {
+            self.found.writes.push(class);
         }
     }
 
@@ -260,6 +274,7 @@ impl<'t> Walk<'t> {
             with_clause,
             r#override: _,
         } = insert;
+        self.writes(StatementClass::Insert);
         let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
         visit!(self: nodes(cols), maybe(select_stmt));
@@ -273,6 +288,7 @@ impl<'t> Walk<'t> {
     fn update(&mut self, update: &tree::UpdateStmt) {
         let tree::UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } =
             update;
+        self.writes(StatementClass::Update);
         let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
         visit!(self: nodes(target_list), nodes(from_clause), maybe(where_clause), returning_maybe(returning_clause));
@@ -281,6 +297,7 @@ impl<'t> Walk<'t> {
 
     fn delete(&mut self, delete: &tree::DeleteStmt) {
         let tree::DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } = delete;
+        self.writes(StatementClass::Delete);
         let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
         visit!(self: nodes(using_clause), maybe(where_clause), returning_maybe(returning_clause));
@@ -296,6 +313,7 @@ impl<'t> Walk<'t> {
             returning_clause,
             with_clause,
         } = merge;
+        self.writes(StatementClass::Merge);
         let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
         visit!(self: maybe(source_relation), maybe(join_condition), nodes(merge_when_clauses), returning_maybe(returning_clause));
@@ -305,6 +323,16 @@ impl<'t> Walk<'t> {
     fn merge_when(&mut self, when: &tree::MergeWhenClause) {
         let tree::MergeWhenClause { match_kind: _, command_type: _, r#override: _, condition, target_list, values } =
             when;
+        match when.command_type() {
+            tree::CmdType::CmdInsert => self.writes(StatementClass::Insert),
+            tree::CmdType::CmdUpdate => self.writes(StatementClass::Update),
+            tree::CmdType::CmdDelete => self.writes(StatementClass::Delete),
+            tree::CmdType::CmdNothing | tree::CmdType::CmdSelect | tree::CmdType::CmdMerge => {}
+            // The grammar makes none of them.
+            tree::CmdType::CmdUnknown | tree::CmdType::CmdUtility | tree::CmdType::Undefined => {
+                self.demand(DemandKind::StrangeNode, "an action of MERGE that is none", -1);
+            }
+        }
         visit!(self: maybe(condition), nodes(target_list), nodes(values));
     }
 
@@ -394,6 +422,9 @@ impl<'t> Walk<'t> {
         let tree::OnConflictClause { action: _, infer, target_list, where_clause, location: _ } = conflict;
         if let Some(infer) = infer {
             self.infer(infer);
+        }
+        if !target_list.is_empty() {
+            self.writes(StatementClass::Update);
         }
         visit!(self: nodes(target_list), maybe(where_clause));
     }
@@ -724,7 +755,8 @@ impl<'t> Walk<'t> {
         let [.., qualifier, last] = fields.as_slice() else { return };
         match (&qualifier.node, &last.node) {
             (Some(Kind::String(qualifier)), Some(Kind::String(name))) if is_doubtful(&name.sval) => {
-                let (qualifier, name) = (qualifier.sval.as_str().into(), name.sval.as_str().into());
+                let (qualifier, name): (_, Box<str>) = (qualifier.sval.as_str().into(), name.sval.as_str().into());
+                self.found.attributes.insert(attribute_key(&name));
                 self.doubtful_columns.push(DoubtfulColumn { qualifier, name, location: *location });
             }
             // Fails closed: whatever is known decides, and what is no name calls nothing.

@@ -80,6 +80,8 @@ metrics! {
     LOGIN = "tenantgate_login_seconds", Histogram, [], "From accepting a connection to the beginning of its session.";
     LOGGING_IN = "tenantgate_logging_in", Gauge, [], "Connections that have not logged in yet.";
     REFUSALS = "tenantgate_refusals_total", Counter, ["code"], "Refusals, by the stable code of docs/refusals.md; logins that were refused included.";
+    OBSERVED = "tenantgate_observed_refusals_total", Counter, ["code"], "What would have been refused where refusals are only observed (mode = observe), by the code.";
+    OBSERVING = "tenantgate_observing_logins", Gauge, [], "Logins whose refusals are only observed: hostile SQL of theirs is not held off.";
     ENDINGS = "tenantgate_sessions_ended_total", Counter, ["reason"], "Sessions that ended, by reason.";
     DISCARDS = "tenantgate_servers_discarded_total", Counter, ["reason"], "Servers on loan that were closed instead of being used again, by reason.";
     CONNECTS = "tenantgate_server_connects_total", Counter, ["outcome"], "Attempts to connect a server: connected or failed.";
@@ -145,6 +147,8 @@ pub struct Gauges {
     pub is_ready: bool,
     /// Connections that have not logged in yet.
     pub logging_in: usize,
+    /// Logins whose refusals are only observed.
+    pub observing: usize,
     /// Whether the ledger can be written, if there is one.
     pub is_ledger_writable: Option<bool>,
     /// All pools.
@@ -183,6 +187,12 @@ fn families(metrics: &Metrics, gauges: &Gauges) -> Vec<MetricFamily> {
         REFUSALS,
         refusals.iter().map(|(code, times)| series(REFUSALS, &[code.row().name], number(*times))),
     ));
+    let observed = metrics.observations();
+    families.push(family(
+        OBSERVED,
+        observed.iter().map(|(code, times)| series(OBSERVED, &[code.row().name], number(*times))),
+    ));
+    families.push(family(OBSERVING, [series(OBSERVING, &[], count(gauges.observing))]));
     families.push(by_word(ENDINGS, &metrics.endings.snapshot()));
     families.push(by_word(DISCARDS, &metrics.discards.snapshot()));
     families.push(by_word(CONNECTS, &metrics.connects.snapshot()));
@@ -361,6 +371,7 @@ mod tests {
         traffic.add(ShardNumber::SHARED, &mut tally);
         traffic.observe_lease(ShardNumber::SHARED, 33, 0, None);
         metrics.refused(Code::Internal);
+        metrics.observed(Code::Internal);
         metrics.logged_in(5_000);
         metrics.endings.count("terminated by client");
         metrics.discards.count("shutdown");
@@ -376,6 +387,7 @@ mod tests {
             uptime_seconds: 7,
             is_ready: true,
             logging_in: 4,
+            observing: 0,
             is_ledger_writable: Some(false),
             pools: vec![pool],
             clients: vec![clients],

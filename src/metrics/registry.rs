@@ -29,7 +29,8 @@ pub struct MetricsSettings {
 pub struct Metrics {
     databases: Mutex<BTreeMap<Arc<str>, Arc<Traffic>>>,
     periods: Mutex<Periods>,
-    refusals: [AtomicU64; Code::ALL.len()],
+    refusals: CodeCounts,
+    observed: CodeCounts,
     login: Histogram,
     tenants: Arc<Tenants>,
     /// Sessions that ended, by reason.
@@ -53,6 +54,7 @@ impl Metrics {
             databases: Mutex::default(),
             periods: Mutex::new(Periods { older: begin.clone(), newer: begin }),
             refusals: std::array::from_fn(|_| AtomicU64::new(0)),
+            observed: std::array::from_fn(|_| AtomicU64::new(0)),
             login: Histogram::default(),
             tenants: Tenants::new(settings.tenants_shown_max),
             endings: WordCounts::default(),
@@ -77,10 +79,12 @@ impl Metrics {
 
     /// Something was refused.
     pub fn refused(&self, code: Code) {
-        let place = Code::ALL.iter().position(|known| *known == code);
-        if let Some(count) = place.and_then(|at| self.refusals.get(at)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        count_code(&self.refusals, code);
+    }
+
+    /// Something was not refused, as refusals are only observed.
+    pub fn observed(&self, code: Code) {
+        count_code(&self.observed, code);
     }
 
     /// A client's session began so long after it had connected.
@@ -97,8 +101,13 @@ impl Metrics {
     /// Refusals by code; those that never happened are absent.
     #[must_use]
     pub fn refusals(&self) -> Vec<(Code, u64)> {
-        let counts = self.refusals.iter().map(|count| count.load(Ordering::Relaxed));
-        Code::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
+        counts_by_code(&self.refusals)
+    }
+
+    /// What would have been refused by code; what never happened is absent.
+    #[must_use]
+    pub fn observations(&self) -> Vec<(Code, u64)> {
+        counts_by_code(&self.observed)
     }
 
     /// Counts by database.
@@ -147,6 +156,20 @@ impl Metrics {
         let micros = now.as_micros().saturating_sub(periods.older.at.as_micros());
         DatabaseStatistics { database: Arc::from(""), averages: averages(&earlier, &all, micros), totals: all }
     }
+}
+
+type CodeCounts = [AtomicU64; Code::ALL.len()];
+
+fn count_code(counts: &CodeCounts, code: Code) {
+    let place = Code::ALL.iter().position(|known| *known == code);
+    if let Some(count) = place.and_then(|at| counts.get(at)) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn counts_by_code(counts: &CodeCounts) -> Vec<(Code, u64)> {
+    let counts = counts.iter().map(|count| count.load(Ordering::Relaxed));
+    Code::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
 }
 
 #[cfg(test)]

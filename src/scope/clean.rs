@@ -36,6 +36,8 @@ pub enum DiscardReason {
     Expelled,
     /// It carries what its client has left, or may carry it.
     StateLeft,
+    /// It ran a statement that would be refused if refusals were not only observed.
+    Observed,
 }
 
 impl DiscardReason {
@@ -56,6 +58,7 @@ impl DiscardReason {
             | DiscardReason::Retired
             | DiscardReason::CheckFailed
             | DiscardReason::StateLeft
+            | DiscardReason::Observed
             // Its statement has been cancelled already, or the client that left gave it its time.
             | DiscardReason::TimeLimit
             | DiscardReason::Shutdown => false,
@@ -80,6 +83,7 @@ impl DiscardReason {
             DiscardReason::Shutdown => "shutdown",
             DiscardReason::Expelled => "session ended by the operator",
             DiscardReason::StateLeft => "session state not proven gone",
+            DiscardReason::Observed => "ran what would be refused",
         }
     }
 }

@@ -21,7 +21,7 @@ pub use leased::LeasedServer;
 #[cfg(feature = "mutants")]
 pub use replay::replay_inside;
 pub use replay::{Missing, Part, commit, install, replay};
-pub use residue::{Found, Inquiry, PinnedServer, Residue, releasing};
+pub use residue::{Found, Inquiry, PinnedServer, Residue, releases, releasing};
 pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
 pub use ticket::{Holder, KEY_BYTES, SealKey, Ticket};
 pub use transaction::TransactionScope;

@@ -15,8 +15,8 @@
 //!
 //! Owns: suspicion, the inquiry, what proves what. Does not own: when to ask (the session's).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 
@@ -113,27 +113,35 @@ const QUESTIONS: [(Residue, &str); 5] = [
 const RELEASES: [(Residue, &str, &str); 5] = [
     (Residue::CURSORS, "CLOSE ALL", "CLOSE CURSOR ALL"),
     (Residue::CHANNELS, "UNLISTEN *", "UNLISTEN"),
-    (Residue::LOCKS, "SELECT pg_catalog.pg_advisory_unlock_all()", "SELECT 1"),
+    (
+        Residue::LOCKS,
+        // Without a row: in the extended protocol there is nobody to read it.
+        "SELECT WHERE pg_catalog.pg_advisory_unlock_all() IS NULL",
+        "SELECT 0",
+    ),
     (Residue::TEMPORARY, "DISCARD TEMP", "DISCARD TEMP"),
     (Residue::SEQUENCES, "DISCARD SEQUENCES", "DISCARD SEQUENCES"),
 ];
 
-/// The statements that release these kinds, for a Query; and how many they are. `names`: what SQL's PREPARE has named.
+/// The statements that release these kinds. `names`: what SQL's PREPARE has named.
+#[must_use]
+pub fn releases<'n>(kinds: Residue, names: impl Iterator<Item = &'n str>) -> Vec<Cow<'static, str>> {
+    let kept = RELEASES.iter().filter(|(kind, _, _)| kinds.has(*kind)).map(|(_, sql, _)| Cow::Borrowed(*sql));
+    let named = names
+        .filter(|_| kinds.has(Residue::PREPARED))
+        .map(|name| Cow::Owned(format!("DEALLOCATE \"{}\"", name.replace('"', "\"\""))));
+    kept.chain(named).collect()
+}
+
+/// The same for a Query; and how many they are.
 #[must_use]
 pub fn releasing<'n>(kinds: Residue, names: impl Iterator<Item = &'n str>) -> (String, usize) {
-    let (mut sql, mut count) = (String::new(), 0);
-    for (_, statement, _) in RELEASES.iter().filter(|(kind, _, _)| kinds.has(*kind)) {
-        sql.push_str(statement);
+    let all = releases(kinds, names);
+    let mut sql = all.join(";");
+    if !all.is_empty() {
         sql.push(';');
-        count += 1;
     }
-    for name in names.filter(|_| kinds.has(Residue::PREPARED)) {
-        // A string takes everything.
-        let is_written = write!(sql, "DEALLOCATE \"{}\";", name.replace('"', "\"\"")).is_ok();
-        debug_assert!(is_written);
-        count += 1;
-    }
-    (sql, count)
+    (sql, all.len())
 }
 
 /// One statement of an inquiry.

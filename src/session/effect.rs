@@ -8,7 +8,7 @@ use super::SessionRules;
 use super::stopwatch::Overrun;
 use crate::audit::Entry;
 use crate::fault::{Code, Fault};
-use crate::guard::Inspected;
+use crate::guard::{Inspected, Observed};
 use crate::scope::{CleanServer, DiscardReason};
 
 /// Something that happened.
@@ -78,6 +78,8 @@ pub enum Effect {
     Discard(DiscardReason),
     /// Count and log a refusal.
     Refused(Code),
+    /// Count a statement that was sent although it would be refused if refusals were not only observed.
+    Observed(Observed, Bytes),
     /// Write what is left for the client, then close.
     Close(CloseReason),
 }

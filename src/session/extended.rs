@@ -246,8 +246,9 @@ impl Session {
         };
         // Facts are of the text; the policy may have changed since the Parse.
         self.note_judged(&facts);
-        if let Err(fault) = self.rules.policy.judge(&facts) {
-            return self.refuse_bind(fault);
+        match self.weigh(&facts) {
+            Ok(observed) => self.count_observed(observed, statement.key.sql()),
+            Err(fault) => return self.refuse_bind(fault),
         }
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
             return self.refuse_bind(Fault::of(Code::TooManyNames));
@@ -480,6 +481,8 @@ impl Session {
         };
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
+        self.release_left(statement);
+        let Some(lease) = self.lease.as_mut() else { return false };
         // Behind the end of a transaction PostgreSQL begins anew; an empty statement it does not count.
         if portal.as_ref().is_none_or(|portal| !portal.facts.statements.is_empty()) {
             self.has_executed = !matches!(control, Control::Commit { .. } | Control::Rollback { .. });
@@ -514,16 +517,34 @@ impl Session {
     }
 
     /// RESET ALL and DISCARD ALL have a stand-in that does nothing: in front of it each of the client's settings goes
-    /// back where it was. By utility statements, which take no snapshot, and over a portal of the proxy's own.
+    /// back where it was.
     fn restore_settings(&mut self, control: &Control) {
+        if matches!(control, Control::ResetAll | Control::DiscardAll) {
+            let steps = self.settings.reset_all_steps(self.settings.touched());
+            self.send_restoring(steps.iter().map(release::step_statement));
+        }
+    }
+
+    /// DISCARD ALL and DEALLOCATE ALL have one, too: behind it goes what the client has left on the server. (CLOSE ALL in
+    /// front would close the stand-in's portal.)
+    fn release_left(&mut self, statement: Option<&Statement>) {
+        if let Some(statement) = statement
+            && matches!(statement.control, Control::DeallocateAll | Control::DiscardAll)
+        {
+            let texts = self.releases_behind(statement);
+            self.send_restoring(texts.into_iter());
+        }
+    }
+
+    /// Sends utility statements, which take no snapshot, over a portal of the proxy's own.
+    fn send_restoring(&mut self, texts: impl Iterator<Item = impl AsRef<str>>) {
         let Some(lease) = self.lease.as_mut() else { return };
-        let is_wanted = matches!(control, Control::ResetAll | Control::DiscardAll);
-        if !is_wanted || lease.scope().predicted() == TransactionStatus::Failed {
+        if lease.scope().predicted() == TransactionStatus::Failed {
             return;
         }
-        for step in self.settings.reset_all_steps(self.settings.touched()) {
+        for text in texts {
             let mut bytes = BytesMut::with_capacity(128);
-            frontend::put_parse(&mut bytes, b"", release::step_statement(&step).as_bytes(), &[]);
+            frontend::put_parse(&mut bytes, b"", text.as_ref().as_bytes(), &[]);
             push_restore(lease, &mut bytes, Expect::Parse);
             lease.server_mut().statements.set_unnamed(None);
             frontend::put_bind_text(&mut bytes, RESTORE_PORTAL, b"", &[]);

@@ -188,6 +188,8 @@ pub struct Session {
     tally: Tally,
     /// Class of the statement that was judged last.
     judged: &'static str,
+    /// A statement was sent that would be refused if refusals were not only observed: the server is nobody else's.
+    has_observed: bool,
     /// Counts transactions of servers.
     transactions: u64,
     /// Counts answers of servers: what an overdue statement is recognised by.
@@ -254,6 +256,7 @@ impl Session {
             serial_salt: 0,
             tally: Tally::default(),
             judged: "session",
+            has_observed: false,
             transactions: 0,
             steps: 0,
             own_cancel: None,
@@ -542,7 +545,8 @@ impl Session {
         let not_admitted = |detail| expel(Fault::of(Code::NoLongerAdmitted).with_detail(detail));
         // What the session has set is put on every server it gets: it has to be allowed now, too.
         let is_lost = |name: &str, value: &str| {
-            let was_allowed = self.rules.policy.setting_verdict(name, value).is_ok();
+            let was_allowed =
+                self.rules.policy.is_observing() || self.rules.policy.setting_verdict(name, value).is_ok();
             was_allowed && rules.policy.setting_verdict(name, value).is_err()
         };
         let end = if self.lease.is_some() {
@@ -664,7 +668,7 @@ impl Session {
     /// Gives the server back with proof, or discards it.
     fn give_back(&mut self) {
         self.pin = None;
-        let Some(lease) = self.lease.take() else { return };
+        let Some(mut lease) = self.lease.take() else { return };
         self.portals.clear();
         self.control_in_flight = false;
         self.server_in = BytesMut::new();
@@ -672,6 +676,9 @@ impl Session {
         if matches!(self.rules.mutant, Some(Mutant::CheckinWhileOwed | Mutant::CheckinInFailedBlock)) {
             self.effects.push_back(Effect::CheckIn(lease.into_unproven()));
             return;
+        }
+        if std::mem::take(&mut self.has_observed) {
+            lease.set_doubt(DiscardReason::Observed);
         }
         let effect = match lease.into_clean() {
             Ok(clean) => Effect::CheckIn(clean),

@@ -20,6 +20,7 @@
 //! Owns: when a server stays, what is asked of it, what it says while it rests. Does not own: what a statement leaves
 //! (the guard), what proves it gone (`scope`), how many may stay (the pool).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bytes::{Buf, BytesMut};
@@ -29,7 +30,7 @@ use super::recording::Readiness;
 use super::{CloseReason, Effect, Phase, Session, Waiting};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Keeping, State, Statement, StatementClass};
-use crate::scope::{DiscardReason, Inquiry, LeasedServer, NeedsNoScope, PinnedServer, Residue, ScopedFrame};
+use crate::scope::{DiscardReason, Inquiry, LeasedServer, NeedsNoScope, PinnedServer, Residue, ScopedFrame, releases};
 use crate::upstream::Expect;
 use crate::wire::TransactionStatus;
 use crate::wire::backend::{self, Fields};
@@ -106,8 +107,6 @@ pub(super) struct Pin {
     resting: Option<PinnedServer>,
     /// Statements of SQL's PREPARE.
     prepared: BTreeSet<Box<str>>,
-    /// What the client was told to be released and what is not yet.
-    promised: Residue,
     /// What is left has been released because the client leaves.
     is_cleaned: bool,
 }
@@ -220,7 +219,14 @@ impl Session {
         }
     }
 
-    /// A statement has succeeded. `is_stand_in`: another ran in its place and released nothing.
+    /// What has to run behind a stand-in for DISCARD ALL and DEALLOCATE ALL.
+    pub(super) fn releases_behind(&self, statement: &Statement) -> Vec<Cow<'static, str>> {
+        let (Some(pin), Some(lease)) = (self.pin.as_ref(), self.lease.as_ref()) else { return Vec::new() };
+        let kinds = residue(statement.state.releases).common(lease.residue());
+        releases(kinds, pin.prepared.iter().map(|name| &**name))
+    }
+
+    /// A statement has succeeded. `is_stand_in`: another ran in its place.
     pub(super) fn note_state_done(&mut self, statement: &Statement, is_stand_in: bool) {
         let Some(pin) = self.pin.as_mut() else { return };
         if let Some(name) = &statement.state.prepares {
@@ -229,9 +235,6 @@ impl Session {
         match &statement.control {
             Control::Deallocate(name) if !is_stand_in => drop(pin.prepared.remove(name)),
             Control::Deallocate(_) => {}
-            Control::DeallocateAll | Control::DiscardAll if is_stand_in => {
-                pin.promised = pin.promised.and(residue(statement.state.releases));
-            }
             Control::DeallocateAll | Control::DiscardAll => pin.prepared.clear(),
             Control::None
             | Control::Begin
@@ -295,11 +298,10 @@ impl Session {
             pin.is_cleaned = true;
             return self.inquire(suspected);
         }
-        let promised = pin.promised;
         let is_due = pin.knowledge == Knowledge::Due && !pin.is_whole && !lease.residue().is_none();
         let may_ask = pin.knowledge != Knowledge::Unanswered;
-        if may_ask && (is_due || !promised.is_none()) {
-            return self.inquire(promised);
+        if may_ask && is_due {
+            return self.inquire(Residue::NONE);
         }
         if pin.is_whole || !lease.residue().is_none() { self.rest() } else { self.give_back() }
     }
@@ -333,7 +335,6 @@ impl Session {
             (TransactionStatus::Idle, Some(found)) => {
                 lease.settle(&found);
                 pin.knowledge = Knowledge::Settled;
-                pin.promised = Residue::NONE;
                 if inquiry.released().has(Residue::PREPARED) {
                     pin.prepared.clear();
                 }
@@ -471,7 +472,6 @@ impl Pin {
             knowledge: Knowledge::Settled,
             resting: None,
             prepared: BTreeSet::new(),
-            promised: Residue::NONE,
             is_cleaned: false,
         }
     }
@@ -481,7 +481,7 @@ impl Pin {
         &self.prepared
     }
 
-    /// What was promised is tried again with the next inquiry.
+    /// What is left stays suspected.
     fn give_up_asking(&mut self, inquiry: &Inquiry) {
         self.knowledge = Knowledge::Unanswered;
         self.forget_prepared(inquiry.deallocated());

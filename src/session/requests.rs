@@ -16,7 +16,7 @@ use super::release;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Effect, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, Severity, SqlState};
-use crate::guard::{Control, Facts, Inspected};
+use crate::guard::{Control, Facts, Inspected, Observed};
 use crate::scope::{DiscardReason, NeedsNoScope, ScopedFrame};
 use crate::session::settings::{Change, adds_to_journal};
 use crate::upstream::Expect;
@@ -273,8 +273,22 @@ impl Session {
     pub(super) fn judge(&mut self, inspected: &Inspected) -> Result<Arc<Facts>, Fault> {
         let facts = inspected.as_ref().map_err(|fault| (**fault).clone())?;
         self.note_judged(facts);
-        self.rules.policy.judge(facts)?;
+        self.weigh(facts)?;
         Ok(Arc::clone(facts))
+    }
+
+    /// The policy's verdict. What is only observed is sent, and its server is nobody else's afterwards.
+    pub(super) fn weigh(&mut self, facts: &Facts) -> Result<Option<Observed>, Fault> {
+        let observed = self.rules.policy.verdict(facts)?;
+        self.has_observed |= observed.is_some();
+        Ok(observed)
+    }
+
+    /// Has an observed statement counted: once a server is there, for it is judged again then.
+    pub(super) fn count_observed(&mut self, observed: Option<Observed>, sql: &[u8]) {
+        if let Some(observed) = observed.filter(|_| self.lease.is_some()) {
+            self.effects.push_back(Effect::Observed(observed, Bytes::copy_from_slice(sql)));
+        }
     }
 
     /// Makes sure that a server is leased; `false` while one has to be waited for.
@@ -294,6 +308,12 @@ impl Session {
         };
         let Some(inspected) = self.inspect(sql) else { return Some(false) };
         let judged = self.judge(&inspected);
+        if let Ok(facts) = &judged
+            && self.rules.policy.is_observing()
+        {
+            let observed = self.rules.policy.verdict(facts).ok().flatten();
+            self.count_observed(observed, sql);
+        }
         let taken = match (judged, std::str::from_utf8(sql)) {
             (Ok(facts), Ok(text)) => self.send_query(frame, text, &facts),
             (Err(fault), _) => self.refuse_query(fault),
@@ -353,7 +373,10 @@ impl Session {
         let Some(lease) = self.lease.as_mut() else { return false };
         let is_open = lease.replies().is_open();
         self.installing.on_query(is_open);
-        if is_open && lease.scope().predicted() == TransactionStatus::Idle {
+        // Behind Parse, Bind and Describe alone, and by servers up to 17, it is committed like any other.
+        let is_mishandled =
+            lease.server().version >= 180_000 && (self.has_executed || lease.scope().is_scoped()) && is_open;
+        if is_mishandled && lease.scope().predicted() == TransactionStatus::Idle {
             lease.set_doubt(DiscardReason::QueryBehindExecute);
         }
         let circumstances = Circumstances {

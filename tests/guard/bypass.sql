@@ -99,7 +99,7 @@ REINDEX TABLE CONCURRENTLY x
 -- allow maintenance
 ANALYZE
 
--- allow maintenance
+-- allow refresh
 REFRESH MATERIALIZED VIEW m
 
 -- deny TG019

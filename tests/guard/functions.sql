@@ -480,8 +480,8 @@ SELECT "current_user".pg_foo FROM current_user
 -- allow select
 SELECT l.pg_rating FROM films l, current_user AS c
 
--- deny TG015 unknown
+-- deny TG015 replication
 SELECT pg_start_backup('of PostgreSQL 14')
 
--- deny TG015 unknown
+-- deny TG015 replication
 SELECT pg_stop_backup(), pg_backup_start_time(), pg_is_in_backup()

@@ -20,3 +20,9 @@ CALL other(set_config('app.tenant_id', 'x', false))
 
 -- deny TG011
 RESET app.tenant_id
+
+-- deny TG019
+REFRESH MATERIALIZED VIEW totals
+
+-- deny TG019
+CHECKPOINT

@@ -13,7 +13,7 @@ const ACME: &str = "00000000-0000-0000-0000-00000000000a";
 const GLOBEX: &str = "00000000-0000-0000-0000-00000000000b";
 
 /// Runs for minutes unless it is cancelled.
-const LONG: &str = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
+const LONG: &str = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100151) b";
 
 fn with_proxy(pool_size: u32, more: &str, proof: impl FnOnce(&Cluster, &mut Proxy)) {
     let _turn = alone();

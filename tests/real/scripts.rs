@@ -84,6 +84,14 @@ impl Login {
         matches!(self, Login::Pinned | Login::Session)
     }
 
+    /// Fewer than clients; with session pooling each client has its own until it leaves.
+    const fn servers(self) -> u32 {
+        match self {
+            Login::Tenant | Login::Recorded | Login::Lease | Login::Pinned => 2,
+            Login::Session => 8,
+        }
+    }
+
     /// More configuration.
     pub fn more(self, ledger: &Path) -> String {
         match self {
@@ -129,6 +137,11 @@ impl Login {
             Login::Pinned | Login::Session => script.has_refusals(),
         }
     }
+
+    /// The same of generated sessions, whose refusals are such as every login gets that is no migration.
+    pub fn leaves_out_generated(self, script: &Script) -> bool {
+        matches!(self, Login::Tenant | Login::Lease | Login::Recorded) && self.leaves_out(script)
+    }
 }
 
 impl Login {
@@ -163,8 +176,9 @@ fn compare(cluster: &Cluster, login: Login, scripts: &[Script]) -> Vec<String> {
     let rehearsal = number("TENANTGATE_REHEARSAL", 0) == 1;
     let folder = tempfile::tempdir().expect("a folder for a ledger");
     let more = login.more(&folder.path().join("ledger.jsonl"));
-    let proxy = (!rehearsal)
-        .then(|| Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 2, mutant: None, more: &more }));
+    let pool_size = login.servers();
+    let proxy =
+        (!rehearsal).then(|| Proxy::start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more: &more }));
     let natively = |connection: char| direct(cluster, login, connection);
     let proxied = |connection: char| match &proxy {
         Some(proxy) => login.proxied(proxy, connection),

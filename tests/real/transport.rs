@@ -183,11 +183,11 @@ fn unix_sockets_on_both_sides_carry_sessions_and_cancels() {
         let tenant: String = client.query_one(TENANT_SHOWN, &[]).await.unwrap().get(0);
         assert_eq!(tenant, ACME);
         let token = client.cancel_token();
-        let slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b";
+        let slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100153) b";
         let slow = client.prepare(slow).await.unwrap();
         let slow = client.query(&slow, &[]);
         let stop = async {
-            until_it_runs(cluster, DATABASE, "generate_series").await;
+            until_it_runs(cluster, DATABASE, "generate_series(1, 100153) b").await;
             token.cancel_query(tokio_postgres::NoTls).await.unwrap();
         };
         let (slow, ()) = tokio::join!(slow, stop);
@@ -461,10 +461,10 @@ fn tls_towards_servers_works_from_the_configuration_on() {
     let mut client = Client::connect(&target(&proxy, "bound"));
     let sleeping = client.canceller();
     let slow = std::thread::spawn(move || {
-        client.query_to_the_end("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")
+        client.query_to_the_end("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100169) b")
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(until_it_runs(&cluster, DATABASE, "generate_series"));
+    runtime.block_on(until_it_runs(&cluster, DATABASE, "generate_series(1, 100169) b"));
     sleeping.cancel();
     let replies = slow.join().unwrap();
     assert!(error(&replies).is_some_and(|error| error.contains("canceling statement")), "{replies:?}");

@@ -753,6 +753,9 @@ impl World {
             Effect::CheckIn(clean) => self.check_in(number, clean),
             Effect::Cancel => self.begin_own_cancel(number),
             Effect::Discard(reason) => self.discard(number, reason),
+            Effect::Observed(observed, _) => {
+                note!(self, "{}: observed, {}", self.clients[number].mark, observed.code.row().name)
+            }
             Effect::Refused(code) => note!(self, "{}: refused, {}", self.clients[number].mark, code.row().name),
             Effect::Close(reason) => self.close(number, reason),
         }

@@ -2,7 +2,7 @@
 
 use super::differences::{Allowed, DIFFERENCES};
 use super::message::{Message, Value};
-use super::transcript::difference;
+use super::transcript::compare;
 use std::path::{Path, PathBuf};
 
 /// One script.
@@ -62,18 +62,14 @@ impl Script {
     pub fn complaint(&self, left: &[String], right: &[String]) -> Option<String> {
         // Every script may have a text that cannot be parsed.
         let names: Vec<String> = self.differs.iter().cloned().chain(["syntax-error".to_owned()]).collect();
-        let columns = difference(left, right, Allowed { refusals: self.has_refusals(), names: Some(&names) });
-        if self.differs.is_empty() {
-            return columns;
-        }
-        let strict = Allowed { refusals: self.has_refusals(), names: Some(&[]) };
-        let is_shown = difference(left, right, strict).is_some();
-        let is_of_one_line = |name: &String| DIFFERENCES.iter().any(|known| known.name == name && known.fits.is_some());
-        match columns.filter(|_| self.differs.iter().all(is_of_one_line)) {
-            Some(columns) => Some(columns),
-            None if !is_shown => Some(format!("it does not differ, and should: {:?}", self.differs)),
-            None => None,
-        }
+        let compared =
+            compare(left, right, Allowed { refusals: self.has_refusals(), names: Some(&names), is_recorded: false });
+        let uses = match compared {
+            Ok(uses) => uses,
+            Err(columns) => return Some(columns),
+        };
+        let unseen: Vec<&String> = self.differs.iter().filter(|name| !uses.contains_key(&***name)).collect();
+        (!unseen.is_empty()).then(|| format!("it does not differ, and should: {unseen:?}"))
     }
 
     /// Whether a message of it is refused by the proxy.

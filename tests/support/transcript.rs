@@ -1,6 +1,6 @@
 //! Runs a script on one side and writes down what came back; compares two such transcripts.
 
-use super::differences::Allowed;
+use super::differences::{Allowed, Uses};
 use super::message::Message;
 use super::raw::{Client, Pace, Silence, Target};
 use super::reply::Reply;
@@ -307,17 +307,38 @@ fn refusal(code: Code, fields: &BTreeMap<char, String>) -> String {
     line
 }
 
-/// `None` if both sides said the same, else both in two columns.
-pub fn difference(left: &[String], right: &[String], allowed: Allowed<'_>) -> Option<String> {
-    let same = left.len() == right.len() && left.iter().zip(right).all(|(left, right)| allowed.is_same(left, right));
-    if same {
-        return None;
+/// Which differences were let pass if both sides said the same otherwise, else both in two columns.
+pub fn compare(left: &[String], right: &[String], allowed: Allowed<'_>) -> Result<Uses, String> {
+    let pairs = alignment(left, right, allowed);
+    let mut uses = Uses::new();
+    let (mut lost, mut found): (Vec<&str>, Vec<&str>) = Default::default();
+    let mut count = |name: Option<&'static str>| name.map(|name| *uses.entry(name).or_default() += 1);
+    for pair in pairs.iter().map(Some).chain([None]) {
+        match pair {
+            Some((Some(row), None)) => lost.push(row),
+            Some((None, Some(column))) => found.push(column),
+            Some((Some(_), Some(_))) | None if !lost.is_empty() || !found.is_empty() => {
+                let excuse = allowed.excuse_lines(&lost, &found);
+                count(excuse).ok_or_else(|| columns(&pairs))?;
+                (lost, found) = Default::default();
+            }
+            _ => {}
+        }
+        if let Some((Some(row), Some(column))) = pair.filter(|(row, column)| row != column) {
+            count(allowed.excuse(row, column));
+        }
     }
-    Some(columns(left, right, allowed))
+    Ok(uses)
 }
 
-/// Both sides in one column, lines of one side only marked: a longest common subsequence.
-fn columns(left: &[String], right: &[String], allowed: Allowed<'_>) -> String {
+type Pair<'a> = (Option<&'a str>, Option<&'a str>);
+
+/// What each side said beside what the other said: a longest common subsequence.
+fn alignment<'a>(left: &'a [String], right: &'a [String], allowed: Allowed<'_>) -> Vec<Pair<'a>> {
+    let pair = |(left, right): (&'a String, &'a String)| (Some(&**left), Some(&**right));
+    if left.len() == right.len() && left.iter().zip(right).all(|(left, right)| allowed.is_same(left, right)) {
+        return left.iter().zip(right).map(pair).collect();
+    }
     let mut common = vec![vec![0_u32; right.len() + 1]; left.len() + 1];
     for (row, line) in left.iter().enumerate().rev() {
         for (column, other) in right.iter().enumerate().rev() {
@@ -327,23 +348,31 @@ fn columns(left: &[String], right: &[String], allowed: Allowed<'_>) -> String {
             };
         }
     }
-    let (mut row, mut column, mut text) = (0, 0, String::new());
+    let (mut row, mut column, mut pairs) = (0, 0, vec![]);
     while row < left.len() || column < right.len() {
         let has_both = row < left.len() && column < right.len();
-        let (mark, line) = if has_both && allowed.is_same(&left[row], &right[column]) {
-            column += 1;
-            row += 1;
-            ("     ", &left[row - 1])
+        if has_both && allowed.is_same(&left[row], &right[column]) {
+            (row, column) = (row + 1, column + 1);
+            pairs.push(pair((&left[row - 1], &right[column - 1])));
         } else if column == right.len() || (has_both && common[row + 1][column] >= common[row][column + 1]) {
             row += 1;
-            ("  PG ", &left[row - 1])
+            pairs.push((Some(&left[row - 1]), None));
         } else {
             column += 1;
-            ("  TG ", &right[column - 1])
-        };
-        text.push_str(&format!("{mark}{line}\n"));
+            pairs.push((None, Some(&right[column - 1])));
+        }
     }
-    text
+    pairs
+}
+
+/// Both sides in one column, lines of one side only marked.
+fn columns(pairs: &[Pair<'_>]) -> String {
+    let line = |pair: &Pair<'_>| match pair {
+        (Some(left), Some(_)) => format!("     {left}\n"),
+        (Some(left), None) => format!("  PG {left}\n"),
+        (None, right) => format!("  TG {}\n", right.unwrap_or_default()),
+    };
+    pairs.iter().map(line).collect()
 }
 
 /// What the tables hold afterwards, and whether a server was left in a transaction.

@@ -7,7 +7,7 @@ use super::{Builder, pick};
 use crate::auth::DatabaseList;
 use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section, TenantsText};
-use crate::config::settings::{LoginEntry, LoginSecret, ScopeSettings};
+use crate::config::settings::{LoginEntry, LoginGuard, LoginSecret, ScopeSettings};
 use crate::guard::{Keeping, Preset};
 use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
 
@@ -33,8 +33,8 @@ impl Builder<'_> {
     pub fn logins(&mut self, root: &Section, scope: Option<&ScopeSettings>) -> BTreeMap<Arc<str>, LoginEntry> {
         let table = root.table("logins");
         self.at_least_one(&table, "logins.app_user");
-        let kind = scope.map(|scope| scope.tenant_kind);
-        let logins = table.named_tables().filter_map(|(name, section)| self.login(root, name, section, kind)).collect();
+        let logins =
+            table.named_tables().filter_map(|(name, section)| self.login(root, name, section, scope)).collect();
         self.check_suffixes_are_unambiguous(&table, &logins);
         logins
     }
@@ -44,8 +44,9 @@ impl Builder<'_> {
         root: &Section,
         name: &str,
         section: &Section,
-        kind: Option<TenantKind>,
+        scope: Option<&ScopeSettings>,
     ) -> Option<(Arc<str>, LoginEntry)> {
+        let kind = scope.map(|scope| scope.tenant_kind);
         let key = self.name(&section.place, name);
         let secret = self.required_secret(root, name, section);
         let databases = self.login_databases(root, section);
@@ -72,11 +73,20 @@ impl Builder<'_> {
             self.problems.error_with_hint(&section.place.key("role"), "is missing", hint);
         }
         let keeping = self.keeping(section, preset.unwrap_or_default());
+        let guard = self.login_guard(&section.table("guard"), scope);
         // A role that is given and wrong has been reported.
         let role = role.flatten();
         Some((
             key?,
-            LoginEntry { secret, databases: databases?, role, preset: preset?, keeping: keeping?, tenant: tenant? },
+            LoginEntry {
+                secret,
+                databases: databases?,
+                role,
+                preset: preset?,
+                keeping: keeping?,
+                guard: guard?,
+                tenant: tenant?,
+            },
         ))
     }
 
@@ -85,8 +95,7 @@ impl Builder<'_> {
         let mode = pick(section, "pool_mode", &[("transaction", false), ("session", true)])?;
         let state = match section.has("session_state") {
             true => pick(section, "session_state", &[("refuse", Keeping::Refuse), ("pin", Keeping::Pin)])?,
-            false if preset == Preset::Application => Keeping::Pin,
-            false => Keeping::Refuse,
+            false => preset.default_keeping(),
         };
         if mode && section.has("session_state") {
             let message = "has no meaning beside pool_mode = \"session\", which keeps the server anyway";
@@ -103,12 +112,13 @@ impl Builder<'_> {
         name: Arc<str>,
         secret: Option<LoginSecret>,
     ) -> Option<(Arc<str>, LoginEntry)> {
-        let table = section.table("tenant");
+        let tables = [section.table("tenant"), section.table("guard")];
         let keys = ["role", "databases", "pool_mode", "session_state"]
             .into_iter()
             .filter(|key| section.has(key))
             .map(|key| section.place_of(key));
-        for place in keys.chain(table.is_present.then_some(table.place)) {
+        let tables = tables.into_iter().filter(|table| table.is_present).map(|table| table.place.clone());
+        for place in keys.chain(tables) {
             self.problems.error(&place, "has no meaning for a login that is for the console only");
         }
         let databases = DatabaseList::Only(BTreeSet::new());
@@ -120,6 +130,7 @@ impl Builder<'_> {
                 role: None,
                 preset: Preset::Tenant,
                 keeping: Keeping::Refuse,
+                guard: LoginGuard::default(),
                 tenant: None,
             },
         ))

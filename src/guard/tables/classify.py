@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Regenerates functions.txt and relations.txt from running servers.
 
-usage: classify.py "<psql arguments for one server>" ...      (one argument per server, 15 and 18 at least)
+usage: classify.py "<psql arguments for one server>" ...      (one argument per server, 14 to 18)
 
 A name that is already in a table keeps its class. A new one gets a proposal from the rules below, printed on
 standard error: look at each before committing. A name is never dropped: older servers may have it.
@@ -38,7 +38,7 @@ FUNCTION_RULES = [
     ("files", r"pg_ls_\w+|pg_read_\w+|pg_stat_file|pg_current_logfile|pg_hba_file_rules|pg_ident_file_mappings"
               r"|pg_show_all_file_settings|pg_file_\w+"),
     ("large_object", r"lo_\w+|loread|lowrite|be_lo\w+"),
-    ("replication", r"pg_(logical|replication|wal|backup)_\w+|pg_(create|drop|copy|get|sync)_\w*replication\w*"
+    ("replication", r"pg_(logical|replication|wal|backup)_\w+|pg_(start|stop|is_in)_backup|pg_(create|drop|copy|get|sync)_\w*replication\w*"
                     r"|pg_\w*wal\w*|pg_create_restore_point|pg_show_replication_origin_status|pg_log_standby_snapshot"
                     r"|pg_last_xact_replay_timestamp|pg_is_wal_\w+|pg_get_publication_effective\w*"),
     ("other_sessions", r"pg_lock_status|pg_prepared_statement|pg_prepared_xact|pg_\w*blocking_pids|pg_isolation_test\w*"

@@ -120,7 +120,7 @@ async def copies(conn):
 
 
 async def cancels(conn):
-    slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b"
+    slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100019) b"
     try:
         await conn.fetchval(slow, timeout=0.3)
     except asyncio.TimeoutError:

@@ -22,9 +22,11 @@ import java.util.Properties;
 import java.util.TreeSet;
 import java.util.UUID;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import org.postgresql.PGConnection;
 import org.postgresql.copy.CopyManager;
 import org.postgresql.util.PGobject;
@@ -277,19 +279,21 @@ public class Session {
             statement.executeQuery("SELECT shout('jdbc')");
             show("notice", statement.getWarnings().getMessage());
             statement.setQueryTimeout(1);
-            show("timed out", errorOf(() -> statement.executeQuery("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")));
+            show("timed out", errorOf(() -> statement.executeQuery("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100049) b")));
         }
         try (Statement statement = connection.createStatement()) {
+            CountDownLatch over = new CountDownLatch(1);
             Thread canceller = new Thread(() -> {
                 try {
-                    Thread.sleep(300);
-                    statement.cancel();
+                    // A cancel that comes before the statement is lost.
+                    while (!over.await(500, TimeUnit.MILLISECONDS)) statement.cancel();
                 } catch (InterruptedException | SQLException error) {
                     show("cannot cancel", error);
                 }
             });
             canceller.start();
-            show("cancelled", errorOf(() -> statement.executeQuery("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")));
+            show("cancelled", errorOf(() -> statement.executeQuery("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100057) b")));
+            over.countDown();
             canceller.join();
         }
         show("valid", connection.isValid(2));

@@ -25,7 +25,7 @@ var (
 	tenants = []string{"a", "b", "c"}
 )
 
-const slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b"
+const slow = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100129) b"
 
 func show(title string, values ...interface{}) { fmt.Println(append([]interface{}{title + ":"}, values...)...) }
 
@@ -224,8 +224,21 @@ func rest(conn *pgx.Conn) {
 	_, err = conn.Exec(ctx, "SELECT set_config('TimeZone', $1, false)", "Europe/Berlin")
 	show("set_config", errorOf(err), rows(conn, "SHOW timezone"))
 	other := connect(nil)
-	time.AfterFunc(300*time.Millisecond, func() { _ = other.PgConn().CancelRequest(ctx) })
+	// A cancel that comes before the statement is lost.
+	again, over := time.NewTicker(500*time.Millisecond), make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-again.C:
+				_ = other.PgConn().CancelRequest(ctx)
+			case <-over:
+				return
+			}
+		}
+	}()
 	show("cancelled", rows(other, slow))
+	again.Stop()
+	close(over)
 	show("alive", rows(other, "SELECT count(*) FROM items"))
 	limited, stop := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stop()

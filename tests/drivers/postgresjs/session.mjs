@@ -96,7 +96,7 @@ async function streams(sql) {
 async function rest(sql, notices) {
   await sql`SELECT shout('postgres.js')`
   show('notices', notices)
-  const slow = sql`SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b`
+  const slow = sql`SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100109) b`
   setTimeout(() => slow.cancel(), 300)
   show('cancelled', await errorOf(slow))
   show('alive', await sql`SELECT count(*)::int FROM items`)

@@ -6,12 +6,12 @@
 use super::generate::{LOCK_BASE, Piece, pieces, script};
 use crate::scripts::Login;
 use crate::support::cluster::Cluster;
-use crate::support::differences::Allowed;
+use crate::support::differences::{Allowed, Uses};
 use crate::support::message::Message;
 use crate::support::proxy::{Proxy, Wish};
 use crate::support::raw::{Client, Pace, Target};
 use crate::support::script::{Action, Script};
-use crate::support::transcript::{self, Side, difference};
+use crate::support::transcript::{self, Side, compare};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,15 @@ impl<'a> Arena<'a> {
     }
 }
 
+/// How one session came out on both sides.
+pub enum Comparison {
+    /// What the login refuses by design is in it.
+    LeftOut,
+    /// With how often which difference was let pass.
+    Same(Uses),
+    Different(String),
+}
+
 /// One who plays sessions, with a tenant and a superuser of its own.
 pub struct Player<'a> {
     arena: &'a Arena<'a>,
@@ -87,7 +96,7 @@ impl<'a> Player<'a> {
     }
 
     pub fn pieces(&self, seed: u64) -> Vec<Piece> {
-        pieces(seed, LOCK_BASE + self.number, self.arena.login.keeps_state())
+        pieces(seed, LOCK_BASE + self.number, self.arena.login)
     }
 
     /// The tenant's rows as every session finds them.
@@ -140,7 +149,7 @@ impl<'a> Player<'a> {
     pub fn disturb(&mut self, seed: u64) {
         // Next to those who keep state there are those who may not, on the same servers.
         let is_plain = self.arena.login.keeps_state() && self.number.is_multiple_of(2);
-        let said = if is_plain { pieces(seed, LOCK_BASE + self.number, false) } else { self.pieces(seed) };
+        let said = if is_plain { pieces(seed, LOCK_BASE + self.number, Login::Tenant) } else { self.pieces(seed) };
         self.is_plain = is_plain;
         drop(self.play(&script(&said, "disturbs"), true, Pace::Burst));
     }
@@ -153,21 +162,33 @@ impl<'a> Player<'a> {
 
     /// How the sides differ, if they do.
     pub fn differs(&mut self, pieces: &[Piece], pace: Pace) -> Option<String> {
+        match self.compare(pieces, pace) {
+            Comparison::LeftOut | Comparison::Same(_) => None,
+            Comparison::Different(columns) => Some(columns),
+        }
+    }
+
+    pub fn compare(&mut self, pieces: &[Piece], pace: Pace) -> Comparison {
         let script = script(pieces, "generated");
-        if self.arena.login.leaves_out(&script) {
-            return None;
+        let login = self.arena.login;
+        if login.leaves_out_generated(&script) {
+            return Comparison::LeftOut;
         }
         let left = self.play(&script, false, Pace::Burst);
         // Possible while a session is made smaller: a COPY without its end. Nothing to compare then.
         if left.iter().any(|line| line.ends_with("TIMEOUT")) {
-            return (self.patience == PATIENCE)
-                .then(|| format!("PostgreSQL itself does not answer:\n{}", left.join("\n")));
+            return match self.patience == PATIENCE {
+                true => Comparison::Different(format!("PostgreSQL itself does not answer:\n{}", left.join("\n"))),
+                false => Comparison::LeftOut,
+            };
         }
         let right = self.play(&script, true, pace);
-        // In the proxy's block PostgreSQL does not warn that there is none.
-        let warns = |line: &String| self.arena.login == Login::Recorded && line.contains(" N C=\"25P01\"");
-        let silent = |lines: Vec<String>| lines.into_iter().filter(|line| !warns(line)).collect::<Vec<_>>();
-        difference(&silent(left), &silent(right), Allowed { refusals: script.has_refusals(), names: None })
+        let is_recorded = login == Login::Recorded;
+        let allowed = Allowed { refusals: script.has_refusals(), names: None, is_recorded };
+        match compare(&left, &right, allowed) {
+            Ok(uses) => Comparison::Same(uses),
+            Err(columns) => Comparison::Different(columns),
+        }
     }
 
     /// Leaves out whatever is not needed for a difference: pieces first, then single messages. Returns the rest and how

@@ -5,6 +5,7 @@
 //! segment (the Sync is swallowed), and the differences of more than one line in `tests/support/differences.rs`.
 
 use super::texts::{BOUND, CONTROL, CURSOR, LITERALS, ODD, RELEASE, SETTINGS, WORK, state_of};
+use crate::scripts::Login;
 use crate::support::dice::Dice;
 use crate::support::message::{Message, Value};
 use crate::support::script::{Action, Script, Step};
@@ -43,6 +44,8 @@ struct Mind {
     lock: u32,
     /// What leaves state behind; empty where that is refused.
     state: &'static [&'static str],
+    /// Nothing that a login refuses whose transactions are recorded, and nothing that only it does not refuse.
+    is_recorded: bool,
 }
 
 const NAMES: [&str; 5] = ["", "s1", "s2", "s3", "literal"];
@@ -61,13 +64,17 @@ impl Mind {
             17 => CURSOR,
             _ => ODD,
         };
-        at(&mut self.dice, from)
+        let mut sql = at(&mut self.dice, from);
+        while self.is_recorded && sql.ends_with("AND CHAIN") {
+            sql = at(&mut self.dice, from);
+        }
+        sql
     }
 
     /// One Query of one or several statements.
     fn query(&mut self) -> Vec<Step> {
         self.names[0] = None;
-        if self.dice.once_in(25) {
+        if self.dice.once_in(25) && !self.is_recorded {
             let refused = [
                 ("TG011", "SET app.tenant_id = 'x'"),
                 ("TG019", "CREATE TABLE t (a int)"),
@@ -157,7 +164,7 @@ impl Mind {
             )));
             return (slot, Prepared::default());
         }
-        if self.dice.once_in(30) {
+        if self.dice.once_in(30) && !self.is_recorded {
             let mut step = send(Message::parse(&name, "SELECT set_config('app.tenant_id', 'x', true)"));
             step.refused = Some("TG011".to_owned());
             steps.push(step);
@@ -385,9 +392,9 @@ fn is_pausable(sql: &str) -> bool {
 }
 
 /// The session of a seed.
-pub fn pieces(seed: u64, lock: u32, keeps_state: bool) -> Vec<Piece> {
-    let state = if keeps_state { state_of(lock) } else { &[] };
-    let mut mind = Mind { dice: Dice::new(seed), names: [None; 5], lock, state };
+pub fn pieces(seed: u64, lock: u32, login: Login) -> Vec<Piece> {
+    let state = if login.keeps_state() { state_of(lock) } else { &[] };
+    let mut mind = Mind { dice: Dice::new(seed), names: [None; 5], lock, state, is_recorded: login == Login::Recorded };
     let mut pieces = vec![Piece { steps: vec![mind.connect(), act(Action::Startup)], waits: false }];
     // Some sessions are pipelines, some wait for everything.
     let hurry = at(&mut mind.dice, &[2, 3, 3, 8]);
