@@ -7,6 +7,7 @@ use crate::support::proxy::{self, Proxy, Wish};
 use crate::support::raw::{Client, Target};
 use crate::support::reply::Reply;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -346,17 +347,19 @@ fn a_standby_seals_as_the_primary_does() {
 }
 
 fn start(cluster: &Cluster, database: &str, pool_size: u32) -> Proxy {
-    Proxy::start_with(database, None, |address, _| {
-        let more = "";
-        let wish = Wish { cluster, database, pool_size, mutant: None, more };
-        let sealed = format!("role = \"app\"\nseal = true\nseal_key = \"{KEY}\"");
-        let text = crate::support::proxy::configuration(&wish, address);
-        // Tenants are text in this one.
-        format!("{}\n[scope]\ntenant_type = \"text\"\n", text.replacen("role = \"app\"", &sealed, 1))
-            .replace("fixed = \"00000000-0000-0000-0000-00000000000a\"", "fixed = \"a\"")
-            .replace("allowed = [\"00000000-0000-0000-0000-00000000000a\"]", "allowed = [\"a\"]")
-            .replace("[databases.by_scram]", "[databases.unused]")
-    })
+    Proxy::start_with(database, None, |address, _| configured(cluster, database, pool_size, address))
+}
+
+/// A sealed database, whose tenants are text.
+fn configured(cluster: &Cluster, database: &str, pool_size: u32, address: SocketAddr) -> String {
+    let wish = Wish { cluster, database, pool_size, mutant: None, more: "" };
+    let sealed = format!("role = \"app\"\nseal = true\nseal_key = \"{KEY}\"");
+    let text = proxy::configuration(&wish, address);
+    format!("{}\n[scope]\ntenant_type = \"text\"\n", text.replacen("role = \"app\"", &sealed, 1))
+        .replace("fixed = \"00000000-0000-0000-0000-00000000000a\"", "fixed = \"a\"")
+        .replace("allowed = [\"00000000-0000-0000-0000-00000000000a\"]", "allowed = [\"a\"]")
+        // Another pool of the same database would have to be sealed, too.
+        .replace("[databases.by_scram]", "[databases.unused]")
 }
 
 fn notes(replies: &[Reply]) -> Vec<String> {
@@ -772,4 +775,125 @@ fn what_is_verified_is_what_is_installed() {
             );
         }
     }
+}
+
+/// What an administrator may have left within reach of clients: dynamic SQL, operators and functions in front of PostgreSQL's own.
+const WITHIN_REACH: &str = r#"
+CREATE SCHEMA mine;
+GRANT USAGE ON SCHEMA mine TO PUBLIC;
+CREATE FUNCTION mine.run(sql text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+    FOR line IN EXECUTE 'SELECT r::text FROM (' || sql || ') r' LOOP RETURN NEXT line; END LOOP;
+EXCEPTION WHEN syntax_error THEN EXECUTE sql;
+END $$;
+CREATE FUNCTION mine.yes(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
+CREATE OPERATOR mine.= (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.yes);
+CREATE FUNCTION mine.current_setting(text, bool) RETURNS text LANGUAGE sql AS $$ SELECT 'b'::text $$;
+CREATE FUNCTION mine.currval(regclass) RETURNS bigint LANGUAGE sql AS $$ SELECT 1::bigint $$;
+"#;
+
+/// One way to say the lines of a technique.
+#[derive(Clone, Copy, Debug)]
+enum Saying {
+    /// Each as a Query.
+    Simple,
+    /// Each in the extended protocol.
+    Extended,
+    /// All as one Query.
+    Together,
+    /// Each inside of a function that runs any text, its own transaction control aside.
+    Dynamic,
+    /// Each behind the end of a transaction, in one Query.
+    BehindCommit,
+}
+
+/// Runs a technique through the proxy; everything that was said.
+fn attempt(proxy: &Proxy, lines: &[String], saying: Saying) -> String {
+    let mut client = Client::connect(&proxy.target("a"));
+    let mut heard = String::new();
+    let texts: Vec<String> = match saying {
+        Saying::Together => vec![lines.join("; ")],
+        Saying::Simple | Saying::Extended => lines.to_vec(),
+        Saying::BehindCommit => lines.iter().map(|line| format!("SELECT 1; COMMIT; {line}")).collect(),
+        Saying::Dynamic => lines.iter().map(|line| dynamic(line)).collect(),
+    };
+    for text in texts {
+        let replies = match saying {
+            Saying::Extended => {
+                client.send_all(&[
+                    Message::parse("", &text),
+                    Message::bind("", &[]),
+                    Message::execute(),
+                    Message::Sync,
+                ]);
+                // A session that was ended says so when it is read.
+                drop(client.flush());
+                client.replies_to(b'Z').0
+            }
+            Saying::Simple | Saying::Together | Saying::Dynamic | Saying::BehindCommit => {
+                client.query_to_the_end(&text)
+            }
+        };
+        heard.push_str(&said(&replies));
+    }
+    heard
+}
+
+fn dynamic(line: &str) -> String {
+    let is_control = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "SET", "DISCARD", "RESET"];
+    if is_control.iter().any(|word| line.starts_with(word)) && !line.starts_with("SET LOCAL") {
+        return line.to_owned();
+    }
+    format!("SELECT mine.run($dynamic${line}$dynamic$)")
+}
+
+/// The same techniques through the proxy, with a guard that only watches, in five ways: on one server that everybody shares.
+#[test]
+fn with_the_guard_watching_the_seal_alone_holds() {
+    for cluster in cluster::every() {
+        let database = "sealed_observe";
+        prepare(cluster, database);
+        let mut admin = cluster.admin(database);
+        admin.run(WITHIN_REACH);
+        let never = never_said(cluster, database);
+        let proxy = start_watching(cluster, database);
+        let mut count = 0;
+        for technique in ATTACKS.split("\n\n").skip(1) {
+            let ticket = |line: &str| match line {
+                "@foreign" => enter(&key(KEY), "b", 1, [false; 2], now()),
+                _ => enter(&key(OTHER_KEY), "b", 1, [false; 2], now()),
+            };
+            let plain = |line: &str| line.trim_start_matches("@no ").trim_start_matches("@show ").to_owned();
+            let lines: Vec<String> = technique
+                .lines()
+                .filter(|line| !line.starts_with("-- ") && *line != "@enter")
+                .map(plain)
+                .map(|line| if line.starts_with('@') { ticket(&line) } else { line })
+                .collect();
+            for saying in [Saying::Simple, Saying::Extended, Saying::Together, Saying::Dynamic, Saying::BehindCommit] {
+                let heard = attempt(&proxy, &lines, saying);
+                let where_ = format!("{lines:#?} as {saying:?} on {}", cluster.version);
+                for words in &never {
+                    assert!(!heard.contains(words.as_str()), "{where_}: said {words:?}: {heard}");
+                }
+                // The next clients, of the same server as long as it is kept.
+                let mut other = Client::connect(&proxy.target("b"));
+                assert_eq!(other.rows("SELECT note FROM notes"), [[Some(SECRET.to_owned())]], "{where_}");
+                let mut own = Client::connect(&proxy.target("a"));
+                assert!(!said(&own.query("SELECT note FROM notes")).contains(SECRET), "{where_}");
+                count += 1;
+            }
+            let of_b = admin.rows("SELECT tenant, note FROM notes WHERE tenant = 'b' OR note LIKE 'b%'");
+            assert_eq!(of_b, [[Some("b".to_owned()), Some(SECRET.to_owned())]], "{lines:#?} changed what is b's");
+        }
+        assert!(count > 400, "{count} attempts");
+    }
+}
+
+fn start_watching(cluster: &Cluster, database: &str) -> Proxy {
+    Proxy::start_with(database, None, |address, _| {
+        configured(cluster, database, 1, address)
+            .replace("settings_allowed = [\"work_mem\"]", "settings_allowed = [\"work_mem\"]\nmode = \"observe\"")
+    })
 }
