@@ -22,7 +22,6 @@ use super::cause::Cause;
 use super::query::Block;
 use super::recording::Readiness;
 use super::release;
-use crate::fault::{Code, Fault};
 use crate::guard::{Control, Facts, Statement};
 use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::time::TimeOfDay;
@@ -60,11 +59,13 @@ impl Session {
         // Alone it would be a transaction of its own, and have no effect.
         let leads = part.end < facts.statements.len() && leads_transaction(statements);
         let Some(lease) = self.lease.as_ref() else { return Readiness::Ready };
-        if lease.scope().predicted() != TransactionStatus::Idle || !(is_due || leads) {
-            return Readiness::Ready;
+        let opens = lease.scope().predicted() == TransactionStatus::Idle && (is_due || leads);
+        // The next ReadyForQuery is to be the block's, or the part's.
+        if lease.replies().owes_ready() && (opens || part.end < facts.statements.len()) {
+            return Readiness::Held;
         }
-        if lease.replies().is_open() {
-            return Readiness::Refused(Fault::of(Code::QueryInSegment));
+        if !opens {
+            return Readiness::Ready;
         }
         if let [statement] = &*facts.statements
             && let Some(fault) = release::outside_block(statement)

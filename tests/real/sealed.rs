@@ -346,6 +346,23 @@ fn a_standby_seals_as_the_primary_does() {
     }
 }
 
+/// Seals a database whose policies may stay on settings, as a superuser: tickets are shown all the same.
+pub fn seal(admin: &mut Client, database: &str) {
+    admin.run(INSTALL);
+    admin.run(&format!(
+        "SELECT tenantgate.add_key('\\x{KEY}'), tenantgate.allow('app_user', 'tenant');
+         REVOKE TEMP, CREATE ON DATABASE {database} FROM PUBLIC, app_user; REVOKE CREATE ON SCHEMA public FROM PUBLIC, app_user"
+    ));
+}
+
+/// A proxy for such a database.
+pub fn start_sealing(wish: &Wish<'_>) -> Proxy {
+    let sealed = format!("role = \"app\"\nseal = true\nseal_key = \"{KEY}\"");
+    Proxy::start_with(wish.database, wish.mutant, |address, _| {
+        proxy::configuration(wish, address).replacen("role = \"app\"", &sealed, 1)
+    })
+}
+
 fn start(cluster: &Cluster, database: &str, pool_size: u32) -> Proxy {
     Proxy::start_with(database, None, |address, _| configured(cluster, database, pool_size, address))
 }
