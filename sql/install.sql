@@ -29,7 +29,13 @@ begin
   end if;
   if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
     -- To create what belongs to the vault. Taken back below.
-    execute pg_catalog.format('grant tenantgate_vault to %I', current_user);
+    begin
+      execute pg_catalog.format('grant tenantgate_vault to %I', current_user);
+    exception when insufficient_privilege then
+      -- From 16 on only who has made it, for another database of this cluster.
+      raise exception 'role % may not administer tenantgate_vault', current_user
+        using hint = pg_catalog.format('Whoever has installed it first has to run: GRANT tenantgate_vault TO %I WITH ADMIN OPTION.', current_user);
+    end;
   end if;
   if pg_catalog.to_regnamespace('tenantgate') is null then
     create schema tenantgate authorization tenantgate_vault;

@@ -81,6 +81,8 @@ enum Wish {
 pub(super) struct Recorder {
     is_written: bool,
     stage: Stage,
+    /// The COMMIT of the proxy's block was sent right behind the Query.
+    is_end_sent: bool,
     account: Account,
     /// A COMMIT was sent for the open record: without its answer the outcome is unknown.
     commit_sent: bool,
@@ -280,7 +282,11 @@ impl Session {
         }
         self.seal_part(facts, &part);
         let end = part.end;
-        if self.send_planned(frame, text, facts, part)
+        let is_sent = self.send_planned(frame, text, facts, part.clone());
+        if is_sent {
+            self.end_early(facts, &part);
+        }
+        if is_sent
             && end < facts.statements.len()
             && let Some(recorder) = self.recorder.as_mut()
         {
@@ -346,7 +352,11 @@ impl Session {
         }
         self.seal_part(&rest.facts, &part);
         let end = part.end;
-        if self.send_planned(b"", &rest.text, &rest.facts, part) && end < rest.facts.statements.len() {
+        let is_sent = self.send_planned(b"", &rest.text, &rest.facts, part.clone());
+        if is_sent {
+            self.end_early(&rest.facts, &part);
+        }
+        if is_sent && end < rest.facts.statements.len() {
             self.keep_rest(Rest { sent: end, ..rest });
         }
     }
@@ -410,6 +420,7 @@ impl Session {
         recorder.stage = Stage::Running(Block::Own);
         recorder.failure = None;
         recorder.held_complete = None;
+        recorder.is_end_sent = false;
         // The Query drops the unnamed portal.
         lease.begin_block(false, || Cause::OwnBegin);
     }
@@ -543,6 +554,22 @@ impl Session {
     pub(super) fn note_execute(&mut self, control: &Control) {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.commit_sent |= recorder.is_open() && matches!(control, Control::Commit { .. });
+        }
+    }
+
+    /// Sends the end of the proxy's block behind the Query in it, in the same packet: nothing of the Query can change what
+    /// has to end.
+    pub(super) fn commit_early(&mut self) {
+        let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_own()) else { return };
+        recorder.is_end_sent = true;
+        self.portals.clear();
+        self.send_own_query(b"COMMIT", Cause::OwnEnd(true));
+    }
+
+    /// What stood in front of the Query has failed, and the server has skipped the end with it.
+    pub(super) fn forget_early_end(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.is_end_sent = false;
         }
     }
 
@@ -743,6 +770,12 @@ impl Session {
             (Stage::Opening(_), TransactionStatus::Idle) => {
                 self.conclude_rolled_back();
                 self.drop_waiting_query();
+            }
+            (Stage::Running(Block::Own), _) if recorder.is_end_sent => {
+                recorder.is_end_sent = false;
+                recorder.stage = Stage::Ending;
+                self.note_early_end(status);
+                return Some(Delivery::Swallow);
             }
             // The rest of the Query runs in it, too.
             (Stage::Running(Block::Own), TransactionStatus::InBlock) if self.has_parts() => {

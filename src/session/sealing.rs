@@ -1,17 +1,18 @@
 //! Simple Queries on a sealed database, whose tickets must be bound.
 //!
 //! ```text
-//!                BEGIN, ticket, Query          answered, no error         COMMIT answered
-//!  None (idle) ───────────────────────▶ Own ────────────────────▶ Ending ────────────────▶ None
-//!                                        │ failed: ROLLBACK ──────▲
-//!                                        └ the client's BEGIN in it: the block is the client's
+//!                BEGIN, ticket, Query, COMMIT     Query answered          COMMIT answered
+//!  None (idle) ───────────────────────────▶ Own ───────────────▶ Ending ────────────────▶ None
+//!                                            │ COMMIT goes here where the Query has a say in it ──▲
+//!                                            └ the client's BEGIN in it: the block is the client's
 //! ```
 //!
 //! A ticket is no part of a text, so where a Query begins a transaction the proxy opens a block around it, in the extended
-//! protocol and without a Sync, in the Query's own packet; the last CommandComplete waits for the COMMIT. The machine
-//! is that of recorded sessions (`recording`), and nothing is written. In the extended protocol no block is needed.
+//! protocol and without a Sync, and ends it, in the Query's own packet; the last CommandComplete waits for the COMMIT. The
+//! machine is that of recorded sessions (`recording`), and nothing is written. In the extended protocol no block is needed.
 //!
-//! Owns: what stands in front of a part of a Query, and where parts end for its sake. Does not own: the block's end.
+//! Owns: what stands in front of a part of a Query, and where parts end for its sake. Does not own: the end of a block that waits for
+//! the Query.
 
 use std::ops::Range;
 
@@ -87,12 +88,33 @@ impl Session {
         }
     }
 
+    /// Ends the proxy's block in the Query's own packet, where nothing in the Query has a say in that: no COPY data is still
+    /// to come, no statement moves a transaction, no part is left.
+    pub(super) fn end_early(&mut self, facts: &Facts, part: &Range<usize>) {
+        let statements = facts.statements.get(part.clone()).unwrap_or_default();
+        let has_say = |statement: &Statement| statement.copy_in || moves_transaction(&statement.control);
+        let is_recorded = self.rules.recording.is_none_or(|recording| recording.is_written);
+        if is_recorded || part.end < facts.statements.len() || statements.iter().any(has_say) {
+            return;
+        }
+        self.commit_early();
+    }
+
+    /// The Query in front of an end that was sent with it is answered: in a failed block COMMIT rolls back.
+    pub(super) fn note_early_end(&mut self, status: TransactionStatus) {
+        let front = self.lease.as_mut().and_then(|lease| lease.front_mut());
+        if let Some(Cause::OwnEnd(is_commit)) = front {
+            *is_commit = status != TransactionStatus::Failed;
+        }
+    }
+
     fn is_due(&self, facts: &Facts, part: &Range<usize>) -> bool {
         self.record_due(facts, part).is_some()
     }
 
     /// What failed stood in front of a Query, which the server skips up to a Sync: the client waits for a ReadyForQuery.
     pub(super) fn close_skipped_query(&mut self) {
+        self.forget_early_end();
         let Some(lease) = self.lease.as_mut() else { return };
         let mut sync = BytesMut::new();
         frontend::put_sync(&mut sync);
@@ -101,6 +123,21 @@ impl Session {
         // A Sync is never skipped.
         let is_skipped = lease.send(frame, Cause::Client).is_some();
         debug_assert!(!is_skipped);
+    }
+}
+
+/// Whether a statement begins, ends or divides transactions.
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else leaves the block as it is")]
+const fn moves_transaction(control: &Control) -> bool {
+    match control {
+        Control::Begin
+        | Control::Commit { .. }
+        | Control::Rollback { .. }
+        | Control::RollbackTo(_)
+        | Control::Savepoint(_)
+        | Control::Release(_)
+        | Control::DiscardAll => true,
+        _ => false,
     }
 }
 

@@ -46,10 +46,11 @@ SELECT tenantgate.protect('notes', 'tenant'), tenantgate.protect('ids', 'tenant'
        tenantgate.protect('parts', 'tenant');
 ";
 
+/// Roles are the cluster's: two installations at a time would meet there.
+static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+
 /// A database of `installer`, who is no superuser, with the tables in it.
 fn prepare(cluster: &Cluster, database: &str) {
-    // Roles are the cluster's: two installations at a time would meet there.
-    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
     let _guard = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.create_database(database);
     let mut admin = cluster.admin(database);
@@ -348,7 +349,11 @@ fn a_standby_seals_as_the_primary_does() {
 
 /// Seals a database whose policies may stay on settings, as a superuser: tickets are shown all the same.
 pub fn seal(admin: &mut Client, database: &str) {
+    let _guard = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // It may be there from another proof.
+    drop(admin.query("CREATE ROLE installer LOGIN CREATEROLE"));
     admin.run(INSTALL);
+    admin.run("GRANT tenantgate_vault TO installer WITH ADMIN OPTION");
     admin.run(&format!(
         "SELECT tenantgate.add_key('\\x{KEY}'), tenantgate.allow('app_user', 'tenant');
          REVOKE TEMP, CREATE ON DATABASE {database} FROM PUBLIC, app_user; REVOKE CREATE ON SCHEMA public FROM PUBLIC, app_user"
