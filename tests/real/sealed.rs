@@ -3,7 +3,7 @@
 use crate::support::cluster::{self, Cluster};
 use crate::support::eventually;
 use crate::support::message::Message;
-use crate::support::proxy::{self, Proxy, Wish};
+use crate::support::proxy::{self, Proxy, Wish, ledger, login_of_its_own};
 use crate::support::raw::{Client, Target};
 use crate::support::reply::Reply;
 use std::fmt::Write as _;
@@ -234,7 +234,7 @@ fn no_sql_reads_or_writes_another_tenants_rows() {
 /// The core signs what the database checks, in every type of column, and in both kinds of transaction.
 #[test]
 fn tenants_of_every_type_see_their_own_rows_by_index() {
-    for cluster in cluster::every() {
+    for cluster in cluster::every().into_iter().chain(cluster::others()) {
         let database = "sealed_types";
         prepare(cluster, database);
         let mut client = Client::connect(&Target::new(cluster.address, "app_user", database));
@@ -918,4 +918,92 @@ fn start_watching(cluster: &Cluster, database: &str) -> Proxy {
         configured(cluster, database, 1, address)
             .replace("settings_allowed = [\"work_mem\"]", "settings_allowed = [\"work_mem\"]\nmode = \"observe\"")
     })
+}
+
+/// A table moves from a policy on a setting to the sealed one while its tenants read and write it.
+#[test]
+fn a_table_moves_while_traffic_runs() {
+    for cluster in cluster::every() {
+        let database = "sealed_moving";
+        prepare(cluster, database);
+        let mut installer = owner(cluster, database);
+        installer.run(
+            "CREATE TABLE moving (tenant text NOT NULL, note text); INSERT INTO moving VALUES ('a', 'a-note'), ('b', 'b-secret');
+             ALTER TABLE moving ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+             CREATE POLICY own ON moving USING (tenant = NULLIF(current_setting('app.tenant_id', true), ''));
+             GRANT SELECT, INSERT ON moving TO app_user",
+        );
+        let proxy = start(cluster, database, 4);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for tenant in ["a", "b", "a", "b"] {
+                let (is_over, proxy) = (&is_over, &proxy);
+                scope.spawn(move || {
+                    let mut client = Client::connect(&proxy.target(tenant));
+                    while !is_over.load(Ordering::Relaxed) {
+                        assert_eq!(client.value("SELECT min(tenant) || max(tenant) FROM moving"), tenant.repeat(2));
+                        client.run("BEGIN; SELECT note FROM moving");
+                        client.run(&format!("INSERT INTO moving VALUES ('{tenant}', 'more'); COMMIT"));
+                    }
+                });
+            }
+            let state = "SELECT state || coalesce(': ' || problem, '') FROM tenantgate.coverage() WHERE relation = 'moving'::regclass";
+            assert_eq!(installer.value(state), "setting");
+            for _ in 0..5 {
+                let said = installer.rows("SELECT tenantgate.protect('moving', 'tenant', ARRAY['own'])");
+                assert_eq!(said[0][0].as_deref(), Some("DROP POLICY own ON public.moving"));
+                assert_eq!(installer.value(state), "sealed");
+                installer.run(
+                    "BEGIN; SELECT tenantgate.unprotect('moving');
+                     CREATE POLICY own ON moving USING (tenant = NULLIF(current_setting('app.tenant_id', true), '')); COMMIT",
+                );
+            }
+            let before = installer.rows("SELECT polname FROM pg_policy WHERE polrelid = 'moving'::regclass");
+            installer.run("SELECT tenantgate.protect('moving', 'tenant', ARRAY['own'], p_dry_run => true)");
+            assert_eq!(installer.rows("SELECT polname FROM pg_policy WHERE polrelid = 'moving'::regclass"), before);
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+/// A bypass login goes past the tenants with a reason, a record and a ticket of its own.
+#[test]
+fn a_bypass_login_shows_its_own_ticket() {
+    for cluster in cluster::every() {
+        let database = "sealed_ops";
+        prepare(cluster, database);
+        let mut admin = cluster.admin(database);
+        drop(admin.query("CREATE ROLE sealed_ops LOGIN"));
+        admin.run("GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO sealed_ops");
+        owner(cluster, database)
+            .run("SELECT tenantgate.allow('sealed_ops', 'bypass'), tenantgate.protect('notes', 'tenant')");
+        let proxy = Proxy::start_with(database, None, |address, folder| {
+            let login = login_of_its_own("ops", "bypass", "sealed_ops");
+            let ledger = ledger(&folder.join("ledger.jsonl"));
+            format!("{}\n{login}databases = [\"{database}\"]\n{ledger}", configured(cluster, database, 1, address))
+        });
+        let mut ops = Client::connect(&Target::new(proxy.address, "ops", database).password("demo"));
+        assert_eq!(sqlstate(&ops.query("SELECT count(*) FROM notes")).as_deref(), Some("42501"));
+        ops.run("SET tenantgate.reason = 'ticket 4711'");
+        assert_eq!(ops.value("SELECT count(*) FROM notes"), "2");
+        ops.run("BEGIN; UPDATE notes SET note = note");
+        assert_eq!(ops.value("SELECT count(*) FROM notes"), "2");
+        ops.run("COMMIT");
+        ops.send_all(&[
+            Message::parse("", "SELECT note FROM notes ORDER BY 1"),
+            Message::bind("", &[]),
+            Message::execute(),
+            Message::Sync,
+        ]);
+        ops.flush().unwrap();
+        let (replies, _) = ops.replies_to(b'Z');
+        assert_eq!(notes(&replies), ["a-note", SECRET], "{}", said(&replies));
+        assert_eq!(
+            admin.value("SELECT count(DISTINCT audit) FROM tenantgate.bypass WHERE session_role = 'sealed_ops'"),
+            "3"
+        );
+        // Beside it, tenants see their own.
+        let mut client = Client::connect(&proxy.target("a"));
+        assert_eq!(client.value("SELECT note FROM notes"), "a-note");
+    }
 }
