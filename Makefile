@@ -49,11 +49,12 @@ drivers:
 # Planted defects must be found.
 mutants:
 	cargo test --features mutants --test simulation mutants -- --nocapture
+	cargo test --features mutants --test session_pinned mutants
 	cargo test --features mutants --test real mutants
 
 test: export TENANTGATE_SKIPS = $(SKIPS)
 test:
-	@.ci/setup build server drivers pg18 others exporter
+	@.ci/setup build server drivers prisma pg18 others exporter
 	@mkdir -p target && : >$(SKIPS)
 	$(MAKE) fmt
 	$(MAKE) clippy
@@ -80,3 +81,4 @@ bench:
 	@.ci/setup build server bench
 	cargo build --release --bin tenantgate
 	benches/run $(ARGS)
+	cargo bench --bench guard

@@ -1,4 +1,4 @@
-//! What the guard costs: warm texts, texts that differ in literals, cold texts.
+//! What the guard costs: warm texts, texts that differ in literals, cold texts, and the costliest texts it takes.
 //!
 //! `cargo bench --bench guard`; no framework, medians of several rounds.
 
@@ -41,6 +41,12 @@ fn texts() -> Vec<(&'static str, String)> {
 }
 
 fn main() {
+    // The parser recurses: as on the proxy's parser threads.
+    let thread = std::thread::Builder::new().stack_size(64 * 1024 * 1024).spawn(measure).unwrap();
+    thread.join().unwrap();
+}
+
+fn measure() {
     let policy =
         Policy::new(&PolicySettings { scope_settings: vec!["app.tenant_id".into()], ..PolicySettings::default() });
     let limits = Limits::default();
@@ -62,4 +68,42 @@ fn main() {
             cold / 1_000.0
         );
     }
+    let held = cache.size();
+    println!("cache: {} texts in {} bytes", held.0, held.1);
+    for (name, sql) in longest_texts() {
+        let before = resident_max_kib();
+        let started = Instant::now();
+        let is_taken = black_box(inspect(sql.as_bytes(), &limits)).is_ok();
+        let took = started.elapsed();
+        println!(
+            "{name} ({} bytes, {}): {:.1} ms, the process's peak {} KiB more",
+            sql.len(),
+            if is_taken { "taken" } else { "refused" },
+            took.as_secs_f64() * 1_000.0,
+            resident_max_kib().saturating_sub(before)
+        );
+    }
+}
+
+/// The costliest shapes known, of the longest length that is parsed at all; and one that is longer.
+fn longest_texts() -> Vec<(&'static str, String)> {
+    let repeated =
+        |start: &str, part: &str, bytes: usize| start.to_owned() + &part.repeat((bytes - start.len()) / part.len());
+    let cap = Limits::default().text_bytes_max;
+    vec![
+        ("conditions", repeated("SELECT true", " AND true", cap)),
+        ("values", repeated("VALUES (1)", ",(1)", cap)),
+        ("select list", repeated("SELECT a", ",f(a)", cap)),
+        ("statements", repeated("", "SELECT 1;", cap)),
+        ("nested comments", repeated("SELECT 1 ", "/*", cap)),
+        ("parentheses", repeated("SELECT ", "(", cap)),
+        ("a megabyte", repeated("SELECT true", " AND true", 1024 * 1024)),
+    ]
+}
+
+/// What the process has occupied at most; 0 where the system does not tell.
+fn resident_max_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -27,7 +27,11 @@ fn settings() -> StartupSettings {
         name: "app_user".into(),
         verifier: Some(secret.verifier("app_user", &"demo".into())),
         databases: DatabaseList::All,
-        access: Access::Tenant(TenantPolicy { source, allowed: AllowedTenants::Any }),
+        access: Access::Tenant(TenantPolicy {
+            source,
+            allowed: AllowedTenants::Any,
+            claiming: tenantgate::tenant::Claiming::None,
+        }),
     };
     let judge = |_: &str, _: &str, _: &str| -> Result<Judged, Fault> { Ok(Judged::Ignore) };
     StartupSettings {

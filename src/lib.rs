@@ -17,15 +17,16 @@
 //! | [`guard`] | SQL text → verdict | tenant |
 //! | [`startup`] | the dialogue until a session begins | wire, auth, tenant |
 //! | [`upstream`] | one server's life: login, replies owed by cause | wire, auth |
-//! | [`scope`] | puts a tenant on a server transaction, proves a server clean | wire, tenant, upstream |
+//! | [`scope`] | puts a tenant on a server transaction, proves a server clean | wire, tenant, guard, upstream |
 //! | [`pool`] | who may use which server, when | tenant, scope |
 //! | [`audit`] | records of bypass and migration transactions | tenant, guard |
 //! | [`metrics`] | counters and histograms | tenant |
+//! | [`check`] | whether a database's schema keeps tenants apart: facts → findings | tenant, guard |
 //! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, audit, metrics |
 //! | [`config`] | the only reader of configuration keys | settings types of the domain folders |
 //! | [`admin`] | console commands and tables | wire, tenant, guard, pool, metrics, audit, config |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, check-config, explain, ledger, sql, demo | config, guard, audit, admin, driver |
+//! | [`cli`] | serve, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!
@@ -41,6 +42,7 @@
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod driver;

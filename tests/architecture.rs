@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use tenantgate::check::Rule;
 use tenantgate::fault::Code;
 
 /// Modules that every folder may import.
@@ -446,6 +447,36 @@ fn every_refusal_is_explained() {
         sections.keys().filter(|name| !known.contains(name.as_str())).map(|name| format!("{name}: no such code")),
     );
     assert_none("docs/refusals.md", found);
+}
+
+#[test]
+fn every_rule_of_check_is_explained() {
+    let page = read("docs/check.md");
+    let sections: BTreeMap<String, &str> = page
+        .split("\n## ")
+        .skip(1)
+        .map(|section| (word(section), section))
+        .filter(|(name, _)| name.starts_with("CK"))
+        .collect();
+    let mut found = Vec::new();
+    for rule in Rule::ALL {
+        let row = rule.row();
+        let Some(section) = sections.get(row.code) else {
+            found.push(format!("{}: no section", row.code));
+            continue;
+        };
+        let severity = format!("`{}`", row.severity.word());
+        for wanted in [row.name, row.what, row.why, &severity, "**Mend.**"] {
+            if !section.contains(wanted) {
+                found.push(format!("{}: does not say {wanted:?}", row.code));
+            }
+        }
+    }
+    let known: BTreeSet<&str> = Rule::ALL.iter().map(|rule| rule.row().code).collect();
+    found.extend(
+        sections.keys().filter(|name| !known.contains(name.as_str())).map(|name| format!("{name}: no such rule")),
+    );
+    assert_none("docs/check.md", found);
 }
 
 /// Links of a page to files of the repository, without their anchors.

@@ -93,7 +93,10 @@ fn the_base_loads_with_the_defaults_of_the_table() {
     assert!(config.rules == Rules::default() && config.runtime.threads.is_none());
     assert_eq!(config.guard.policy.text_bytes_max, 65_536);
     let source = TenantSource::Named { from: vec![Origin::Suffix], separator: Separator::default() };
-    assert_eq!(config.logins["app_user"].tenant, Some(TenantPolicy { source, allowed: AllowedTenants::Any }));
+    assert_eq!(
+        config.logins["app_user"].tenant,
+        Some(TenantPolicy { source, allowed: AllowedTenants::Any, claiming: tenantgate::tenant::Claiming::None })
+    );
 }
 
 #[test]
@@ -212,6 +215,12 @@ fn impossible_values_are_refused() {
             "[databases.b]\nserver = \"main\"\nrole = \"app\"\nseal = true\nseal_key = \
              \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"\n[scope]\nlifetime = \"lease\"\n",
             "databases.b.seal (line 16): a database with scope.lifetime = \"lease\" cannot be sealed",
+        ),
+        (
+            "[databases.b]\nserver = \"main\"\nrole = \"app\"\nseal = true\nseal_key = \
+             \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"\n\
+             [logins.late]\npassword = \"demo\"\nclaims = \"session\"\n",
+            "logins.late.claims (line 20): does not go with databases.b, which is sealed",
         ),
         ("[pool]\nsize_min = 21\n", "pool.size_min (line 14): size_min 21 is larger than size 20"),
         ("[databases.demo.pool]\nsize = 1\n[pool]\nsize_min = 2\n", "databases.demo.pool.size (line 14)"),
@@ -624,4 +633,36 @@ fn the_console_is_for_listed_logins_and_metrics_have_an_address() {
     assert_only_problem(&format!("{taken}[console]\nstats = [\"app_user\"]"), "is the console's name");
     let public = config::load(&format!("{BASE}[metrics]\naddress = \"0.0.0.0:9127\""), &EmptyEnvironment).unwrap();
     assert!(lines(&public.warnings).iter().any(|line| line.contains("reads the names")), "{:?}", public.warnings);
+}
+
+#[test]
+fn what_is_checked_in_databases_is_off_unless_asked_for() {
+    let check = load(BASE).check;
+    assert_eq!(check.tenant_columns, ["tenant_id", "tenantId"]);
+    assert!(!check.is_asked_at_start() && !check.refuses() && check.inspector.is_none());
+    let asked =
+        load(&format!("{BASE}[check]\non_gap = \"warn\"\ninspector = \"app\"\ntenant_columns = [\"org\"]\n")).check;
+    assert!(asked.is_asked_at_start() && !asked.refuses());
+    assert_eq!((asked.inspector.as_deref(), asked.tenant_columns), (Some("app"), vec!["org".to_owned()]));
+    for key in ["on_gap", "uncovered_tables", "executors"] {
+        assert!(load(&format!("{BASE}[check]\n{key} = \"refuse\"\n")).check.refuses(), "{key}");
+    }
+    assert_only_problem("[check]\ninspector = \"nobody\"\n", "no [roles.nobody]");
+    assert_only_problem("[check]\nprobe_tenants = [\"00000000-0000-4000-8000-00000000000a\"]\n", "two tenants");
+    assert_only_problem("[check]\nprobe_tenants = [\"x\", \"00000000-0000-4000-8000-00000000000a\"]\n", "UUID");
+}
+
+#[test]
+fn a_login_that_claims_needs_no_origin_and_a_scope_that_ends_with_transactions() {
+    let login = "[logins.web]\npassword = \"x\"\nclaims = \"transaction\"\n";
+    let loaded = config::load(&format!("{BASE}{login}"), &EmptyEnvironment).unwrap();
+    let tenant = loaded.config.logins["web"].tenant.clone().unwrap();
+    assert_eq!(tenant.claiming, tenantgate::tenant::Claiming::Transaction);
+    let problems = |more: &str| problems_with(more).join("\n");
+    assert!(problems(&format!("{login}[scope]\nlifetime = \"lease\"\n")).contains("logins.web.claims"));
+    for more in ["preset = \"migration\"\n", "preset = \"console\"\n"] {
+        assert!(problems(&format!("{login}{more}")).contains("logins.web.claims"), "{more}");
+    }
+    assert!(problems("[logins.web]\npassword = \"x\"\nclaims = \"always\"\n").contains("logins.web.claims"));
+    assert!(problems("[logins.web]\npassword = \"x\"\n").contains("logins.web.tenant"));
 }

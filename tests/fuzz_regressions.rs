@@ -1,6 +1,7 @@
 //! Inputs that fuzzing kept, replayed: every file of `tests/fuzz_regressions/` through every target's entry.
 //!
 //! The entries are those of `fuzz/` (docs/fuzzing.md). A file's name is the target that found it and what it was.
+//! `FUZZ_INPUT=file` replays another one, without a fuzzer's build.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says why it failed by panicking")]
 
@@ -20,7 +21,10 @@ fn deep(work: impl FnOnce() + Send + 'static) {
 #[test]
 fn kept_inputs_find_nothing_again() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz_regressions");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = match std::env::var_os("FUZZ_INPUT") {
+        Some(file) => vec![file.into()],
+        None => std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect(),
+    };
     files.sort();
     assert!(!files.is_empty());
     deep(move || {

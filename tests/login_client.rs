@@ -161,7 +161,11 @@ fn startup_settings(tls: TlsOffer, binding: BindingOffer, rules: Rules) -> Start
         name: name.into(),
         verifier: Some(secret.verifier(name, &"demo".into())),
         databases: DatabaseList::All,
-        access: Access::Tenant(TenantPolicy { source, allowed: AllowedTenants::Any }),
+        access: Access::Tenant(TenantPolicy {
+            source,
+            allowed: AllowedTenants::Any,
+            claiming: tenantgate::tenant::Claiming::None,
+        }),
     };
     let acme = TenantId::parse(TenantKind::Uuid, ACME).unwrap();
     let logins = [login("app_user", named), login("acme_app", TenantSource::Fixed(acme))];

@@ -33,6 +33,7 @@ impl Played {
         let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
         let rules = Arc::new(SessionRules {
             recording: None,
+            claims: None,
             injection: injection(tenant),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::new(FactsCache::default()),
@@ -64,7 +65,9 @@ impl Played {
                 | Effect::Observed(..)
                 | Effect::Record(_)
                 | Effect::Pin
-                | Effect::Rest => {}
+                | Effect::Rest
+                | Effect::Claim(_)
+                | Effect::Unclaim => {}
             }
         }
     }

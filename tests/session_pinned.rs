@@ -40,11 +40,12 @@ impl Played {
         let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
         let rules = Arc::new(SessionRules {
             recording: None,
+            claims: None,
             injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::new(FactsCache::default()),
             #[cfg(feature = "mutants")]
-            mutant: None,
+            mutant: mutants::planted(),
         });
         let session = Session::new(rules, Settings::default(), &Arc::new(Parameters::default()), 7, b"abcd");
         let mut played = Self {
@@ -72,6 +73,7 @@ impl Played {
                     self.session.handle(Input::Leased(clean));
                 }
                 Effect::Pin => self.session.handle(Input::Pinned(self.answer.clone())),
+                Effect::Claim(_) | Effect::Unclaim => {}
                 Effect::Rest => self.rests += 1,
                 Effect::Inspect(sql) => self.session.handle(Input::Inspected(inspect(&sql, &Limits::default()))),
                 Effect::Close(_) => self.is_closed = true,
@@ -540,4 +542,42 @@ fn a_cancelled_beginning_of_session_pooling_forgets_sequences_all_the_same() {
     assert_eq!((tags(&played.told()).as_str(), played.rests), ("EZ", 1));
     played.says(&query("SELECT lastval()"));
     assert!(holds(&played.sent(), "DISCARD SEQUENCES"));
+}
+
+/// Planted defects must be found by the tests above.
+#[cfg(feature = "mutants")]
+mod mutants {
+    use std::cell::Cell;
+    use tenantgate::session::Mutant;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    pub fn planted() -> Option<Mutant> {
+        PLANTED.get()
+    }
+
+    fn is_found(mutant: Mutant, test: fn()) {
+        test();
+        PLANTED.set(Some(mutant));
+        let outcome = std::panic::catch_unwind(test);
+        PLANTED.set(None);
+        assert!(outcome.is_err(), "{} is not found", mutant.name());
+    }
+
+    #[test]
+    fn mutants_that_forget_what_a_statement_leaves_are_found() {
+        is_found(Mutant::StateForgotten, super::messages_wait_for_the_inquiry_and_the_next_transaction_is_scoped);
+    }
+
+    #[test]
+    fn mutants_that_believe_an_inquiry_without_an_answer_are_found() {
+        is_found(Mutant::InquiryBelieved, super::an_inquiry_without_an_answer_proves_nothing);
+    }
+
+    #[test]
+    fn mutants_that_clean_nothing_are_found() {
+        is_found(Mutant::CleaningSkipped, super::a_client_that_leaves_at_rest_leaves_nothing_or_no_server);
+    }
 }

@@ -32,6 +32,7 @@ fn rules(preset: Preset) -> SessionRules {
     let policy = Arc::new(Policy::new(&PolicySettings { preset, ..PolicySettings::default() }));
     SessionRules {
         recording: Some(Recording { needs_reason: true, is_written: true }),
+        claims: None,
         injection: Injection::fixed(&ScopeTemplate::fixed(&[]).unwrap()),
         policy,
         facts: Arc::new(FactsCache::default()),
@@ -78,7 +79,12 @@ impl Played {
                 }
                 Effect::Discard(_) => self.is_discarded = true,
                 Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
-                Effect::Cancel | Effect::Refused(_) | Effect::Observed(..) | Effect::Rest => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Observed(..)
+                | Effect::Rest
+                | Effect::Claim(_)
+                | Effect::Unclaim => {}
             }
         }
     }

@@ -26,6 +26,7 @@ fn rules() -> Arc<SessionRules> {
     let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
     Arc::new(SessionRules {
         recording: None,
+        claims: None,
         injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -61,7 +62,9 @@ impl Played {
                 | Effect::Observed(..)
                 | Effect::Record(_)
                 | Effect::Pin
-                | Effect::Rest => {}
+                | Effect::Rest
+                | Effect::Claim(_)
+                | Effect::Unclaim => {}
             }
         }
     }

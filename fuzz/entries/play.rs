@@ -46,6 +46,7 @@ fn rules(preset: Preset, tenant: &str) -> Arc<SessionRules> {
     let tenant = TenantId::parse(TenantKind::Text, tenant).expect("a tenant");
     Arc::new(SessionRules {
         recording: preset.is_recorded().then_some(Recording { needs_reason: false, is_written: true }),
+        claims: None,
         injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy: Arc::new(policy(preset)),
         facts: Arc::new(FactsCache::new(1024 * 1024)),
@@ -142,7 +143,12 @@ impl Played {
                     assert!(self.leased.take().is_some(), "discarded what was not leased");
                     self.discarded.push(reason);
                 }
-                Effect::Cancel | Effect::Refused(_) | Effect::Observed(..) | Effect::Rest => {}
+                Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Observed(..)
+                | Effect::Rest
+                | Effect::Claim(_)
+                | Effect::Unclaim => {}
             }
         }
         assert!(self.closed.is_none() || self.leased.is_none(), "ended with a server");

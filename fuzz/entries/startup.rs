@@ -79,7 +79,9 @@ fn logins() -> Logins {
         databases: DatabaseList::All,
         access,
     };
-    let of = |source, allowed| Access::Tenant(TenantPolicy { source, allowed });
+    let of = |source, allowed| {
+        Access::Tenant(TenantPolicy { source, allowed, claiming: tenantgate::tenant::Claiming::None })
+    };
     let all = [
         login("app_user", of(named(), AllowedTenants::Any)),
         login("picky", of(named(), AllowedTenants::List([tenant("acme")].into()))),
@@ -280,6 +282,7 @@ impl Peer {
             (login, Purpose::Bypass) => assert_eq!(login, "ops"),
             ("picky" | "fixed", Purpose::Tenant(tenant)) => assert_eq!(tenant.as_str(), "acme"),
             (login, Purpose::Tenant(_)) => assert_eq!(login, "app_user"),
+            (login, Purpose::Claims(_)) => panic!("{login} may not claim"),
         }
         assert!(client.parameters().iter().all(|(name, _)| name != "app.tenant_id"));
         self.end(format!("{client:?}"));

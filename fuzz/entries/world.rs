@@ -521,6 +521,7 @@ impl World {
             }
             Control::Set { .. } | Control::SetTransaction | Control::SetCharacteristics(_) => Ok("SET"),
             Control::Reset { .. } | Control::ResetAll => Ok("RESET"),
+            Control::Claim(claim) => panic!("the server knows no claims: {claim:?}"),
             Control::Configure(list) => {
                 // Whatever the session forwards, it is not the tenant.
                 let is_scope = list.iter().any(|configuration| &*configuration.name == "app.tenant_id");

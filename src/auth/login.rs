@@ -186,6 +186,7 @@ mod tests {
             verifier: None,
             databases: DatabaseList::All,
             access: Access::Tenant(TenantPolicy {
+                claiming: crate::tenant::Claiming::None,
                 source: TenantSource::Named { from, separator },
                 allowed: AllowedTenants::Any,
             }),

@@ -53,6 +53,15 @@ impl Environment for ProcessEnvironment {
     }
 }
 
+/// A file's text.
+///
+/// # Errors
+/// The system's reason.
+pub fn read_text(path: &Path) -> Result<String, String> {
+    let file = read_bounded(path)?;
+    String::from_utf8(file.bytes.to_vec()).map_err(|_| "it is not UTF-8".to_owned())
+}
+
 fn read_bounded(path: &Path) -> Result<NamedFile, String> {
     let file = std::fs::File::open(path).map_err(|error| reason(&error))?;
     let metadata = file.metadata().map_err(|error| reason(&error))?;

@@ -14,7 +14,7 @@ use super::environment::{LoadFailure, load_file};
 use super::{EXIT_UNUSABLE, EXIT_WRONG};
 use crate::config::ScopeTemplate;
 use crate::driver::build;
-use crate::guard::{Explained, Keeping, Policy, PolicySettings, Preset, explain, explain_file};
+use crate::guard::{Claiming, Explained, Keeping, Policy, PolicySettings, Preset, explain, explain_file};
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -72,6 +72,28 @@ impl From<ExplainState> for Keeping {
     }
 }
 
+/// Whether the login may name its tenant by SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ExplainClaims {
+    /// `claims = "none"`.
+    #[default]
+    None,
+    /// `claims = "transaction"`.
+    Transaction,
+    /// `claims = "session"`.
+    Session,
+}
+
+impl From<ExplainClaims> for Claiming {
+    fn from(claims: ExplainClaims) -> Self {
+        match claims {
+            ExplainClaims::None => Claiming::None,
+            ExplainClaims::Transaction => Claiming::Transaction,
+            ExplainClaims::Session => Claiming::Session,
+        }
+    }
+}
+
 /// What kind of login a statement comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender {
@@ -79,14 +101,17 @@ pub struct Sender {
     pub preset: Preset,
     /// What it may leave.
     pub keeping: Keeping,
+    /// Whether it may name its tenant.
+    pub claiming: Claiming,
 }
 
 impl Sender {
     /// A login of a preset, with that preset's own habits where nothing is said of them.
     #[must_use]
-    pub fn new(preset: ExplainPreset, state: Option<ExplainState>) -> Self {
+    pub fn new(preset: ExplainPreset, state: Option<ExplainState>, claims: ExplainClaims) -> Self {
         let preset = Preset::from(preset);
-        Self { preset, keeping: state.map_or_else(|| preset.default_keeping(), Keeping::from) }
+        let keeping = state.map_or_else(|| preset.default_keeping(), Keeping::from);
+        Self { preset, keeping, claiming: claims.into() }
     }
 }
 
@@ -114,9 +139,9 @@ pub fn run_command(sql: Option<&str>, format: ExplainFormat, sender: Sender, con
         },
     };
     let Some(path) = config else { return run(&input, format, &default_policy(sender)) };
-    let Sender { preset, keeping } = sender;
+    let Sender { preset, keeping, claiming } = sender;
     match load_file(path) {
-        Ok(loaded) => run(&input, format, &build::policy(&loaded.config, preset, keeping)),
+        Ok(loaded) => run(&input, format, &build::policy(&loaded.config, preset, keeping, claiming)),
         Err(LoadFailure::Unreadable(reason)) => unusable(&format!("{} cannot be read: {reason}", path.display())),
         Err(LoadFailure::Wrong(problems)) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
@@ -142,10 +167,12 @@ fn read_input() -> Result<Vec<u8>, String> {
 
 /// What counts where a configuration says nothing: the default scope setting, nothing allowed beside the
 /// built-in lists.
-fn default_policy(Sender { preset, keeping }: Sender) -> Policy {
+fn default_policy(Sender { preset, keeping, claiming }: Sender) -> Policy {
     Policy::new(&PolicySettings {
         preset,
         keeping,
+        claiming,
+        claim_settings: ScopeTemplate::default().tenant_settings().map(str::to_owned).collect(),
         scope_settings: ScopeTemplate::default().names().map(str::to_owned).collect(),
         ..PolicySettings::default()
     })

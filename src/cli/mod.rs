@@ -1,8 +1,9 @@
-//! The command line: serve, check-config, explain, ledger, sql, demo.
+//! The command line: serve, check, check-config, explain, ledger, sql, demo.
 //!
 //! Owns: arguments, exit statuses, and giving the configuration its files and variables. Does not own: what
 //! the commands do with a configuration (see `driver`).
 
+mod check;
 mod check_config;
 mod demo;
 mod environment;
@@ -43,6 +44,8 @@ enum Command {
         /// The configuration file.
         file: PathBuf,
     },
+    /// Look at the databases: does their schema keep tenants apart? Exit status 0: nothing from --fail-on on, 1: findings, 2: unusable.
+    Check(check::CheckArguments),
     /// Say what the guard thinks of a statement; exit status 0: allowed, 1: refused, 2: unusable.
     ///
     /// A text that PostgreSQL's parser refuses is refused (1), as the proxy refuses it. Unusable are a text without a
@@ -59,6 +62,9 @@ enum Command {
         /// Whether that login may leave state on a server; if not said, as the preset has it.
         #[arg(long, value_enum)]
         session_state: Option<explain::ExplainState>,
+        /// Whether that login may name its tenant in SQL.
+        #[arg(long, value_enum, default_value_t)]
+        claims: explain::ExplainClaims,
         /// Use the [guard] and [scope] of this configuration instead of the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -83,9 +89,10 @@ enum Command {
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
+        Command::Check(arguments) => check::run(&arguments),
         Command::CheckConfig { file } => check_config::run(&file),
-        Command::Explain { sql, format, preset, session_state, config } => {
-            let sender = explain::Sender::new(preset, session_state);
+        Command::Explain { sql, format, preset, session_state, claims, config } => {
+            let sender = explain::Sender::new(preset, session_state, claims);
             explain::run_command(sql.as_deref(), format, sender, config.as_deref())
         }
         Command::Ledger { command } => ledger::run(&command),

@@ -4,6 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use super::check::StartCheck;
 use super::check_config::count;
 use super::environment::{LoadFailure, load_file};
 use super::log::{self, LogTarget};
@@ -36,13 +39,20 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
+fn serve(path: &Path, mut loaded: Loaded) -> anyhow::Result<()> {
     let switch = log::start(loaded.config.log, LogTarget::StandardError)?;
     for warning in &loaded.warnings {
         tracing::warn!(key = %warning.key_path, "configuration: {warning}");
     }
-    let path = path.to_path_buf();
-    let hooks = Hooks { load: Some(Arc::new(move || load_again(&path))), log: Some(switch), ..Hooks::default() };
+    let mut check = StartCheck::default();
+    check.look(&mut loaded).map_err(|lines| anyhow::anyhow!("{}", lines.join("\n")))?;
+    let (path, check) = (path.to_path_buf(), Mutex::new(check));
+    let load = move || {
+        let mut loaded = load_again(&path)?;
+        check.lock().look(&mut loaded).map_err(|lines| lines.into_iter().map(problem).collect::<Vec<_>>())?;
+        Ok(loaded)
+    };
+    let hooks = Hooks { load: Some(Arc::new(load)), log: Some(switch), ..Hooks::default() };
     Ok(runtime(loaded.config.runtime)?.block_on(driver::serve(loaded.config, hooks))?)
 }
 
@@ -53,14 +63,13 @@ fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
 pub(super) fn load_again(path: &Path) -> Result<Loaded, Vec<Problem>> {
     load_file(path).map_err(|failure| match failure {
         LoadFailure::Wrong(problems) => problems,
-        LoadFailure::Unreadable(reason) => vec![Problem {
-            gravity: Gravity::Error,
-            key_path: String::new(),
-            line: None,
-            message: format!("{} cannot be read: {reason}", path.display()),
-            hint: None,
-        }],
+        LoadFailure::Unreadable(reason) => vec![problem(format!("{} cannot be read: {reason}", path.display()))],
     })
+}
+
+/// One that no key is to blame for.
+fn problem(message: String) -> Problem {
+    Problem { gravity: Gravity::Error, key_path: String::new(), line: None, message, hint: None }
 }
 
 /// The runtime of `[runtime]`.

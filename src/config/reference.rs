@@ -467,6 +467,12 @@ const AFTER_POOL: &[KeyRow] = &[
         Shown::Alternative("\"pin\""),
         "Statements that leave something in a server's session (temporary tables, LISTEN, cursors WITH HOLD, PREPARE, advisory locks): refused (TG017), or the server stays with its client until that is gone; default: pin for preset application, else refuse.",
     ),
+    row(
+        "logins.*.claims",
+        Kind::Choice(&["none", "transaction", "session"]),
+        Shown::Default("\"none\""),
+        "Whether its clients name their tenant by SQL (docs/claims.md): of one transaction (SET LOCAL, set_config(…, true)), or of the session, too (SET, set_config(…, false)). Which tenants: as tenant says, where from may be left out. Not with scope.lifetime = \"lease\".",
+    ),
     row("logins.*.guard", Kind::Table, Shown::Header, "What this login may do beside its preset, and what not."),
     row(
         "logins.*.guard.settings_allowed",
@@ -640,6 +646,54 @@ const AFTER_LOGINS: &[KeyRow] = &[
         Kind::TextList,
         Shown::Default("[]"),
         "Startup parameters that are accepted and dropped (TG046).",
+    ),
+    row(
+        "check",
+        Kind::Table,
+        Shown::Header,
+        "What tenantgate check looks at, and what serve does about it (docs/check.md).",
+    ),
+    row(
+        "check.inspector",
+        Kind::Text,
+        Shown::Alternative("\"inspector\""),
+        "The server role that looks, one of [roles.*]; without it each database's own role does.",
+    ),
+    row(
+        "check.tenant_columns",
+        Kind::TextList,
+        Shown::Default("[\"tenant_id\", \"tenantId\"]"),
+        "Columns that hold a tenant, beside those that policies compare with the scope settings.",
+    ),
+    row(
+        "check.on_gap",
+        Kind::Choice(&["off", "warn", "refuse"]),
+        Shown::Default("\"off\""),
+        "What serve does at start-up and RELOAD where tenant tables are not covered or a finding is critical: nothing, a warning, or not start.",
+    ),
+    row(
+        "check.uncovered_tables",
+        Kind::Choice(&["allow", "refuse"]),
+        Shown::Default("\"allow\""),
+        "Whether logins other than bypass logins may use tables that hold tenants' rows without policies (TG150).",
+    ),
+    row(
+        "check.executors",
+        Kind::Choice(&["allow", "refuse"]),
+        Shown::Default("\"allow\""),
+        "Whether they may call functions of the database that run strings as SQL or are SECURITY DEFINER (TG151).",
+    ),
+    row(
+        "check.exceptions",
+        Kind::Text,
+        Shown::Alternative("\"exceptions.toml\""),
+        "A file of justified exceptions, relative to this one.",
+    ),
+    row(
+        "check.probe_tenants",
+        Kind::TextList,
+        Shown::Alternative("[\"00000000-0000-4000-8000-00000000000a\", \"00000000-0000-4000-8000-00000000000b\"]"),
+        "Two tenants for tenantgate check --probe that are nobody's.",
     ),
     row("log", Kind::Table, Shown::Header, "Logging, to standard error."),
     row(

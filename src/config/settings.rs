@@ -13,7 +13,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::scram::Verifier;
 use crate::auth::{Access, DatabaseList, Rules};
-use crate::guard::{Keeping, Lists, Mode, PolicySettings, Preset};
+pub use crate::check::{CheckSettings, OnGap};
+use crate::guard::{Gaps, Keeping, Lists, Mode, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 use crate::scope::SealKey;
@@ -49,6 +50,10 @@ pub struct Config {
     pub ledger: Option<LedgerSettings>,
     /// What bypass logins get.
     pub bypass: BypassSettings,
+    /// What is looked at in databases.
+    pub check: CheckSettings,
+    /// What that has found, by database: not from the file, but from the servers.
+    pub gaps: BTreeMap<Arc<str>, Arc<Gaps>>,
     /// What tenants and logins may take.
     pub limits: Limits,
     /// Prepared statements that one client may keep.

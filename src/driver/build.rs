@@ -21,9 +21,10 @@ use crate::config::{
     ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
-use crate::guard::{Keeping, Policy, PolicySettings, Preset};
+use crate::guard::{Gaps, Keeping, Policy, PolicySettings, Preset};
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
+use crate::tenant::Claiming;
 use crate::upstream::StatementLimits;
 use crate::upstream::login::Identity;
 
@@ -48,23 +49,27 @@ impl PoolKey {
 
 /// The guard's policy for logins of a preset that keep state or do not, and have no lists of their own.
 #[must_use]
-pub fn policy(config: &Config, preset: Preset, keeping: Keeping) -> Policy {
-    Policy::new(&policy_settings(config, preset, keeping))
+pub fn policy(config: &Config, preset: Preset, keeping: Keeping, claiming: Claiming) -> Policy {
+    Policy::new(&policy_settings(config, preset, keeping, claiming))
 }
 
-/// The guard's policy for a login.
+/// The guard's policy for a login, in a database where `check` has found `gaps`.
 #[must_use]
-pub fn policy_of_login(config: &Config, login: &LoginEntry) -> Policy {
-    let mut settings = policy_settings(config, login.preset, login.keeping);
+pub fn policy_of_login(config: &Config, login: &LoginEntry, gaps: &Arc<Gaps>) -> Policy {
+    let claiming = login.tenant.as_ref().map(|tenant| tenant.claiming).unwrap_or_default();
+    let mut settings = policy_settings(config, login.preset, login.keeping, claiming);
     settings.login_lists = login.guard.lists.clone();
     settings.mode = login.guard.mode.unwrap_or(settings.mode);
+    settings.gaps = Arc::clone(gaps);
     Policy::new(&settings)
 }
 
-fn policy_settings(config: &Config, preset: Preset, keeping: Keeping) -> PolicySettings {
+fn policy_settings(config: &Config, preset: Preset, keeping: Keeping, claiming: Claiming) -> PolicySettings {
     let mut settings = config.guard.policy.clone();
     settings.preset = preset;
     settings.keeping = keeping;
+    settings.claiming = claiming;
+    settings.claim_settings = config.scope.template.tenant_settings().map(str::to_owned).collect();
     settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
     settings
 }
@@ -81,10 +86,18 @@ impl Policies {
     /// Of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let of = |(name, login): (&Arc<str>, &LoginEntry)| (Arc::clone(name), Arc::new(policy_of_login(config, login)));
+        Self::with(config, &Arc::default())
+    }
+
+    /// The same in a database where `check` has found something.
+    #[must_use]
+    pub fn with(config: &Config, gaps: &Arc<Gaps>) -> Self {
+        let of = |(name, login): (&Arc<str>, &LoginEntry)| {
+            (Arc::clone(name), Arc::new(policy_of_login(config, login, gaps)))
+        };
         Self {
             logins: Arc::new(config.logins.iter().map(of).collect()),
-            unknown: Arc::new(policy(config, Preset::Tenant, Keeping::Refuse)),
+            unknown: Arc::new(policy(config, Preset::Tenant, Keeping::Refuse, Claiming::None)),
         }
     }
 
@@ -198,6 +211,15 @@ pub fn way(
     statements: StatementLimits,
     clock: Clock,
 ) -> Result<Way, StartFault> {
+    let (target, identity) = target(config, key, clock)?;
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
+}
+
+/// Where the servers of a pool are, and who the proxy is there.
+///
+/// # Errors
+/// As [`way`].
+pub fn target(config: &Config, key: &PoolKey, clock: Clock) -> Result<(ServerTarget, Identity), StartFault> {
     let group = server_group(config, &key.server)?;
     let role = config.roles.get(&key.role).ok_or_else(|| missing("roles", &key.role))?;
     let target = ServerTarget::new(group.hosts.clone(), target_tls(group)?, group.connect_timeout, clock);
@@ -209,7 +231,7 @@ pub fn way(
         password: role.password.clone(),
         methods: role.methods,
     };
-    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
+    Ok((target, identity))
 }
 
 /// Every pool that a configuration can lead to, with the entry that has its limits.

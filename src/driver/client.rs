@@ -28,12 +28,13 @@ use super::registry::{Order, Orders, Registration};
 use super::signal::Stage;
 use super::stream::Stream;
 use crate::audit::Entry;
-use crate::fault::{Code, Fault};
+use crate::fault::{Code, Fault, Severity};
 use crate::guard::{Inspected, Preset};
 use crate::metrics::Count;
 use crate::pool::{Check, Pooled};
 use crate::scope::DiscardReason;
 use crate::session::{CloseReason, Effect, Input, Session};
+use crate::tenant::TenantId;
 use crate::time::Moment;
 
 /// Bytes read at once: PostgreSQL itself writes 8 KiB at a time; more than 32 KiB saves nothing.
@@ -63,6 +64,8 @@ pub struct Surroundings {
     pub generation: Arc<Generation>,
     /// Where its servers come from.
     pub pool: Arc<Seat>,
+    /// The client's own place there, while it has another by a claim.
+    pub home: Option<Arc<Seat>>,
     /// What is counted.
     pub gauge: SessionGauge,
     /// Where its transactions are recorded, if they are.
@@ -208,6 +211,11 @@ impl ClientTask {
                     self.look_at_generation(context);
                 }
                 Effect::Pin => self.pin_server(),
+                Effect::Claim(tenant) => {
+                    let answer = self.claim(&tenant);
+                    self.session.handle(Input::Claimed(answer));
+                }
+                Effect::Unclaim => self.unclaim(),
                 Effect::Rest => {
                     self.let_rest();
                     self.look_at_generation(context);
@@ -218,8 +226,8 @@ impl ClientTask {
                     self.look_at_generation(context);
                 }
                 Effect::Refused(code) => {
-                    let (proxy, facts) = (&self.around.proxy, self.client.slot().facts());
-                    self.around.gauge.on_refused(&proxy.gauge, facts, code, self.session.judged());
+                    let (proxy, slot) = (&self.around.proxy, self.client.slot());
+                    self.around.gauge.on_refused(&proxy.gauge, slot, code, self.session.judged());
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Observed(observed, sql) => {
@@ -323,6 +331,43 @@ impl ClientTask {
         self.session.handle(Input::Resumed);
     }
 
+    /// The session acts for this tenant from now on, unless it is frozen or has all it may have.
+    fn claim(&mut self, tenant: &TenantId) -> Result<(), Fault> {
+        let proxy = Arc::clone(&self.around.proxy);
+        let home = Arc::clone(self.around.home.get_or_insert_with(|| Arc::clone(&self.around.pool)));
+        // First whom it acts for, then this look: a freeze that comes between finds the client there.
+        self.client.slot().set_acting(Some(tenant.clone()));
+        let admitted = match proxy.freezer.has(tenant) {
+            true => Err(Fault::of(Code::TenantFrozen)),
+            false => proxy.admission.admit_claim(tenant, home.membership()),
+        };
+        let seated = admitted.and_then(|own| self.around.pool.moved(Arc::new(own), self.server.is_some()));
+        match seated {
+            Ok(seat) => self.around.pool = seat,
+            // What would end a login's session ends a statement here.
+            Err(fault) => {
+                self.unclaim();
+                return Err(Fault { severity: Severity::Error, ..fault });
+            }
+        }
+        self.around.gauge.on_acting(&proxy.gauge, Some(tenant), self.session.tally_mut());
+        Ok(())
+    }
+
+    /// It acts for nobody any more.
+    fn unclaim(&mut self) {
+        self.client.slot().set_acting(None);
+        if let Some(home) = self.around.home.take() {
+            match self.around.pool.move_to(&home, self.server.is_some()) {
+                Ok(()) => self.around.pool = home,
+                // It keeps its place until the next claim.
+                Err(_) => self.around.home = Some(home),
+            }
+        }
+        let gauge = self.around.proxy.gauge.clone();
+        self.around.gauge.on_acting(&gauge, None, self.session.tally_mut());
+    }
+
     /// Asks whether one more server may stay with its client.
     fn pin_server(&mut self) {
         let answer = match self.around.pool.pin() {
@@ -388,6 +433,7 @@ impl ClientTask {
         match self.around.proxy.renewed(self.client.slot().facts()) {
             Ok(Renewed { generation, pool, rules }) => {
                 (self.around.generation, self.around.pool) = (generation, self.around.pool.in_pool(&pool));
+                self.around.home = self.around.home.take().map(|home| home.in_pool(&pool));
                 let (proxy, client) = (&self.around.proxy, &self.client);
                 // A record that is on its way is another transaction's.
                 let ledger = proxy.session_ledger(&self.around.generation, client.slot().facts(), client.process_id());

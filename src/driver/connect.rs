@@ -83,6 +83,13 @@ impl ServerTarget {
         Self { hosts, wanted, tls, binding, connect_timeout, ledger, clock }
     }
 
+    /// The same somewhere else.
+    #[must_use]
+    pub fn at(mut self, address: ServerAddress) -> Self {
+        self.hosts = vec![address];
+        self.choosing(HostChoice::Ordered)
+    }
+
     /// The same with another order.
     #[must_use]
     pub fn choosing(mut self, choice: HostChoice) -> Self {

@@ -156,8 +156,8 @@ impl Operations for Proxy {
     fn tenants(&self) -> Vec<TenantRow> {
         let mut counts: BTreeMap<TenantId, Count> = BTreeMap::new();
         self.clients.for_each(|slot| {
-            if let Some(tenant) = slot.facts().tenant() {
-                let count = counts.entry(tenant.clone()).or_default();
+            if let Some(tenant) = slot.tenant() {
+                let count = counts.entry(tenant).or_default();
                 count.add(slot.state(), None, 0);
                 count.pinned += usize::from(slot.pinned().is_some());
             }
@@ -264,7 +264,7 @@ impl Proxy {
         let pools = self.keys_of(&generation, database)?;
         let is_meant =
             |facts: &super::registry::ClientFacts| generation.pool_key(facts).is_some_and(|key| pools.contains(&key));
-        let count = self.clients.order_all(Order::Kill, is_meant);
+        let count = self.clients.order_all(Order::Kill, |slot| is_meant(slot.facts()));
         tracing::warn!(count, "clients killed");
         Ok(())
     }
@@ -375,7 +375,7 @@ impl Proxy {
             if !is_frozen {
                 return;
             }
-            let count = clients.order_all(Order::Freeze, |facts| facts.tenant() == Some(&whose));
+            let count = clients.order_all(Order::Freeze, |slot| slot.tenant().as_ref() == Some(&whose));
             tracing::warn!(
                 tenant = %whose, %reason, login = %actor.login, address = %actor.address, clients = count, "tenant frozen"
             );

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::clock::Clock;
 use super::handshake::HandshakeFault;
-use super::registry::ClientFacts;
+use super::registry::{ClientFacts, ClientSlot};
 use crate::admin::{Denial, DenialRow, Denials, Observations};
 use crate::auth::PeerAddress;
 use crate::fault::Code;
 use crate::guard::Observed;
 use crate::metrics::{Meter, Metrics, MetricsSettings, ShardNumber, Tally};
 use crate::session::{CloseReason, Session};
+use crate::tenant::TenantId;
 use crate::time::Moment;
 
 /// Numbers given to threads.
@@ -103,6 +104,11 @@ impl SessionGauge {
         Self { meter: Meter::new(shared.metrics.database(&facts.database), tenant) }
     }
 
+    /// What follows is this tenant's.
+    pub fn on_acting(&mut self, shared: &Gauge, tenant: Option<&TenantId>, tally: &mut Tally) {
+        self.meter.change(tenant.map(|tenant| shared.metrics.tenants().join(tenant)), tally, shard());
+    }
+
     /// A server is asked for.
     pub const fn on_asked(&mut self, now: Moment) {
         self.meter.asked(now);
@@ -144,9 +150,10 @@ impl SessionGauge {
     }
 
     /// Something was refused.
-    pub fn on_refused(&self, shared: &Gauge, facts: &ClientFacts, code: Code, class: &'static str) {
+    pub fn on_refused(&self, shared: &Gauge, slot: &ClientSlot, code: Code, class: &'static str) {
         self.meter.refused();
-        shared.refused(code, Denial::of(&facts.login, facts.tenant(), facts.address), class);
+        let facts = slot.facts();
+        shared.refused(code, Denial::of(&facts.login, slot.tenant().as_ref(), facts.address), class);
     }
 
     /// The session is over.

@@ -19,7 +19,9 @@ use crate::config::{ClientTls, Config, DatabaseEntry, LoginEntry};
 use crate::fault::{Code, Fault};
 use crate::guard::Preset;
 use crate::scope::{Gate, Lifetime, Prelude, SealKey};
+use crate::session::ClaimRules;
 use crate::startup::Purpose;
+use crate::tenant::TenantPolicy;
 
 /// What a session is told whose certificate was good only for another authority.
 const VOID: &str = "The client's certificate is not good any more.";
@@ -33,6 +35,8 @@ pub struct Generation {
     pub config: Config,
     /// The guard's policies.
     pub policies: Policies,
+    /// Those of databases where `check` has found something.
+    policies_of: HashMap<Arc<str>, Policies>,
     /// What tenants' servers are sent after their login.
     prelude: Prelude,
     /// What bypass logins' servers are sent.
@@ -41,6 +45,8 @@ pub struct Generation {
     sealed_preludes: [Prelude; 2],
     /// Their roles, by their configuration keys.
     bypass_roles: HashSet<Arc<str>>,
+    /// What the sessions of logins that may claim have in common.
+    claims: HashMap<Arc<str>, Arc<ClaimRules>>,
     /// Since which generation each login's secret is what it is.
     secrets_since: HashMap<Arc<str>, u64>,
     /// Since which generation the same authority vouches for clients' certificates.
@@ -84,12 +90,18 @@ impl Generation {
         let bypass_roles = bypass.filter_map(|login| login.role.clone()).collect();
         let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
         let policies = Policies::new(&config);
+        let with_gaps = config.gaps.iter().filter(|(_, gaps)| !gaps.is_empty());
+        let policies_of =
+            with_gaps.map(|(database, gaps)| (Arc::clone(database), Policies::with(&config, gaps))).collect();
         let authority_since = before.and_then(|before| before.authority_since(&config)).unwrap_or(number);
         // One that cannot be used lets nobody log in, and a configuration with it comes into force nowhere.
         let verifier = config.tls.authority().and_then(|authority| tls::client_verifier(authority).ok());
+        let claims = claims(&config);
         Self {
             number,
+            claims,
             policies,
+            policies_of,
             prelude,
             bypass_prelude,
             sealed_preludes,
@@ -119,6 +131,12 @@ impl Generation {
             (Some(_), None) | (None, Some(_)) => false,
         };
         self.secrets_since.get(name).copied().filter(|_| is_same)
+    }
+
+    /// The guard's policies in a database.
+    #[must_use]
+    pub fn policies_of(&self, database: &str) -> &Policies {
+        self.policies_of.get(database).unwrap_or(&self.policies)
     }
 
     /// What servers of a role in a database are sent after their login.
@@ -159,6 +177,12 @@ impl Generation {
         self.config.logins.get(&client.login).map(|login| login.preset).unwrap_or_default()
     }
 
+    /// How a client may claim its tenant.
+    #[must_use]
+    pub fn claim_rules(&self, client: &ClientFacts) -> Option<&Arc<ClaimRules>> {
+        self.claims.get(&client.login)
+    }
+
     /// The pool a client's servers come from.
     #[must_use]
     pub fn pool_key(&self, client: &ClientFacts) -> Option<PoolKey> {
@@ -192,6 +216,10 @@ impl Generation {
         };
         if client.tenant().is_some_and(|tenant| !still_admits(tenant)) {
             return Some("The login may not act for this tenant any more.");
+        }
+        let may_claim = login.tenant.as_ref().is_some_and(|policy| policy.claiming.is_allowed());
+        if may_claim != matches!(client.purpose, Purpose::Claims(_)) && !is_console && login.preset != Preset::Bypass {
+            return Some("Whether the login may claim its tenant has changed.");
         }
         if client.purpose == Purpose::Bypass && login.preset != Preset::Bypass {
             return Some("The login may not bypass any more.");
@@ -243,6 +271,17 @@ impl Generation {
             (Some(_), []) | (None, _) => false,
         }
     }
+}
+
+fn claims(config: &Config) -> HashMap<Arc<str>, Arc<ClaimRules>> {
+    let rules = |tenants: &TenantPolicy| ClaimRules {
+        template: config.scope.template.clone(),
+        kind: config.scope.tenant_kind,
+        tenants: tenants.clone(),
+    };
+    let claiming = |login: &LoginEntry| login.tenant.as_ref().filter(|it| it.claiming.is_allowed()).map(rules);
+    let logins = config.logins.iter();
+    logins.filter_map(|(name, login)| Some((Arc::clone(name), Arc::new(claiming(login)?)))).collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod gauge;
 pub mod generation;
 pub mod handshake;
 pub mod http;
+pub mod inspect;
 pub mod ledger;
 pub mod listener;
 pub mod notify;

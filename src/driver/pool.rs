@@ -547,6 +547,30 @@ impl Seat {
         }
     }
 
+    /// Another place of the same client's in the same pool; where it has a server, it has that over the other place
+    /// from then on.
+    ///
+    /// # Errors
+    /// Whoever the membership is for has as many servers as it may.
+    pub fn moved(self: &Arc<Self>, membership: Arc<Membership>, has_server: bool) -> Result<Arc<Self>, Fault> {
+        let other = self.pool.join(membership);
+        self.move_to(&other, has_server)?;
+        Ok(other)
+    }
+
+    /// The same to a place that is there.
+    ///
+    /// # Errors
+    /// As [`Seat::moved`].
+    pub fn move_to(&self, other: &Arc<Self>, has_server: bool) -> Result<(), Fault> {
+        if !has_server || !Arc::ptr_eq(&self.pool, &other.pool) {
+            return Ok(());
+        }
+        let moved = self.pool.ledger.lock().transfer(self.seat, other.seat, self.pool.clock.now());
+        self.pool.act();
+        moved
+    }
+
     /// As [`ServerPool::is_closed`].
     #[must_use]
     pub fn is_closed(&self) -> bool {

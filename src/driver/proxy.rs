@@ -46,7 +46,7 @@ use crate::fault::{Code, Fault};
 use crate::guard::{FactsCache, Preset, REASON_SETTING};
 use crate::pool::{Admission, Fairness, Membership};
 use crate::scope::Injection;
-use crate::session::{Recording, Session, SessionRules};
+use crate::session::{Claimant, Recording, Session, SessionRules};
 use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
 use crate::upstream::{Parameters, Settings};
@@ -334,15 +334,24 @@ impl Proxy {
             (Purpose::Tenant(tenant), Some(key)) => {
                 Injection::sealed(&scope.template, &self.tenant_to_inject(tenant), key)
             }
+            // No tenant is claimed on a sealed database: the configuration says so.
+            (Purpose::Claims(_), _) => Injection::vacant(),
             (Purpose::Bypass, None) => Injection::fixed(&bypass.template),
             (Purpose::Bypass, Some(key)) => Injection::sealed_bypass(&bypass.template, key),
             (Purpose::Console, _) => return None,
         };
-        let policy = Arc::clone(generation.policies.of(&client.login));
+        let claims = match &client.purpose {
+            Purpose::Claims(base) => {
+                Some(Claimant { rules: Arc::clone(generation.claim_rules(client)?), base: base.clone() })
+            }
+            Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
+        };
+        let policy = Arc::clone(generation.policies_of(&client.database).of(&client.login));
         Some(SessionRules {
             injection,
             policy,
             facts: Arc::clone(&self.facts),
+            claims,
             recording: (is_sealed || preset.is_recorded())
                 .then_some(Recording { needs_reason: preset == Preset::Bypass, is_written: preset.is_recorded() }),
             #[cfg(feature = "mutants")]
@@ -439,6 +448,10 @@ impl Proxy {
         // Protocol 3.0 has four bytes of secret, 3.2 as many as we like.
         let secret = if protocol >= PROTOCOL_3_2 { &mut secret[..] } else { &mut secret[..4] };
         rand::fill(secret).map_err(|_| Fault::of(Code::Internal))?;
+        #[cfg(feature = "mutants")]
+        if self.has_mutant(crate::session::Mutant::SharedCancelKey) {
+            secret.fill(7);
+        }
         Ok(self.clients.register(wish, secret, facts))
     }
 
@@ -487,7 +500,7 @@ impl Proxy {
         let mut session = Session::new(rules, base, &greeting, registration.process_id(), registration.secret());
         session.limit_statements(generation.config.client_statements);
         let gauge = SessionGauge::new(&self.gauge, registration.slot().facts());
-        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, gauge, ledger };
+        let around = Surroundings { proxy: Arc::clone(self), generation, pool: seat, home: None, gauge, ledger };
         Ok(Begun { session, around, registration })
     }
 

@@ -82,12 +82,12 @@ pub struct ClientFacts {
 }
 
 impl ClientFacts {
-    /// Whose rows it sees.
+    /// Whose rows it sees, as far as that does not change.
     #[must_use]
     pub const fn tenant(&self) -> Option<&TenantId> {
         match &self.purpose {
             Purpose::Tenant(tenant) => Some(tenant),
-            Purpose::Bypass | Purpose::Console => None,
+            Purpose::Claims(_) | Purpose::Bypass | Purpose::Console => None,
         }
     }
 }
@@ -130,6 +130,8 @@ pub struct ClientSlot {
     /// Its cancel key and what it stands for.
     pub cancel: CancelSlot,
     facts: ClientFacts,
+    /// Whom it acts for, where it says so by SQL.
+    acting: Mutex<Option<TenantId>>,
     orders: AtomicU8,
     waker: Mutex<Option<Waker>>,
     state: AtomicU8,
@@ -152,6 +154,21 @@ impl ClientSlot {
     #[must_use]
     pub const fn facts(&self) -> &ClientFacts {
         &self.facts
+    }
+
+    /// Whom it acts for now.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        match &self.facts.purpose {
+            Purpose::Tenant(tenant) => Some(tenant.clone()),
+            Purpose::Claims(_) => self.acting.lock().clone(),
+            Purpose::Bypass | Purpose::Console => None,
+        }
+    }
+
+    /// It acts for this tenant from now on.
+    pub fn set_acting(&self, tenant: Option<TenantId>) {
+        *self.acting.lock() = tenant;
     }
 
     /// Gives an order and wakes the client's task.
@@ -248,7 +265,7 @@ impl ClientSlot {
             process_id,
             login: Arc::clone(&facts.login),
             database: Arc::clone(&facts.database),
-            tenant: facts.tenant().cloned(),
+            tenant: self.tenant(),
             state: self.state(),
             address,
             port,
@@ -323,6 +340,7 @@ impl Clients {
             cancel: CancelSlot::new(secret),
             requested_at: AtomicU64::new(facts.connected_at.as_micros()),
             facts,
+            acting: Mutex::new(None),
             orders: AtomicU8::new(0),
             waker: Mutex::default(),
             state: AtomicU8::new(IDLE),
@@ -369,9 +387,9 @@ impl Clients {
     }
 
     /// Gives an order to all that fit; how many.
-    pub fn order_all(&self, order: Order, fits: impl Fn(&ClientFacts) -> bool) -> usize {
+    pub fn order_all(&self, order: Order, fits: impl Fn(&ClientSlot) -> bool) -> usize {
         let mut count = 0;
-        for slot in self.slots.iter().filter(|slot| fits(&slot.facts)) {
+        for slot in self.slots.iter().filter(|slot| fits(slot)) {
             slot.give(order);
             count += 1;
         }
@@ -589,7 +607,7 @@ mod tests {
         let acme = clients.register(1, b"key1", facts("acme"));
         let globex = clients.register(2, b"key2", facts("globex"));
         let frozen = TenantId::parse(TenantKind::Text, "acme").unwrap();
-        assert_eq!(clients.order_all(Order::Freeze, |facts| facts.tenant() == Some(&frozen)), 1);
+        assert_eq!(clients.order_all(Order::Freeze, |slot| slot.tenant().as_ref() == Some(&frozen)), 1);
         assert!(clients.order_one(acme.process_id(), Order::Kill));
         let orders = acme.slot().take_orders();
         assert!(orders.has(Order::Freeze) && orders.has(Order::Kill) && !orders.has(Order::Cancel));

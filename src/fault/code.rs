@@ -259,6 +259,31 @@ codes! {
     PinnedServerClosed = "TG114", b"08006", Fatal, "the server that kept this session's state had to be closed",
         "Connect again and make the session's state anew.";
 
+    // -- claims
+    /// A statement that reads or writes rows came before the claim of a tenant.
+    ClaimMissing = "TG130", b"42501", Error, "no tenant has been named for this transaction",
+        "Name it first in the same transaction: SET LOCAL <setting> = '<tenant>', or SELECT set_config('<setting>', $1, true).";
+    /// What was claimed is no tenant.
+    ClaimMalformed = "TG131", b"22023", Error, "the claimed tenant is malformed",
+        "Give the tenant in the configured type (a UUID unless the configuration says text), bound as text.";
+    /// The login may not act for the claimed tenant.
+    ClaimForbidden = "TG132", b"42501", Error, "this login may not claim that tenant",
+        "Use a login whose configuration lists this tenant.";
+    /// The transaction acts for another tenant already.
+    ClaimConflict = "TG133", b"42501", Error, "this transaction acts for another tenant already",
+        "End the transaction first: one transaction acts for one tenant.";
+    /// A claim that outlives its transaction, by a login that may not make one.
+    ClaimOfSession = "TG134", b"42501", Error, "this login may claim a tenant for one transaction only",
+        "Use SET LOCAL or set_config(…, true) inside a transaction, or give the login claims = \"session\".";
+
+    // -- what `check` has found
+    /// A table with tenants' rows that no policy keeps apart.
+    TableUncovered = "TG150", b"42501", Error, "this table holds tenants' rows and no policy keeps them apart",
+        "Mend the table as tenantgate check says, or justify it in the exceptions; then RELOAD.";
+    /// A function that runs strings or has others' rights.
+    ExecutorDenied = "TG151", b"42501", Error, "this function runs strings as SQL or has others' rights",
+        "Revoke it from the role as tenantgate check says, or call it over a bypass login.";
+
     // -- what must not happen
     /// A defect of the proxy; it failed closed.
     Internal = "TG059", b"XX000", Fatal, "internal error of the proxy",

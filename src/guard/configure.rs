@@ -24,13 +24,18 @@ pub(super) fn configurations(select: &tree::SelectStmt) -> Option<Box<[Configura
             Target::Reads => {}
         }
     }
+    (!configurations.is_empty() && is_plain_select(select)).then(|| configurations.into())
+}
+
+/// Whether there is a select list and nothing else.
+pub(super) fn is_plain_select(select: &tree::SelectStmt) -> bool {
     let plain = tree::SelectStmt {
         target_list: select.target_list.clone(),
         limit_option: select.limit_option,
         op: select.op,
         ..tree::SelectStmt::default()
     };
-    (!configurations.is_empty() && *select == plain).then(|| configurations.into())
+    *select == plain
 }
 
 /// More targets than any driver sets at once.
@@ -57,14 +62,7 @@ fn target(node: &tree::Node) -> Option<Target> {
 }
 
 fn configuring_call(call: &tree::FuncCall) -> Option<Target> {
-    let plain = tree::FuncCall {
-        funcname: call.funcname.clone(),
-        args: call.args.clone(),
-        funcformat: call.funcformat,
-        location: call.location,
-        ..tree::FuncCall::default()
-    };
-    if call.args.len() > 3 || *call != plain {
+    if call.args.len() > 3 || !is_plain_call(call) {
         return None;
     }
     let parts = walk::name_parts(&call.funcname);
@@ -83,8 +81,20 @@ fn configuring_call(call: &tree::FuncCall) -> Option<Target> {
     }
 }
 
+/// Whether there are arguments and nothing else: no `DISTINCT`, `FILTER`, `OVER`, `VARIADIC`.
+pub(super) fn is_plain_call(call: &tree::FuncCall) -> bool {
+    let plain = tree::FuncCall {
+        funcname: call.funcname.clone(),
+        args: call.args.clone(),
+        funcformat: call.funcformat,
+        location: call.location,
+        ..tree::FuncCall::default()
+    };
+    *call == plain
+}
+
 /// The canonical name, of those letters only that need no quotes where the proxy says `SET name`.
-fn setting_name(name: &str) -> Option<Box<str>> {
+pub(super) fn setting_name(name: &str) -> Option<Box<str>> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
     name.bytes().all(is_plain).then(|| settings::canonical_name(name))
 }

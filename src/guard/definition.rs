@@ -37,7 +37,8 @@ pub(super) fn note(kind: &Kind, walk: &mut Walk<'_>) {
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => {}
         Class::CopyIn | Class::CopyOut | Class::CopyServer | Class::DeclareCursor | Class::Fetch => {}
         Class::CloseCursor | Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting => {}
-        Class::Show | Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => {}
+        Class::Claim | Class::Show => {}
+        Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => {}
         Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain => {}
         Class::Call | Class::Do | Class::Load => {}
     }

@@ -90,7 +90,7 @@ pub fn explain_file(sql: &[u8], policy: &Policy) -> Vec<Explained> {
 #[must_use]
 pub fn explain(sql: &[u8], policy: &Policy) -> Vec<Explained> {
     match inspect(sql, policy.limits()) {
-        Ok(facts) => explain_facts(&facts, sql, policy),
+        Ok(facts) => explain_facts(&policy.with_claims(&facts), sql, policy),
         Err(fault) => vec![of_text(&fault, sql)],
     }
 }

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::claim::{Claim, ClaimSpan, ClaimedValue};
 use super::functions::FunctionClass;
 use super::relations::RelationClass;
 use super::state::{State, StateUse};
@@ -46,6 +47,10 @@ pub struct Statement {
     pub demands: Box<[Demand]>,
     /// What it leaves in the server's session, and what it takes away.
     pub state: StateUse,
+    /// The claim that it makes where its setting is one for claims: only of the form with `set_config`.
+    pub(super) claim: Option<Box<Claim>>,
+    /// `RESET name`, not `SET name TO DEFAULT`.
+    pub(super) is_reset: bool,
     /// The classes that write rows and stand inside of it (in a CTE, an EXPLAIN, a rule …), or that it comes to (ON CONFLICT
     /// DO UPDATE, actions of MERGE), each once; its own class is not repeated.
     pub writes: Box<[StatementClass]>,
@@ -91,6 +96,25 @@ impl Facts {
             }
         }
         Ok(bound)
+    }
+
+    /// The claim that is its only statement, as prepared statements make it.
+    #[must_use]
+    pub fn only_claim(&self) -> Option<&Claim> {
+        match &*self.statements {
+            [Statement { control: Control::Claim(claim), .. }] => Some(claim),
+            _ => None,
+        }
+    }
+
+    /// These facts of one statement with the claim that was bound.
+    #[must_use]
+    pub fn with_claim(&self, value: ClaimedValue, span: ClaimSpan) -> Facts {
+        let mut bound = self.clone();
+        if let Some(Control::Claim(claim)) = bound.statements.first_mut().map(|statement| &mut statement.control) {
+            (claim.value, claim.span) = (value, span);
+        }
+        bound
     }
 
     /// These facts for every text of the same shape as their own of `text_bytes` bytes, if they
@@ -208,6 +232,8 @@ statement_classes! {
     SetConstraints = "set_constraints";
     /// `SET`, `RESET`, `SET SESSION CHARACTERISTICS`.
     Setting = "setting";
+    /// `SET`, `RESET` or `set_config` that names the tenant, of logins that may.
+    Claim = "claim";
     /// `SHOW`.
     Show = "show";
     /// `DISCARD`.
@@ -311,6 +337,8 @@ pub enum Control {
         /// `SET LOCAL name TO DEFAULT`.
         local: bool,
     },
+    /// A claim of the tenant: only where the login's policy has made one of a `Set`, `Reset` or `set_config`.
+    Claim(Box<Claim>),
     /// `RESET ALL`.
     ResetAll,
     /// `DISCARD ALL`.
@@ -433,6 +461,8 @@ pub enum DemandKind {
     ReservedName,
     /// A function that has a setting of its own while it runs: its canonical name.
     FunctionSetting,
+    /// Columns of `pg_class` that count rows of all tenants, or a row of it as a whole.
+    Estimates,
     /// Ownership, row-level security, definer's rights: only bypass logins may.
     NeedsBypass,
 }

@@ -1,6 +1,6 @@
 //! What is known of functions, by name.
 //!
-//! Owns: the class of every function name of `pg_catalog` of PostgreSQL 15 to 18 (`tables/functions.txt`), and of the
+//! Owns: the class of every function name of `pg_catalog` of PostgreSQL 14 to 18 (`tables/functions.txt`), and of the
 //! extensions' functions that run strings. Does not own: which classes a login may call (`policy`).
 //!
 //! Names decide, not overloads (except where the number of arguments tells two apart): a user's function
@@ -55,6 +55,8 @@ function_classes! {
     Sleep = "sleep";
     /// Sends or measures notifications.
     Notify = "notify";
+    /// Sets a sequence, which all tenants share.
+    Sequence = "sequence";
     /// Maintenance and repair.
     Administration = "administration";
     /// Not meant to be called by SQL.
@@ -205,7 +207,7 @@ mod tests {
             ("pg_logical_emit_message", FunctionClass::Replication),
             ("pg_sleep_for", FunctionClass::Sleep),
             ("pg_notify", FunctionClass::Notify),
-            ("setval", FunctionClass::Administration),
+            ("setval", FunctionClass::Sequence),
             ("pg_of_tomorrow", FunctionClass::Unknown),
             ("charge_customer", FunctionClass::User),
         ] {

@@ -16,13 +16,17 @@
 //! Owns: parsing, facts, policy, the cache. Does not own: threads, the tenant, what is done about a verdict.
 
 mod cache;
+mod claim;
+mod condition;
 mod configure;
 mod configured;
 mod definition;
 mod elements;
+mod estimates;
 mod explain;
 mod facts;
 mod functions;
+mod gaps;
 mod nodes;
 mod parser;
 mod policy;
@@ -36,7 +40,10 @@ mod statement;
 mod text;
 mod walk;
 
+pub use crate::tenant::Claiming;
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
+pub use claim::{Claim, ClaimForm, ClaimSpan, ClaimedValue};
+pub use condition::{Condition, FunctionName, Mentions, Operand, OperandKind, PolicyExpression, policy_expression};
 pub use configured::{Lists, Sides};
 pub use explain::{Explained, ExplainedLine, explain, explain_file};
 pub use facts::{
@@ -44,6 +51,7 @@ pub use facts::{
     Statement, StatementClass,
 };
 pub use functions::FunctionClass;
+pub use gaps::Gaps;
 pub use policy::{AllowedSetting, Mode, Observed, Policy, PolicySettings, Preset};
 pub use redact::redacted;
 pub use relations::RelationClass;

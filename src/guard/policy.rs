@@ -5,17 +5,21 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use super::claim::{Claim, ClaimForm, ClaimSpan, ClaimedValue};
 use super::configured::{Listed, Lists};
 use super::facts::{
     Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
 };
 use super::functions::FunctionClass;
+use super::gaps::Gaps;
 use super::relations::RelationClass;
 use super::settings;
 use super::state::{self, Keeping, State};
 use super::text::Limits;
 use crate::fault::{Code, Fault};
+use crate::tenant::Claiming;
 
 /// What kind of login a policy is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -84,10 +88,16 @@ pub struct PolicySettings {
     pub mode: Mode,
     /// The names of the scope settings.
     pub scope_settings: Vec<String>,
+    /// Whether its clients may name their tenant by SQL.
+    pub claiming: Claiming,
+    /// The names of those scope settings whose value is the tenant itself: where they may.
+    pub claim_settings: Vec<String>,
     /// The tenant stays on a server beyond its transactions, so that a procedure may end them.
     pub scope_outlives_transactions: bool,
     /// Longest text that is checked; 0 for the default.
     pub text_bytes_max: usize,
+    /// Tables and functions of the database that `check` has found: nobody but bypass logins may use them.
+    pub gaps: Arc<Gaps>,
 }
 
 /// What a login may do.
@@ -98,8 +108,11 @@ pub struct Policy {
     listed: Listed,
     mode: Mode,
     scope_settings: HashSet<Box<str>>,
+    claiming: Claiming,
+    claim_settings: HashSet<Box<str>>,
     scope_outlives_transactions: bool,
     limits: Limits,
+    gaps: Arc<Gaps>,
 }
 
 /// A setting that may be set, with the value in the server's spelling.
@@ -128,8 +141,11 @@ impl Policy {
             listed: Listed::new(&[&from.lists, &from.login_lists]),
             mode: from.mode,
             scope_settings: canonical(&from.scope_settings),
+            claiming: from.claiming,
+            claim_settings: canonical(&from.claim_settings),
             scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
+            gaps: Arc::clone(&from.gaps),
         }
     }
 
@@ -163,6 +179,71 @@ impl Policy {
     /// The fault that the client would see if nothing were tolerated.
     pub fn judge(&self, facts: &Facts) -> Result<(), Fault> {
         facts.statements.iter().try_for_each(|statement| self.judge_statement(statement))
+    }
+
+    /// The facts as they are to this login: where it may claim its tenant, the statements that do are claims.
+    #[must_use]
+    pub fn with_claims(&self, facts: &Arc<Facts>) -> Arc<Facts> {
+        let may_claim = self.claiming.is_allowed() && facts.statements.iter().any(|it| self.claim_of(it).is_some());
+        if !may_claim {
+            return Arc::clone(facts);
+        }
+        let mut facts = Facts::clone(facts);
+        for statement in &mut facts.statements {
+            if let Some(claim) = self.claim_of(statement) {
+                statement.control = Control::Claim(claim);
+                statement.class = StatementClass::Claim;
+                statement.needs_scope = false;
+            }
+        }
+        Arc::new(facts)
+    }
+
+    /// The claim that a statement makes.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "fails closed: in any other form the setting is refused by its name"
+    )]
+    fn claim_of(&self, statement: &Statement) -> Option<Box<Claim>> {
+        if statement.is_ordinary || !statement.demands.is_empty() {
+            return None;
+        }
+        let span = |local: bool| if local { ClaimSpan::Transaction } else { ClaimSpan::Session };
+        let claim = match &statement.control {
+            Control::Set { name, value, local } => Box::new(Claim {
+                setting: name.clone(),
+                value: ClaimedValue::Text(value.clone()),
+                span: span(*local),
+                form: ClaimForm::Set,
+            }),
+            Control::Reset { name, local } => Box::new(Claim {
+                setting: name.clone(),
+                value: ClaimedValue::Default,
+                span: span(*local),
+                form: if statement.is_reset { ClaimForm::Reset } else { ClaimForm::Set },
+            }),
+            Control::None | Control::Configure(_) => statement.claim.clone()?,
+            _ => return None,
+        };
+        self.claim_settings.contains(&claim.setting).then_some(claim)
+    }
+
+    /// Facts that were found under other rules may hold what is no claim any more.
+    fn judge_claim(&self, claim: &Claim) -> Result<(), Fault> {
+        if !(self.claiming.is_allowed() && self.claim_settings.contains(&claim.setting)) {
+            return Err(Fault::of(Code::ScopeChange).with_detail(format!("The setting is {:?}.", claim.setting)));
+        }
+        let is_ending = claim.value == ClaimedValue::Default;
+        if self.claiming == Claiming::Transaction && claim.span == ClaimSpan::Session && !is_ending {
+            return Err(Fault::of(Code::ClaimOfSession));
+        }
+        Ok(())
+    }
+
+    /// Whether its clients may name their tenant by SQL.
+    #[must_use]
+    pub const fn claiming(&self) -> Claiming {
+        self.claiming
     }
 
     /// Judges one statement.
@@ -200,9 +281,17 @@ impl Policy {
         if self.listed.has_denied() {
             self.listed.judge(statement).or_else(&mut *weigh)?;
         }
+        if self.preset != Preset::Bypass && !self.gaps.is_empty() {
+            self.gaps.judge(statement).or_else(&mut *weigh)?;
+        }
         if statement.is_ordinary {
             return Ok(());
         }
+        if let Control::Claim(claim) = &statement.control {
+            // Whom it acts for is no matter of observing.
+            return self.judge_claim(claim);
+        }
+        let weigh: &mut Weigh<'_> = &mut |fault| weigh(self.hinting_at_claims(fault));
         for function in &statement.functions {
             self.judge_function(function, statement.class).or_else(&mut *weigh)?;
         }
@@ -227,6 +316,14 @@ impl Policy {
         })
     }
 
+    /// Where the tenant may be claimed, a refusal of its setting says how.
+    fn hinting_at_claims(&self, fault: Fault) -> Fault {
+        match (self.claiming, fault.code) {
+            (Claiming::Transaction | Claiming::Session, Some(Code::ScopeChange)) => fault.with_hint(CLAIM_HINT),
+            (_, _) => fault,
+        }
+    }
+
     /// Whether it is refused only because it may end transactions in its middle or runs in none, and the tenant outlives
     /// them. (Not where transactions are recorded: that is judged before.)
     fn lets_end_transactions(&self, statement: &Statement) -> bool {
@@ -237,6 +334,8 @@ impl Policy {
         match demand.kind {
             DemandKind::NeedsBypass if self.preset == Preset::Bypass => Ok(()),
             DemandKind::FunctionSetting => self.judge_function_setting(&demand.detail),
+            // Trusted code may show its own estimates.
+            DemandKind::Estimates if self.preset != Preset::Tenant => Ok(()),
             DemandKind::HoldCursor if self.keeps(State::CURSORS) => Ok(()),
             DemandKind::TemporaryRelation if self.keeps(State::TEMPORARY) => Ok(()),
             DemandKind::SelectInto
@@ -247,6 +346,7 @@ impl Policy {
             | DemandKind::TemporarySchema
             | DemandKind::TemporaryRelation
             | DemandKind::ReservedName
+            | DemandKind::Estimates
             | DemandKind::NeedsBypass => Err(refusal_of_demand(demand)),
         }
     }
@@ -335,6 +435,7 @@ impl Policy {
                 // The value is judged when it is bound.
                 ConfiguredValue::Parameter(_) => self.judge_setting_name(&configuration.name),
             }),
+            Control::Claim(claim) => self.judge_claim(claim),
             Control::SetCharacteristics(options) => {
                 options.iter().try_for_each(|(name, value)| self.setting_verdict(name, value).map(drop))
             }
@@ -428,7 +529,9 @@ fn permits_without_transaction(policy: &Policy, statement: &Statement) -> bool {
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => false,
         Class::CopyIn | Class::CopyOut | Class::CopyServer => false,
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => false,
-        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => false,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => {
+            false
+        }
         Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
         Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain | Class::Lock => false,
         Class::Truncate | Class::Do | Class::Load => false,
@@ -462,7 +565,7 @@ fn escape_of_class(class: StatementClass) -> Option<&'static str> {
         Class::CopyIn | Class::CopyOut | Class::CopyServer => None,
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
         // COMMIT and ROLLBACK are what the record follows.
-        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => None,
         Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => None,
         Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain | Class::Lock => None,
         Class::Truncate | Class::CreateTableAs | Class::CreateTemporary | Class::DropTemporary => None,
@@ -487,7 +590,9 @@ fn runs_later(class: StatementClass) -> bool {
         Class::CopyIn | Class::CopyOut | Class::CopyServer => false,
         // A cursor's query runs in its own transaction or, WITH HOLD, at that transaction's end.
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => false,
-        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => false,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => {
+            false
+        }
         Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
         Class::AdvisoryUnlockAll | Class::Execute | Class::Explain | Class::Lock | Class::Truncate => false,
         Class::Call | Class::Do | Class::DropTemporary => false,
@@ -523,6 +628,7 @@ fn tolerated(fault: &Fault) -> Option<Code> {
                 | Code::CopyRefused
                 | Code::ExplainRefused
                 | Code::ConfiguredDenial
+                | Code::ExecutorDenied
         )
     })
 }
@@ -533,7 +639,8 @@ const fn is_tolerable(kind: DemandKind) -> bool {
         DemandKind::SelectInto
         | DemandKind::HoldCursor
         | DemandKind::TemporarySchema
-        | DemandKind::TemporaryRelation => true,
+        | DemandKind::TemporaryRelation
+        | DemandKind::Estimates => true,
         // What the proxy cannot read, follow or share, and what decides who sees what.
         DemandKind::StrangeNode
         | DemandKind::SettingForm
@@ -551,14 +658,20 @@ fn judge_relation(preset: Preset, relation: &RelationUse) -> Result<(), Fault> {
         (Class::OtherSessions | Class::Statistics | Class::Unknown, Access::Read) if preset == Preset::Bypass => {
             return Ok(());
         }
+        (Class::Sequences, Access::Read) if preset != Preset::Tenant => return Ok(()),
         // UPDATE pg_settings is a SET in disguise.
         (Class::Settings, Access::Write) => Code::ScopeChange,
         (Class::Readable, Access::Write) => Code::DefinitionRefused,
-        (Class::OtherSessions | Class::Statistics | Class::Secret | Class::Unknown, _) => Code::CatalogRefused,
+        (Class::Sequences | Class::OtherSessions | Class::Statistics | Class::Secret | Class::Unknown, _) => {
+            Code::CatalogRefused
+        }
     };
     let name = qualified(relation.schema.as_deref(), &relation.name);
     Err(at(Fault::of(code).with_detail(format!("The relation is {name}.")), relation.position))
 }
+
+/// What is told to a client that may claim its tenant and has done so in a form that is none.
+const CLAIM_HINT: &str = "Name the tenant in a statement of its own: SET LOCAL <setting> = '<tenant>', or SELECT set_config('<setting>', $1, true); docs/claims.md has the forms.";
 
 /// What a tenant's client is told that may keep some state and wanted other.
 const SHARED_HINT: &str = "Channels, lock numbers and the last values of sequences are not kept apart between tenants on a shared server: use a login with preset = \"application\", or pool_mode = \"session\".";
@@ -577,7 +690,9 @@ fn state_of_class(class: StatementClass) -> Option<State> {
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
         Class::CopyIn | Class::CopyOut | Class::CopyServer => None,
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
-        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => {
+            None
+        }
         Class::Discard | Class::Deallocate | Class::Unlisten | Class::Notify | Class::AdvisoryUnlockAll => None,
         Class::Explain | Class::Lock | Class::Truncate | Class::Call | Class::Do | Class::Load => None,
         Class::CreateTableAs | Class::Definition | Class::Privileges | Class::Roles | Class::Policies => None,
@@ -625,7 +740,7 @@ fn refusal_to_tenants(class: StatementClass) -> Option<Code> {
     match class {
         Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => None,
         Class::CopyIn | Class::CopyOut | Class::DeclareCursor | Class::Fetch | Class::CloseCursor => None,
-        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Show => None,
+        Class::Transaction | Class::SetConstraints | Class::Setting | Class::Claim | Class::Show => None,
         Class::Discard | Class::Deallocate | Class::Unlisten | Class::AdvisoryUnlockAll => None,
         Class::CopyServer => Some(Code::CopyRefused),
         Class::TwoPhase => Some(Code::TransactionRefused),
@@ -650,13 +765,17 @@ fn refusal_of_function(preset: Preset, class: FunctionClass) -> Option<Code> {
         Class::Plain | Class::User => None,
         Class::OtherSessions | Class::Statistics | Class::Sleep if preset == Preset::Bypass => None,
         Class::Notify if preset == Preset::Application => None,
+        // Fixtures and migrations put sequences behind the keys they have inserted.
+        Class::Sequence if preset != Preset::Tenant => None,
         Class::Scope => Some(Code::ScopeChange),
         Class::StringExecutor => Some(Code::StringExecutor),
         Class::SessionState => Some(Code::SessionState),
         Class::OtherSessions | Class::Statistics | Class::Signal | Class::Files | Class::LargeObject => {
             Some(Code::FunctionRefused)
         }
-        Class::Replication | Class::Sleep | Class::Notify | Class::Administration => Some(Code::FunctionRefused),
+        Class::Replication | Class::Sequence | Class::Sleep | Class::Notify | Class::Administration => {
+            Some(Code::FunctionRefused)
+        }
         Class::Internal | Class::Unknown => Some(Code::FunctionRefused),
     }
 }
@@ -666,6 +785,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::SelectInto => Code::DefinitionRefused,
         DemandKind::HoldCursor | DemandKind::TemporarySchema | DemandKind::TemporaryRelation => Code::SessionState,
         DemandKind::ReservedName => Code::StatementRefused,
+        DemandKind::Estimates => Code::CatalogRefused,
         DemandKind::StrangeNode => Code::StatementRefused,
         DemandKind::SettingForm => Code::SettingValueRefused,
         DemandKind::Snapshot => Code::TransactionRefused,
@@ -682,6 +802,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::StrangeNode => format!("It holds {}, which is not on the allow-list.", demand.detail),
         DemandKind::SettingForm => format!("The form {} cannot be followed.", demand.detail),
         DemandKind::FunctionSetting => format!("The setting is {:?}.", demand.detail),
+        DemandKind::Estimates => format!("{} of pg_class holds estimates over all tenants' rows.", demand.detail),
         DemandKind::NeedsBypass => format!("{} changes who may see what.", demand.detail),
         DemandKind::Snapshot => "An imported snapshot is another session's.".into(),
     };

@@ -1,6 +1,6 @@
 //! What is known of relations, by name.
 //!
-//! Owns: the class of every relation of `pg_catalog` of PostgreSQL 15 to 18 (`tables/relations.txt`) and of
+//! Owns: the class of every relation of `pg_catalog` of PostgreSQL 14 to 18 (`tables/relations.txt`) and of
 //! `information_schema`. Does not own: which classes a login may read (`policy`).
 //!
 //! An unqualified name counts as the system's if the system has one: `pg_catalog` comes first in every
@@ -37,6 +37,8 @@ relation_classes! {
     Settings = "settings";
     /// Shows what other sessions do.
     OtherSessions = "other_sessions";
+    /// Describes sequences, and shows how far all tenants together have come.
+    Sequences = "sequences";
     /// Shows counts or samples over all tenants' rows.
     Statistics = "statistics";
     /// Holds secrets, or data outside of row-level security.

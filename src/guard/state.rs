@@ -40,8 +40,10 @@ impl State {
     pub const LOCKS: Self = Self(16);
     /// What `currval` and `lastval` give.
     pub const SEQUENCES: Self = Self(32);
-    /// What `setseed` has set.
+    /// What `setseed` has set, which nothing takes back.
     pub const SEED: Self = Self(64);
+    /// Every kind that can be proven gone.
+    pub const PROVABLE: Self = Self(63);
     /// Everything.
     pub const ALL: Self = Self(127);
 
@@ -55,6 +57,18 @@ impl State {
     #[must_use]
     pub const fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// What is here and not there.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether there is anything of it here.
+    #[must_use]
+    pub const fn has(self, kind: Self) -> bool {
+        self.0 & kind.0 != 0
     }
 
     /// Whether nothing of it is missing in `other`.
@@ -165,7 +179,7 @@ fn left_by_class(class: StatementClass) -> State {
         Class::DeclareCursor | Class::Fetch | Class::CloseCursor => State::NONE,
         Class::Transaction | Class::TwoPhase | Class::SetConstraints => State::NONE,
         // Settings are recorded and brought along.
-        Class::Setting | Class::Show => State::NONE,
+        Class::Setting | Class::Claim | Class::Show => State::NONE,
         Class::Discard | Class::Deallocate | Class::Unlisten | Class::Notify | Class::AdvisoryUnlockAll => State::NONE,
         // What a prepared statement may say was judged when it was prepared.
         Class::Execute | Class::Explain | Class::Lock | Class::Truncate => State::NONE,
@@ -199,6 +213,7 @@ fn released_by(class: StatementClass, control: &Control) -> State {
         | Control::Configure(_)
         | Control::SetCharacteristics(_)
         | Control::Reset { .. }
+        | Control::Claim(_)
         | Control::ResetAll
         | Control::DiscardPlans
         | Control::Show(_) => State::NONE,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::claim::{self, Claim};
 use super::configure;
 use super::definition;
 use super::facts::{Access, Control, DemandKind, End, Facts, FunctionUse, RelationUse, Statement, StatementClass};
@@ -75,6 +76,8 @@ struct Draft<'t> {
     ends_with_transaction: bool,
     /// The name that SQL's PREPARE gives.
     prepares: Option<Box<str>>,
+    claim: Option<Box<Claim>>,
+    is_reset: bool,
 }
 
 impl<'t> Draft<'t> {
@@ -97,6 +100,8 @@ impl<'t> Draft<'t> {
             outside_block: false,
             ends_with_transaction: false,
             prepares: None,
+            claim: None,
+            is_reset: false,
         }
     }
 
@@ -123,6 +128,8 @@ impl<'t> Draft<'t> {
             relations: relations.into(),
             demands: demands.into(),
             state,
+            claim: self.claim,
+            is_reset: self.is_reset,
             writes: writes.into(),
             attributes: attributes.into_iter().collect(),
             is_ordinary: false,
@@ -178,6 +185,7 @@ impl<'t> Draft<'t> {
     }
 
     fn select(&mut self, kind: &Kind, select: &tree::SelectStmt) {
+        self.claim = claim::of_select(select);
         if is_advisory_unlock_all(select) {
             self.class = StatementClass::AdvisoryUnlockAll;
             self.control = Control::AdvisoryUnlockAll;
@@ -263,7 +271,10 @@ impl<'t> Draft<'t> {
         match set.kind() {
             Form::VarSetValue => self.set_value(name, &set.args, local),
             Form::VarSetDefault => self.control = Control::Reset { name, local },
-            Form::VarReset => self.control = Control::Reset { name, local: false },
+            Form::VarReset => {
+                self.control = Control::Reset { name, local: false };
+                self.is_reset = true;
+            }
             Form::VarResetAll => self.control = Control::ResetAll,
             Form::VarSetMulti => self.set_transaction(&set.name, &set.args),
             Form::VarSetCurrent => self.set_otherwise(name, "SET … FROM CURRENT", local),
@@ -355,7 +366,8 @@ fn needs_scope(class: StatementClass) -> bool {
         Class::Maintenance | Class::Refresh | Class::Checkpoint | Class::Administration => true,
         Class::NotAStatement => true,
         Class::CloseCursor | Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting => false,
-        Class::Show | Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
+        Class::Claim | Class::Show => false,
+        Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten | Class::Notify => false,
         Class::AdvisoryUnlockAll | Class::Lock => false,
     }
 }
@@ -387,9 +399,8 @@ fn is_ordinary(statement: &Statement) -> bool {
     let is_open = |relation: &RelationUse| match relation.class {
         RelationClass::User => true,
         RelationClass::Readable | RelationClass::Settings => relation.access == Access::Read,
-        RelationClass::OtherSessions | RelationClass::Statistics | RelationClass::Secret | RelationClass::Unknown => {
-            false
-        }
+        RelationClass::Sequences | RelationClass::OtherSessions | RelationClass::Statistics => false,
+        RelationClass::Secret | RelationClass::Unknown => false,
     };
     is_ordinary_class
         && statement.demands.is_empty()

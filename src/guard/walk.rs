@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::estimates::{Estimates, is_of_class};
 use super::facts::{Access, Demand, DemandKind, FunctionUse, RelationUse, StatementClass, attribute_key};
 use super::functions::{self, FunctionClass, Notation};
 use super::nodes::{self, Role};
@@ -45,6 +46,8 @@ pub(super) struct Walk<'t> {
     has_nameless_function: bool,
     /// `a.pg_f`, which is a column unless `a` is one of those.
     doubtful_columns: Vec<DoubtfulColumn>,
+    /// What may show estimates of `pg_class`.
+    estimates: Estimates,
 }
 
 struct DoubtfulColumn {
@@ -69,11 +72,15 @@ impl<'t> Walk<'t> {
             function_aliases: HashSet::new(),
             has_nameless_function: false,
             doubtful_columns: Vec::new(),
+            estimates: Estimates::default(),
         }
     }
 
     /// Ends the walk.
     pub fn finish(mut self) -> Found {
+        if let Some((what, location)) = self.estimates.shown() {
+            self.demand(DemandKind::Estimates, &what, location);
+        }
         for DoubtfulColumn { qualifier, name, location } in std::mem::take(&mut self.doubtful_columns) {
             if self.has_nameless_function || self.function_aliases.contains(&qualifier) {
                 self.function(None, &name, 1, Notation::Attribute, location);
@@ -96,7 +103,7 @@ impl<'t> Walk<'t> {
     }
 
     pub fn relation(&mut self, relation: &tree::RangeVar, access: Access) {
-        let tree::RangeVar { catalogname: _, schemaname, relname, inh: _, relpersistence: _, alias: _, location } =
+        let tree::RangeVar { catalogname: _, schemaname, relname, inh: _, relpersistence: _, alias, location } =
             relation;
         let schema = (!schemaname.is_empty()).then(|| Box::<str>::from(schemaname.as_str()));
         let name: Box<str> = relname.as_str().into();
@@ -107,6 +114,9 @@ impl<'t> Walk<'t> {
         }
         if !self.relations_seen.insert((schema.clone(), name.clone(), access, class)) {
             return;
+        }
+        if class == RelationClass::Readable && relname == "pg_class" {
+            self.estimates.on_class(alias.as_ref());
         }
         if schemaname == "pg_temp" {
             self.demand(DemandKind::TemporaryRelation, schemaname, *location);
@@ -254,6 +264,7 @@ impl<'t> Walk<'t> {
             let location = into.rel.as_ref().map_or(-1, |relation| relation.location);
             self.demand(DemandKind::SelectInto, "SELECT … INTO", location);
         }
+        self.estimates.on_select(target_list, from_clause);
         let outside = self.open_scope(with_clause);
         visit!(self: nodes(distinct_clause), nodes(target_list), nodes(from_clause), maybe(where_clause));
         visit!(self: nodes(group_clause), maybe(having_clause), nodes(window_clause), nodes(values_lists));
@@ -445,7 +456,9 @@ impl<'t> Walk<'t> {
             ordering: _,
             nulls_ordering: _,
         } = element;
-        visit!(self: maybe(expr), nodes(collation), nodes(opclass), nodes(opclassopts));
+        visit!(self: maybe(expr), nodes(collation), nodes(opclass));
+        // `siglen = 32`: constants.
+        self.elements(opclassopts);
     }
 
     fn returning_maybe(&mut self, returning: &Option<tree::ReturningClause>) {
@@ -562,9 +575,14 @@ impl<'t> Walk<'t> {
             using_clause,
             join_using_alias: _,
             quals,
-            alias: _,
+            alias,
             rtindex: _,
         } = join;
+        if let Some(alias) = alias
+            && [larg, rarg].into_iter().flatten().any(|side| is_of_class(side))
+        {
+            self.estimates.on_class(Some(alias));
+        }
         visit!(self: maybe(larg), maybe(rarg), nodes(using_clause), maybe(quals));
     }
 
@@ -752,6 +770,7 @@ impl<'t> Walk<'t> {
     /// (`FROM generate_series(1, 2) AS a`). Only the last name can be one: those before it name the relation.
     fn column(&mut self, column: &tree::ColumnRef) {
         let tree::ColumnRef { fields, location } = column;
+        self.estimates.on_column(&name_parts(fields), fields, *location);
         let [.., qualifier, last] = fields.as_slice() else { return };
         match (&qualifier.node, &last.node) {
             (Some(Kind::String(qualifier)), Some(Kind::String(name))) if is_doubtful(&name.sval) => {
@@ -776,6 +795,7 @@ impl<'t> Walk<'t> {
 
     fn attribute(&mut self, field: &tree::Node, location: i32) {
         if let Some(Kind::String(name)) = &field.node {
+            self.estimates.on_column(&["", &name.sval], &[], location);
             self.function(None, &name.sval, 1, Notation::Attribute, location);
         }
     }

@@ -140,6 +140,14 @@ impl Meter {
         self.traffic.add(shard, tally);
     }
 
+    /// Another tenant from now on. What was counted for one before is that one's; its lease goes to the last.
+    pub fn change(&mut self, tenant: Option<TenantShare>, tally: &mut Tally, shard: ShardNumber) {
+        if self.tenant.is_some() {
+            self.flush(tally, shard);
+        }
+        self.tenant = tenant;
+    }
+
     /// A refusal, where there is a tenant to count it for.
     pub fn refused(&self) {
         if let Some(tenant) = &self.tenant {

@@ -240,7 +240,29 @@ impl Admission {
         }
         drop(table);
         let admission = Arc::clone(self);
-        Ok(Membership { admission, party, login: Arc::clone(login), of_party, of_login })
+        Ok(Membership { admission, party, login: Arc::clone(login), of_party, of_login, is_claim: false })
+    }
+
+    /// A client acts for a tenant from now on, until this is dropped. For its login it is there already.
+    ///
+    /// # Errors
+    /// The tenant has as many clients as it may.
+    pub fn admit_claim(self: &Arc<Self>, tenant: &TenantId, own: &Membership) -> Result<Membership, Fault> {
+        let party = Party::Tenant(tenant.clone());
+        let mut table = self.table.lock();
+        let Table { limits, parties, logins: _ } = &mut *table;
+        let of_party = match parties.entry(party.clone()) {
+            Entry::Occupied(found) => Arc::clone(found.get()),
+            Entry::Vacant(place) => Arc::clone(place.insert(Arc::new(Account::new(&limits.of_party(&party))))),
+        };
+        if !of_party.connections.try_add() {
+            let detail = format!("{} of {} are there.", of_party.connections.read(), of_party.connections.max());
+            table.forget_empty(&party, &own.login);
+            return Err(Fault::of(Code::TenantConnections).with_detail(detail));
+        }
+        drop(table);
+        let (admission, login, of_login) = (Arc::clone(self), Arc::clone(&own.login), Arc::clone(&own.of_login));
+        Ok(Membership { admission, party, login, of_party, of_login, is_claim: true })
     }
 
     /// Other limits count from now on: clients that are over them stay, and no more come.
@@ -284,6 +306,8 @@ pub struct Membership {
     login: Arc<str>,
     of_party: Arc<Account>,
     of_login: Arc<Account>,
+    /// It is one client's second: its login counts it once.
+    is_claim: bool,
 }
 
 impl Membership {
@@ -343,7 +367,9 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let mut table = self.admission.table.lock();
         self.of_party.connections.subtract();
-        self.of_login.connections.subtract();
+        if !self.is_claim {
+            self.of_login.connections.subtract();
+        }
         table.forget_empty(&self.party, &self.login);
     }
 }

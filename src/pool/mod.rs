@@ -273,6 +273,14 @@ impl<S, W> Pool<S, W> {
         self.queue.remove(ticket)
     }
 
+    /// Who has a server acts for another from now on: it counts as that one's.
+    ///
+    /// # Errors
+    /// That one has as many as it may; nothing is changed then.
+    pub fn transfer(&mut self, from: Seat, to: Seat, now: Moment) -> Result<(), Fault> {
+        self.queue.transfer(from, to, now)
+    }
+
     /// A leased server comes back, clean.
     pub fn check_in(&mut self, seat: Seat, pooled: Pooled<S>, now: Moment) {
         self.leased = self.leased.saturating_sub(1);

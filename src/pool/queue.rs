@@ -348,6 +348,34 @@ impl<W> Queue<W> {
         self.unpark(Owner::Login, login, 1);
     }
 
+    /// A server that was lent over one line counts as lent over another of the same login from now on.
+    ///
+    /// # Errors
+    /// The other tenant has as many as it may.
+    pub(super) fn transfer(&mut self, from: Seat, to: Seat, now: Moment) -> Result<(), Fault> {
+        let tenants = self.lines.get(from.0).zip(self.lines.get(to.0)).map(|(from, to)| (from.tenant, to.tenant));
+        let Some((from, to)) = tenants else { return Err(Fault::of(Code::Internal)) };
+        if from == to {
+            return Ok(());
+        }
+        self.note_active(to, now);
+        let Some(account) = self.tenants.get(to).map(|tenant| Arc::clone(&tenant.account)) else {
+            return Err(Fault::of(Code::Internal));
+        };
+        if !account.try_lease() {
+            return Err(Fault::of(Code::TenantLeases).with_detail(account.leases_detail()));
+        }
+        if let Some(tenant) = self.tenants.get(from) {
+            tenant.account.end_lease();
+        }
+        self.change(from, |now| now.leases = now.leases.saturating_sub(1));
+        self.rank_again(from);
+        self.unpark(Owner::Tenant, from, 1);
+        self.change(to, |now| now.leases += 1);
+        self.rank_again(to);
+        Ok(())
+    }
+
     /// Time has passed: what was needed is forgotten, and limits that are counted over several pools, or were
     /// changed, are looked at again.
     pub(super) fn sweep(&mut self, now: Moment) {

@@ -164,6 +164,8 @@ pub struct Injection {
     set_local: Box<str>,
     set_local_statements: usize,
     is_looked_up_by: bool,
+    /// There is no tenant: nothing can be injected, and nothing that needs scope may be sent.
+    is_vacant: bool,
     /// On a sealed database; then the bytes above are empty.
     seal: Option<Arc<Seal>>,
 }
@@ -179,6 +181,12 @@ struct Seal {
 }
 
 impl Injection {
+    /// For a session that acts for nobody yet. Whatever needs scope is not sent with it.
+    #[must_use]
+    pub fn vacant() -> Self {
+        Self { is_vacant: true, ..Self::of_values(&[]) }
+    }
+
     /// For one tenant under one template.
     #[must_use]
     pub fn new(template: &ScopeTemplate, tenant: &TenantId, lifetime: Lifetime) -> Self {
@@ -218,6 +226,7 @@ impl Injection {
             set_local: Box::default(),
             set_local_statements: 0,
             is_looked_up_by: sets_search_path(values),
+            is_vacant: false,
             seal: Some(Arc::new(seal)),
         }
     }
@@ -261,6 +270,7 @@ impl Injection {
             set_local: Box::default(),
             set_local_statements: 0,
             is_looked_up_by: false,
+            is_vacant: false,
             seal: None,
         }
     }
@@ -284,6 +294,7 @@ impl Injection {
             set_local: set_local.into(),
             set_local_statements: values.len(),
             is_looked_up_by: sets_search_path(values),
+            is_vacant: false,
             seal: None,
         }
     }
@@ -292,9 +303,15 @@ impl Injection {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         match self.lifetime {
-            Lifetime::Transaction => self.set_local_statements == 0 && self.seal.is_none(),
+            Lifetime::Transaction => self.set_local_statements == 0 && self.seal.is_none() && !self.is_vacant,
             Lifetime::Lease => false,
         }
+    }
+
+    /// Whether there is no tenant.
+    #[must_use]
+    pub const fn is_vacant(&self) -> bool {
+        self.is_vacant
     }
 
     /// Whether one of its settings is `search_path`.

@@ -210,8 +210,8 @@ impl<C> LeasedServer<C> {
     /// that the client's unnamed portal must survive; `cause` is made for each part, `true` for the one
     /// whose answer confirms.
     pub fn inject(&mut self, injection: &Injection, keep_portal: bool, cause: impl Fn(bool) -> C) {
-        if injection.carried().is_some() {
-            // It would outlive this transaction, or be undone with it: there is no scoped frame on this lease.
+        if injection.carried().is_some() || injection.is_vacant() {
+            // There is nobody to put on it. Or: it would outlive this transaction, or be undone with it: there is no scoped frame on this lease.
             return;
         }
         if injection.is_empty() {
@@ -326,6 +326,12 @@ impl<C> LeasedServer<C> {
     /// What the server itself says is left.
     pub fn settle(&mut self, found: &Found) {
         self.residue = found.left();
+    }
+
+    /// Takes all that was left to be gone: the defect that a test has to find.
+    #[cfg(feature = "mutants")]
+    pub fn forget_residue(&mut self) {
+        self.residue = Residue::NONE;
     }
 
     /// Lets the server wait with its client until the next transaction.

@@ -23,72 +23,8 @@ use bytes::Bytes;
 use super::clean::DiscardReason;
 use crate::upstream::{Quiet, Server};
 
-/// Kinds of state: a set of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Residue(u8);
-
-impl Residue {
-    /// Nothing.
-    pub const NONE: Self = Self(0);
-    /// Objects in the temporary schema.
-    pub const TEMPORARY: Self = Self(1);
-    /// Channels that are listened on.
-    pub const CHANNELS: Self = Self(2);
-    /// Cursors WITH HOLD.
-    pub const CURSORS: Self = Self(4);
-    /// Statements of SQL's PREPARE.
-    pub const PREPARED: Self = Self(8);
-    /// Advisory locks of the session.
-    pub const LOCKS: Self = Self(16);
-    /// The last values of sequences.
-    pub const SEQUENCES: Self = Self(32);
-    /// The seed of `random()`, which nothing takes back.
-    pub const SEED: Self = Self(64);
-    /// Every kind that can be proven gone.
-    pub const PROVABLE: Self = Self(63);
-
-    /// The same kinds as numbered bits from the lowest: in the order of the constants.
-    #[must_use]
-    pub const fn from_bits(bits: u8) -> Self {
-        Self(bits & 127)
-    }
-
-    /// As one byte.
-    #[must_use]
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// All of both.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// What is in both.
-    #[must_use]
-    pub const fn common(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// What is here and not there.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// Whether there is anything of it here.
-    #[must_use]
-    pub const fn has(self, kind: Self) -> bool {
-        self.0 & kind.0 != 0
-    }
-
-    /// Whether it is nothing.
-    #[must_use]
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-}
+/// Kinds of state: those that the guard tells statements to leave.
+pub use crate::guard::State as Residue;
 
 /// For each kind that can be asked for: a query that gives a row if there is any. `pg_depend` knows every object of a
 /// schema, of whatever kind; DISCARD TEMP goes by it, too.
@@ -312,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_released_is_asked_for_all_the_same_but_for_sequences() {
         let all = Residue::PROVABLE.and(Residue::SEED);
-        let mut tags = vec!["BEGIN", "SET", "CLOSE CURSOR ALL", "UNLISTEN", "SELECT 1", "DISCARD TEMP"];
+        let mut tags = vec!["BEGIN", "SET", "CLOSE CURSOR ALL", "UNLISTEN", "SELECT 0", "DISCARD TEMP"];
         tags.extend(["DISCARD SEQUENCES", "DEALLOCATE", "COMMIT", "BEGIN", "SET"]);
         tags.extend(["SELECT 0"; 5]);
         tags.push("COMMIT");

@@ -111,6 +111,11 @@ impl TransactionScope {
         }
     }
 
+    /// What was sent undoes the injection: a ROLLBACK TO a savepoint in front of it.
+    pub fn on_undone(&mut self) {
+        self.scoped = false;
+    }
+
     /// A Sync, or the end of a Query, was sent: outside a block that ends the transaction.
     pub fn on_segment_end(&mut self) {
         if self.predicted == TransactionStatus::Idle {

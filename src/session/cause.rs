@@ -41,6 +41,8 @@ pub enum Cause {
         tag: Option<&'static str>,
         /// Statements of the client that it deallocates: there again if the Execute is skipped.
         deallocated: Vec<ClientStatement>,
+        /// No transaction block is open around it.
+        is_bare: bool,
     },
     /// The client's Query of one statement with an effect, sent as it is.
     Single(Arc<Facts>),

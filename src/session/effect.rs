@@ -10,6 +10,7 @@ use crate::audit::Entry;
 use crate::fault::{Code, Fault};
 use crate::guard::{Inspected, Observed};
 use crate::scope::{CleanServer, DiscardReason};
+use crate::tenant::TenantId;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub enum Input<'a> {
     Resumed,
     /// Whether the leased server may stay with the client beyond its transaction, as asked for.
     Pinned(Result<(), Fault>),
+    /// Whether the session may act for the tenant, as asked for.
+    Claimed(Result<(), Fault>),
     /// No server could be leased.
     LeaseRefused(Fault),
     /// A text was inspected, as asked for.
@@ -61,6 +64,11 @@ pub enum Effect {
     /// Lease a server; answer with [`Input::Leased`] or [`Input::LeaseRefused`]. Where a server has stayed with the client:
     /// answer with [`Input::Resumed`].
     Lease,
+    /// The session is about to act for this tenant: count its work, and the server it may have, as the tenant's; answer
+    /// with [`Input::Claimed`].
+    Claim(TenantId),
+    /// The session, which has no server, acts for nobody any more.
+    Unclaim,
     /// Count the leased server among those that stay with their clients, until it is given back or closed; answer with
     /// [`Input::Pinned`].
     Pin,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::cause::{BindNote, Cause, ParseNote};
+use super::claims::{Claims, injection_in};
 use super::configure;
 use super::query::{follow, is_followed};
 use super::recording::{Readiness, changes_reason};
@@ -244,6 +245,9 @@ impl Session {
             Ok(facts) => facts,
             Err(fault) => return self.refuse_bind(*fault),
         };
+        if let Err(fault) = self.vet_claims(&facts) {
+            return self.refuse_bind(fault);
+        }
         // Facts are of the text; the policy may have changed since the Parse.
         self.note_judged(&facts);
         match self.weigh(&facts) {
@@ -253,8 +257,18 @@ impl Session {
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
             return self.refuse_bind(Fault::of(Code::TooManyNames));
         }
+        if let Some(fault) = self.lacks_claim(&facts.statements) {
+            return self.refuse_bind(fault);
+        }
         if !self.ensure_lease() {
             return false;
+        }
+        if facts.only_claim().is_none() {
+            match self.ready_for_claims(&facts.statements) {
+                Readiness::Ready => {}
+                Readiness::Held => return false,
+                Readiness::Refused(fault) => return self.refuse_bind(fault),
+            }
         }
         if let Some(fault) = self.change_under(&statement) {
             return self.refuse_bind(fault);
@@ -298,19 +312,20 @@ impl Session {
 
     /// With a schema per tenant a text's names are looked up by what is injected: it stands in front of a Parse, too.
     fn scope_lookup(&mut self, facts: &Facts) {
-        if !self.rules.injection.is_looked_up_by() || !self.needs_scope(facts) || self.runs_without_block() {
+        if !self.injection().is_looked_up_by() || !self.needs_scope(facts) || self.runs_without_block() {
             return;
         }
         // In front of one that runs only outside of transactions nothing may stand.
         let is_fit = facts.statements.iter().all(|statement| !statement.outside_block);
         let keep_portal = self.portals.has_unnamed();
         if let Some(lease) = self.lease.as_mut().filter(|lease| is_fit && lease.scope().needs_injection()) {
-            inject(lease, &self.rules, keep_portal);
+            inject(lease, &self.rules, self.claims.as_deref_mut(), keep_portal);
         }
     }
 
     fn send_bind(&mut self, head: Head, front: &[u8], names: BindNames<'_>, statement: &ClientStatement) {
-        let needs_scope = self.needs_scope(&statement.facts) && !self.runs_without_block();
+        let needs_scope =
+            self.needs_scope(&statement.facts) && !self.runs_without_block() && !self.is_bare(&statement.facts);
         self.scope_lookup(&statement.facts);
         let Some(lease) = self.lease.as_mut() else { return };
         #[cfg(feature = "mutants")]
@@ -318,7 +333,7 @@ impl Session {
         prepare_again(lease, statement);
         if needs_scope && lease.scope().needs_injection() {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
-            inject(lease, &self.rules, keep_portal);
+            inject(lease, &self.rules, self.claims.as_deref_mut(), keep_portal);
         }
         let mut start = BytesMut::with_capacity(64);
         let values = front.get(names.prefix_bytes..).unwrap_or_default();
@@ -357,6 +372,12 @@ impl Session {
         self.note_state_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
+    }
+
+    /// A SAVEPOINT of nobody's transaction: there is nothing yet that ROLLBACK TO could take away.
+    fn is_bare(&self, facts: &Facts) -> bool {
+        let is_savepoint = matches!(&*facts.statements, [Statement { control: Control::Savepoint(_), .. }]);
+        is_savepoint && self.injection().is_vacant()
     }
 
     pub(super) fn needs_scope(&self, facts: &Facts) -> bool {
@@ -446,6 +467,13 @@ impl Session {
         if portal.as_ref().is_some_and(|portal| self.is_deallocation_in_doubt(&portal.facts)) {
             return Some(false);
         }
+        if let Some(facts) = portal.as_ref().map(|portal| &portal.facts).filter(|facts| facts.only_claim().is_some()) {
+            match self.ready_for_claims(&facts.statements) {
+                Readiness::Ready => {}
+                Readiness::Held => return Some(false),
+                Readiness::Refused(fault) => return Some(self.refuse_bind(fault)),
+            }
+        }
         Some(self.send_execute(frame, portal))
     }
 
@@ -468,6 +496,11 @@ impl Session {
         if let Some(fault) = self.refusal_at_execute(statement, control) {
             return self.refuse_bind(fault);
         }
+        if let Control::Claim(claim) = control
+            && let Err(fault) = self.execute_claim(claim)
+        {
+            return self.refuse_bind(fault);
+        }
         self.note_execute(control);
         self.restore_settings(control);
         let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_reason(control));
@@ -475,7 +508,8 @@ impl Session {
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
                 let deallocated = deallocate(&mut self.statements, control);
-                Cause::Execute { facts: Arc::clone(&portal.facts), tag: portal.tag, deallocated }
+                let is_bare = is_idle(lease) && !(self.has_executed && lease.server().version >= 180_000);
+                Cause::Execute { facts: Arc::clone(&portal.facts), tag: portal.tag, deallocated, is_bare }
             }
             Some(_) | None => Cause::Client,
         };
@@ -491,7 +525,9 @@ impl Session {
         follow(lease.scope_mut(), control);
         #[cfg(feature = "mutants")]
         super::mutant::after_sent(self.rules.mutant, lease.scope_mut(), control);
-        if was != TransactionStatus::Idle && lease.scope().predicted() == TransactionStatus::Idle {
+        let now = lease.scope().predicted();
+        self.claims_follow(control, was);
+        if was != TransactionStatus::Idle && now == TransactionStatus::Idle {
             // Only predicted: the named ones are still there if this is skipped.
             self.portals.remove_unnamed();
         }
@@ -662,12 +698,20 @@ fn only(facts: &Facts) -> Option<&Statement> {
     }
 }
 
-pub(super) fn inject(lease: &mut LeasedServer<Cause>, rules: &super::SessionRules, keep_portal: bool) {
+pub(super) fn inject(
+    lease: &mut LeasedServer<Cause>,
+    rules: &super::SessionRules,
+    claims: Option<&mut Claims>,
+    keep_portal: bool,
+) {
     #[cfg(feature = "mutants")]
     if super::mutant::inject(lease, rules) {
         return;
     }
-    lease.inject(&rules.injection, keep_portal, Cause::Scope);
+    lease.inject(injection_in(claims.as_deref(), rules), keep_portal, Cause::Scope);
+    if let Some(claims) = claims {
+        claims.on_injected();
+    }
 }
 
 /// The client's unnamed Parse goes as it is; the server's unnamed statement is now this client's.

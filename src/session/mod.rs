@@ -16,6 +16,8 @@
 //! waiting for servers, parsing SQL.
 
 mod cause;
+mod claimed;
+mod claims;
 mod configure;
 mod effect;
 mod extended;
@@ -50,6 +52,7 @@ use crate::upstream::{Expect, Parameters, Settings, StatementLimits};
 use crate::wire::{TransactionStatus, backend, frontend};
 
 pub use cause::Cause;
+pub use claims::{ClaimRules, Claimant};
 pub use effect::{CloseReason, Effect, Input};
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
@@ -57,6 +60,7 @@ pub use recording::Recording;
 pub use settings::ClientSettings;
 pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
+use claims::{Claims, injection_in};
 use installing::Installing;
 use overrun::OwnCancel;
 use pin::{Pin, Temporary};
@@ -83,6 +87,8 @@ pub struct SessionRules {
     pub facts: Arc<FactsCache>,
     /// Whether and how its transactions are recorded.
     pub recording: Option<Recording>,
+    /// That the client names its tenant by SQL: then the injection is vacant.
+    pub claims: Option<Claimant>,
     /// A planted defect, for tests that must find it.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
@@ -109,6 +115,8 @@ enum Waiting {
     Inspection,
     /// Whether a server may stay with the client.
     Pin,
+    /// Whether a tenant may be acted for.
+    Claim,
 }
 
 /// Where a COPY FROM STDIN stands.
@@ -185,6 +193,8 @@ pub struct Session {
     recorder: Option<Box<Recorder>>,
     /// Present where a server stays with the client beyond a transaction.
     pin: Option<Box<Pin>>,
+    /// Present where the client names its tenant by SQL.
+    claims: Option<Box<Claims>>,
     tally: Tally,
     /// Class of the statement that was judged last.
     judged: &'static str,
@@ -222,6 +232,7 @@ impl Session {
         Self {
             prefix_chars: chars(rules.injection.set_local()),
             recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording))),
+            claims: rules.claims.as_ref().map(|claimant| Box::new(Claims::new(claimant))),
             rules,
             phase: Phase::Ready,
             waiting: Waiting::Nothing,
@@ -284,6 +295,7 @@ impl Session {
             Input::Leased(clean) => self.on_leased(clean),
             Input::Resumed => self.on_resumed(),
             Input::Pinned(answer) => self.on_pin_answered(answer),
+            Input::Claimed(answer) => self.on_claimed(answer),
             Input::LeaseRefused(fault) => self.on_lease_refused(fault),
             Input::Inspected(inspected) => self.on_inspected(inspected),
             Input::Recorded(answer) => self.on_recorded(answer),
@@ -369,7 +381,7 @@ impl Session {
     /// What is put on its servers.
     #[must_use]
     pub fn injection(&self) -> &Injection {
-        &self.rules.injection
+        injection_in(self.claims.as_deref(), &self.rules)
     }
 
     /// Whether the leased server owes answers.
@@ -476,7 +488,7 @@ impl Session {
         self.installing = match install(
             &mut lease,
             Missing { discards_sequences: self.sequences_due, steps: &steps },
-            &self.rules.injection,
+            injection_in(self.claims.as_deref(), &self.rules),
             &Cause::Install,
         ) {
             true => Installing::Sent,
@@ -561,6 +573,10 @@ impl Session {
             None
         };
         if let Some((fault, discard, close)) = end {
+            return self.end_with(fault, discard, close);
+        }
+        if !self.take_claim_rules(&rules) {
+            let (fault, discard, close) = not_admitted("The login may not claim the session's tenant any more.");
             return self.end_with(fault, discard, close);
         }
         self.prefix_chars = chars(rules.injection.set_local());
@@ -685,6 +701,7 @@ impl Session {
             Err(reason) => Effect::Discard(reason),
         };
         self.effects.push_back(effect);
+        self.settle_acting();
         if let Phase::Leaving(reason) = self.phase {
             self.close(DiscardReason::ClientLeft, reason);
             return;

@@ -62,6 +62,12 @@ mutants! {
     OneEntryForTwoAnswers = "one_entry_for_two_answers";
     /// A client's SET and set_config outlive the roll-back of their transaction.
     SettingsSurviveRollback = "settings_survive_rollback";
+    /// A claim of the session outlives the roll-back of the transaction it was made in.
+    ClaimSurvivesRollback = "claim_survives_rollback";
+    /// A claim is forwarded as it is, and what comes without one runs as whatever the server has.
+    ClaimBleeds = "claim_bleeds";
+    /// A local claim is believed to outlive its transaction.
+    ClaimOutlivesTransaction = "claim_outlives_transaction";
     /// Settings are put on a server inside the client's transaction, whose roll-back takes them away.
     ReplayInsideTransaction = "replay_inside_transaction";
     /// Prepared statements are told apart by a hash alone.
@@ -84,6 +90,14 @@ mutants! {
     CancelHitsNextStatement = "cancel_hits_next_statement";
     /// A segment behind transaction control is not held until the state is known.
     SegmentNotHeld = "segment_not_held";
+    /// What a statement leaves on its server is not suspected.
+    StateForgotten = "state_forgotten";
+    /// An inquiry that was not answered is taken to have found nothing.
+    InquiryBelieved = "inquiry_believed";
+    /// A client's state is taken to be gone when its client is.
+    CleaningSkipped = "cleaning_skipped";
+    /// All clients are given the same cancel key.
+    SharedCancelKey = "shared_cancel_key";
     /// Error positions count the proxy's own words.
     PositionNotMoved = "position_not_moved";
 }
@@ -141,6 +155,14 @@ pub(super) fn on_leased(
 /// A statement's key, told apart by a hash alone; and by a weak one, as they are so rarely equal.
 pub(super) fn key(mutant: Option<Mutant>, key: StatementKey) -> StatementKey {
     if mutant == Some(Mutant::StatementsByHash) { key.hashed_by_length() } else { key }
+}
+
+/// A tenant in force is put on the server for good, and where there is none the server's is taken; whether it was done.
+pub(super) fn bleed(mutant: Option<Mutant>, scope: &mut TransactionScope) -> bool {
+    if mutant == Some(Mutant::ClaimBleeds) {
+        scope.on_nothing_to_inject();
+    }
+    mutant == Some(Mutant::ClaimBleeds)
 }
 
 /// Whether a server is given back that should not be.

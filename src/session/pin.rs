@@ -194,7 +194,9 @@ impl Session {
         }
         let Some(pin) = self.pin.as_mut() else { return };
         for statement in statements {
-            let (leaves, releases) = (residue(statement.state.leaves), residue(statement.state.releases));
+            let (leaves, releases) = (statement.state.leaves, statement.state.releases);
+            #[cfg(feature = "mutants")]
+            let leaves = if self.rules.mutant == Some(super::Mutant::StateForgotten) { Residue::NONE } else { leaves };
             lease.suspect(leaves);
             if !leaves.is_none() || lease.residue().has(releases) {
                 pin.knowledge = Knowledge::Due;
@@ -222,7 +224,7 @@ impl Session {
     /// What has to run behind a stand-in for DISCARD ALL and DEALLOCATE ALL.
     pub(super) fn releases_behind(&self, statement: &Statement) -> Vec<Cow<'static, str>> {
         let (Some(pin), Some(lease)) = (self.pin.as_ref(), self.lease.as_ref()) else { return Vec::new() };
-        let kinds = residue(statement.state.releases).common(lease.residue());
+        let kinds = statement.state.releases.common(lease.residue());
         releases(kinds, pin.prepared.iter().map(|name| &**name))
     }
 
@@ -248,6 +250,7 @@ impl Session {
             | Control::Configure(_)
             | Control::SetCharacteristics(_)
             | Control::Reset { .. }
+            | Control::Claim(_)
             | Control::ResetAll
             | Control::DiscardPlans
             | Control::DiscardSequences
@@ -284,6 +287,11 @@ impl Session {
         let is_leaving = self.is_leaving();
         let (Some(pin), Some(lease)) = (self.pin.as_mut(), self.lease.as_mut()) else { return self.give_back() };
         if !matches!(pin.claim, Claim::Granted) {
+            return self.give_back();
+        }
+        #[cfg(feature = "mutants")]
+        if is_leaving && self.rules.mutant == Some(super::Mutant::CleaningSkipped) {
+            lease.forget_residue();
             return self.give_back();
         }
         if is_leaving {
@@ -331,6 +339,10 @@ impl Session {
     /// The inquiry is over.
     pub(super) fn on_inquired(&mut self, inquiry: &Inquiry, status: TransactionStatus) {
         let (Some(pin), Some(lease)) = (self.pin.as_mut(), self.lease.as_mut()) else { return };
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::InquiryBelieved) && inquiry.found().is_none() {
+            lease.forget_residue();
+        }
         match (status, inquiry.found()) {
             (TransactionStatus::Idle, Some(found)) => {
                 lease.settle(&found);
@@ -357,6 +369,7 @@ impl Session {
             Ok(server) => {
                 pin.resting = Some(server);
                 self.effects.push_back(Effect::Rest);
+                self.settle_acting();
                 self.end_if_draining();
             }
             Err(reason) => {
@@ -496,30 +509,4 @@ impl Pin {
 
 fn is_full(pin: &Pin, leaves: State) -> bool {
     pin.prepared.len() >= PREPARED_MAX && !leaves.common(State::PREPARED).is_none()
-}
-
-/// The guard's kinds as `scope` knows them: in the same order.
-const fn residue(state: State) -> Residue {
-    Residue::from_bits(state.bits())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn guard_and_scope_mean_the_same_by_their_kinds() {
-        for (state, wanted) in [
-            (State::TEMPORARY, Residue::TEMPORARY),
-            (State::CHANNELS, Residue::CHANNELS),
-            (State::CURSORS, Residue::CURSORS),
-            (State::PREPARED, Residue::PREPARED),
-            (State::LOCKS, Residue::LOCKS),
-            (State::SEQUENCES, Residue::SEQUENCES),
-            (State::SEED, Residue::SEED),
-            (State::ALL, Residue::PROVABLE.and(Residue::SEED)),
-        ] {
-            assert_eq!(residue(state), wanted);
-        }
-    }
 }

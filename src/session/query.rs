@@ -12,10 +12,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::claims::{Plan as ClaimPlan, Standing};
 use super::release::{self, Substitute};
 use super::settings::{ClientSettings, Touched};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{Control, Facts, Policy, Statement};
+use crate::guard::{Claim, Control, Facts, Policy, Statement};
 use crate::scope::{Injection, Residue, TransactionScope, releasing};
 use crate::upstream::settings::SettingStep;
 use crate::wire::TransactionStatus;
@@ -180,6 +181,7 @@ pub fn plan(
     part: Range<usize>,
     scope: &mut TransactionScope,
     with: Circumstances<'_>,
+    mut claims: Option<&mut ClaimPlan<'_>>,
 ) -> Sending {
     let mut writer = Writer::new(sql, text_start(sql, facts, part.start));
     let text_end = text_end(sql, facts, part.end);
@@ -194,17 +196,15 @@ pub fn plan(
             with.recorded_in = Some(Block::Clients);
         }
         let range = statement.range(sql.len());
-        if with.policy.needs_scope(statement) && scope.needs_injection() && with.injection.is_empty() {
-            scope.on_nothing_to_inject();
-        }
-        if with.policy.needs_scope(statement) && scope.needs_injection() && !has_simple_form(with) {
-            // What should be there is put on a server in front of its lease, or of the Query, and at no other time.
-            return Sending::Refuse(Box::new(Fault::of(Code::ScopeFailed)));
-        }
-        if with.policy.needs_scope(statement) && scope.needs_injection() && with.recorded_in != Some(Block::Absent) {
-            prefix_only &= range.start == 0 && index == 0;
-            writer.insert(range.start, with.injection.set_local(), with.injection.set_local_statements());
-            scope.on_injected();
+        let front = Front { index, statement, range: range.clone(), facts, with };
+        match front.put(&mut writer, scope, claims.as_deref_mut()) {
+            Put::Nothing => {}
+            Put::Scope => prefix_only &= range.start == 0 && index == 0,
+            Put::Instead => {
+                plan_needed = true;
+                continue;
+            }
+            Put::Refused(fault) => return Sending::Refuse(fault),
         }
         match substitute(sql, index, facts, scope, with, &touched) {
             Some(Substitution::Text(text, own, tag)) => {
@@ -220,11 +220,18 @@ pub fn plan(
         }
         plan_needed |= is_followed(statement);
         touched.note(&statement.control);
+        let before = scope.predicted();
         follow(scope, &statement.control);
+        if let Some(claims) = claims.as_deref_mut() {
+            claims.follow(&statement.control, before, scope);
+        }
         #[cfg(feature = "mutants")]
         super::mutant::after_sent(with.mutant, scope, &statement.control);
     }
     scope.on_segment_end();
+    if let Some(claims) = claims {
+        claims.end(scope);
+    }
     match (plan_needed, writer.is_edited()) {
         (false, false) => Sending::Plain,
         (false, true) if prefix_only => Sending::Prefixed,
@@ -236,10 +243,109 @@ pub fn plan(
     }
 }
 
-/// Whether the tenant can stand in a Query's text.
-fn has_simple_form(with: Circumstances<'_>) -> bool {
-    let is_absent = with.recorded_in == Some(Block::Absent);
-    with.injection.carried().is_none() && (!with.injection.is_sealed() || is_absent)
+/// What stands in front of a statement, or in its place.
+enum Put {
+    /// Nothing is needed.
+    Nothing,
+    /// The tenant was put in front of it.
+    Scope,
+    /// It was replaced: it is a claim, or lacks one.
+    Instead,
+    /// The whole Query cannot be sent.
+    Refused(Box<Fault>),
+}
+
+/// A statement whose turn has come.
+struct Front<'a> {
+    index: usize,
+    statement: &'a Statement,
+    range: Range<usize>,
+    facts: &'a Facts,
+    with: Circumstances<'a>,
+}
+
+impl Front<'_> {
+    fn put(
+        &self,
+        writer: &mut Writer<'_>,
+        scope: &mut TransactionScope,
+        mut claims: Option<&mut ClaimPlan<'_>>,
+    ) -> Put {
+        if let (Control::Claim(claim), Some(claims)) = (&self.statement.control, claims.as_deref_mut()) {
+            self.put_claim(claim, writer, scope, claims);
+            return Put::Instead;
+        }
+        let is_bare = matches!(self.statement.control, Control::Savepoint(_));
+        let mut needs_scope = self.with.policy.needs_scope(self.statement);
+        #[cfg(feature = "mutants")]
+        if needs_scope && claims.is_some() && super::mutant::bleed(self.with.mutant, scope) {
+            return Put::Nothing;
+        }
+        if let Some(claims) = claims.as_deref().filter(|claims| needs_scope && !claims.has_tenant()) {
+            if !is_bare && scope.predicted() != TransactionStatus::Failed {
+                self.fail(writer, claims.missing(self.statement));
+                return Put::Instead;
+            }
+            // Of nobody's transaction a ROLLBACK TO takes nothing away.
+            needs_scope = false;
+        }
+        // Where there are claims the session's own holds nothing, and lets nothing through.
+        let injection = claims.as_deref().and_then(ClaimPlan::injection).unwrap_or(self.with.injection);
+        if needs_scope && scope.needs_injection() && injection.is_empty() {
+            scope.on_nothing_to_inject();
+        }
+        if !needs_scope || !scope.needs_injection() {
+            return Put::Nothing;
+        }
+        if injection.carried().is_some() || injection.is_vacant() {
+            // What should be there is put on a server in front of its lease and at no other time.
+            return Put::Refused(Box::new(Fault::of(Code::ScopeFailed)));
+        }
+        if self.with.recorded_in == Some(Block::Absent) {
+            return Put::Nothing;
+        }
+        if injection.is_sealed() {
+            // The ticket is put in front of the Query and at no other time.
+            return Put::Refused(Box::new(Fault::of(Code::ScopeFailed)));
+        }
+        writer.insert(self.range.start, injection.set_local(), injection.set_local_statements());
+        scope.on_injected();
+        if let Some(claims) = claims {
+            claims.on_injected();
+        }
+        Put::Scope
+    }
+
+    /// What stands in for a claim, behind the scope statement.
+    fn put_claim(
+        &self,
+        claim: &Claim,
+        writer: &mut Writer<'_>,
+        scope: &mut TransactionScope,
+        claims: &mut ClaimPlan<'_>,
+    ) {
+        let is_idle = scope.predicted() == TransactionStatus::Idle;
+        let is_alone = self.facts.statements.len() == 1 && !self.with.is_segment_open && is_idle;
+        match claims.claim(claim, scope, is_alone) {
+            #[cfg(feature = "mutants")]
+            Ok(_) if super::mutant::bleed(self.with.mutant, scope) => {
+                writer.steps.push(Step::Client(self.index));
+            }
+            Ok(Standing { injection, text, tag }) => {
+                if let Some(injection) = injection {
+                    writer.insert(self.range.start, injection.set_local(), injection.set_local_statements());
+                    scope.on_injected();
+                }
+                writer.replace(self.range.clone(), &text, 0, Step::StandIn(self.index, tag));
+            }
+            Err(fault) => self.fail(writer, fault),
+        }
+    }
+
+    /// Refused in its place, so that what is in front of it is done.
+    fn fail(&self, writer: &mut Writer<'_>, fault: Fault) {
+        writer.replace(self.range.clone(), MUST_FAIL, 0, Step::Refused(Box::new(fault)));
+    }
 }
 
 /// Where the text of a part begins.
@@ -278,6 +384,7 @@ pub fn follow(scope: &mut TransactionScope, control: &Control) {
         | Control::Configure(_)
         | Control::SetCharacteristics(_)
         | Control::Reset { .. }
+        | Control::Claim(_)
         | Control::ResetAll
         | Control::DiscardAll
         | Control::DiscardPlans
@@ -322,6 +429,7 @@ fn has_effect(control: &Control) -> bool {
         | Control::Configure(_)
         | Control::SetCharacteristics(_)
         | Control::Reset { local: false, .. }
+        | Control::Claim(_)
         | Control::ResetAll
         | Control::DiscardAll
         | Control::DiscardPlans

@@ -63,6 +63,7 @@ pub fn substitute(control: &Control, text: &str, settings: &ClientSettings, keep
             let is_reset = text.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("reset"));
             Some(Substitute { sql: Cow::Owned(set_statement(name, value, *local)), tag: is_reset.then_some("RESET") })
         }
+        Control::Claim(claim) => Some(super::claims::stand_in(claim)),
         Control::None
         | Control::Begin
         | Control::SetTransaction
@@ -125,6 +126,7 @@ pub fn is_release(facts: &Facts) -> bool {
             | Control::Configure(_)
             | Control::SetCharacteristics(_)
             | Control::Reset { .. }
+            | Control::Claim(_)
             | Control::CloseCursor(_)
             | Control::Deallocate(_)
             | Control::Show(_) => false,

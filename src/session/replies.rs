@@ -5,12 +5,13 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::cause::{Cause, ParseNote};
+use super::claims::put_no_block;
 use super::query::PlanStep;
 use super::settings::Change;
 use super::statements::ClientStatement;
 use super::{CloseReason, CopyIn, Passing, Phase, Session, Waiting};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{Configuration, ConfiguredValue, Control, Facts, Statement};
+use crate::guard::{Claim, ClaimForm, ClaimSpan, Configuration, ConfiguredValue, Control, Facts, Statement};
 use crate::metrics::Count;
 use crate::scope::{DiscardReason, LeasedServer, Part};
 use crate::upstream::outdated::Change as SchemaChange;
@@ -253,10 +254,8 @@ impl Session {
             }
             Cause::Execute { facts, .. } => {
                 // PortalSuspended, behind its only row: it has run all the same.
-                if let [Statement { control: Control::Configure(list), .. }] = &*facts.statements
-                    && tag == b's'
-                {
-                    self.record_configured(list);
+                if let ([Statement { control, .. }], b's') = (&*facts.statements, tag) {
+                    self.on_suspended(control);
                 }
                 Ok(Delivery::Forward)
             }
@@ -333,8 +332,7 @@ impl Session {
             Some(Cause::Prefixed { scopes, .. }) if *scopes > 0 => {
                 *scopes -= 1;
                 if *scopes == 0 {
-                    lease.scope_mut().on_confirmed();
-                    self.tally.add(Count::Scopes, 1);
+                    self.on_scope_confirmed(&mut lease);
                 }
                 out = Ok(Delivery::Swallow);
             }
@@ -383,8 +381,7 @@ impl Session {
                     self.note_deallocated(1);
                 }
                 if confirms {
-                    lease.scope_mut().on_confirmed();
-                    self.tally.add(Count::Scopes, 1);
+                    self.on_scope_confirmed(&mut lease);
                 }
                 self.lease = Some(lease);
                 return Ok(Delivery::Swallow);
@@ -461,13 +458,15 @@ impl Session {
             Cause::Execute { facts, .. } if !facts.statements.first().is_some_and(|it| is_tag_of(&it.control, tag)) => {
                 Err("another statement than was asked for")
             }
-            Cause::Execute { facts, tag: own_tag, .. } => {
+            Cause::Execute { facts, tag: own_tag, is_bare, .. } => {
+                if is_bare && facts.only_claim().is_some_and(is_set_local) {
+                    put_no_block(&mut self.client_out);
+                }
                 Ok(self.on_statement_executed(&mut lease, &facts, tag, own_tag))
             }
             Cause::Scope(confirms) => {
                 if confirms {
-                    lease.scope_mut().on_confirmed();
-                    self.tally.add(Count::Scopes, 1);
+                    self.on_scope_confirmed(&mut lease);
                 }
                 Ok(Delivery::Swallow)
             }
@@ -512,6 +511,7 @@ impl Session {
     /// `is_extended`: what it takes of the client's statements went when it was sent.
     fn on_effect(&mut self, lease: &mut LeasedServer<Cause>, statement: &Statement, tag: &[u8], is_extended: bool) {
         self.on_recorded_effect(&statement.control, tag);
+        self.claims_done(lease, &statement.control, tag);
         match &statement.control {
             Control::Commit { .. } | Control::Rollback { .. } => {
                 self.on_ended(lease, tag == b"COMMIT");
@@ -554,8 +554,20 @@ impl Session {
             | Control::SetTransaction
             | Control::Set { local: true, .. }
             | Control::Reset { local: true, .. }
+            | Control::Claim(_)
             | Control::CloseCursor(_)
             | Control::Show(_) => {}
+        }
+    }
+
+    /// An Execute of so many rows is done: it has had its only one, and its effect.
+    fn on_suspended(&mut self, control: &Control) {
+        if let Control::Configure(list) = control {
+            self.record_configured(list);
+        }
+        if let Some(mut lease) = self.lease.take() {
+            self.claims_done(&mut lease, control, b"SELECT 1");
+            self.lease = Some(lease);
         }
     }
 
@@ -583,6 +595,7 @@ impl Session {
         #[cfg(feature = "mutants")]
         let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::SettingsSurviveRollback);
         self.temporary.end(is_committed);
+        self.claims_over(is_committed);
         if !is_committed {
             self.settings.roll_back();
         } else if let Some(settings) = self.settings.commit(&lease.server().settings) {
@@ -607,6 +620,7 @@ impl Session {
         self.segment_failed = false;
         if lease.replies().is_empty() {
             self.control_in_flight = false;
+            self.claims_settle();
             if status == TransactionStatus::Idle {
                 self.settings.on_settled();
             }
@@ -1025,6 +1039,7 @@ fn is_tag_of(control: &Control, tag: &[u8]) -> bool {
         Control::Set { .. } | Control::SetCharacteristics(_) => tag == b"SET",
         Control::Reset { .. } => matches!(tag, b"SET" | b"RESET"),
         Control::Configure(_) => matches!(tag, b"SELECT 0" | b"SELECT 1"),
+        Control::Claim(_) => matches!(tag, b"SET" | b"UNLISTEN" | b"SELECT 0" | b"SELECT 1"),
         Control::RollbackTo(_) => tag == b"ROLLBACK",
         Control::Savepoint(_) => tag == b"SAVEPOINT",
         Control::Release(_) => tag == b"RELEASE",
@@ -1044,6 +1059,11 @@ fn is_tag_of(control: &Control, tag: &[u8]) -> bool {
         | Control::AdvisoryUnlockAll
         | Control::Show(_) => !is_transaction_tag(tag),
     }
+}
+
+/// Whether a claim is a `SET LOCAL`, of which PostgreSQL warns outside of transaction blocks.
+fn is_set_local(claim: &Claim) -> bool {
+    claim.form == ClaimForm::Set && claim.span == ClaimSpan::Transaction
 }
 
 /// Whether a statement only takes prepared statements away, which an Execute has done when it was sent.

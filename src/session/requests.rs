@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cause::{Cause, Refused};
+use super::claims::{Claims, Plan as ClaimPlan, injection_in};
 use super::extended::NO_STATEMENT;
 use super::query::{self, Circumstances, Sending};
 use super::recording::Readiness;
@@ -272,9 +273,11 @@ impl Session {
     /// What is found of a text: its facts, if the policy lets it pass.
     pub(super) fn judge(&mut self, inspected: &Inspected) -> Result<Arc<Facts>, Fault> {
         let facts = inspected.as_ref().map_err(|fault| (**fault).clone())?;
-        self.note_judged(facts);
-        self.weigh(facts)?;
-        Ok(Arc::clone(facts))
+        let facts = self.rules.policy.with_claims(facts);
+        self.note_judged(&facts);
+        self.weigh(&facts)?;
+        self.vet_claims(&facts)?;
+        Ok(facts)
     }
 
     /// The policy's verdict. What is only observed is sent, and its server is nobody else's afterwards.
@@ -295,6 +298,9 @@ impl Session {
     pub(super) fn ensure_lease(&mut self) -> bool {
         if self.lease.is_some() {
             return true;
+        }
+        if !self.may_lease_for_tenant() {
+            return false;
         }
         self.waiting = Waiting::Lease;
         self.effects.push_back(Effect::Lease);
@@ -332,7 +338,16 @@ impl Session {
             self.answer_release(facts);
             return true;
         }
+        if let Some(answered) = self.answer_claim(facts) {
+            return answered;
+        }
         if let Some(fault) = self.take_refusal() {
+            return self.refuse_query(fault);
+        }
+        if let Some(fault) =
+            self.lacks_claim(&facts.statements).filter(|_| self.lease.is_none() && facts.statements.len() == 1)
+        {
+            // With a server it is refused in its place: a block that has failed says so first.
             return self.refuse_query(fault);
         }
         if self.settings.is_full() && facts.statements.iter().any(|statement| adds_to_journal(&statement.control)) {
@@ -340,6 +355,11 @@ impl Session {
         }
         if self.is_deallocation_in_doubt(facts) || !self.ensure_lease() {
             return false;
+        }
+        match self.ready_for_claims(&facts.statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return false,
+            Readiness::Refused(fault) => return self.refuse_query(fault),
         }
         match self.ready_for_state(&facts.statements) {
             Readiness::Ready => {}
@@ -396,13 +416,18 @@ impl Session {
         if self.rules.mutant == Some(super::Mutant::NoInjection) {
             scope.on_injected();
         }
-        let sending = query::plan(text, facts, part.clone(), &mut scope, circumstances);
+        let mut claims = self.claims.as_deref().map(Claims::plan);
+        let sending = query::plan(text, facts, part.clone(), &mut scope, circumstances, claims.as_mut());
+        let planned = claims.map(ClaimPlan::done);
         if let Sending::Refuse(fault) = sending {
             self.refuse_query(*fault);
             return false;
         }
         *lease.scope_mut() = scope;
         self.send_as(sending, frame, text, facts);
+        if let (Some(claims), Some(planned)) = (self.claims.as_mut(), planned) {
+            claims.on_planned(planned);
+        }
         let statements = facts.statements.get(part).unwrap_or_default();
         for statement in statements {
             self.control_in_flight |= query::is_followed(statement);
@@ -424,10 +449,14 @@ impl Session {
                 lease.send(ScopedFrame::self_scoped([frame, b"", b""]), Cause::Single(Arc::clone(facts)))
             }
             Sending::Prefixed => {
-                let prefix = self.rules.injection.set_local().as_bytes();
-                let scopes = u16::try_from(self.rules.injection.set_local_statements()).unwrap_or(u16::MAX);
-                let cause = Cause::Prefixed { scopes, prefix_chars: self.prefix_chars };
-                send_text(lease, prefix, text.as_bytes(), cause)
+                let injection = injection_in(self.claims.as_deref(), &self.rules);
+                let scopes = u16::try_from(injection.set_local_statements()).unwrap_or(u16::MAX);
+                let prefix_chars = match self.claims {
+                    Some(_) => query::chars(injection.set_local()),
+                    None => self.prefix_chars,
+                };
+                let cause = Cause::Prefixed { scopes, prefix_chars };
+                send_text(lease, injection.set_local().as_bytes(), text.as_bytes(), cause)
             }
             Sending::Rewritten(plan, sent) => send_text(lease, &sent, b"", Cause::Plan(plan)),
             Sending::Refuse(_) => None,
@@ -446,6 +475,7 @@ impl Session {
         let is_reset = |control: &Control| matches!(control, Control::ResetAll | Control::DiscardAll);
         if facts.statements.iter().any(|statement| is_reset(&statement.control)) {
             self.tell_defaults();
+            self.claims_reset();
         }
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
     }
@@ -479,6 +509,7 @@ impl Session {
             | Control::Configure(_)
             | Control::SetCharacteristics(_)
             | Control::Reset { .. }
+            | Control::Claim(_)
             | Control::CloseCursor(_)
             | Control::Show(_) => {}
         }
@@ -503,6 +534,7 @@ impl Session {
         lease.scope_mut().on_segment_end();
         let refused = Refused { fault, expected: SqlState(*b"42601"), dropped: None };
         drop(send_text(lease, NOT_SQL, b"", Cause::Refused(Box::new(refused))));
+        self.claims_end_segment();
         true
     }
 
@@ -620,7 +652,11 @@ impl Session {
         lease.server_mut().preparing.end_segment();
         lease.scope_mut().on_segment_end();
         self.has_executed = false;
-        match lease.scope().predicted() {
+        let predicted = lease.scope().predicted();
+        self.claims_end_segment();
+        match predicted {
+            // A server that takes COPY data ignores the Sync: portals live on.
+            TransactionStatus::Idle if self.copy == CopyIn::Awaited => {}
             // The prediction may be wrong while transaction control is unanswered: named portals may live on.
             TransactionStatus::Idle if self.control_in_flight => self.portals.remove_unnamed(),
             TransactionStatus::Idle => self.portals.clear(),

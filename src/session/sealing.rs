@@ -84,7 +84,7 @@ impl Session {
         }
         let rules = std::sync::Arc::clone(&self.rules);
         if let Some(lease) = self.lease.as_mut().filter(|lease| lease.scope().needs_injection()) {
-            super::extended::inject(lease, &rules, false);
+            super::extended::inject(lease, &rules, None, false);
         }
     }
 
@@ -127,18 +127,17 @@ impl Session {
 }
 
 /// Whether a statement begins, ends or divides transactions.
-#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else leaves the block as it is")]
 const fn moves_transaction(control: &Control) -> bool {
-    match control {
+    matches!(
+        control,
         Control::Begin
-        | Control::Commit { .. }
-        | Control::Rollback { .. }
-        | Control::RollbackTo(_)
-        | Control::Savepoint(_)
-        | Control::Release(_)
-        | Control::DiscardAll => true,
-        _ => false,
-    }
+            | Control::Commit { .. }
+            | Control::Rollback { .. }
+            | Control::RollbackTo(_)
+            | Control::Savepoint(_)
+            | Control::Release(_)
+            | Control::DiscardAll
+    )
 }
 
 /// Whether it says how the transaction behind it is to be, and does not begin one.

@@ -84,6 +84,7 @@ impl Touched {
             | Control::Savepoint(_)
             | Control::Release(_)
             | Control::RollbackTo(_)
+            | Control::Claim(_)
             | Control::ResetAll
             | Control::DiscardAll
             | Control::DiscardPlans
@@ -288,6 +289,7 @@ pub fn adds_to_journal(control: &Control) -> bool {
         | Control::Rollback { .. }
         | Control::Release(_)
         | Control::RollbackTo(_)
+        | Control::Claim(_)
         | Control::ResetAll
         | Control::DiscardAll
         | Control::DiscardPlans
@@ -332,6 +334,7 @@ fn changes_parsing(control: &Control) -> bool {
         | Control::Savepoint(_)
         | Control::Release(_)
         | Control::RollbackTo(_)
+        | Control::Claim(_)
         | Control::SetCharacteristics(_)
         | Control::DiscardPlans
         | Control::DiscardSequences

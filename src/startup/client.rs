@@ -10,6 +10,8 @@ use crate::tenant::TenantId;
 pub enum Purpose {
     /// The rows of this tenant.
     Tenant(TenantId),
+    /// Those of whichever tenant it claims; of this one where it claims none.
+    Claims(Option<TenantId>),
     /// All rows, with a record of every transaction.
     Bypass,
     /// The console.
@@ -62,6 +64,7 @@ impl AuthenticatedClient {
     pub const fn tenant(&self) -> Option<&TenantId> {
         match &self.purpose {
             Purpose::Tenant(tenant) => Some(tenant),
+            Purpose::Claims(tenant) => tenant.as_ref(),
             Purpose::Bypass | Purpose::Console => None,
         }
     }

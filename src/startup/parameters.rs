@@ -7,7 +7,7 @@ use super::packet::StartupPacket;
 use super::{StartupSettings, options};
 use crate::auth::{Access, Logins, Match, Proof, Refusal};
 use crate::fault::Fault;
-use crate::tenant::{TenantClaims, TenantId, TenantPolicy};
+use crate::tenant::{TenantClaims, TenantId, TenantPolicy, TenantRefusal};
 
 /// Most settings a client may start with, tenants included. Drivers send under ten; each one has to be
 /// judged.
@@ -109,6 +109,11 @@ impl Asked {
             return Err(unknown());
         }
         match &found.login.access {
+            Access::Tenant(policy) if policy.claiming.is_allowed() => match self.tenant(policy, settings, found) {
+                Ok(tenant) => Ok(Purpose::Claims(Some(tenant))),
+                Err(StartupFault::Tenant(TenantRefusal::Missing)) => Ok(Purpose::Claims(None)),
+                Err(fault) => Err(fault),
+            },
             Access::Tenant(policy) => self.tenant(policy, settings, found).map(Purpose::Tenant),
             Access::Bypass if self.settings.iter().any(|(name, _)| names_tenant(settings, name)) => {
                 Err(StartupFault::BypassNamesTenant)

@@ -5,7 +5,7 @@ use crate::auth::scram::MECHANISM;
 use crate::auth::scram::client::{ClientBinding, ClientExchange};
 use crate::auth::{Access, AddressPattern, CertificateNeed, DatabaseList, Method, ProcessSecret, Rule, TlsNeed};
 use crate::fault::{Code, Fault};
-use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantPolicy, TenantSource};
+use crate::tenant::{AllowedTenants, Claiming, Glob, Origin, Separator, TenantId, TenantPolicy, TenantSource};
 use crate::wire::backend::Fields;
 use crate::wire::frontend::{PROTOCOL_3_0, put_cancel_request, put_cstr, put_ssl_request, put_startup};
 
@@ -24,7 +24,7 @@ fn logins() -> Logins {
         name: name.into(),
         verifier: Some(secret.verifier(name, &"demo".into())),
         databases: DatabaseList::All,
-        access: Access::Tenant(TenantPolicy { source, allowed }),
+        access: Access::Tenant(TenantPolicy { source, allowed, claiming: Claiming::None }),
     };
     let narrow = Login {
         databases: DatabaseList::Only(["other".into()].into()),

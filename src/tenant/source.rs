@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use super::claim::Claiming;
 use super::id::{TenantFault, TenantId, TenantKind};
 use crate::fault::{Code, Fault};
 
@@ -182,6 +183,8 @@ pub struct TenantPolicy {
     pub source: TenantSource,
     /// Which tenants are allowed; a fixed one needs no permission.
     pub allowed: AllowedTenants,
+    /// Whether the client may name its tenant later.
+    pub claiming: Claiming,
 }
 
 /// What a client has said about its tenant.
@@ -250,6 +253,16 @@ impl TenantPolicy {
     pub fn still_admits(&self, kind: TenantKind, tenant: &TenantId) -> bool {
         let is_of_kind = TenantId::parse(kind, tenant.as_str()).is_ok_and(|same| same == *tenant);
         is_of_kind
+            && match &self.source {
+                TenantSource::Fixed(fixed) => fixed == tenant,
+                TenantSource::Named { .. } => self.allowed.allow(tenant),
+            }
+    }
+
+    /// Whether a client may claim this tenant.
+    #[must_use]
+    pub fn may_claim(&self, tenant: &TenantId) -> bool {
+        self.claiming.is_allowed()
             && match &self.source {
                 TenantSource::Fixed(fixed) => fixed == tenant,
                 TenantSource::Named { .. } => self.allowed.allow(tenant),
@@ -328,7 +341,11 @@ mod tests {
     }
 
     fn named(from: &[Origin], allowed: AllowedTenants) -> TenantPolicy {
-        TenantPolicy { source: TenantSource::Named { from: from.to_vec(), separator: Separator::default() }, allowed }
+        TenantPolicy {
+            source: TenantSource::Named { from: from.to_vec(), separator: Separator::default() },
+            allowed,
+            claiming: Claiming::None,
+        }
     }
 
     fn both() -> TenantPolicy {
@@ -428,7 +445,11 @@ mod tests {
 
     #[test]
     fn a_fixed_tenant_cannot_be_talked_over() {
-        let policy = TenantPolicy { source: TenantSource::Fixed(tenant(ACME)), allowed: AllowedTenants::Any };
+        let policy = TenantPolicy {
+            source: TenantSource::Fixed(tenant(ACME)),
+            allowed: AllowedTenants::Any,
+            claiming: Claiming::None,
+        };
         assert_eq!(resolve(&policy, None, &[]), Ok(tenant(ACME)));
         assert_eq!(resolve(&policy, None, &[ACME]), Ok(tenant(ACME)));
         assert_eq!(resolve(&policy, None, &[GLOBEX]), Err(TenantRefusal::NotFixed));

@@ -164,3 +164,12 @@ SELECT * FROM pg_stat_activity
 
 -- deny TG015
 SELECT pg_sleep(1)
+
+-- allow select
+SELECT reltuples::bigint AS estimate FROM pg_class WHERE relname = 'invoices'
+
+-- allow select
+SELECT setval(pg_get_serial_sequence('invoices', 'id'), coalesce(max(id), 1), max(id) IS NOT NULL) FROM invoices
+
+-- deny TG018
+SELECT n_live_tup FROM pg_stat_user_tables

@@ -451,7 +451,7 @@ SELECT (SELECT b.pg_stat_statements) FROM generate_series(1, 2), ROWS FROM (unne
 SELECT generate_series.pg_visibility FROM generate_series(1, 2)
 
 -- allow select
-SELECT pg_catalog.pg_class.relname, pg_class.oid, pg_catalog.pg_class.* FROM pg_catalog.pg_class
+SELECT pg_catalog.pg_class.relname, pg_class.oid, pg_catalog.pg_type.* FROM pg_catalog.pg_class, pg_catalog.pg_type
 
 -- deny TG017 set_limit
 SELECT set_limit(0.9)

@@ -729,3 +729,18 @@ CREATE MATERIALIZED VIEW m WITH (fillfactor = 70) AS SELECT a, count(*) FROM ord
 
 -- allow create_table_as
 CREATE TABLE y (a) WITH (fillfactor = 70) AS VALUES (1), (2)
+
+-- allow definition
+CREATE INDEX i ON invoices USING gist (note gist_trgm_ops(siglen = 32))
+
+-- allow definition
+CREATE INDEX i ON invoices USING brin (at timestamptz_minmax_multi_ops(values_per_range = 16))
+
+-- deny TG011
+CREATE INDEX i ON invoices USING gist (set_config('app.tenant_id', 'x', true) gist_trgm_ops(siglen = 32))
+
+-- allow select
+SELECT setval('invoices_id_seq', 1000)
+
+-- allow select
+SELECT sequencename, start_value, increment_by FROM pg_sequences WHERE schemaname = ANY (ARRAY['public'])

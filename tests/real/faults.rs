@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 const DATABASE: &str = "faults";
 const ACME: &str = "00000000-0000-0000-0000-00000000000a";
 
+/// What a client may be told of a server that was ended: PostgreSQL's own words (it shuts down, has crashed, is starting
+/// up), or that it was lost or cannot be reached (TG052, TG053).
+const KNOWN: &[&str] = &["57P01", "57P02", "57P03", "08006"];
+
 /// How one number is written.
 #[derive(Clone, Copy)]
 enum Form {
@@ -172,6 +176,8 @@ impl Load {
             sum.failures
         );
         assert_eq!(lost, 0, "{act}");
+        let unknown: Vec<&String> = sum.failures.keys().filter(|what| !KNOWN.contains(&what.as_str())).collect();
+        assert!(unknown.is_empty(), "{act}: clients were told {unknown:?}");
         sum
     }
 }

@@ -3,6 +3,7 @@
 //! Whatever happens, the client concerned is told once or not at all, what it was told to be committed is there, the next
 //! client of the pool's only server is served right, and no server stays behind.
 
+use crate::scripts::Login;
 use crate::support::cluster::{self, Cluster};
 use crate::support::inside::Inside;
 use crate::support::message::Message;
@@ -22,25 +23,45 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Stage {
     relay: Relay,
     proxy: Inside,
-    /// Client of another tenant, which is served between any two others.
+    /// Of those between whom the other one is served.
+    login: Login,
+    /// Client of another tenant and the ordinary login, which is served between any two others.
     other: Client,
     admin: Client,
+    /// Of the ledger, where there is one.
+    _folder: tempfile::TempDir,
 }
 
 impl Stage {
     /// A proxy with one server, behind a relay.
     fn new(cluster: &Cluster, more: &str) -> Self {
+        Self::over(cluster, Login::Tenant, more)
+    }
+
+    /// The same with clients of that login.
+    fn over(cluster: &Cluster, login: Login, more: &str) -> Self {
         cluster.create_filled_database(DATABASE);
+        let mut admin = cluster.admin(DATABASE);
+        if admin.rows("SELECT 1 FROM pg_roles WHERE rolname = 'script_recorded'").is_empty() {
+            admin.run("CREATE ROLE script_recorded LOGIN IN ROLE app_user");
+        }
+        let folder = tempfile::tempdir().expect("a folder for a ledger");
+        let more = format!("{more}{}", login.more(&folder.path().join("ledger.jsonl")));
         let relay = Relay::start(cluster.address);
-        let proxy = Inside::start(&Wish { cluster, database: DATABASE, pool_size: 1, mutant: None, more });
+        let proxy = Inside::start(&Wish { cluster, database: DATABASE, pool_size: 1, mutant: None, more: &more });
         let port = |port: u16| format!("port = {port}\n");
         proxy.reload_with(&port(cluster.address.port()), &port(relay.address.port()));
         let other = Client::connect(&proxy.target(GLOBEX));
-        Self { relay, proxy, other, admin: cluster.admin(DATABASE) }
+        Self { relay, proxy, login, other, admin, _folder: folder }
     }
 
     fn client(&self) -> Client {
-        let mut client = Client::connect(&self.proxy.target(ACME));
+        let target = match self.login {
+            Login::Tenant | Login::Lease | Login::Sealed => self.proxy.target(ACME),
+            Login::Recorded => self.proxy.login(&format!("recorded.{ACME}"), "demo"),
+            Login::Pinned | Login::Session => self.proxy.login(&format!("keeps.{ACME}"), "demo"),
+        };
+        let mut client = Client::connect(&target);
         client.patience(PATIENCE);
         client
     }
@@ -115,6 +136,8 @@ struct Outcome {
     /// Everything that came.
     replies: Vec<Reply>,
     silence: Option<Silence>,
+    /// A part of a reply came last: nothing can be told in the middle of it.
+    is_cut_short: bool,
 }
 
 fn converse(client: &mut Client, id: usize) -> Outcome {
@@ -126,41 +149,56 @@ fn converse(client: &mut Client, id: usize) -> Outcome {
         let (more, silence) = client.replies_to(awaited);
         replies.extend(more);
         if silence.is_some() {
-            return Outcome { is_acknowledged: false, replies, silence };
+            return Outcome { is_acknowledged: false, replies, silence, is_cut_short: client.is_in_mid_reply() };
         }
     }
     let is_acknowledged = replies.iter().any(|reply| reply.tag == b'C' && reply.body.starts_with(b"COMMIT"));
-    Outcome { is_acknowledged, replies, silence: None }
+    Outcome { is_acknowledged, replies, silence: None, is_cut_short: false }
 }
 
-/// One FATAL at most, and nothing behind it. A server that is told nonsense says so before it ends.
+/// One FATAL and nothing behind it, for whoever was not told of its COMMIT; none only in the middle of a row. A server that is told nonsense says so before
+/// it ends.
 fn is_told_once(outcome: &Outcome, may_complain: bool, what: &str) {
     let Outcome { replies, silence, .. } = outcome;
     assert_ne!(*silence, Some(Silence::Timeout), "{what}: nobody says anything");
     let errors: Vec<_> = replies.iter().enumerate().filter(|(_, reply)| reply.tag == b'E').collect();
     assert!(errors.len() <= if may_complain { 2 } else { 1 }, "{what}: {replies:?}");
+    assert!(errors.is_empty() || !outcome.is_acknowledged, "{what}: {replies:?}");
+    assert!(!errors.is_empty() || outcome.is_acknowledged || outcome.is_cut_short, "{what}: not told: {replies:?}");
     if let Some(&(at, error)) = errors.last() {
         assert_eq!(error.fields()[&'V'], "FATAL", "{what}: {replies:?}");
         assert_eq!((at + 1, *silence), (replies.len(), Some(Silence::Closed)), "{what}");
     }
 }
 
+/// A client with a server that it has just used; where that may be, it has left something there.
+fn warm(stage: &Stage) -> Client {
+    let mut client = stage.client();
+    client.run("SELECT 1");
+    if stage.login.keeps_state() {
+        client.run("LISTEN vanishing");
+    }
+    client
+}
+
 /// Cuts the server's link behind every `stride`th byte of the conversation, one way and the other.
-fn servers_that_vanish(cluster: &Cluster, stride: usize, fate: Fate) {
-    let mut stage = Stage::new(cluster, "");
+fn servers_that_vanish(cluster: &Cluster, login: Login, stride: usize, fate: Fate) {
+    let mut stage = Stage::over(cluster, login, "");
     stage.serves_the_other("at first");
+    let mut client = warm(&stage);
     let before = stage.relay.carried();
-    assert!(converse(&mut stage.client(), 0).is_acknowledged);
+    assert!(converse(&mut client, 0).is_acknowledged);
+    drop(client);
     let after = stage.relay.carried();
     let (to_server, to_proxy) = (after.0 - before.0, after.1 - before.1);
     let (mut cuts, mut acknowledged, mut told) = (0, 0, 0);
     for (way, bytes) in [(Way::ToServer, to_server), (Way::ToProxy, to_proxy)] {
         let bytes = usize::try_from(bytes).expect("few");
         for after in (0..bytes).step_by(stride) {
-            let what = format!("{way:?} byte {after} of {bytes} on {}", cluster.version);
+            let what = format!("{login:?} {way:?} byte {after} of {bytes} on {}", cluster.version);
             cuts += 1;
             stage.serves_the_other(&what);
-            let mut client = stage.client();
+            let mut client = warm(&stage);
             stage.relay.arm(way, after, fate);
             let outcome = converse(&mut client, cuts);
             stage.relay.disarm();
@@ -175,7 +213,7 @@ fn servers_that_vanish(cluster: &Cluster, stride: usize, fate: Fate) {
     stage.is_balanced();
     let there: usize = stage.admin.value("SELECT count(*) FROM plain WHERE id > 0").parse().expect("a count");
     eprintln!(
-        "{cuts} times {fate:?} on {}: {acknowledged} acknowledged, {there} there, {told} told why",
+        "{cuts} times {fate:?} on {} over {login:?}: {acknowledged} acknowledged, {there} there, {told} told why",
         cluster.version
     );
     assert!(there >= acknowledged && cuts > 20);
@@ -188,9 +226,17 @@ fn stride(default: u64) -> usize {
 #[test]
 fn a_server_that_vanishes_at_any_byte_harms_one_client_at_most() {
     let _turn = alone();
-    servers_that_vanish(cluster::fifteen(), stride(5), Fate::Cut);
+    servers_that_vanish(cluster::fifteen(), Login::Tenant, stride(5), Fate::Cut);
     if let Some(cluster) = cluster::eighteen() {
-        servers_that_vanish(cluster, stride(13), Fate::Cut);
+        servers_that_vanish(cluster, Login::Tenant, stride(13), Fate::Cut);
+    }
+}
+
+#[test]
+fn a_server_that_vanishes_at_any_byte_harms_one_client_at_most_over_other_logins() {
+    let _turn = alone();
+    for login in [Login::Lease, Login::Pinned, Login::Session, Login::Recorded] {
+        servers_that_vanish(cluster::fifteen(), login, stride(17), Fate::Cut);
     }
 }
 
@@ -200,7 +246,7 @@ fn a_server_that_talks_nonsense_at_any_byte_harms_one_client_at_most() {
     // A row, a ReadyForQuery and a length that is none: at a message's boundary they answer nothing, elsewhere they are
     // the rest of one, and then the link is cut.
     let nonsense = b"D\0\0\0\x06\0\0Z\0\0\0\x05IR\0\0\0\x04?\xff\xff\xff\xff";
-    servers_that_vanish(cluster::fifteen(), stride(11), Fate::Babble(nonsense));
+    servers_that_vanish(cluster::fifteen(), Login::Tenant, stride(11), Fate::Babble(nonsense));
 }
 
 #[test]

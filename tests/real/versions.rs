@@ -6,7 +6,7 @@ use crate::support::cluster::{self, Cluster};
 use crate::support::message::{self, Message};
 use crate::support::proxy::{self, Proxy, Wish};
 use crate::support::raw::Client;
-use crate::support::until_it_runs;
+use crate::support::{eventually, until_it_runs};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -160,6 +160,47 @@ async fn short_and_long_keys_cancel_on_every_release_and_others_do_not() {
             assert_eq!(next(&mut stream), Some((b'Z', vec![b'I'])));
         }
     }
+}
+
+/// With its own secret a client cancels another client's statement, whose process id everybody can guess, or does not.
+async fn anothers_cancel(mutant: Option<&str>, hits: bool) {
+    let (cluster, database) = (cluster::fifteen(), "versions_keys");
+    cluster.create_filled_database(database);
+    let proxy = Proxy::start(&Wish { cluster, database, pool_size: 2, mutant, more: "" });
+    let logged_in = |minor: u32, letter: char| {
+        let user = format!("app_user.{}", scripts::tenant(letter));
+        let mut stream = connect(proxy.address);
+        let key = log_in(&mut stream, &startup(minor, &[("user", &user), ("database", database)]));
+        (stream, key)
+    };
+    for minor in [0, 2] {
+        let ((mut stream, own), (_other, others)) = (logged_in(minor, 'a'), logged_in(minor, 'b'));
+        stream.write_all(&Message::Query(SLOW.to_owned()).bytes()).unwrap();
+        until_it_runs(cluster, database, "generate_series(1, 20000)").await;
+        cancel(proxy.address, own.process_id, &others.secret);
+        let mut admin = cluster.admin(database);
+        let is_running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND datname = current_database() \
+                          AND pid <> pg_backend_pid()";
+        if hits {
+            eventually("it hits", || admin.value(is_running) == "0");
+        }
+        assert_ne!(admin.value(is_running) == "1", hits);
+        // What it finds if the other has hit is nothing.
+        cancel(proxy.address, own.process_id, &own.secret);
+        assert!(std::iter::from_fn(|| next(&mut stream)).any(|(tag, _)| tag == b'Z'));
+    }
+}
+
+#[tokio::test]
+async fn no_client_cancels_another() {
+    anothers_cancel(None, false).await;
+}
+
+/// A planted defect must be found.
+#[cfg(feature = "mutants")]
+#[tokio::test]
+async fn mutants_that_share_a_cancel_key_are_found() {
+    anothers_cancel(Some("shared_cancel_key"), true).await;
 }
 
 /// What passes between proxy and server at a login: what it asks for, the answer's NegotiateProtocolVersion and key.

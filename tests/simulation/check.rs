@@ -89,8 +89,10 @@ pub struct Story<'a> {
     pub received: &'a [u8],
     /// How many errors of that SQLSTATE its own cancels and the pool's refusals may have made.
     pub excused: BTreeMap<String, usize>,
-    /// A server failed it, or it was ended: it may have been told so and no more.
+    /// A server failed it, or it was ended: it was told so and no more.
     pub may_end_early: bool,
+    /// It had said that it sends nothing more: it need not be told why it ends early.
+    pub may_end_silently: bool,
     /// It left by itself: no more than a part was to be heard.
     pub has_left: bool,
     pub mark: &'a str,
@@ -136,6 +138,10 @@ fn explain(story: &Story<'_>, received: &[Message], is_cut: bool, so_far: &Attem
         let is_all = received.len() == expected.len() && !is_cut;
         if !is_all && !story.may_end_early && !story.has_left {
             return Err(format!("it was not told {}", around(&expected, received.len())));
+        }
+        // Within a message nothing can be told.
+        if !is_all && !is_cut && !story.may_end_silently && !story.has_left {
+            return Err(format!("it has ended without an error, before {}", around(&expected, received.len())));
         }
         let count = database.notes.get(story.mark).copied().unwrap_or(0);
         return Ok(is_all.then_some(count));

@@ -357,6 +357,7 @@ impl World {
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::clone(&self.facts),
             recording: None,
+            claims: None,
             #[cfg(feature = "mutants")]
             mutant: defect,
         };
@@ -746,7 +747,7 @@ impl World {
         match effect {
             Effect::Lease => self.lease(number),
             Effect::Inspect(sql) => self.clients[number].pending = Pending::Inspection(sql),
-            Effect::Pin | Effect::Rest => {
+            Effect::Pin | Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),
@@ -1118,7 +1119,6 @@ impl World {
         note!(self, "{} says nothing more", self.clients[number].mark);
         let client = &mut self.clients[number];
         client.is_half_closed = true;
-        client.may_end_early = true;
         self.feed(number, Input::ClientDone);
     }
 
@@ -1216,7 +1216,8 @@ impl World {
                 sent: &client.sent,
                 received: &client.received,
                 excused: client.excused.clone(),
-                may_end_early: client.may_end_early,
+                may_end_early: client.may_end_early || client.is_half_closed,
+                may_end_silently: client.is_half_closed,
                 has_left: client.has_left,
                 mark: &client.mark,
             };

@@ -202,6 +202,11 @@ impl Client {
         }
     }
 
+    /// Whether a part of a reply has come, and not its rest.
+    pub const fn is_in_mid_reply(&self) -> bool {
+        self.read < self.inbox.len()
+    }
+
     fn fill(&mut self) -> Result<(), Silence> {
         let mut piece = [0_u8; 16 * 1024];
         match self.stream.read(&mut piece) {

@@ -100,7 +100,7 @@ impl Run<'_> {
             }
             Action::Admin(sql) => {
                 self.leave(name);
-                drop(self.admin.run(sql));
+                self.admin(name, sql);
             }
             Action::Cancel => {
                 self.leave(name);
@@ -111,6 +111,15 @@ impl Run<'_> {
                 self.voices.remove(&name);
             }
             Action::Startup => self.startup(name),
+        }
+    }
+
+    /// Its error fails the script: neither side's transcript has this line by rights.
+    fn admin(&mut self, name: char, sql: &str) {
+        let replies = self.admin.query(sql);
+        if let Some(error) = replies.iter().find(|reply| reply.tag == b'E') {
+            let side = if self.side.is_proxy { "proxy" } else { "PostgreSQL" };
+            self.lines.push(format!("{name} admin {sql:?} beside the {side}: {}", error.line(&mut vec![])));
         }
     }
 

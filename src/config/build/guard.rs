@@ -10,6 +10,7 @@ use crate::config::raw::{Placed, Section};
 use crate::config::settings::{GuardSettings, LoginGuard, ScopeSettings};
 use crate::guard::{Keeping, Lists, Mode, PolicySettings, Preset, Sides, StatementClass};
 use crate::scope::Lifetime;
+use crate::tenant::Claiming;
 
 /// Settings that would change who or what a statement acts for, or how its text is read.
 const SETTINGS_PINNED: [&str; 7] = [
@@ -67,9 +68,12 @@ impl Builder<'_> {
                 lists: lists?,
                 login_lists: Lists::default(),
                 mode,
+                claiming: Claiming::None,
+                claim_settings: Vec::new(),
                 scope_settings: scope?.template.names().map(str::to_owned).collect(),
                 scope_outlives_transactions: scope?.lifetime == Lifetime::Lease,
                 text_bytes_max: section.number("text_bytes_max")?,
+                gaps: Arc::default(),
             },
             startup_parameters_ignored: ignored?,
         })

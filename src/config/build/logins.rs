@@ -9,7 +9,10 @@ use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section, TenantsText};
 use crate::config::settings::{LoginEntry, LoginGuard, LoginSecret, ScopeSettings};
 use crate::guard::{Keeping, Preset};
-use crate::tenant::{AllowedTenants, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
+use crate::scope::Lifetime;
+use crate::tenant::{
+    AllowedTenants, Claiming, Glob, Origin, Separator, TenantId, TenantKind, TenantPolicy, TenantSource,
+};
 
 /// What a login is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,7 @@ impl Builder<'_> {
         let logins =
             table.named_tables().filter_map(|(name, section)| self.login(root, name, section, scope)).collect();
         self.check_suffixes_are_unambiguous(&table, &logins);
+        self.check_claims_end_with_transactions(&table, &logins, scope);
         logins
     }
 
@@ -65,7 +69,7 @@ impl Builder<'_> {
         let tenant = match preset {
             Some(Preset::Bypass) => self.no_tenant(section),
             Some(Preset::Tenant | Preset::Application | Preset::Migration) | None => {
-                self.tenant_policy(&section.table("tenant"), kind).map(Some)
+                self.tenant_policy(section, kind, preset.unwrap_or_default()).map(Some)
             }
         };
         if preset.is_some_and(Preset::is_recorded) && !section.has("role") {
@@ -113,7 +117,7 @@ impl Builder<'_> {
         secret: Option<LoginSecret>,
     ) -> Option<(Arc<str>, LoginEntry)> {
         let tables = [section.table("tenant"), section.table("guard")];
-        let keys = ["role", "databases", "pool_mode", "session_state"]
+        let keys = ["role", "databases", "pool_mode", "session_state", "claims"]
             .into_iter()
             .filter(|key| section.has(key))
             .map(|key| section.place_of(key));
@@ -139,6 +143,11 @@ impl Builder<'_> {
     /// `Some(None)`: a bypass login has none, and that is right.
     fn no_tenant(&mut self, section: &Section) -> Option<Option<TenantPolicy>> {
         let table = section.table("tenant");
+        if section.has("claims") {
+            let message = "has no meaning for a bypass login, which sees every tenant's rows";
+            self.problems.error(&section.place_of("claims"), message);
+            return None;
+        }
         if table.is_present {
             self.problems.error(&table.place, "has no meaning for a bypass login, which sees every tenant's rows");
             return None;
@@ -168,20 +177,40 @@ impl Builder<'_> {
         Some(DatabaseList::Only(names.map(|name| name.to_string()).collect()))
     }
 
-    fn tenant_policy(&mut self, section: &Section, kind: Option<TenantKind>) -> Option<TenantPolicy> {
-        match (section.has("fixed"), section.has("from")) {
+    fn tenant_policy(&mut self, login: &Section, kind: Option<TenantKind>, preset: Preset) -> Option<TenantPolicy> {
+        let section = &login.table("tenant");
+        let claiming = self.claiming(login, preset)?;
+        let policy = match (section.has("fixed"), section.has("from")) {
             (true, true) => {
                 self.problems.error(&section.place_of("from"), "a tenant is either fixed or comes from the client");
                 None
             }
+            (false, false) if claiming.is_allowed() => {
+                let allowed = self.allowed_tenants(section, kind?)?;
+                let source = TenantSource::Named { from: Vec::new(), separator: Separator::default() };
+                Some(TenantPolicy { source, allowed, claiming })
+            }
             (false, false) => {
-                let hint = "give fixed = \"<tenant>\", or from = [\"suffix\", \"startup\"]";
+                let hint = "give fixed = \"<tenant>\", or from = [\"suffix\", \"startup\"], or let the login claim it (claims)";
                 self.problems.error_with_hint(&section.place, "does not say where the tenant comes from", hint);
                 None
             }
             (true, false) => self.fixed_tenant(section, kind?),
             (false, true) => self.named_tenant(section, kind?),
+        };
+        Some(TenantPolicy { claiming, ..policy? })
+    }
+
+    /// `claims`: whether the client may name its tenant by SQL.
+    fn claiming(&mut self, login: &Section, preset: Preset) -> Option<Claiming> {
+        let words = [("none", Claiming::None), ("transaction", Claiming::Transaction), ("session", Claiming::Session)];
+        let claiming = pick(login, "claims", &words)?;
+        if claiming.is_allowed() && preset.is_recorded() {
+            let message = "is not for logins whose transactions are recorded: each record names its tenant beforehand";
+            self.problems.error(&login.place_of("claims"), message);
+            return None;
         }
+        Some(claiming)
     }
 
     fn fixed_tenant(&mut self, section: &Section, kind: TenantKind) -> Option<TenantPolicy> {
@@ -192,7 +221,11 @@ impl Builder<'_> {
         }
         let text = section.text("fixed")?;
         let fixed = self.tenant(&section.place_of("fixed"), &text, kind)?;
-        Some(TenantPolicy { source: TenantSource::Fixed(fixed), allowed: AllowedTenants::Any })
+        Some(TenantPolicy {
+            source: TenantSource::Fixed(fixed),
+            allowed: AllowedTenants::Any,
+            claiming: Claiming::None,
+        })
     }
 
     fn named_tenant(&mut self, section: &Section, kind: TenantKind) -> Option<TenantPolicy> {
@@ -210,7 +243,7 @@ impl Builder<'_> {
             section.text("separator").and_then(|text| self.separator(&section.place_of("separator"), &text));
         let allowed = self.allowed_tenants(section, kind);
         let source = TenantSource::Named { from: from?, separator: separator? };
-        Some(TenantPolicy { source, allowed: allowed? })
+        Some(TenantPolicy { source, allowed: allowed?, claiming: Claiming::None })
     }
 
     fn separator(&mut self, place: &Place, text: &str) -> Option<Separator> {
@@ -253,6 +286,24 @@ impl Builder<'_> {
                 self.problems.error(place, format!("{fault} (scope.tenant_type decides what a tenant looks like)"));
                 None
             }
+        }
+    }
+
+    /// A tenant that stays on a server is put there in front of a lease: a claim comes behind it.
+    fn check_claims_end_with_transactions(
+        &mut self,
+        table: &Section,
+        logins: &BTreeMap<Arc<str>, LoginEntry>,
+        scope: Option<&ScopeSettings>,
+    ) {
+        if scope.is_none_or(|scope| scope.lifetime == Lifetime::Transaction) {
+            return;
+        }
+        let may_claim = |entry: &LoginEntry| entry.tenant.as_ref().is_some_and(|tenant| tenant.claiming.is_allowed());
+        for (name, _) in logins.iter().filter(|(_, entry)| may_claim(entry)) {
+            let place = table.table(name).place_of("claims");
+            self.problems
+                .error(&place, "does not go with scope.lifetime = \"lease\", where a server has its tenant beforehand");
         }
     }
 

@@ -6,6 +6,7 @@
 //! Every part is built even if another one failed, so that all problems are found; `None` means that the
 //! reason has been reported.
 
+mod check;
 mod clients;
 mod console;
 mod guard;
@@ -48,6 +49,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let has_ledger = ledger_section.is_present;
     let ledger = if ledger_section.is_present { Some(builder.ledger(&ledger_section)) } else { None };
     let bypass = builder.bypass(&root.table("bypass"));
+    let check = builder.check(root, scope.as_ref());
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
     let limits = builder.limits(root, scope.as_ref());
     let client_statements = limits::client_statements(root);
@@ -71,6 +73,8 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
             None => None,
         },
         bypass: bypass?,
+        check: check?,
+        gaps: std::collections::BTreeMap::new(),
         limits: limits?,
         client_statements: client_statements?,
         log: log?,

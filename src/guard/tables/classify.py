@@ -49,14 +49,16 @@ FUNCTION_RULES = [
     ("administration", r"binary_upgrade_\w+|pg_stat_\w+|pg_(clear|restore)_\w+_stats|brin_(de)?summarize\w+"
                        r"|gin_clean_pending_list|pg_import_system_collations|pg_nextoid|pg_stop_making_pinned_objects"
                        r"|pg_extension_config_dump|pg_config|pg_control_\w+|pg_get_shmem_allocations\w*"
-                       r"|pg_get_loaded_modules|setval|pg_set_\w+"),
+                       r"|pg_get_loaded_modules|pg_set_\w+"),
+    ("sequence", r"setval"),
     ("internal", r"pg_event_trigger_\w+|fmgr_\w+_validator|plpgsql_\w+|currtid\w*|\w+_handler"),
 ]
 RELATION_RULES = [
     ("settings", r"pg_settings"),
+    ("sequences", r"pg_sequences"),
     ("other_sessions", r"pg_locks|pg_prepared_\w+|pg_stat_activity|pg_stat_ssl|pg_stat_gssapi|pg_stat_progress_\w+"
                        r"|pg_backend_memory_contexts|pg_aios|pg_stat_replication\w*|pg_stat_wal_receiver"),
-    ("statistics", r"pg_stat(io)?_\w+|pg_statistic|pg_statistic_ext_data|pg_stats\w*|pg_sequences|pg_shmem_\w+"),
+    ("statistics", r"pg_stat(io)?_\w+|pg_statistic|pg_statistic_ext_data|pg_stats\w*|pg_shmem_\w+"),
     ("secret", r"pg_authid|pg_shadow|pg_user_mappings?|pg_largeobject\w*|pg_subscription\w*|pg_hba_file_rules"
                r"|pg_ident_file_mappings|pg_file_settings|pg_config|pg_db_role_setting|pg_replication_\w+"),
 ]

@@ -205,9 +205,9 @@ fn sealed_sessions_get_the_same_replies() {
 mod mutants {
     use super::*;
 
-    fn is_found(mutant: &str) {
+    fn is_found(mutant: &str, login: Login) {
         let _turn = alone();
-        let arena = Arena::new(cluster::fifteen(), Login::Tenant, Some(mutant), false);
+        let arena = Arena::new(cluster::fifteen(), login, Some(mutant), false);
         let found = run(&arena, 1..200);
         eprintln!("{mutant}: {} differences in {} sessions", found.differences.len(), found.compared);
         assert!(!found.differences.is_empty(), "{mutant} is not found");
@@ -215,17 +215,27 @@ mod mutants {
 
     #[test]
     fn mutants_without_injection_are_found() {
-        is_found("no_injection");
+        is_found("no_injection", Login::Tenant);
     }
 
     #[test]
     fn mutants_with_the_tenant_before_are_found() {
-        is_found("previous_tenant");
+        is_found("previous_tenant", Login::Tenant);
     }
 
     #[test]
     fn mutants_without_scope_behind_commit_are_found() {
-        is_found("no_reinjection_after_commit");
+        is_found("no_reinjection_after_commit", Login::Tenant);
+    }
+
+    #[test]
+    fn mutants_that_forget_what_a_statement_leaves_are_found() {
+        is_found("state_forgotten", Login::Pinned);
+    }
+
+    #[test]
+    fn mutants_that_clean_nothing_are_found() {
+        is_found("cleaning_skipped", Login::Pinned);
     }
 }
 

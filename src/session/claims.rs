@@ -1,0 +1,650 @@
+//! Whom a session acts for, where its client says so by SQL.
+//!
+//! ```text
+//!               claim, sent: injected in its place         transaction over
+//!   unscoped ────────────────────────────────▶ acts for A ──────────────────▶ unscoped, or for the session's tenant
+//!      │ needs scope: TG130                     │ A again: answered
+//!      ▼                                        │ B: TG133
+//!   (refused)                                   └ ROLLBACK TO a savepoint in front of the claim: unscoped
+//! ```
+//!
+//! A claim is never forwarded. In its place goes the proxy's own scope statement, and behind it something harmless that
+//! gives the client the answer its form expects. What a session has claimed lives here, never on a server.
+//!
+//! Two views are kept, as of the transaction itself (`scope::transaction`): *ahead*, after everything that was sent
+//! succeeds, decides what to send; *known*, after the last reply, is what it falls back to. Behind a segment with a
+//! claim nothing is sent until it is answered.
+//!
+//! Before a tenant is acted for, the driver is asked: it may be frozen or have all it may have. From then on, until the
+//! session acts for somebody else or nobody, its work counts as that tenant's.
+//!
+//! Owns: what was claimed, for how long, and what stands in a claim's place. Does not own: the forms of claims (`guard`),
+//! who may claim whom (`tenant`), freezes and limits (the driver).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+
+use super::claimed::{View, follow};
+use super::recording::Readiness;
+use super::release::{NOTHING, Substitute};
+use super::{Effect, Session, SessionRules, Waiting};
+use crate::fault::{Code, Fault};
+use crate::guard::{Claim, ClaimForm, ClaimSpan, ClaimedValue, Control, Facts, Statement};
+use crate::scope::{Injection, LeasedServer, Lifetime, ScopeTemplate, TransactionScope};
+use crate::tenant::{TenantId, TenantKind, TenantPolicy};
+use crate::wire::TransactionStatus;
+use crate::wire::backend;
+use crate::wire::frontend::{put_cstr, put_message};
+
+/// What the sessions of a login that may claim have in common.
+#[derive(Clone, Debug)]
+pub struct ClaimRules {
+    /// How a tenant gets onto a transaction.
+    pub template: ScopeTemplate,
+    /// What tenants look like.
+    pub kind: TenantKind,
+    /// Which ones the login may act for.
+    pub tenants: TenantPolicy,
+}
+
+/// That a session may claim its tenant.
+#[derive(Clone, Debug)]
+pub struct Claimant {
+    /// Under which rules.
+    pub rules: Arc<ClaimRules>,
+    /// The tenant that the client named at its start: it counts where none is claimed.
+    pub base: Option<TenantId>,
+}
+
+impl ClaimRules {
+    /// The tenant of a claim whose value is known; `None` where it ends one.
+    fn tenant_of(&self, claim: &Claim) -> Result<Option<TenantId>, Fault> {
+        let malformed = |detail: String| Fault::of(Code::ClaimMalformed).with_detail(detail);
+        let text = match &claim.value {
+            ClaimedValue::Text(text) => text,
+            ClaimedValue::Null => return Err(malformed("It is NULL.".to_owned())),
+            ClaimedValue::Parameter { number, .. } => {
+                return Err(malformed(format!("Parameter ${number} has no value.")));
+            }
+            ClaimedValue::Default => return Ok(None),
+        };
+        let tenant = TenantId::parse(self.kind, text).map_err(|fault| malformed(format!("In the claim: {fault}.")))?;
+        if !self.tenants.may_claim(&tenant) {
+            return Err(Fault::of(Code::ClaimForbidden).with_detail("Its configuration does not list the tenant."));
+        }
+        Ok(Some(tenant))
+    }
+
+    /// Refuses what needs a tenant and has none.
+    fn missing(&self, statement: &Statement) -> Fault {
+        let setting = self.template.tenant_settings().next().unwrap_or_default();
+        let hint = format!(
+            "Name it first in the same transaction: SET LOCAL {setting} = '<tenant>', or SELECT set_config('{setting}', $1, true)."
+        );
+        let class = statement.class.name();
+        Fault::of(Code::ClaimMissing)
+            .with_detail(format!("The statement is of the class {class}, and would see no rows or anybody's."))
+            .with_hint(hint)
+    }
+
+    fn injection(&self, tenant: &TenantId) -> Injection {
+        Injection::new(&self.template, tenant, Lifetime::Transaction)
+    }
+}
+
+/// For what a tenant is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    /// The message in front, which has what it needs else.
+    Statement,
+    /// A server for it.
+    Lease,
+}
+
+/// A session's claims.
+#[derive(Debug)]
+pub(super) struct Claims {
+    rules: Arc<ClaimRules>,
+    base: Option<TenantId>,
+    ahead: View,
+    known: View,
+    /// Whom the driver believes the session to act for.
+    acting: Option<TenantId>,
+    /// Those that the driver has let it act for, for the message in front; behind it the last one alone.
+    granted: Vec<(TenantId, Injection)>,
+    asked: Option<(TenantId, For)>,
+    /// Why the message in front cannot go on.
+    refusal: Option<Fault>,
+    /// Tenants that were put on transactions and are not confirmed yet, in order.
+    unconfirmed: VecDeque<TenantId>,
+}
+
+impl Claims {
+    pub(super) fn new(from: &Claimant) -> Self {
+        let view = View::new(from.base.clone());
+        Self {
+            rules: Arc::clone(&from.rules),
+            base: from.base.clone(),
+            ahead: view.clone(),
+            known: view,
+            acting: None,
+            granted: Vec::new(),
+            asked: None,
+            refusal: None,
+            unconfirmed: VecDeque::new(),
+        }
+    }
+
+    fn injection_of(&self, tenant: &TenantId) -> Option<&Injection> {
+        self.granted.iter().find(|(known, _)| known == tenant).map(|(_, injection)| injection)
+    }
+
+    /// What the next statement gets, if it has a tenant that was granted.
+    pub(super) fn injection(&self) -> Option<&Injection> {
+        self.injection_of(self.ahead.tenant()?)
+    }
+
+    /// The injection for the tenant in force was sent.
+    pub(super) fn on_injected(&mut self) {
+        if let Some(tenant) = self.ahead.tenant().cloned() {
+            self.ahead.act_for(&tenant);
+            self.unconfirmed.push_back(tenant);
+        }
+    }
+
+    fn on_confirmed(&mut self) {
+        if let Some(tenant) = self.unconfirmed.pop_front() {
+            self.known.act_for(&tenant);
+        }
+    }
+
+    /// What is ahead of a Query that is being planned.
+    pub(super) fn plan(&self) -> Plan<'_> {
+        Plan { claims: self, view: self.ahead.clone(), scopes: Vec::new() }
+    }
+
+    /// The Query was sent as planned.
+    pub(super) fn on_planned(&mut self, planned: Planned) {
+        self.ahead = planned.view;
+        self.unconfirmed.extend(planned.scopes);
+        self.keep_acting();
+    }
+
+    /// Behind a message only whom the driver knows of may be acted for without asking.
+    fn keep_acting(&mut self) {
+        let acting = self.acting.as_ref();
+        self.granted.retain(|(known, _)| Some(known) == acting);
+    }
+
+    /// Why the claim cannot be made in this transaction.
+    fn conflict(&self, view: &View, tenant: &TenantId) -> Option<Fault> {
+        view.scope().filter(|scope| *scope != tenant)?;
+        Some(Fault::of(Code::ClaimConflict).with_detail("It may act for another one when it has ended."))
+    }
+}
+
+/// A Query that is being planned: its claims, as if all of it succeeds.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    claims: &'a Claims,
+    view: View,
+    scopes: Vec<TenantId>,
+}
+
+/// What a planned Query leaves behind.
+#[derive(Debug)]
+pub(super) struct Planned {
+    view: View,
+    scopes: Vec<TenantId>,
+}
+
+/// What goes in a claim's place.
+pub(super) struct Standing<'a> {
+    /// The scope statement in front of it.
+    pub(super) injection: Option<&'a Injection>,
+    /// The statement itself.
+    pub(super) text: String,
+    /// The tag it is answered under, if not the server's.
+    pub(super) tag: Option<&'static str>,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn done(self) -> Planned {
+        Planned { view: self.view, scopes: self.scopes }
+    }
+
+    /// Whether a statement has a tenant to run for, as far as it needs one.
+    pub(super) fn has_tenant(&self) -> bool {
+        self.view.tenant().is_some()
+    }
+
+    /// Refuses what has none.
+    pub(super) fn missing(&self, statement: &Statement) -> Fault {
+        self.claims.rules.missing(statement)
+    }
+
+    /// What the next statement gets.
+    pub(super) fn injection(&self) -> Option<&'a Injection> {
+        self.claims.injection_of(self.view.tenant()?)
+    }
+
+    /// It was put in front of the next statement.
+    pub(super) fn on_injected(&mut self) {
+        if let Some(tenant) = self.view.tenant().cloned() {
+            self.view.act_for(&tenant);
+            self.scopes.push(tenant);
+        }
+    }
+
+    /// A claim; `is_alone`: nothing of its transaction comes behind it.
+    pub(super) fn claim(
+        &mut self,
+        claim: &Claim,
+        scope: &TransactionScope,
+        is_alone: bool,
+    ) -> Result<Standing<'a>, Fault> {
+        let Some(tenant) = self.claims.rules.tenant_of(claim)? else {
+            self.view.end_claim(claim.span == ClaimSpan::Session, self.claims.base.as_ref());
+            let Substitute { sql, tag } = stand_in(claim);
+            return Ok(Standing { injection: None, text: sql.into_owned(), tag });
+        };
+        if let Some(fault) = self.claims.conflict(&self.view, &tenant) {
+            return Err(fault);
+        }
+        let injection = match scope.needs_injection() && !is_alone {
+            true => Some(self.claims.injection_of(&tenant).ok_or_else(|| Fault::of(Code::Internal))?),
+            false => None,
+        };
+        if injection.is_some() {
+            self.scopes.push(tenant.clone());
+        }
+        if injection.is_some() || self.view.scope().is_some() {
+            self.view.act_for(&tenant);
+        }
+        if claim.span == ClaimSpan::Session {
+            self.view.set_session(Some(tenant.clone()));
+        }
+        let (text, tag) = said_of(claim, &tenant);
+        Ok(Standing { injection, text, tag })
+    }
+
+    /// Another statement, sent while the transaction was `before`.
+    pub(super) fn follow(&mut self, control: &Control, before: TransactionStatus, scope: &mut TransactionScope) {
+        follow(&mut self.view, self.claims.base.as_ref(), control, before, scope);
+    }
+
+    /// The Query ends.
+    pub(super) fn end(&mut self, scope: &TransactionScope) {
+        if scope.predicted() == TransactionStatus::Idle {
+            self.view.end(true);
+        }
+    }
+}
+
+/// What stands in a Query for a claim of this tenant.
+fn said_of(claim: &Claim, tenant: &TenantId) -> (String, Option<&'static str>) {
+    match (&claim.form, claim.span) {
+        // PostgreSQL's own warning outside of blocks comes with it; in a block it says what is said already.
+        (ClaimForm::Set | ClaimForm::Reset, ClaimSpan::Transaction | ClaimSpan::Parameter(_)) => {
+            (format!("SET LOCAL {} TO {}", claim.setting, literal(tenant.as_str())), None)
+        }
+        (ClaimForm::Set | ClaimForm::Reset, ClaimSpan::Session) => (NOTHING.to_owned(), Some("SET")),
+        (ClaimForm::Select(column), _) => {
+            (format!("SELECT {}::pg_catalog.text AS {}", literal(tenant.as_str()), identifier(column)), None)
+        }
+    }
+}
+
+/// What stands in for a claim where it is prepared: it gives what the client gave, and does nothing.
+#[must_use]
+pub(super) fn stand_in(claim: &Claim) -> Substitute {
+    let column = match &claim.form {
+        ClaimForm::Set => return Substitute { sql: NOTHING.into(), tag: Some("SET") },
+        ClaimForm::Reset => return Substitute { sql: NOTHING.into(), tag: Some("RESET") },
+        ClaimForm::Select(column) => identifier(column),
+    };
+    let value = match &claim.value {
+        ClaimedValue::Text(text) => literal(text),
+        ClaimedValue::Parameter { number, .. } => format!("${number}"),
+        ClaimedValue::Null | ClaimedValue::Default => "NULL".to_owned(),
+    };
+    let value = format!("{value}::pg_catalog.text");
+    let value = match claim.span {
+        // The parameter is there, and is a boolean, as in the client's text.
+        ClaimSpan::Parameter(number) => format!("CASE WHEN ${number}::pg_catalog.bool THEN {value} ELSE {value} END"),
+        ClaimSpan::Session | ClaimSpan::Transaction => value,
+    };
+    Substitute { sql: format!("SELECT {value} AS {column}").into(), tag: None }
+}
+
+/// `standard_conforming_strings` is pinned on.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn claim_in(statement: &Statement) -> Option<&Claim> {
+    if let Control::Claim(claim) = &statement.control { Some(claim) } else { None }
+}
+
+/// The injection of whoever a session acts for.
+pub(super) fn injection_in<'a>(claims: Option<&'a Claims>, rules: &'a SessionRules) -> &'a Injection {
+    // Without a tenant: the rules' own, which holds none and lets nothing through.
+    claims.and_then(Claims::injection).unwrap_or(&rules.injection)
+}
+
+impl Session {
+    /// Checks the tenants of claims whose values are known.
+    pub(super) fn vet_claims(&self, facts: &Facts) -> Result<(), Fault> {
+        let Some(claims) = &self.claims else { return Ok(()) };
+        let mut known = facts.statements.iter().filter_map(claim_in).filter(|claim| !claim.is_bound());
+        known.try_for_each(|claim| claims.rules.tenant_of(claim).map(drop))
+    }
+
+    /// Whether nobody has said for whom a statement is to run that needs a tenant. In a failed block PostgreSQL refuses it
+    /// by itself.
+    pub(super) fn lacks_claim(&self, statements: &[Statement]) -> Option<Fault> {
+        let claims = self.claims.as_ref().filter(|claims| claims.ahead.tenant().is_none())?;
+        let is_failed = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Failed);
+        #[cfg(feature = "mutants")]
+        let is_failed = is_failed || self.rules.mutant == Some(super::Mutant::ClaimBleeds);
+        let needing = statements.iter().find(|statement| self.needs_tenant(statement)).filter(|_| !is_failed);
+        needing.map(|statement| claims.rules.missing(statement))
+    }
+
+    /// SAVEPOINT needs one only so that ROLLBACK TO does not take away what there is.
+    fn needs_tenant(&self, statement: &Statement) -> bool {
+        self.rules.policy.needs_scope(statement) && !matches!(statement.control, Control::Savepoint(_))
+    }
+
+    /// Makes sure that the session may act for whomever these statements need.
+    pub(super) fn ready_for_claims(&mut self, statements: &[Statement]) -> Readiness {
+        let Some(claims) = self.claims.as_mut() else { return Readiness::Ready };
+        if let Some(fault) = claims.refusal.take() {
+            return Readiness::Refused(fault);
+        }
+        // One that is refused for its transaction's tenant changes nothing.
+        let is_possible = |tenant: &TenantId| statements.len() > 1 || claims.conflict(&claims.ahead, tenant).is_none();
+        let named = statements.iter().filter_map(claim_in);
+        let named = named.filter_map(|claim| claims.rules.tenant_of(claim).ok().flatten()).filter(is_possible);
+        let needs_any = statements.iter().any(|statement| self.rules.policy.needs_scope(statement));
+        // Behind the end of a transaction the session's own counts again.
+        let ends = statements.iter().any(|statement| {
+            matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. } | Control::RollbackTo(_))
+        });
+        let mut wanted: Vec<TenantId> = Vec::new();
+        wanted.extend(claims.ahead.tenant().filter(|_| needs_any).cloned());
+        wanted.extend(claims.ahead.session_now().filter(|_| needs_any && ends).cloned());
+        wanted.extend(claims.known.session.clone().filter(|_| needs_any && ends));
+        wanted.extend(named);
+        match wanted.into_iter().find(|tenant| claims.injection_of(tenant).is_none()) {
+            None => Readiness::Ready,
+            Some(tenant) => {
+                self.ask_for(tenant, For::Statement);
+                Readiness::Held
+            }
+        }
+    }
+
+    /// Makes sure of it before a server is asked for; `false` while the answer is awaited.
+    pub(super) fn may_lease_for_tenant(&mut self) -> bool {
+        let Some(claims) = &self.claims else { return true };
+        match claims.ahead.tenant() {
+            Some(tenant) if claims.injection_of(tenant).is_none() => {
+                let tenant = tenant.clone();
+                self.ask_for(tenant, For::Lease);
+                false
+            }
+            Some(_) | None => true,
+        }
+    }
+
+    fn ask_for(&mut self, tenant: TenantId, what: For) {
+        let Some(claims) = self.claims.as_mut() else { return };
+        claims.asked = Some((tenant.clone(), what));
+        self.waiting = Waiting::Claim;
+        self.effects.push_back(Effect::Claim(tenant));
+    }
+
+    /// The driver has answered.
+    pub(super) fn on_claimed(&mut self, answer: Result<(), Fault>) {
+        let Some(claims) = self.claims.as_mut() else { return };
+        let Some((tenant, what)) = claims.asked.take() else { return };
+        if self.waiting == Waiting::Claim {
+            self.waiting = Waiting::Nothing;
+        }
+        match answer {
+            Ok(()) => {
+                let injection = claims.rules.injection(&tenant);
+                claims.granted.push((tenant.clone(), injection));
+                claims.acting = Some(tenant);
+            }
+            Err(fault) => {
+                claims.acting = None;
+                claims.granted.clear();
+                match what {
+                    For::Statement => claims.refusal = Some(fault),
+                    For::Lease => self.refuse_waiting_message(fault),
+                }
+            }
+        }
+        self.advance();
+    }
+
+    /// A Query of one claim, outside of any transaction and without a server, needs none: `Some` with whether it was
+    /// answered or has to wait.
+    pub(super) fn answer_claim(&mut self, facts: &Facts) -> Option<bool> {
+        let claim = facts.only_claim().filter(|_| self.lease.is_none() && !self.is_pinned())?.clone();
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::ClaimBleeds) {
+            return None;
+        }
+        let statements = if claim.span == ClaimSpan::Session { &*facts.statements } else { &[] };
+        match self.ready_for_claims(statements) {
+            Readiness::Ready => {}
+            Readiness::Held => return Some(false),
+            Readiness::Refused(fault) => return Some(self.refuse_query(fault)),
+        }
+        let claims = self.claims.as_mut()?;
+        let tenant = match claims.rules.tenant_of(&claim) {
+            Ok(tenant) => tenant,
+            Err(fault) => return Some(self.refuse_query(fault)),
+        };
+        if claim.span == ClaimSpan::Session {
+            let session = tenant.clone().or_else(|| claims.base.clone());
+            claims.ahead.session.clone_from(&session);
+            claims.known.session = session;
+        }
+        self.statements.destroy_unnamed();
+        put_answer(&mut self.client_out, &claim, tenant.as_ref());
+        backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
+        self.settle_acting();
+        Some(true)
+    }
+
+    /// A claim is about to be executed by the extended protocol.
+    pub(super) fn execute_claim(&mut self, claim: &Claim) -> Result<(), Fault> {
+        let (Some(claims), Some(lease)) = (self.claims.as_mut(), self.lease.as_mut()) else { return Ok(()) };
+        if lease.scope().predicted() == TransactionStatus::Failed {
+            return Ok(());
+        }
+        let Some(tenant) = claims.rules.tenant_of(claim)? else {
+            claims.ahead.end_claim(claim.span == ClaimSpan::Session, claims.base.as_ref());
+            return Ok(());
+        };
+        if let Some(fault) = claims.conflict(&claims.ahead, &tenant) {
+            return Err(fault);
+        }
+        if lease.scope().needs_injection() {
+            let injection = claims.injection_of(&tenant).ok_or_else(|| Fault::of(Code::Internal))?.clone();
+            // The portal that is about to be executed has to survive.
+            lease.inject(&injection, true, super::Cause::Scope);
+            claims.unconfirmed.push_back(tenant.clone());
+        }
+        claims.ahead.act_for(&tenant);
+        if claim.span == ClaimSpan::Session {
+            claims.ahead.set_session(Some(tenant));
+        }
+        claims.keep_acting();
+        Ok(())
+    }
+
+    /// Another statement was sent by the extended protocol.
+    pub(super) fn claims_follow(&mut self, control: &Control, before: TransactionStatus) {
+        let (Some(claims), Some(lease)) = (self.claims.as_mut(), self.lease.as_mut()) else { return };
+        follow(&mut claims.ahead, claims.base.as_ref(), control, before, lease.scope_mut());
+    }
+
+    /// A segment ends.
+    pub(super) fn claims_end_segment(&mut self) {
+        let is_idle = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Idle);
+        if let Some(claims) = self.claims.as_mut().filter(|_| is_idle) {
+            claims.ahead.end(true);
+        }
+    }
+
+    /// The server has confirmed an injection.
+    pub(super) fn on_scope_confirmed(&mut self, lease: &mut LeasedServer<super::Cause>) {
+        lease.scope_mut().on_confirmed();
+        self.tally.add(crate::metrics::Count::Scopes, 1);
+        if let Some(claims) = self.claims.as_mut() {
+            claims.on_confirmed();
+        }
+    }
+
+    /// A statement has succeeded.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other statement moves a claim")]
+    pub(super) fn claims_done(&mut self, lease: &mut LeasedServer<super::Cause>, control: &Control, tag: &[u8]) {
+        let Some(claims) = self.claims.as_mut() else { return };
+        let known = &mut claims.known;
+        match control {
+            // A portal executed again has nothing more to run.
+            Control::Claim(_) if tag == b"SELECT 0" => {}
+            Control::Claim(claim) => match claims.rules.tenant_of(claim) {
+                Ok(Some(tenant)) => {
+                    if known.scope() == Some(&tenant) {
+                        known.act_for(&tenant);
+                    }
+                    if claim.span == ClaimSpan::Session {
+                        known.set_session(Some(tenant));
+                    }
+                }
+                Ok(None) => known.end_claim(claim.span == ClaimSpan::Session, claims.base.as_ref()),
+                Err(_) => {}
+            },
+            Control::ResetAll | Control::DiscardAll => known.end_claim(true, claims.base.as_ref()),
+            Control::Savepoint(name) => known.savepoint(name),
+            Control::Release(name) => known.release(name),
+            Control::RollbackTo(name) => {
+                known.rollback_to(name);
+                if known.scope().is_none() {
+                    lease.scope_mut().on_ended();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A transaction is over.
+    pub(super) fn claims_over(&mut self, is_committed: bool) {
+        if let Some(claims) = self.claims.as_mut() {
+            #[cfg(feature = "mutants")]
+            let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::ClaimSurvivesRollback);
+            #[cfg(feature = "mutants")]
+            claims.known.keep_local(self.rules.mutant == Some(super::Mutant::ClaimOutlivesTransaction));
+            claims.known.end(is_committed);
+        }
+    }
+
+    /// Everything is answered: what is known is what there is.
+    pub(super) fn claims_settle(&mut self) {
+        if let Some(claims) = self.claims.as_mut() {
+            claims.unconfirmed.clear();
+            if claims.ahead != claims.known {
+                claims.ahead.clone_from(&claims.known);
+            }
+        }
+    }
+
+    /// RESET ALL or DISCARD ALL was answered without a server.
+    pub(super) fn claims_reset(&mut self) {
+        if let Some(claims) = self.claims.as_mut() {
+            claims.known = View::new(claims.base.clone());
+            claims.ahead = View::new(claims.base.clone());
+        }
+        self.settle_acting();
+    }
+
+    /// There is no server and no transaction: the session acts for whom it has claimed for itself, or for nobody.
+    pub(super) fn settle_acting(&mut self) {
+        let Some(claims) = self.claims.as_mut() else { return };
+        if self.lease.is_none() && claims.acting.is_some() && claims.acting.as_ref() != claims.known.session.as_ref() {
+            claims.acting = None;
+            claims.granted.clear();
+            self.effects.push_back(Effect::Unclaim);
+        }
+    }
+
+    /// Other rules: whoever is acted for stays, by their words. Whether the session's own tenant is still allowed.
+    pub(super) fn take_claim_rules(&mut self, rules: &SessionRules) -> bool {
+        let (Some(claims), Some(claimant)) = (self.claims.as_mut(), &rules.claims) else {
+            return self.claims.is_none() == rules.claims.is_none();
+        };
+        claims.rules = Arc::clone(&claimant.rules);
+        claims.base.clone_from(&claimant.base);
+        for (tenant, injection) in &mut claims.granted {
+            *injection = claimant.rules.injection(tenant);
+        }
+        claims.known.session.as_ref().is_none_or(|tenant| {
+            let is_same = TenantId::parse(claims.rules.kind, tenant.as_str()).is_ok_and(|same| same == *tenant);
+            is_same && claims.rules.tenants.may_claim(tenant)
+        })
+    }
+}
+
+/// The answer to a claim outside of any transaction.
+fn put_answer(out: &mut BytesMut, claim: &Claim, tenant: Option<&TenantId>) {
+    let value = tenant.map_or("", TenantId::as_str);
+    match &claim.form {
+        ClaimForm::Set | ClaimForm::Reset => {
+            if claim.span != ClaimSpan::Session {
+                put_no_block(out);
+            }
+            let tag: &[u8] = if claim.form == ClaimForm::Reset { b"RESET" } else { b"SET" };
+            backend::put_command_complete(out, tag);
+        }
+        ClaimForm::Select(column) => {
+            put_text_column(out, column);
+            put_message(out, b'D', |out| {
+                out.put_i16(1);
+                out.put_i32(i32::try_from(value.len()).unwrap_or(i32::MAX));
+                out.put_slice(value.as_bytes());
+            });
+            backend::put_command_complete(out, b"SELECT 1");
+        }
+    }
+}
+
+/// RowDescription of one column of type text.
+fn put_text_column(out: &mut BytesMut, name: &str) {
+    put_message(out, b'T', |out| {
+        out.put_i16(1);
+        put_cstr(out, name.as_bytes());
+        out.put_i32(0);
+        out.put_i16(0);
+        out.put_i32(25);
+        out.put_i16(-1);
+        out.put_i32(-1);
+        out.put_i16(0);
+    });
+}
+
+/// PostgreSQL's own warning.
+pub(super) fn put_no_block(out: &mut BytesMut) {
+    backend::put_warning(out, b"25P01", "SET LOCAL can only be used in transaction blocks");
+}
