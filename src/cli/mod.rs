@@ -1,8 +1,9 @@
-//! The command line: serve, check, check-config, explain, ledger, sql, demo.
+//! The command line: serve, attack, check, check-config, explain, ledger, sql, demo.
 //!
 //! Owns: arguments, exit statuses, and giving the configuration its files and variables. Does not own: what
 //! the commands do with a configuration (see `driver`).
 
+mod attack;
 mod check;
 mod check_config;
 mod demo;
@@ -81,6 +82,8 @@ enum Command {
         #[command(subcommand)]
         command: sql::SqlCommand,
     },
+    /// Try, through the proxy, what one tenant may try to get at another's rows; exit status 1 if anything escapes.
+    Attack(attack::AttackArguments),
     /// Start a throw-away PostgreSQL and the proxy in front of it, and show what holds.
     Demo(demo::DemoArguments),
 }
@@ -97,6 +100,7 @@ pub fn run() -> ExitCode {
         }
         Command::Ledger { command } => ledger::run(&command),
         Command::Sql { command } => sql::run(&command),
+        Command::Attack(arguments) => attack::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

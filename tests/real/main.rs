@@ -23,6 +23,7 @@
 mod support;
 
 mod acts;
+mod attack;
 mod bounds;
 mod bypass;
 mod bypass_crash;
