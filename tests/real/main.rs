@@ -44,6 +44,7 @@ mod operations;
 mod pgbench;
 mod pins;
 mod reload;
+mod reported;
 mod scripts;
 mod soak;
 mod statements;
