@@ -700,7 +700,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
     }
 }
 
-fn inject(
+pub(super) fn inject(
     lease: &mut LeasedServer<Cause>,
     rules: &super::SessionRules,
     claims: Option<&mut Claims>,

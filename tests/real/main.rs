@@ -46,6 +46,7 @@ mod pins;
 mod reload;
 mod reported;
 mod scripts;
+mod sealed;
 mod soak;
 mod statements;
 mod tokio_session;
