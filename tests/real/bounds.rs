@@ -175,7 +175,7 @@ fn many_clients_that_do_not_read_cost_a_fixed_amount_each_and_stop_nobody() {
         if clients <= 200 {
             return do_not_read(cluster::fifteen(), clients, is_tls);
         }
-        let mut cluster = cluster::private("bounds");
+        let mut cluster = cluster::private(if is_tls { "bounds-tls" } else { "bounds" });
         cluster.admin("postgres").run(&format!("ALTER SYSTEM SET max_connections = {}", clients + 100));
         cluster.restart();
         do_not_read(&cluster, clients, is_tls);
