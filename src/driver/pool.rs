@@ -365,6 +365,21 @@ impl ServerPool {
         self.greetings.lock().clear();
     }
 
+    /// What a server has just said at its login is what the next client hears: after a reload of the server, an ALTER
+    /// ROLE or ALTER DATABASE, that is something else than before.
+    fn note_greeting(&self, clean: &mut CleanServer) {
+        let mut greetings = self.greetings.lock();
+        let mut greeting = self.greeting.lock();
+        if let Some(known) = &*greeting {
+            clean.share_parameters(known);
+            if Arc::ptr_eq(known, &clean.server().parameters) {
+                return;
+            }
+            greetings.clear();
+        }
+        *greeting = Some(Arc::clone(&clean.server().parameters));
+    }
+
     fn connect_timeout(&self) -> Duration {
         self.way.load().target.connect_timeout
     }
@@ -502,12 +517,7 @@ impl ServerPool {
             }
         };
         let mut clean = CleanServer::fresh(server, quiet);
-        let mut greeting = self.greeting.lock();
-        match &*greeting {
-            Some(known) => clean.share_parameters(known),
-            None => *greeting = Some(Arc::clone(&clean.server().parameters)),
-        }
-        drop(greeting);
+        self.note_greeting(&mut clean);
         let place = self.register(&clean, &stream, &cancel.reached, connected_at);
         Ok(PooledServer { clean, link: ServerLink { stream, cancel: Arc::new(cancel), way, place } })
     }

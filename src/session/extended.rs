@@ -535,7 +535,9 @@ impl Session {
             self.commit_at_once();
         }
         self.control_in_flight |= is_followed;
-        self.settings.on_sent(control);
+        if let Some(statement) = statement {
+            self.settings.on_sent(statement.class, control);
+        }
         if statement.is_some_and(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }

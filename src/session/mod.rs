@@ -179,7 +179,7 @@ pub struct Session {
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
     told: Arc<Parameters>,
-    /// What it was told at login.
+    /// What RESET ALL goes back to: what it was told at login, and of other defaults since.
     defaults: Arc<Parameters>,
     /// The segment has executed something.
     has_executed: bool,
@@ -741,6 +741,10 @@ impl Session {
         }
         for (name, value) in parameters.iter().filter(|(name, value)| self.told.get(*name) != Some(value)) {
             backend::put_parameter_status(&mut self.client_out, name.as_bytes(), value.as_bytes());
+            // Not the client's own doing: servers have another default than when it came.
+            if self.defaults.get(name) != Some(value) && !self.settings.has(name) {
+                Arc::make_mut(&mut self.defaults).insert(name.clone(), value.clone());
+            }
         }
         self.told = Arc::clone(parameters);
     }

@@ -431,7 +431,7 @@ impl Session {
         let statements = facts.statements.get(part).unwrap_or_default();
         for statement in statements {
             self.control_in_flight |= query::is_followed(statement);
-            self.settings.on_sent(&statement.control);
+            self.settings.on_sent(statement.class, &statement.control);
         }
         if statements.iter().any(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;

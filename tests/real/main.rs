@@ -45,6 +45,7 @@ mod operations;
 mod pgbench;
 mod pins;
 mod reload;
+mod reported;
 mod scripts;
 mod sealed;
 mod soak;
