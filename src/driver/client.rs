@@ -16,6 +16,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::oneshot;
 
+use super::clock::now_of_day;
 use super::connect::send_cancel_to;
 use super::deadlines::Deadlines;
 use super::gauge::SessionGauge;
@@ -146,6 +147,7 @@ impl ClientTask {
     /// closed, and the pool is told of its server (unless the runtime ends, too).
     pub async fn run(mut self: Box<Self>, input: BytesMut) -> CloseReason {
         if !input.is_empty() {
+            self.session.tell_time(now_of_day());
             self.session.handle(Input::ClientBytes(&input));
         }
         drop(input);
@@ -161,6 +163,9 @@ impl ClientTask {
 
     /// Takes turns until nothing moves; ready when the session is over.
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.session.is_sealed() {
+            self.session.tell_time(now_of_day());
+        }
         self.look_at_orders(context);
         for _ in 0..TURNS_MAX {
             self.carry_out(context);

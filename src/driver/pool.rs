@@ -23,6 +23,7 @@ use super::cancel::CancelTarget;
 use super::clock::Clock;
 use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
 use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
+use super::sealing::verify;
 use super::stream::{FAREWELL_TIMEOUT, Stream};
 use crate::fault::{Code, Fault};
 use crate::metrics::{Metrics, PoolGauge};
@@ -473,6 +474,10 @@ impl ServerPool {
         let (version, statements) = (logged_in.version_num(), way.statements);
         let mut server = Server::new(id, key, version, Arc::new(parameters), statements.entries_max);
         server.statements = ServerStatements::within(statements, Arc::clone(&self.outdated));
+        let mut input = leftover;
+        if let Some(question) = way.prelude.verification {
+            verify(&mut stream, &mut input, question, |body| take_parameter(&mut server, body)).await?;
+        }
         let question = way.prelude.question(logged_in.process_id());
         let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS).chain([Expect::Sync]);
         let asked = [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Sync];
@@ -483,7 +488,6 @@ impl ServerPool {
         stream.write_all(&way.prelude.bytes).await.map_err(ConnectFault::Io)?;
         stream.write_all(&question.unwrap_or_default()).await.map_err(ConnectFault::Io)?;
         stream.flush().await.map_err(ConnectFault::Io)?;
-        let mut input = leftover;
         let quiet = loop {
             if let Some(quiet) = replies.quiet().filter(|_| input.is_empty()) {
                 break quiet;

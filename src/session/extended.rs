@@ -701,7 +701,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
     }
 }
 
-fn inject(
+pub(super) fn inject(
     lease: &mut LeasedServer<Cause>,
     rules: &super::SessionRules,
     claims: Option<&mut Claims>,

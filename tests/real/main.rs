@@ -45,6 +45,7 @@ mod pgbench;
 mod pins;
 mod reload;
 mod scripts;
+mod sealed;
 mod soak;
 mod statements;
 mod tokio_session;
