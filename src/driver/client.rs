@@ -336,7 +336,7 @@ impl ClientTask {
         let proxy = Arc::clone(&self.around.proxy);
         let home = Arc::clone(self.around.home.get_or_insert_with(|| Arc::clone(&self.around.pool)));
         // First whom it acts for, then this look: a freeze that comes between finds the client there.
-        self.client.slot().set_acting(Some(tenant.clone()));
+        self.client.slot().begin_acting(tenant);
         let admitted = match proxy.freezer.has(tenant) {
             true => Err(Fault::of(Code::TenantFrozen)),
             false => proxy.admission.admit_claim(tenant, home.membership()),
@@ -346,7 +346,9 @@ impl ClientTask {
             Ok(seat) => self.around.pool = seat,
             // What would end a login's session ends a statement here.
             Err(fault) => {
-                self.unclaim();
+                if self.client.slot().take_back_acting() {
+                    self.unclaim();
+                }
                 return Err(Fault { severity: Severity::Error, ..fault });
             }
         }
@@ -356,7 +358,7 @@ impl ClientTask {
 
     /// It acts for nobody any more.
     fn unclaim(&mut self) {
-        self.client.slot().set_acting(None);
+        self.client.slot().end_acting();
         if let Some(home) = self.around.home.take() {
             match self.around.pool.move_to(&home, self.server.is_some()) {
                 Ok(()) => self.around.pool = home,

@@ -516,6 +516,9 @@ impl Session {
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
         self.release_left(statement);
+        if let Some(statement) = statement {
+            self.note_prepared_ahead(statement);
+        }
         let Some(lease) = self.lease.as_mut() else { return false };
         // Behind the end of a transaction PostgreSQL begins anew; an empty statement it does not count.
         if portal.as_ref().is_none_or(|portal| !portal.facts.statements.is_empty()) {

@@ -621,6 +621,7 @@ impl Session {
         if lease.replies().is_empty() {
             self.control_in_flight = false;
             self.claims_settle();
+            self.settle_prepared();
             if status == TransactionStatus::Idle {
                 self.settings.on_settled();
             }

@@ -292,6 +292,28 @@ fn a_frozen_tenant_cannot_be_claimed_and_loses_who_acts_for_it() {
 }
 
 #[test]
+fn a_frozen_tenant_s_transaction_ends_though_another_is_claimed_behind_it() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = inside(3, &format!("[state]\nfolder = {:?}\n", folder.path()));
+    let mut keeper = fifteen().admin(SCRIPTS);
+    let claim =
+        |tenant: &str| format!("BEGIN; SET LOCAL app.tenant_id = '{tenant}'; SELECT count(*) FROM items; COMMIT");
+    let mut client = client(&proxy, "local");
+    keeper.run("BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE");
+    client.send(&Message::Query(format!("{}; {}", claim(ACME), claim(GLOBEX))));
+    client.flush().unwrap();
+    eventually("the second tenant is claimed, the first one's statement waits", || {
+        tenants(&proxy) == [Some(GLOBEX.to_owned())]
+            && proxy.operations().pools().iter().any(|pool| pool.servers.leased == 1)
+    });
+    let tenant = TenantId::parse(TenantKind::Uuid, ACME).unwrap();
+    proxy.perform(Command::Freeze { tenant, reason: FreezeReason::parse("a leak").unwrap() }).unwrap();
+    assert!(client.last_words().starts_with("TG072"), "its transaction goes on");
+    keeper.run("ROLLBACK");
+}
+
+#[test]
 fn a_tenant_s_servers_count_from_its_claim() {
     let _turn = alone();
     let proxy = inside(4, "[limits.tenant]\nleases_max = 1\n");
