@@ -205,6 +205,6 @@ mod tests {
 
     #[test]
     fn what_is_quoted_stays_as_it_is() {
-        assert_eq!(disguised("set x = 'a b'"), "sEt/* /* */ */\tX/* /* */ */\t=/* /* */ */\t'a b'");
+        assert_eq!(disguised("set x = 'a b'"), "sEt/* /* */ */\tx/* /* */ */\t=/* /* */ */\t'a b'");
     }
 }
