@@ -36,6 +36,24 @@ impl Moment {
     }
 }
 
+/// The time of day, in microseconds since 1970 (UTC): what others' clocks are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct TimeOfDay(i64);
+
+impl TimeOfDay {
+    /// So many microseconds after the beginning of 1970.
+    #[must_use]
+    pub const fn from_unix_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the beginning of 1970.
+    #[must_use]
+    pub const fn unix_micros(self) -> i64 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,7 +31,7 @@ struct Played {
 fn rules(preset: Preset) -> SessionRules {
     let policy = Arc::new(Policy::new(&PolicySettings { preset, ..PolicySettings::default() }));
     SessionRules {
-        recording: Some(Recording { needs_reason: true }),
+        recording: Some(Recording { needs_reason: true, is_written: true }),
         claims: None,
         injection: Injection::fixed(&ScopeTemplate::fixed(&[]).unwrap()),
         policy,

@@ -45,8 +45,8 @@ pub fn policy(preset: Preset) -> Policy {
 fn rules(preset: Preset, tenant: &str) -> Arc<SessionRules> {
     let tenant = TenantId::parse(TenantKind::Text, tenant).expect("a tenant");
     Arc::new(SessionRules {
+        recording: preset.is_recorded().then_some(Recording { needs_reason: false, is_written: true }),
         claims: None,
-        recording: preset.is_recorded().then_some(Recording { needs_reason: false }),
         injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy: Arc::new(policy(preset)),
         facts: Arc::new(FactsCache::new(1024 * 1024)),

@@ -1,8 +1,9 @@
-//! The command line: serve, check, check-config, explain, ledger, demo.
+//! The command line: serve, attack, check, check-config, explain, ledger, sql, demo.
 //!
 //! Owns: arguments, exit statuses, and giving the configuration its files and variables. Does not own: what
 //! the commands do with a configuration (see `driver`).
 
+mod attack;
 mod check;
 mod check_config;
 mod demo;
@@ -11,6 +12,7 @@ mod explain;
 mod ledger;
 mod log;
 mod serve;
+mod sql;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +76,14 @@ enum Command {
         #[command(subcommand)]
         command: ledger::LedgerCommand,
     },
+    /// Install, verify or take away what a sealed database needs (docs/sealed.md).
+    Sql {
+        /// What to do.
+        #[command(subcommand)]
+        command: sql::SqlCommand,
+    },
+    /// Try, through the proxy, what one tenant may try to get at another's rows; exit status 1 if anything escapes.
+    Attack(attack::AttackArguments),
     /// Start a throw-away PostgreSQL and the proxy in front of it, and show what holds.
     Demo(demo::DemoArguments),
 }
@@ -89,6 +99,8 @@ pub fn run() -> ExitCode {
             explain::run_command(sql.as_deref(), format, sender, config.as_deref())
         }
         Command::Ledger { command } => ledger::run(&command),
+        Command::Sql { command } => sql::run(&command),
+        Command::Attack(arguments) => attack::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

@@ -29,6 +29,7 @@ pub struct Placed<T> {
 enum Value {
     Text(String),
     Secret(SecretString),
+    Flag(bool),
     Number(u64),
     Duration(Duration),
     Texts(Vec<Placed<String>>),
@@ -100,6 +101,14 @@ impl Section {
     pub fn secret(&self, key: &str) -> Option<SecretString> {
         match self.value(key)? {
             Value::Secret(secret) => Some(secret),
+            _ => None,
+        }
+    }
+
+    /// True or false.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        match self.value(key)? {
+            Value::Flag(flag) => Some(flag),
             _ => None,
         }
     }
@@ -293,6 +302,7 @@ impl Reader<'_> {
         let read = match (kind, value.get_ref()) {
             (Kind::Text, DeValue::String(text)) => self.text(text, place),
             (Kind::Secret, DeValue::String(text)) => Some(Value::Secret(SecretString::from(text.as_ref()))),
+            (Kind::Flag, DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
             (Kind::Choice(words), DeValue::String(text)) => self.choice(text, words, place),
             (Kind::Number { min, max }, DeValue::Integer(number)) => {
                 self.number(parse_integer(number), min, max, place)

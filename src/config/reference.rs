@@ -30,6 +30,8 @@ pub enum Kind {
     Text,
     /// Text that is never echoed.
     Secret,
+    /// `true` or `false`.
+    Flag,
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// A whole number within limits.
@@ -365,6 +367,30 @@ const BEFORE_POOL: &[KeyRow] = &[
     row("databases.*.server", Kind::Text, Shown::Example("\"main\""), "Its server group."),
     row("databases.*.name", Kind::Text, Shown::Alternative("\"demo\""), "Its name on the server; default: the key."),
     row("databases.*.role", Kind::Text, Shown::Example("\"app\""), "Its server role, unless a login says another."),
+    row(
+        "databases.*.seal",
+        Kind::Flag,
+        Shown::Default("false"),
+        "Whether its policies are sealed (docs/sealed.md): every transaction then shows a ticket.",
+    ),
+    row(
+        "databases.*.seal_key",
+        Kind::Secret,
+        Shown::Alternative("\"…\""),
+        "The key of the tickets, 64 hexadecimal digits; in this or another form with seal = true.",
+    ),
+    row(
+        "databases.*.seal_key_env",
+        Kind::Text,
+        Shown::Alternative("\"TENANTGATE_SEAL_KEY\""),
+        "An environment variable with the key.",
+    ),
+    row(
+        "databases.*.seal_key_file",
+        Kind::Text,
+        Shown::Alternative("\"/etc/tenantgate/seal.key\""),
+        "A file with the key.",
+    ),
     row("databases.*.pool", Kind::Table, Shown::Header, "Overrides [pool] for this database, key by key."),
 ];
 
@@ -789,6 +815,7 @@ impl Kind {
             Kind::Number { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Bytes { min, max } => format!("a number of bytes from {min} to {max}, or text like \"64KiB\""),
             Kind::Duration { .. } => "a duration like \"250ms\", \"15s\", \"10m\" or \"1h\"".to_owned(),
+            Kind::Flag => "true or false".to_owned(),
             Kind::TextList => "a list of texts".to_owned(),
             Kind::ChoiceList(words) => format!("a list of some of {}", words.join(", ")),
             Kind::Tenants => "\"any\", a list of tenants, or { pattern = \"…\" }".to_owned(),

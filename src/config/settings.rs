@@ -18,6 +18,7 @@ pub use crate::check::{CheckSettings, OnGap};
 use crate::guard::{Gaps, Keeping, Lists, Mode, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
+use crate::scope::SealKey;
 pub use crate::scope::{Lifetime, ScopeTemplate};
 use crate::tenant::{TenantKind, TenantPolicy};
 use crate::upstream::StatementLimits;
@@ -332,6 +333,8 @@ pub struct DatabaseEntry {
     pub pool: PoolLimits,
     /// Prepared statements kept on one server.
     pub prepared_statements: StatementLimits,
+    /// The key of its tickets, if it is sealed.
+    pub seal: Option<Arc<SealKey>>,
 }
 
 /// How a tenant is put on a server.

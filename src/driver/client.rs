@@ -16,6 +16,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::oneshot;
 
+use super::clock::now_of_day;
 use super::connect::send_cancel_to;
 use super::deadlines::Deadlines;
 use super::gauge::SessionGauge;
@@ -146,6 +147,7 @@ impl ClientTask {
     /// closed, and the pool is told of its server (unless the runtime ends, too).
     pub async fn run(mut self: Box<Self>, input: BytesMut) -> CloseReason {
         if !input.is_empty() {
+            self.session.tell_time(now_of_day());
             self.session.handle(Input::ClientBytes(&input));
         }
         drop(input);
@@ -161,6 +163,9 @@ impl ClientTask {
 
     /// Takes turns until nothing moves; ready when the session is over.
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.session.is_sealed() {
+            self.session.tell_time(now_of_day());
+        }
         self.look_at_orders(context);
         for _ in 0..TURNS_MAX {
             self.carry_out(context);
@@ -331,7 +336,7 @@ impl ClientTask {
         let proxy = Arc::clone(&self.around.proxy);
         let home = Arc::clone(self.around.home.get_or_insert_with(|| Arc::clone(&self.around.pool)));
         // First whom it acts for, then this look: a freeze that comes between finds the client there.
-        self.client.slot().set_acting(Some(tenant.clone()));
+        self.client.slot().begin_acting(tenant);
         let admitted = match proxy.freezer.has(tenant) {
             true => Err(Fault::of(Code::TenantFrozen)),
             false => proxy.admission.admit_claim(tenant, home.membership()),
@@ -341,7 +346,9 @@ impl ClientTask {
             Ok(seat) => self.around.pool = seat,
             // What would end a login's session ends a statement here.
             Err(fault) => {
-                self.unclaim();
+                if self.client.slot().take_back_acting() {
+                    self.unclaim();
+                }
                 return Err(Fault { severity: Severity::Error, ..fault });
             }
         }
@@ -351,7 +358,7 @@ impl ClientTask {
 
     /// It acts for nobody any more.
     fn unclaim(&mut self) {
-        self.client.slot().set_acting(None);
+        self.client.slot().end_acting();
         if let Some(home) = self.around.home.take() {
             match self.around.pool.move_to(&home, self.server.is_some()) {
                 Ok(()) => self.around.pool = home,

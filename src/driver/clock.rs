@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::time::Moment;
+use crate::time::{Moment, TimeOfDay};
 
 /// Reads the monotonic clock as [`Moment`]s since the process's start.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,13 @@ impl Clock {
     pub fn now(&self) -> Moment {
         Moment::from_micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
+}
+
+/// The time of day for tickets: by the machine's clock of now, which is set right while the process runs.
+#[must_use]
+pub fn now_of_day() -> TimeOfDay {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimeOfDay::from_unix_micros(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// The time of day for records, as RFC 3339 in UTC with whole seconds.

@@ -190,6 +190,9 @@ pub enum ConnectFault {
     /// What answers is not the process that let the proxy in, and a tenant is to stay there.
     #[error("another pooler stands between: scope.lifetime = \"lease\" needs servers that are reached directly")]
     Shared,
+    /// The database is not as it was sealed, and so holds tenants apart no more than others.
+    #[error("the database is not sealed as it should be: {}", .0.join("; "))]
+    Unsealed(Vec<String>),
     /// There is nowhere to go.
     #[error("the host has no address")]
     NoHost,
@@ -215,6 +218,8 @@ impl ConnectFault {
                 Fault::of(Code::ServerMethodRefused).with_detail(format!("The server asks for {method}."))
             }
             ConnectFault::Shared => Fault::of(Code::ServerShared),
+            // What is wrong is for the log: a client could make use of it.
+            ConnectFault::Unsealed(_) => Fault::of(Code::SealBroken),
             ConnectFault::NoHost => fault.with_detail("The host has no address."),
             ConnectFault::Timeout(_) => fault.with_detail("The server did not answer in time."),
             ConnectFault::Resolve(_) | ConnectFault::Connect(_) | ConnectFault::Io(_) | ConnectFault::Closed => {
@@ -270,6 +275,7 @@ impl ConnectFault {
             | ConnectFault::AlpnMissing
             | ConnectFault::Unsuitable { .. }
             | ConnectFault::Shared
+            | ConnectFault::Unsealed(_)
             | ConnectFault::NoHost
             | ConnectFault::Random
             | ConnectFault::Login(_) => false,

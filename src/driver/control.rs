@@ -375,7 +375,7 @@ impl Proxy {
             if !is_frozen {
                 return;
             }
-            let count = clients.order_all(Order::Freeze, |slot| slot.tenant().as_ref() == Some(&whose));
+            let count = clients.order_all(Order::Freeze, |slot| slot.acts_for(&whose));
             tracing::warn!(
                 tenant = %whose, %reason, login = %actor.login, address = %actor.address, clients = count, "tenant frozen"
             );

@@ -15,10 +15,10 @@ use super::build::{self, Policies, PoolKey};
 use super::registry::{ClientFacts, Shown};
 use super::tls;
 use crate::auth::{Access, Decision, Facts, PeerAddress, Proof, Refusal};
-use crate::config::{ClientTls, Config, LoginEntry};
+use crate::config::{ClientTls, Config, DatabaseEntry, LoginEntry};
 use crate::fault::{Code, Fault};
 use crate::guard::Preset;
-use crate::scope::{Lifetime, Prelude};
+use crate::scope::{Gate, Lifetime, Prelude, SealKey};
 use crate::session::ClaimRules;
 use crate::startup::Purpose;
 use crate::tenant::TenantPolicy;
@@ -41,6 +41,8 @@ pub struct Generation {
     prelude: Prelude,
     /// What bypass logins' servers are sent.
     bypass_prelude: Prelude,
+    /// The same of both on sealed databases.
+    sealed_preludes: [Prelude; 2],
     /// Their roles, by their configuration keys.
     bypass_roles: HashSet<Arc<str>>,
     /// What the sessions of logins that may claim have in common.
@@ -75,6 +77,15 @@ impl Generation {
         // A bypass ends with its transaction.
         let bypass_prelude = Prelude::new(&config.bypass.template, Lifetime::Transaction);
         let bypass_prelude = shared(bypass_prelude, before.map(|before| &before.bypass_prelude));
+        let template = |gate: Gate| match gate {
+            Gate::Bypass => &config.bypass.template,
+            Gate::Tenants | Gate::Open => &config.scope.template,
+        };
+        let sealed = |gate: Gate, index: usize| {
+            let old = before.and_then(|before| before.sealed_preludes.get(index));
+            shared(Prelude::sealed(template(gate), gate), old)
+        };
+        let sealed_preludes = [sealed(Gate::Tenants, 0), sealed(Gate::Bypass, 1)];
         let bypass = config.logins.values().filter(|login| login.access() == Access::Bypass);
         let bypass_roles = bypass.filter_map(|login| login.role.clone()).collect();
         let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
@@ -93,6 +104,7 @@ impl Generation {
             policies_of,
             prelude,
             bypass_prelude,
+            sealed_preludes,
             bypass_roles,
             secrets_since,
             authority_since,
@@ -127,22 +139,35 @@ impl Generation {
         self.policies_of.get(database).unwrap_or(&self.policies)
     }
 
-    /// What servers of a role are sent after their login.
+    /// What servers of a role in a database are sent after their login.
     #[must_use]
-    pub fn prelude_of_role(&self, role: &str) -> &Prelude {
-        self.prelude_if(self.bypass_roles.contains(role))
+    pub fn prelude_in(&self, database: &DatabaseEntry, role: &str) -> &Prelude {
+        self.prelude_if(self.bypass_roles.contains(role), database.seal.is_some())
     }
 
-    const fn prelude_if(&self, is_bypass: bool) -> &Prelude {
-        if is_bypass { &self.bypass_prelude } else { &self.prelude }
+    const fn prelude_if(&self, is_bypass: bool, is_sealed: bool) -> &Prelude {
+        let [tenants, bypass] = &self.sealed_preludes;
+        match (is_bypass, is_sealed) {
+            (false, false) => &self.prelude,
+            (true, false) => &self.bypass_prelude,
+            (false, true) => tenants,
+            (true, true) => bypass,
+        }
     }
 
-    /// What the servers of a client have been sent: that of its role, told without a look-up, as it is compared at each
-    /// lease.
+    /// The key of tickets for a client, if its database is sealed.
+    #[must_use]
+    pub fn seal_of(&self, client: &ClientFacts) -> Option<&Arc<SealKey>> {
+        self.config.databases.get(&client.database)?.seal.as_ref()
+    }
+
+    /// What the servers of a client have been sent: that of its role, told without a look-up of that, as it is compared at
+    /// each lease.
     #[must_use]
     pub fn prelude_of(&self, client: &ClientFacts) -> &Prelude {
-        let prelude = self.prelude_if(client.purpose == Purpose::Bypass);
-        debug_assert!(self.pool_key(client).is_none_or(|key| prelude.is_same(self.prelude_of_role(&key.role))));
+        let Some(entry) = self.config.databases.get(&client.database) else { return &self.prelude };
+        let prelude = self.prelude_if(client.purpose == Purpose::Bypass, entry.seal.is_some());
+        debug_assert!(self.pool_key(client).is_none_or(|key| prelude.is_same(self.prelude_in(entry, &key.role))));
         prelude
     }
 

@@ -23,6 +23,7 @@ use super::cancel::CancelTarget;
 use super::clock::Clock;
 use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
 use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
+use super::sealing::verify;
 use super::stream::{FAREWELL_TIMEOUT, Stream};
 use crate::fault::{Code, Fault};
 use crate::metrics::{Metrics, PoolGauge};
@@ -364,6 +365,21 @@ impl ServerPool {
         self.greetings.lock().clear();
     }
 
+    /// What a server has just said at its login is what the next client hears: after a reload of the server, an ALTER
+    /// ROLE or ALTER DATABASE, that is something else than before.
+    fn note_greeting(&self, clean: &mut CleanServer) {
+        let mut greetings = self.greetings.lock();
+        let mut greeting = self.greeting.lock();
+        if let Some(known) = &*greeting {
+            clean.share_parameters(known);
+            if Arc::ptr_eq(known, &clean.server().parameters) {
+                return;
+            }
+            greetings.clear();
+        }
+        *greeting = Some(Arc::clone(&clean.server().parameters));
+    }
+
     fn connect_timeout(&self) -> Duration {
         self.way.load().target.connect_timeout
     }
@@ -473,6 +489,10 @@ impl ServerPool {
         let (version, statements) = (logged_in.version_num(), way.statements);
         let mut server = Server::new(id, key, version, Arc::new(parameters), statements.entries_max);
         server.statements = ServerStatements::within(statements, Arc::clone(&self.outdated));
+        let mut input = leftover;
+        if let Some(question) = way.prelude.verification {
+            verify(&mut stream, &mut input, question, |body| take_parameter(&mut server, body)).await?;
+        }
         let question = way.prelude.question(logged_in.process_id());
         let parses = std::iter::repeat_n(Expect::Parse, PRELUDE_STATEMENTS).chain([Expect::Sync]);
         let asked = [Expect::Parse, Expect::Bind, Expect::Execute, Expect::Sync];
@@ -483,7 +503,6 @@ impl ServerPool {
         stream.write_all(&way.prelude.bytes).await.map_err(ConnectFault::Io)?;
         stream.write_all(&question.unwrap_or_default()).await.map_err(ConnectFault::Io)?;
         stream.flush().await.map_err(ConnectFault::Io)?;
-        let mut input = leftover;
         let quiet = loop {
             if let Some(quiet) = replies.quiet().filter(|_| input.is_empty()) {
                 break quiet;
@@ -498,12 +517,7 @@ impl ServerPool {
             }
         };
         let mut clean = CleanServer::fresh(server, quiet);
-        let mut greeting = self.greeting.lock();
-        match &*greeting {
-            Some(known) => clean.share_parameters(known),
-            None => *greeting = Some(Arc::clone(&clean.server().parameters)),
-        }
-        drop(greeting);
+        self.note_greeting(&mut clean);
         let place = self.register(&clean, &stream, &cancel.reached, connected_at);
         Ok(PooledServer { clean, link: ServerLink { stream, cancel: Arc::new(cancel), way, place } })
     }

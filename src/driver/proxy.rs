@@ -77,6 +77,16 @@ pub enum StartFault {
     /// The system gives no threads or random bytes.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),
+    /// A database with `seal = true` does not hold tenants apart.
+    #[error("database {database:?} is not sealed as it should be, as role {role:?} sees it (TG160):\n  {}", .problems.join("\n  "))]
+    Unsealed {
+        /// Its name on the server.
+        database: String,
+        /// The role's key.
+        role: String,
+        /// What is wrong.
+        problems: Vec<String>,
+    },
     /// The configuration contradicts itself in a way that only shows here.
     #[error("{0}")]
     Configuration(String),
@@ -311,14 +321,21 @@ impl Proxy {
     /// `None` for a client that is here for something else than a session.
     fn rules(&self, generation: &Generation, client: &ClientFacts) -> Option<SessionRules> {
         let preset = generation.preset_of(client);
-        let injection = match &client.purpose {
-            Purpose::Tenant(tenant) => {
-                let scope = &generation.config.scope;
+        let (scope, bypass) = (&generation.config.scope, &generation.config.bypass);
+        let seal = generation.seal_of(client).map(Arc::clone);
+        let is_sealed = seal.is_some();
+        let injection = match (&client.purpose, seal) {
+            (Purpose::Tenant(tenant), None) => {
                 Injection::new(&scope.template, &self.tenant_to_inject(tenant), scope.lifetime)
             }
-            Purpose::Claims(_) => Injection::vacant(),
-            Purpose::Bypass => Injection::fixed(&generation.config.bypass.template),
-            Purpose::Console => return None,
+            (Purpose::Tenant(tenant), Some(key)) => {
+                Injection::sealed(&scope.template, &self.tenant_to_inject(tenant), key)
+            }
+            // No tenant is claimed on a sealed database: the configuration says so.
+            (Purpose::Claims(_), _) => Injection::vacant(),
+            (Purpose::Bypass, None) => Injection::fixed(&bypass.template),
+            (Purpose::Bypass, Some(key)) => Injection::sealed_bypass(&bypass.template, key),
+            (Purpose::Console, _) => return None,
         };
         let claims = match &client.purpose {
             Purpose::Claims(base) => {
@@ -332,7 +349,8 @@ impl Proxy {
             policy,
             facts: Arc::clone(&self.facts),
             claims,
-            recording: preset.is_recorded().then_some(Recording { needs_reason: preset == Preset::Bypass }),
+            recording: (is_sealed || preset.is_recorded())
+                .then_some(Recording { needs_reason: preset == Preset::Bypass, is_written: preset.is_recorded() }),
             #[cfg(feature = "mutants")]
             mutant: build::mutant(&self.hooks),
         })

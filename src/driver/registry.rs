@@ -6,6 +6,7 @@
 //!
 //! Owns: who is there, and orders to single clients. Does not own: the cancel of a statement (`cancel`).
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -131,7 +132,7 @@ pub struct ClientSlot {
     pub cancel: CancelSlot,
     facts: ClientFacts,
     /// Whom it acts for, where it says so by SQL.
-    acting: Mutex<Option<TenantId>>,
+    acting: Mutex<Acting>,
     orders: AtomicU8,
     waker: Mutex<Option<Waker>>,
     state: AtomicU8,
@@ -139,6 +140,14 @@ pub struct ClientSlot {
     server: AtomicU64,
     statements: AtomicU32,
     pinned: AtomicU8,
+}
+
+/// Whom a client with claims acts for.
+#[derive(Debug, Default)]
+struct Acting {
+    last: Option<TenantId>,
+    /// For whom something may still run. No more than one Query or pipeline names; gone with its last answer.
+    before: HashSet<TenantId>,
 }
 
 /// States as they are stored.
@@ -161,14 +170,42 @@ impl ClientSlot {
     pub fn tenant(&self) -> Option<TenantId> {
         match &self.facts.purpose {
             Purpose::Tenant(tenant) => Some(tenant.clone()),
-            Purpose::Claims(_) => self.acting.lock().clone(),
+            Purpose::Claims(_) => self.acting.lock().last.clone(),
             Purpose::Bypass | Purpose::Console => None,
         }
     }
 
-    /// It acts for this tenant from now on.
-    pub fn set_acting(&self, tenant: Option<TenantId>) {
-        *self.acting.lock() = tenant;
+    /// Whether it acts for this tenant now, or may still be working for it: one Query or pipeline may claim several, one
+    /// transaction after the other.
+    #[must_use]
+    pub fn acts_for(&self, tenant: &TenantId) -> bool {
+        match &self.facts.purpose {
+            Purpose::Tenant(own) => own == tenant,
+            Purpose::Claims(_) => {
+                let acting = self.acting.lock();
+                acting.last.as_ref() == Some(tenant) || acting.before.contains(tenant)
+            }
+            Purpose::Bypass | Purpose::Console => false,
+        }
+    }
+
+    /// It acts for this tenant from now on; what it has sent for others may still run.
+    pub fn begin_acting(&self, tenant: &TenantId) {
+        let mut acting = self.acting.lock();
+        let last = acting.last.replace(tenant.clone());
+        acting.before.extend(last);
+    }
+
+    /// It does not act for the last one, after all. Whether nothing of what it has sent for others can run.
+    pub fn take_back_acting(&self) -> bool {
+        let mut acting = self.acting.lock();
+        acting.last = None;
+        acting.before.is_empty()
+    }
+
+    /// It acts for nobody, and nothing of what it has sent runs.
+    pub fn end_acting(&self) {
+        *self.acting.lock() = Acting::default();
     }
 
     /// Gives an order and wakes the client's task.
@@ -340,7 +377,7 @@ impl Clients {
             cancel: CancelSlot::new(secret),
             requested_at: AtomicU64::new(facts.connected_at.as_micros()),
             facts,
-            acting: Mutex::new(None),
+            acting: Mutex::default(),
             orders: AtomicU8::new(0),
             waker: Mutex::default(),
             state: AtomicU8::new(IDLE),
@@ -591,7 +628,7 @@ mod tests {
 
     #[test]
     fn a_place_is_small_and_leaves_nothing_behind() {
-        assert!(size_of::<ClientSlot>() <= 320, "{}", size_of::<ClientSlot>());
+        assert!(size_of::<ClientSlot>() <= 336, "{}", size_of::<ClientSlot>());
         let clients = Arc::new(Clients::default());
         let one = clients.register(i32::MAX, b"key1", facts("acme"));
         let other = clients.register(i32::MAX, b"key2", facts("acme"));

@@ -216,7 +216,7 @@ fn prepare(
 pub(super) fn pools(generation: &Generation, clock: Clock) -> Result<HashMap<PoolKey, (PoolLimits, Way)>, StartFault> {
     let mut pools = HashMap::new();
     for (key, entry) in build::pool_keys(&generation.config) {
-        let (prelude, statements) = (generation.prelude_of_role(&key.role), entry.prepared_statements);
+        let (prelude, statements) = (generation.prelude_in(entry, &key.role), entry.prepared_statements);
         let way = build::way(&generation.config, &key, prelude, statements, clock)?;
         pools.insert(key, (entry.pool.clone(), way));
     }

@@ -21,6 +21,7 @@ use super::notify;
 use super::pool::ServerPool;
 use super::proxy::{Proxy, RunningServer, StartFault, start_with};
 use super::reload::Hooks;
+use super::sealing::verify_pools;
 use super::signal::Stage;
 use crate::admin::{Actor, ShutdownMode};
 use crate::config::Config;
@@ -176,6 +177,7 @@ async fn reload_on_hangup(proxy: Arc<Proxy>, mut hangup: tokio::signal::unix::Si
 pub async fn serve(config: Config, hooks: Hooks) -> Result<(), StartFault> {
     let signals = end_signals()?;
     let hangup = signal(SignalKind::hangup())?;
+    verify_pools(&config).await?;
     let running = start_with(config, hooks)?;
     for address in running.local_addresses() {
         tracing::info!(%address, "listening");

@@ -314,6 +314,11 @@ codes! {
     ServerTooOld = "TG116", b"08006", Fatal, "the database server's release is too old",
         "PostgreSQL 14 and later are supported.";
 
+    // -- sealed databases
+    /// Its functions, roles or policies are not those that hold tenants apart.
+    SealBroken = "TG160", b"08006", Fatal, "the database is not sealed as it should be",
+        "The proxy's log says what is wrong with it; so does \"tenantgate sql verify\".";
+
     // -- messages that a server would take wrongly
     /// A Query where the proxy's own Execute has no Sync behind it.
     QueryInSegment = "TG118", b"08P01", Error, "a Query stands behind messages of the extended protocol without a Sync",

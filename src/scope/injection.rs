@@ -5,13 +5,19 @@
 //! Simple protocol: `SET LOCAL …;` in front of the first statement of each transaction that needs scope,
 //! inside the client's own Query. As a utility statement it takes no snapshot, so isolation levels,
 //! deferred constraints and COPY stay as they are without the proxy.
+//! On a sealed database there is the extended form alone: the statement takes a ticket, made for each transaction, in front
+//! of the settings.
 //! Under [`Lifetime::Lease`] there is one form: Bind and Execute of the same statement, which then sets for
 //! the session of the server, inside a transaction of the proxy's own (see `replay`).
+
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::template::ScopeTemplate;
+use super::ticket::{Holder, SealKey};
 use crate::tenant::TenantId;
+use crate::time::TimeOfDay;
 use crate::wire::frontend::{self, Target};
 
 /// For how long a server has the tenant that is put on it.
@@ -47,14 +53,52 @@ pub struct Prelude {
     pub bytes: Bytes,
     /// For how long the scope statement sets.
     pub lifetime: Lifetime,
+    /// A Query to be asked first: each row of its answer is a reason not to use the server.
+    pub verification: Option<&'static str>,
+}
+
+/// What is wrong with a sealed database.
+const VERIFY: &str = include_str!("../../sql/verify.sql");
+
+/// Which function of a sealed database takes the tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// None: the database is not sealed.
+    Open,
+    /// The one for tenants.
+    Tenants,
+    /// The one for what goes past them.
+    Bypass,
+}
+
+impl Gate {
+    /// Its call, which gives true or fails, and how many parameters that has.
+    const fn call(self) -> (Option<&'static str>, usize) {
+        match self {
+            Gate::Open => (None, 0),
+            Gate::Tenants => (Some("tenantgate.enter($1, $2, $3, $4, $5) IS NULL"), 5),
+            Gate::Bypass => (Some("tenantgate.enter_bypass($1, $2, $3, $4, $5) IS NULL"), 5),
+        }
+    }
 }
 
 impl Prelude {
     /// For the settings of one configuration.
     #[must_use]
     pub fn new(template: &ScopeTemplate, lifetime: Lifetime) -> Self {
+        Self::of(&scope_sql(template, lifetime, Gate::Open), lifetime)
+    }
+
+    /// The same on a sealed database.
+    #[must_use]
+    pub fn sealed(template: &ScopeTemplate, gate: Gate) -> Self {
+        let sql = scope_sql(template, Lifetime::Transaction, gate);
+        Self { verification: Some(VERIFY), ..Self::of(&sql, Lifetime::Transaction) }
+    }
+
+    fn of(scope_sql: &str, lifetime: Lifetime) -> Self {
         let mut out = BytesMut::new();
-        frontend::put_parse(&mut out, SCOPE, scope_sql(template, lifetime).as_bytes(), &[]);
+        frontend::put_parse(&mut out, SCOPE, scope_sql.as_bytes(), &[]);
         // An explicit level: a plain BEGIN waits for a safe snapshot under
         // default_transaction_deferrable with serializable and read only.
         frontend::put_parse(&mut out, BEGIN, b"BEGIN ISOLATION LEVEL READ COMMITTED", &[]);
@@ -63,7 +107,7 @@ impl Prelude {
         // As a client's own BEGIN: with the client's default isolation level.
         frontend::put_parse(&mut out, BLOCK, b"BEGIN", &[]);
         frontend::put_sync(&mut out);
-        Self { bytes: out.freeze(), lifetime }
+        Self { bytes: out.freeze(), lifetime, verification: None }
     }
 
     /// A question for a server that may carry a tenant beyond a transaction: whether the process that answers is the
@@ -94,13 +138,14 @@ impl Prelude {
 
 /// Schema-qualified, since a search_path may put another `set_config` first. Each call gives text that is
 /// never NULL, so OR evaluates every one and no row comes.
-fn scope_sql(template: &ScopeTemplate, lifetime: Lifetime) -> String {
+fn scope_sql(template: &ScopeTemplate, lifetime: Lifetime, gate: Gate) -> String {
     let is_local = lifetime == Lifetime::Transaction;
-    let calls: Vec<String> = template
+    let (enter, taken) = gate.call();
+    let settings = template
         .names()
         .enumerate()
-        .map(|(index, name)| format!("pg_catalog.set_config('{name}', ${}, {is_local}) IS NULL", index + 1))
-        .collect();
+        .map(|(index, name)| format!("pg_catalog.set_config('{name}', ${}, {is_local}) IS NULL", taken + index + 1));
+    let calls: Vec<String> = enter.map(str::to_owned).into_iter().chain(settings).collect();
     if calls.is_empty() {
         return "SELECT WHERE false".to_owned();
     }
@@ -121,6 +166,18 @@ pub struct Injection {
     is_looked_up_by: bool,
     /// There is no tenant: nothing can be injected, and nothing that needs scope may be sent.
     is_vacant: bool,
+    /// On a sealed database; then the bytes above are empty.
+    seal: Option<Arc<Seal>>,
+}
+
+/// What a session's tickets are made of.
+#[derive(Debug)]
+struct Seal {
+    key: Arc<SealKey>,
+    /// `None`: the session goes past the tenants.
+    tenant: Option<TenantId>,
+    /// Values of the settings.
+    values: Vec<String>,
 }
 
 impl Injection {
@@ -147,6 +204,59 @@ impl Injection {
         Self::of_values(&template.fixed_values().collect::<Vec<_>>())
     }
 
+    /// For one tenant on a sealed database.
+    #[must_use]
+    pub fn sealed(template: &ScopeTemplate, tenant: &TenantId, key: Arc<SealKey>) -> Self {
+        Self::of_seal(&template.values(tenant).collect::<Vec<_>>(), Some(tenant.clone()), key)
+    }
+
+    /// For a login without a tenant on a sealed database.
+    #[must_use]
+    pub fn sealed_bypass(template: &ScopeTemplate, key: Arc<SealKey>) -> Self {
+        Self::of_seal(&template.fixed_values().collect::<Vec<_>>(), None, key)
+    }
+
+    fn of_seal(values: &[(&str, String)], tenant: Option<TenantId>, key: Arc<SealKey>) -> Self {
+        let seal = Seal { key, tenant, values: values.iter().map(|(_, value)| value.clone()).collect() };
+        Self {
+            lifetime: Lifetime::Transaction,
+            sets_search_path: sets_search_path(values),
+            bind_execute: Bytes::new(),
+            bind_execute_close: Bytes::new(),
+            set_local: Box::default(),
+            set_local_statements: 0,
+            is_looked_up_by: sets_search_path(values),
+            is_vacant: false,
+            seal: Some(Arc::new(seal)),
+        }
+    }
+
+    /// Whether it takes a ticket, and so has no form in the simple protocol.
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        self.seal.is_some()
+    }
+
+    /// Bind and Execute with a ticket for one transaction of this server process; with a portal of the proxy's own, and its
+    /// Close, where the client's unnamed one is still to be executed.
+    pub(super) fn put_sealed(&self, out: &mut BytesMut, of: Sealing, keep_portal: bool) {
+        let Some(seal) = &self.seal else { return };
+        let audit = seal.key.audit_id(of.process_id, of.now);
+        let holder = match &seal.tenant {
+            Some(tenant) => Holder::Tenant(tenant.as_str()),
+            None => Holder::Bypass(&audit),
+        };
+        let ticket = seal.key.ticket(holder, of.process_id, of.is_pinned, of.now);
+        let mut parameters: Vec<&[u8]> = vec![holder.bytes(), &ticket.flags, &ticket.expires, &ticket.key, &ticket.mac];
+        parameters.extend(seal.values.iter().map(String::as_bytes));
+        let portal = if keep_portal { PORTAL } else { b"" };
+        frontend::put_bind_binary(out, portal, SCOPE, &parameters);
+        frontend::put_execute(out, portal);
+        if keep_portal {
+            frontend::put_close(out, Target::Portal, PORTAL);
+        }
+    }
+
     fn of_leases(values: &[(&str, String)]) -> Self {
         let parameters: Vec<&[u8]> = values.iter().map(|(_, value)| value.as_bytes()).collect();
         let mut out = BytesMut::new();
@@ -161,6 +271,7 @@ impl Injection {
             set_local_statements: 0,
             is_looked_up_by: false,
             is_vacant: false,
+            seal: None,
         }
     }
 
@@ -182,8 +293,9 @@ impl Injection {
             bind_execute_close: Bytes::copy_from_slice(&named),
             set_local: set_local.into(),
             set_local_statements: values.len(),
-            is_looked_up_by: values.iter().any(|(name, _)| *name == "search_path"),
+            is_looked_up_by: sets_search_path(values),
             is_vacant: false,
+            seal: None,
         }
     }
 
@@ -191,7 +303,7 @@ impl Injection {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         match self.lifetime {
-            Lifetime::Transaction => self.set_local_statements == 0 && !self.is_vacant,
+            Lifetime::Transaction => self.set_local_statements == 0 && self.seal.is_none() && !self.is_vacant,
             Lifetime::Lease => false,
         }
     }
@@ -248,6 +360,17 @@ impl Injection {
     }
 }
 
+/// What a ticket is made for, beside its holder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sealing {
+    /// The server process.
+    pub process_id: i32,
+    /// Whether the server stays with its client.
+    pub is_pinned: bool,
+    /// What time it is.
+    pub now: TimeOfDay,
+}
+
 fn sets_search_path(values: &[(&str, String)]) -> bool {
     values.iter().any(|(name, _)| *name == "search_path")
 }
@@ -292,9 +415,33 @@ mod tests {
     #[test]
     fn the_scope_statement_is_qualified_and_gives_no_row() {
         assert_eq!(
-            scope_sql(&ScopeTemplate::default(), Lifetime::Transaction),
+            scope_sql(&ScopeTemplate::default(), Lifetime::Transaction, Gate::Open),
             "SELECT WHERE pg_catalog.set_config('app.tenant_id', $1, true) IS NULL"
         );
+    }
+
+    #[test]
+    fn a_sealed_scope_enters_first_and_has_no_simple_form() {
+        let template = ScopeTemplate::default();
+        assert_eq!(
+            scope_sql(&template, Lifetime::Transaction, Gate::Tenants),
+            "SELECT WHERE tenantgate.enter($1, $2, $3, $4, $5) IS NULL \
+             OR pg_catalog.set_config('app.tenant_id', $6, true) IS NULL"
+        );
+        let tenant = TenantId::parse(TenantKind::Text, "acme").unwrap();
+        let key = Arc::new(SealKey::parse(&"0f".repeat(32)).unwrap());
+        let injection = Injection::sealed(&template, &tenant, key);
+        assert!(injection.is_sealed() && !injection.is_empty() && injection.set_local().is_empty());
+        let bytes = |process_id, seconds: i64| {
+            let now = TimeOfDay::from_unix_micros(seconds * 1_000_000);
+            let mut out = BytesMut::new();
+            injection.put_sealed(&mut out, Sealing { process_id, is_pinned: false, now }, false);
+            out
+        };
+        assert_eq!(bytes(1, 1), bytes(1, 1));
+        assert_ne!(bytes(1, 1), bytes(2, 1));
+        assert_ne!(bytes(1, 1), bytes(1, 2));
+        assert!(bytes(1, 1).windows(4).filter(|window| window == b"acme").count() == 2);
     }
 
     #[test]

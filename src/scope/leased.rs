@@ -4,9 +4,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::clean::{CleanServer, DiscardReason, is_carried};
 use super::frame::ScopedFrame;
-use super::injection::{Injection, begin_block};
+use super::injection::{Injection, Sealing, begin_block};
 use super::residue::{Found, PinnedServer, Residue};
 use super::transaction::TransactionScope;
+use crate::time::TimeOfDay;
 use crate::upstream::{Expect, Received, Replies, Server, Unexpected};
 use crate::wire::TransactionStatus;
 
@@ -50,6 +51,8 @@ pub struct LeasedServer<C> {
     residue: Residue,
     /// Its transaction may have made a temporary object that goes with it.
     has_made_temporary: bool,
+    /// What time it is, for tickets. Before it is told, none is good.
+    now: TimeOfDay,
 }
 
 impl<C> LeasedServer<C> {
@@ -77,7 +80,13 @@ impl<C> LeasedServer<C> {
             out: BytesMut::with_capacity(OUT_BYTES),
             is_flushed: false,
             doubt: None,
+            now: TimeOfDay::default(),
         }
+    }
+
+    /// What time it is.
+    pub const fn tell_time(&mut self, now: TimeOfDay) {
+        self.now = now;
     }
 
     /// The server's facts.
@@ -209,8 +218,14 @@ impl<C> LeasedServer<C> {
             self.scope.on_nothing_to_inject();
             return;
         }
-        let bytes = if keep_portal { injection.bind_execute_close() } else { injection.bind_execute() };
-        self.out.extend_from_slice(bytes);
+        if injection.is_sealed() {
+            self.server.is_sealed = true;
+            let (process_id, is_pinned) = (self.server.key.process_id, !self.residue.is_none());
+            injection.put_sealed(&mut self.out, Sealing { process_id, is_pinned, now: self.now }, keep_portal);
+        } else {
+            let bytes = if keep_portal { injection.bind_execute_close() } else { injection.bind_execute() };
+            self.out.extend_from_slice(bytes);
+        }
         // While the server skips to Sync the injection is skipped like the client's own statement behind it.
         drop(self.replies.push(Expect::Bind, cause(false)));
         drop(self.replies.push(Expect::Execute, cause(true)));
@@ -275,6 +290,7 @@ impl<C> LeasedServer<C> {
 
     /// A statement is sent that makes a temporary object.
     pub const fn note_temporary(&mut self) {
+        self.server.has_had_temporary = true;
         self.has_made_temporary = true;
     }
 
@@ -298,6 +314,7 @@ impl<C> LeasedServer<C> {
     /// The client may leave this on the server.
     pub fn suspect(&mut self, kinds: Residue) {
         self.residue = self.residue.and(kinds);
+        self.server.has_had_temporary |= self.residue.has(Residue::TEMPORARY);
     }
 
     /// What the client may have left.
@@ -339,6 +356,8 @@ impl<C> LeasedServer<C> {
         match (self.doubt, self.replies.quiet()) {
             (Some(reason), _) => Err(reason),
             (None, Some(_)) if !self.residue.is_none() => Err(DiscardReason::StateLeft),
+            // A temporary schema stays when it is empty, and a sealed database lets no other client in there.
+            (None, Some(_)) if self.server.is_sealed && self.server.has_had_temporary => Err(DiscardReason::StateLeft),
             (None, Some(_)) if !self.server.has_explained_settings() => Err(DiscardReason::SettingsUnexplained),
             (None, Some(proof)) if self.out.is_empty() && self.scope.is_at_rest() => {
                 Ok(CleanServer::proven(self.server, self.carried.known()?, proof))

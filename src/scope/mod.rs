@@ -11,15 +11,17 @@ mod leased;
 mod replay;
 mod residue;
 mod template;
+mod ticket;
 mod transaction;
 
 pub use clean::{CleanServer, DiscardReason};
 pub use frame::{NeedsNoScope, ScopedFrame};
-pub use injection::{Injection, Lifetime, PRELUDE_STATEMENTS, Prelude};
+pub use injection::{Gate, Injection, Lifetime, PRELUDE_STATEMENTS, Prelude};
 pub use leased::LeasedServer;
 #[cfg(feature = "mutants")]
 pub use replay::replay_inside;
 pub use replay::{Missing, Part, commit, install, replay};
 pub use residue::{Found, Inquiry, PinnedServer, Residue, releases, releasing};
 pub use template::{ScopeTemplate, TemplateFault, is_setting_name};
+pub use ticket::{Holder, KEY_BYTES, SealKey, Ticket};
 pub use transaction::TransactionScope;

@@ -112,6 +112,8 @@ pub(super) struct Claims {
     known: View,
     /// Whom the driver believes the session to act for.
     acting: Option<TenantId>,
+    /// The driver was told of others before that one: something of theirs may run until the server is given back.
+    is_several: bool,
     /// Those that the driver has let it act for, for the message in front; behind it the last one alone.
     granted: Vec<(TenantId, Injection)>,
     asked: Option<(TenantId, For)>,
@@ -130,6 +132,7 @@ impl Claims {
             ahead: view.clone(),
             known: view,
             acting: None,
+            is_several: false,
             granted: Vec::new(),
             asked: None,
             refusal: None,
@@ -422,10 +425,11 @@ impl Session {
             Ok(()) => {
                 let injection = claims.rules.injection(&tenant);
                 claims.granted.push((tenant.clone(), injection));
-                claims.acting = Some(tenant);
+                let before = claims.acting.replace(tenant);
+                claims.is_several |= before.is_some() && before != claims.acting;
             }
             Err(fault) => {
-                claims.acting = None;
+                claims.is_several |= claims.acting.take().is_some();
                 claims.granted.clear();
                 match what {
                     For::Statement => claims.refusal = Some(fault),
@@ -445,6 +449,9 @@ impl Session {
             return None;
         }
         let statements = if claim.span == ClaimSpan::Session { &*facts.statements } else { &[] };
+        if !statements.is_empty() {
+            self.stop_acting_for_others(&claim);
+        }
         match self.ready_for_claims(statements) {
             Readiness::Ready => {}
             Readiness::Held => return Some(false),
@@ -465,6 +472,18 @@ impl Session {
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
         self.settle_acting();
         Some(true)
+    }
+
+    /// Nothing of the session runs: whoever it acts for is let go before another is asked for.
+    fn stop_acting_for_others(&mut self, claim: &Claim) {
+        let Some(claims) = self.claims.as_mut() else { return };
+        let Ok(Some(tenant)) = claims.rules.tenant_of(claim) else { return };
+        if claims.acting.as_ref().is_some_and(|acting| *acting != tenant) {
+            claims.acting = None;
+            claims.is_several = false;
+            claims.granted.clear();
+            self.effects.push_back(Effect::Unclaim);
+        }
     }
 
     /// A claim is about to be executed by the extended protocol.
@@ -583,8 +602,10 @@ impl Session {
     /// There is no server and no transaction: the session acts for whom it has claimed for itself, or for nobody.
     pub(super) fn settle_acting(&mut self) {
         let Some(claims) = self.claims.as_mut() else { return };
-        if self.lease.is_none() && claims.acting.is_some() && claims.acting.as_ref() != claims.known.session.as_ref() {
+        let is_other = claims.acting.is_some() && claims.acting.as_ref() != claims.known.session.as_ref();
+        if self.lease.is_none() && (is_other || claims.is_several) {
             claims.acting = None;
+            claims.is_several = false;
             claims.granted.clear();
             self.effects.push_back(Effect::Unclaim);
         }

@@ -516,6 +516,9 @@ impl Session {
         let frame = ScopedFrame::unscoped(NeedsNoScope::Statement, [frame, b"", b""], Some(Expect::Execute));
         drop(lease.send(frame, cause));
         self.release_left(statement);
+        if let Some(statement) = statement {
+            self.note_prepared_ahead(statement);
+        }
         let Some(lease) = self.lease.as_mut() else { return false };
         // Behind the end of a transaction PostgreSQL begins anew; an empty statement it does not count.
         if portal.as_ref().is_none_or(|portal| !portal.facts.statements.is_empty()) {
@@ -535,7 +538,9 @@ impl Session {
             self.commit_at_once();
         }
         self.control_in_flight |= is_followed;
-        self.settings.on_sent(control);
+        if let Some(statement) = statement {
+            self.settings.on_sent(statement.class, control);
+        }
         if statement.is_some_and(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;
         }
@@ -698,7 +703,7 @@ fn only(facts: &Facts) -> Option<&Statement> {
     }
 }
 
-fn inject(
+pub(super) fn inject(
     lease: &mut LeasedServer<Cause>,
     rules: &super::SessionRules,
     claims: Option<&mut Claims>,

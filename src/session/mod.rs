@@ -32,6 +32,7 @@ mod recording;
 mod release;
 mod replies;
 mod requests;
+mod sealing;
 mod settings;
 mod statements;
 mod stopwatch;
@@ -45,6 +46,7 @@ use crate::fault::{Code, Fault};
 use crate::guard::{Facts, FactsCache, Inspected, Keeping, Policy};
 use crate::metrics::Tally;
 use crate::scope::{CleanServer, DiscardReason, Injection, LeasedServer, Missing, NeedsNoScope, ScopedFrame, install};
+use crate::time::TimeOfDay;
 use crate::upstream::settings::{converge, steps};
 use crate::upstream::{Expect, Parameters, Settings, StatementLimits};
 use crate::wire::{TransactionStatus, backend, frontend};
@@ -177,7 +179,7 @@ pub struct Session {
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
     told: Arc<Parameters>,
-    /// What it was told at login.
+    /// What RESET ALL goes back to: what it was told at login, and of other defaults since.
     defaults: Arc<Parameters>,
     /// The segment has executed something.
     has_executed: bool,
@@ -203,6 +205,8 @@ pub struct Session {
     /// Counts answers of servers: what an overdue statement is recognised by.
     steps: u64,
     own_cancel: Option<OwnCancel>,
+    /// What it was told last.
+    time_of_day: TimeOfDay,
 }
 
 impl Session {
@@ -227,7 +231,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
-            recorder: rules.recording.map(|_| Box::new(Recorder::default())),
+            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording))),
             claims: rules.claims.as_ref().map(|claimant| Box::new(Claims::new(claimant))),
             rules,
             phase: Phase::Ready,
@@ -267,6 +271,7 @@ impl Session {
             transactions: 0,
             steps: 0,
             own_cancel: None,
+            time_of_day: TimeOfDay::default(),
         }
     }
 
@@ -471,6 +476,7 @@ impl Session {
     /// A server is there for a transaction: the client's settings go onto it, then what the client has sent.
     fn begin_lease(&mut self, mut lease: LeasedServer<Cause>) {
         self.transactions = self.transactions.wrapping_add(1);
+        lease.tell_time(self.time_of_day);
         let steps = match converge(&mut lease.server_mut().settings, self.settings.committed_mut()) {
             true => Vec::new(),
             false => steps(&lease.server().settings, self.settings.committed()),
@@ -560,7 +566,7 @@ impl Session {
             Some(expel(Fault::of(Code::Internal).with_detail("Other rules came during a transaction.")))
         } else if self.rules.recording != rules.recording {
             // One that is recorded stays so, and the other way round.
-            Some(not_admitted("The login's preset has changed."))
+            Some(not_admitted("The login's preset has changed, or whether the database is sealed."))
         } else if self.settings.committed().iter().any(|(name, value)| is_lost(name, value)) {
             Some(not_admitted("A setting of the session is not allowed any more."))
         } else {
@@ -735,6 +741,10 @@ impl Session {
         }
         for (name, value) in parameters.iter().filter(|(name, value)| self.told.get(*name) != Some(value)) {
             backend::put_parameter_status(&mut self.client_out, name.as_bytes(), value.as_bytes());
+            // Not the client's own doing: servers have another default than when it came.
+            if self.defaults.get(name) != Some(value) && !self.settings.has(name) {
+                Arc::make_mut(&mut self.defaults).insert(name.clone(), value.clone());
+            }
         }
         self.told = Arc::clone(parameters);
     }

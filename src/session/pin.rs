@@ -107,6 +107,8 @@ pub(super) struct Pin {
     resting: Option<PinnedServer>,
     /// Statements of SQL's PREPARE.
     prepared: BTreeSet<Box<str>>,
+    /// The same after everything that was sent succeeds, where that is something else.
+    prepared_ahead: Option<BTreeSet<Box<str>>>,
     /// What is left has been released because the client leaves.
     is_cleaned: bool,
 }
@@ -225,7 +227,33 @@ impl Session {
     pub(super) fn releases_behind(&self, statement: &Statement) -> Vec<Cow<'static, str>> {
         let (Some(pin), Some(lease)) = (self.pin.as_ref(), self.lease.as_ref()) else { return Vec::new() };
         let kinds = statement.state.releases.common(lease.residue());
-        releases(kinds, pin.prepared.iter().map(|name| &**name))
+        releases(kinds, pin.prepared().iter().map(|name| &**name))
+    }
+
+    /// An Execute of the statement was sent: what comes behind it in its segment meets what it leaves.
+    pub(super) fn note_prepared_ahead(&mut self, statement: &Statement) {
+        let Some(pin) = self.pin.as_mut() else { return };
+        let is_all = matches!(statement.control, Control::DeallocateAll | Control::DiscardAll);
+        let deallocated = if let Control::Deallocate(name) = &statement.control { Some(name) } else { None };
+        if !is_all && deallocated.is_none() && statement.state.prepares.is_none() {
+            return;
+        }
+        let mut ahead = pin.prepared_ahead.take().unwrap_or_else(|| pin.prepared.clone());
+        if is_all {
+            ahead.clear();
+        }
+        if let Some(name) = deallocated {
+            ahead.remove(name);
+        }
+        ahead.extend(statement.state.prepares.clone());
+        pin.prepared_ahead = Some(ahead);
+    }
+
+    /// Everything is answered: what is known is what there is.
+    pub(super) fn settle_prepared(&mut self) {
+        if let Some(pin) = self.pin.as_mut() {
+            pin.prepared_ahead = None;
+        }
     }
 
     /// A statement has succeeded. `is_stand_in`: another ran in its place.
@@ -267,7 +295,7 @@ impl Session {
     /// Whether a statement deallocates one of SQL's PREPARE.
     pub(super) fn is_sql_prepared(&self, control: &Control) -> bool {
         let Control::Deallocate(name) = control else { return false };
-        self.pin.as_ref().is_some_and(|pin| pin.prepared.contains(name))
+        self.pin.as_ref().is_some_and(|pin| pin.prepared().contains(name))
     }
 
     /// Whether the login may leave state on a server, so that what releases it is sent.
@@ -485,13 +513,14 @@ impl Pin {
             knowledge: Knowledge::Settled,
             resting: None,
             prepared: BTreeSet::new(),
+            prepared_ahead: None,
             is_cleaned: false,
         }
     }
 
     /// Names of SQL's PREPARE.
-    pub(super) const fn prepared(&self) -> &BTreeSet<Box<str>> {
-        &self.prepared
+    pub(super) fn prepared(&self) -> &BTreeSet<Box<str>> {
+        self.prepared_ahead.as_ref().unwrap_or(&self.prepared)
     }
 
     /// What is left stays suspected.

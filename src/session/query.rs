@@ -304,6 +304,10 @@ impl Front<'_> {
         if self.with.recorded_in == Some(Block::Absent) {
             return Put::Nothing;
         }
+        if injection.is_sealed() {
+            // The ticket is put in front of the Query and at no other time.
+            return Put::Refused(Box::new(Fault::of(Code::ScopeFailed)));
+        }
         writer.insert(self.range.start, injection.set_local(), injection.set_local_statements());
         scope.on_injected();
         if let Some(claims) = claims {

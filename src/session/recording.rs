@@ -1,4 +1,5 @@
-//! Sessions whose every transaction is recorded: bypass and migration logins.
+//! Sessions whose every transaction is recorded: bypass and migration logins. (And the block around a Query on a sealed
+//! database, without a record.)
 //!
 //! ```text
 //!        first statement that needs it          durable           BEGIN answered
@@ -25,6 +26,7 @@ use super::holding::Hold;
 use super::query::{self, Block};
 use super::release;
 use super::replies::Delivery;
+use super::sealing::behind_begin;
 use super::statements::ClientStatement;
 use super::{CopyIn, Effect, Passing, Phase, Session};
 use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
@@ -40,6 +42,8 @@ use crate::wire::{TransactionStatus, backend, frontend};
 pub struct Recording {
     /// Whether a transaction needs a reason.
     pub needs_reason: bool,
+    /// Whether there are records. Without them a session has the blocks alone: see `sealing`.
+    pub is_written: bool,
 }
 
 /// Where the current transaction's record stands.
@@ -75,7 +79,10 @@ enum Wish {
 /// What a recorded session keeps beside others.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
+    is_written: bool,
     stage: Stage,
+    /// The COMMIT of the proxy's block was sent right behind the Query.
+    is_end_sent: bool,
     account: Account,
     /// A COMMIT was sent for the open record: without its answer the outcome is unknown.
     commit_sent: bool,
@@ -113,6 +120,15 @@ pub(super) enum Readiness {
 }
 
 impl Recorder {
+    pub(super) fn new(recording: Recording) -> Self {
+        Self { is_written: recording.is_written, ..Self::default() }
+    }
+
+    /// Whether one segment at a time is with the server.
+    pub(super) const fn is_in_lockstep(&self) -> bool {
+        self.is_written || self.is_open() || self.rest.is_some()
+    }
+
     /// Whether the ledger's answer is awaited.
     pub(super) const fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Intending(_) | Stage::Concluding(_))
@@ -152,7 +168,7 @@ impl Recorder {
     }
 
     fn note(&mut self, statement: &Statement, text: &str) {
-        if self.is_open() {
+        if self.is_open() && self.is_written {
             self.account.note_statement(statement, text);
             self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
         }
@@ -264,8 +280,13 @@ impl Session {
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_query(fault),
         }
+        self.seal_part(facts, &part);
         let end = part.end;
-        if self.send_planned(frame, text, facts, part)
+        let is_sent = self.send_planned(frame, text, facts, part.clone());
+        if is_sent {
+            self.end_early(facts, &part);
+        }
+        if is_sent
             && end < facts.statements.len()
             && let Some(recorder) = self.recorder.as_mut()
         {
@@ -282,8 +303,12 @@ impl Session {
         let rest = facts.statements.get(start..).unwrap_or_default();
         let end = rest.iter().position(is_end).map_or(rest.len(), |at| at + 1);
         let is_due = |statement: &Statement| self.rules.policy.needs_scope(statement);
-        let behind = rest.get(end..).unwrap_or_default();
-        if behind.iter().any(is_due) { start + end } else { facts.statements.len() }
+        let (until, behind) = rest.split_at(end.min(rest.len()));
+        match self.sealed_part_end(until) {
+            Some(end) => start + end,
+            None if behind.iter().any(is_due) => start + end,
+            None => facts.statements.len(),
+        }
     }
 
     /// Whether a Query is still to be sent in part: nothing behind it but COPY data is taken.
@@ -325,8 +350,13 @@ impl Session {
                 return;
             }
         }
+        self.seal_part(&rest.facts, &part);
         let end = part.end;
-        if self.send_planned(b"", &rest.text, &rest.facts, part) && end < rest.facts.statements.len() {
+        let is_sent = self.send_planned(b"", &rest.text, &rest.facts, part.clone());
+        if is_sent {
+            self.end_early(&rest.facts, &part);
+        }
+        if is_sent && end < rest.facts.statements.len() {
             self.keep_rest(Rest { sent: end, ..rest });
         }
     }
@@ -342,6 +372,9 @@ impl Session {
     }
 
     fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
+        if self.recorder.as_ref().is_some_and(|recorder| !recorder.is_written) {
+            return self.ready_for_sealed_part(facts, part);
+        }
         let due = self.record_due(facts, part);
         // An error still to come would skip the proxy's BEGIN with the Query behind it.
         let replies = self.lease.as_ref().map(|lease| lease.replies());
@@ -381,8 +414,19 @@ impl Session {
         }
     }
 
+    /// Opens the proxy's block in front of a Query, in the same packet.
+    pub(super) fn open_own_block(&mut self) {
+        let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_mut()) else { return };
+        recorder.stage = Stage::Running(Block::Own);
+        recorder.failure = None;
+        recorder.held_complete = None;
+        recorder.is_end_sent = false;
+        // The Query drops the unnamed portal.
+        lease.begin_block(false, || Cause::OwnBegin);
+    }
+
     /// Whether a part of a Query holds a statement that has to be recorded: with which reason, in whose block.
-    fn record_due(&self, facts: &Facts, part: &Range<usize>) -> Option<(Option<String>, Block)> {
+    pub(super) fn record_due(&self, facts: &Facts, part: &Range<usize>) -> Option<(Option<String>, Block)> {
         let mut scope = *self.lease.as_ref()?.scope();
         let mut reason = self.reason().map(str::to_owned);
         for statement in facts.statements.get(part.clone())? {
@@ -433,7 +477,7 @@ impl Session {
 
     /// What a Bind has to wait for.
     pub(super) fn ready_for_bind(&mut self, statement: &ClientStatement) -> Readiness {
-        if self.recorder.is_none() {
+        if self.recorder.as_ref().is_none_or(|recorder| !recorder.is_written) {
             return Readiness::Ready;
         }
         let readiness = self.ready_for_recorded_bind(statement);
@@ -510,6 +554,22 @@ impl Session {
     pub(super) fn note_execute(&mut self, control: &Control) {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.commit_sent |= recorder.is_open() && matches!(control, Control::Commit { .. });
+        }
+    }
+
+    /// Sends the end of the proxy's block behind the Query in it, in the same packet: nothing of the Query can change what
+    /// has to end.
+    pub(super) fn commit_early(&mut self) {
+        let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_own()) else { return };
+        recorder.is_end_sent = true;
+        self.portals.clear();
+        self.send_own_query(b"COMMIT", Cause::OwnEnd(true));
+    }
+
+    /// What stood in front of the Query has failed, and the server has skipped the end with it.
+    pub(super) fn forget_early_end(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.is_end_sent = false;
         }
     }
 
@@ -617,6 +677,13 @@ impl Session {
         }
     }
 
+    /// What was held is not the last of its Query after all.
+    fn release_complete(&mut self) {
+        if let Some(tag) = self.recorder.as_mut().and_then(|recorder| recorder.held_complete.take()) {
+            backend::put_command_complete(&mut self.client_out, &tag);
+        }
+    }
+
     /// What a statement's success means for the record, and for the reason.
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these move a transaction or the reason")]
     pub(super) fn on_recorded_effect(&mut self, control: &Control, tag: &[u8]) {
@@ -635,7 +702,9 @@ impl Session {
         let Some(recorder) = self.recorder.as_mut() else { return };
         match control {
             // The client's BEGIN inside the proxy's block makes it the client's.
-            Control::Begin if recorder.is_own() => recorder.stage = Stage::Running(Block::Clients),
+            Control::Begin if recorder.is_own() => {
+                recorder.stage = behind_begin(recorder.is_written).map_or(Stage::None, Stage::Running);
+            }
             Control::RollbackTo(_) => recorder.failure = None,
             Control::Commit { .. } if tag == b"COMMIT" => self.conclude(Conclusion::Committed),
             Control::Commit { .. } | Control::Rollback { .. } => self.conclude_rolled_back(),
@@ -666,6 +735,10 @@ impl Session {
     fn conclude(&mut self, conclusion: Conclusion) {
         let is_served = matches!(self.phase, Phase::Ready | Phase::Skipping);
         let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open()) else { return };
+        if !recorder.is_written {
+            recorder.stage = Stage::None;
+            return;
+        }
         let failure = recorder.failure.take().filter(|_| conclusion != Conclusion::Committed);
         let outcome = std::mem::take(&mut recorder.account).conclude(conclusion, failure);
         recorder.commit_sent = false;
@@ -697,6 +770,17 @@ impl Session {
             (Stage::Opening(_), TransactionStatus::Idle) => {
                 self.conclude_rolled_back();
                 self.drop_waiting_query();
+            }
+            (Stage::Running(Block::Own), _) if recorder.is_end_sent => {
+                recorder.is_end_sent = false;
+                recorder.stage = Stage::Ending;
+                self.note_early_end(status);
+                return Some(Delivery::Swallow);
+            }
+            // The rest of the Query runs in it, too.
+            (Stage::Running(Block::Own), TransactionStatus::InBlock) if self.has_parts() => {
+                self.release_complete();
+                return Some(Delivery::Swallow);
             }
             (Stage::Running(Block::Own), TransactionStatus::InBlock) => {
                 self.end_own_block(true);

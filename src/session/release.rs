@@ -207,6 +207,8 @@ pub fn outside_any_block(statement: &Statement) -> Option<Fault> {
         Control::Savepoint(_) => Some(block_needed("SAVEPOINT")),
         Control::Release(_) => Some(block_needed("RELEASE SAVEPOINT")),
         Control::RollbackTo(_) => Some(block_needed("ROLLBACK TO SAVEPOINT")),
+        Control::Commit { chain: true } => Some(block_needed("COMMIT AND CHAIN")),
+        Control::Rollback { chain: true } => Some(block_needed("ROLLBACK AND CHAIN")),
         _ => None,
     }
 }

@@ -621,6 +621,7 @@ impl Session {
         if lease.replies().is_empty() {
             self.control_in_flight = false;
             self.claims_settle();
+            self.settle_prepared();
             if status == TransactionStatus::Idle {
                 self.settings.on_settled();
             }
@@ -717,7 +718,12 @@ impl Session {
                 Ok(delivery)
             }
             Ok(Received::Failed { cause, skipped }) => {
+                let is_injected = matches!(cause, Cause::Scope(_) | Cause::OwnBegin);
+                let has_query = skipped.iter().any(|cause| matches!(cause, Cause::Plan(_)));
                 let delivery = self.on_extended_error(&cause, body, fields)?;
+                if is_injected && has_query && self.is_sealed() {
+                    self.close_skipped_query();
+                }
                 self.count_statement(cause.fails_statement(fields.sqlstate()));
                 // Backwards, so that a name closed and prepared again is the old statement's again.
                 skipped.into_iter().rev().for_each(|cause| self.undo(cause, false));

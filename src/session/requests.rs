@@ -158,7 +158,7 @@ impl Session {
         // Where transactions are recorded, one segment at a time is with the server, and a Query part by part: data may be
         // meant for a COPY in a part that has not been sent.
         let is_for_later = self.copy == CopyIn::None && self.has_parts();
-        let is_in_lockstep = self.recorder.is_some()
+        let is_in_lockstep = self.recorder.as_ref().is_some_and(|recorder| recorder.is_in_lockstep())
             && (!is_copy || self.owes_end() || is_for_later)
             && (self.has_parts() || self.owes_end() || (replies.owes_ready() && !replies.is_open()));
         // Without a Sync the answers may never come.
@@ -431,7 +431,7 @@ impl Session {
         let statements = facts.statements.get(part).unwrap_or_default();
         for statement in statements {
             self.control_in_flight |= query::is_followed(statement);
-            self.settings.on_sent(&statement.control);
+            self.settings.on_sent(statement.class, &statement.control);
         }
         if statements.iter().any(|statement| statement.copy_in) {
             self.copy = CopyIn::Awaited;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::guard::Control;
+use crate::guard::{Control, StatementClass};
 use crate::upstream::Settings;
 use crate::upstream::settings::{SettingStep, is_parse_time, parse_context};
 
@@ -57,8 +57,8 @@ pub struct ClientSettings {
     /// Savepoint names with the journal's length when they were set.
     savepoints: Vec<(Box<str>, usize)>,
     context: Arc<str>,
-    /// A statement was sent that changes a parse-time setting, for good or for its transaction: how it and the
-    /// transaction end is not known yet.
+    /// A statement was sent that changes a parse-time setting or the schema, for good or for its transaction: how it and
+    /// the transaction end is not known yet.
     is_parsing_unsettled: bool,
     /// Settings that statements may have changed which were sent since all was settled last: in the journal is only
     /// what was answered.
@@ -151,6 +151,13 @@ impl ClientSettings {
         self.committed.get(name).map(|value| &**value)
     }
 
+    /// Whether the client has set it, in whatever spelling, by a startup parameter too.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        let is_set = |known: &str| known.eq_ignore_ascii_case(name);
+        self.committed.keys().any(|known| is_set(known)) || self.journal.iter().filter_map(Change::name).any(is_set)
+    }
+
     /// Under which a statement parsed now is the same as others'; `None` while this transaction has
     /// changed, or may have changed, a setting that counts at parse time (SET LOCAL, too).
     #[must_use]
@@ -158,10 +165,10 @@ impl ClientSettings {
         (!self.is_parsing_unsettled).then_some(&self.context)
     }
 
-    /// A statement is sent. From here on statements may be parsed under another setting, whether the answer has come
-    /// or not.
-    pub fn on_sent(&mut self, control: &Control) {
-        self.is_parsing_unsettled |= changes_parsing(control);
+    /// A statement is sent. From here on statements may be parsed under another setting or against another schema,
+    /// whether the answer has come or not: one that is prepared behind it must not be another client's, nor one of before.
+    pub fn on_sent(&mut self, class: StatementClass, control: &Control) {
+        self.is_parsing_unsettled |= changes_parsing(control) || changes_schema(class);
         self.touched.note(control);
     }
 
@@ -350,6 +357,24 @@ fn changes_parsing(control: &Control) -> bool {
     }
 }
 
+/// Whether statements prepared before this one, of the same text, may know tables or types that are others behind it.
+/// (What a function defines is not seen here: its caller hears PostgreSQL's error first.)
+fn changes_schema(class: StatementClass) -> bool {
+    use StatementClass as Class;
+    match class {
+        Class::Definition | Class::CreateTableAs | Class::Administration | Class::Do | Class::Roles => true,
+        Class::Select | Class::Insert | Class::Update | Class::Delete | Class::Merge => false,
+        Class::CopyIn | Class::CopyOut | Class::CopyServer | Class::DeclareCursor | Class::Fetch => false,
+        Class::CloseCursor | Class::Transaction | Class::TwoPhase | Class::SetConstraints | Class::Setting => false,
+        Class::Claim | Class::Show | Class::Discard | Class::Deallocate | Class::Listen | Class::Unlisten => false,
+        Class::Notify | Class::AdvisoryUnlockAll | Class::Prepare | Class::Execute | Class::Explain => false,
+        Class::Lock | Class::Truncate | Class::Call | Class::Load | Class::Privileges | Class::Policies => false,
+        Class::Maintenance | Class::Refresh | Class::Checkpoint | Class::NotAStatement => false,
+        // What is the client's alone is kept apart elsewhere.
+        Class::CreateTemporary | Class::DropTemporary => false,
+    }
+}
+
 fn apply(settings: &mut BTreeMap<Box<str>, Box<str>>, base: &Settings, change: &Change) {
     match change {
         Change::Set(name, value) => {
@@ -439,7 +464,8 @@ mod tests {
     fn reset_all_takes_back_what_is_on_its_way_too() {
         let mut settings = ClientSettings::new(Arc::new([("tz".into(), "UTC".into())].into()));
         for (name, local) in [("tz", false), ("x", true)] {
-            settings.on_sent(&Control::Set { name: name.into(), value: "1".into(), local });
+            let control = Control::Set { name: name.into(), value: "1".into(), local };
+            settings.on_sent(StatementClass::Setting, &control);
         }
         let steps = [SettingStep::Reset("x".into()), SettingStep::Set("tz".into(), "UTC".into())];
         assert_eq!(settings.reset_all_steps(settings.touched()), steps);
@@ -448,15 +474,20 @@ mod tests {
     }
 
     #[test]
-    fn a_parse_time_setting_changed_in_this_transaction_divides_statements() {
+    fn a_parse_time_setting_or_a_schema_changed_in_this_transaction_divides_statements() {
         let mut settings = ClientSettings::new(Settings::default());
         assert!(settings.parse_context().is_some());
         for local in [false, true] {
             let control = Control::Set { name: "timezone".into(), value: "CET".into(), local };
-            settings.on_sent(&control);
+            settings.on_sent(StatementClass::Setting, &control);
             assert!(settings.parse_context().is_none());
             settings.on_settled();
         }
+        settings.on_sent(StatementClass::Insert, &Control::None);
+        assert!(settings.parse_context().is_some());
+        settings.on_sent(StatementClass::Definition, &Control::None);
+        assert!(settings.parse_context().is_none());
+        settings.on_settled();
         settings.record(set("timezone", "CET"));
         settings.commit(&Settings::default());
         assert!(settings.parse_context().unwrap().contains("CET"));

@@ -51,6 +51,10 @@ pub struct Server {
     pub leases: u64,
     /// Its `search_path` is a tenant's, put there beside the settings: PostgreSQL 18 reports it.
     pub has_scoped_search_path: bool,
+    /// Its database takes tickets.
+    pub is_sealed: bool,
+    /// It may have a temporary schema, whatever is in that.
+    pub has_had_temporary: bool,
     /// What it reported at its login: its defaults.
     reset_parameters: Arc<Parameters>,
     /// Reports and settings that were found to agree last.
@@ -79,6 +83,8 @@ impl Server {
             preparing: Preparing::default(),
             leases: 0,
             has_scoped_search_path: false,
+            is_sealed: false,
+            has_had_temporary: false,
         }
     }
 

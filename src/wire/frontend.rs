@@ -210,6 +210,23 @@ pub fn put_bind_text(out: &mut BytesMut, portal: &[u8], statement: &[u8], parame
     });
 }
 
+/// Bind with binary parameters and text results. Text is the same in both formats.
+pub fn put_bind_binary(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters: &[&[u8]]) {
+    put_message(out, b'B', |out| {
+        put_cstr(out, portal);
+        put_cstr(out, statement);
+        // One format for all.
+        out.put_i16(1);
+        out.put_i16(1);
+        out.put_i16(i16::try_from(parameters.len()).unwrap_or(i16::MAX));
+        for parameter in parameters {
+            out.put_i32(i32::try_from(parameter.len()).unwrap_or(i32::MAX));
+            out.put_slice(parameter);
+        }
+        out.put_i16(0);
+    });
+}
+
 /// Execute without a row limit.
 pub fn put_execute(out: &mut BytesMut, portal: &[u8]) {
     put_message(out, b'E', |out| {

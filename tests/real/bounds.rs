@@ -3,35 +3,69 @@
 //! The proxy's peak (VmHWM) is compared with what it was before. The bounds are generous; a proxy that kept what passes
 //! through it would need several times as much.
 
-use crate::support::cluster;
+use crate::support::cluster::{self, Cluster};
 use crate::support::message::Message;
 use crate::support::proxy::{Proxy, Wish};
 use crate::support::raw::Client;
-use crate::support::{alone, eventually, number};
+use crate::support::tls::TlsLink;
+use crate::support::{alone, number};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const DATABASE: &str = "bounds";
 const ACME: &str = "00000000-0000-0000-0000-00000000000a";
 const PIPELINE: usize = 100_000;
 
-fn start(pool_size: u32, more: &str) -> Proxy {
-    let cluster = cluster::fifteen();
-    cluster.create_filled_database(DATABASE);
-    Proxy::start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more })
+/// A proxy, and where clients connect: to it, or to what speaks TLS with it for them.
+struct Stage {
+    proxy: Proxy,
+    address: SocketAddr,
+    way: &'static str,
+    _link: Option<TlsLink>,
+    _folder: TempDir,
 }
 
-fn client(proxy: &Proxy) -> Client {
-    let mut client = Client::connect(&proxy.target(ACME));
+fn start(cluster: &Cluster, pool_size: u32, is_tls: bool) -> Stage {
+    cluster.create_filled_database(DATABASE);
+    let folder = TempDir::with_prefix("tenantgate-bounds-").expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(path("proxy.crt"), own.cert.pem()).expect("it can be written");
+    std::fs::write(path("proxy.key"), own.signing_key.serialize_pem()).expect("it can be written");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path("proxy.key"), private).expect("it can be made private");
+    let (certificate, key) = (path("proxy.crt"), path("proxy.key"));
+    let more = format!("[tls]\nmode = \"require\"\ncertificate = {certificate:?}\nkey = {key:?}\n");
+    let more = if is_tls { more } else { String::new() };
+    let proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more: &more });
+    let link = is_tls.then(|| TlsLink::start(proxy.address));
+    let address = link.as_ref().map_or(proxy.address, |link| link.address);
+    let way = if is_tls { " over TLS" } else { "" };
+    Stage { proxy, address, way, _link: link, _folder: folder }
+}
+
+/// The same in clear text and over TLS.
+fn either_way(proof: impl Fn(bool)) {
+    let _turn = alone();
+    [false, true].into_iter().for_each(proof);
+}
+
+fn client(stage: &Stage) -> Client {
+    let mut target = stage.proxy.target(ACME);
+    target.address = stage.address;
+    let mut client = Client::connect(&target);
     client.patience(Duration::from_secs(60));
     client.run("SELECT 1");
     client
 }
 
-fn has_grown_less_than(proxy: &Proxy, before: u64, mib_max: u64, what: &str) {
-    let grown = proxy.memory_kib_max().saturating_sub(before) / 1024;
-    eprintln!("{what}: the proxy grew by {grown} MiB of {mib_max}");
+fn has_grown_less_than(stage: &Stage, before: u64, mib_max: u64, what: &str) {
+    let now = stage.proxy.memory_kib_max();
+    let (grown, what) = (now.saturating_sub(before) / 1024, format!("{what}{}", stage.way));
+    eprintln!("{what}: the proxy grew by {grown} MiB of {mib_max}, to {} MiB", now / 1024);
     assert!(grown < mib_max, "{what}: the proxy grew by {grown} MiB");
 }
 
@@ -43,10 +77,13 @@ fn head(tag: u8, body_bytes: usize) -> Vec<u8> {
 
 #[test]
 fn large_values_pass_without_being_kept() {
-    let _turn = alone();
-    let proxy = start(1, "");
-    let mut client = client(&proxy);
-    let before = proxy.memory_kib_max();
+    either_way(large_values);
+}
+
+fn large_values(is_tls: bool) {
+    let stage = start(cluster::fifteen(), 1, is_tls);
+    let mut client = client(&stage);
+    let before = stage.proxy.memory_kib_max();
     // By default as much as a busy machine passes on in a few seconds; `tests/session_state.rs` has the whole of it.
     let value = usize::try_from(number("TENANTGATE_VALUE_BYTES", 100_000_000)).expect("it fits");
 
@@ -78,7 +115,7 @@ fn large_values_pass_without_being_kept() {
     client.send(&Message::CopyFail("enough".to_owned())).flush().expect("it leaves");
     let (replies, silence) = client.replies_to(b'Z');
     assert!(silence.is_none() && replies[0].tag == b'E', "{replies:?}");
-    has_grown_less_than(&proxy, before, 24, "large values");
+    has_grown_less_than(&stage, before, 24, "large values");
 }
 
 /// Sends all of it while somebody reads.
@@ -104,12 +141,15 @@ fn pipeline(client: &mut Client, bytes: Vec<u8>, rows: usize, readies: usize) {
 
 #[test]
 fn a_hundred_thousand_statements_in_flight_are_answered_in_order_and_not_kept() {
-    let _turn = alone();
-    let proxy = start(1, "");
-    let mut client = client(&proxy);
+    either_way(statements_in_flight);
+}
+
+fn statements_in_flight(is_tls: bool) {
+    let stage = start(cluster::fifteen(), 1, is_tls);
+    let mut client = client(&stage);
     client.send(&Message::parse("s", "SELECT $1")).send(&Message::Sync).flush().expect("it leaves");
     assert_eq!(client.replies_to(b'Z').1, None);
-    let before = proxy.memory_kib_max();
+    let before = stage.proxy.memory_kib_max();
     let collect = |each: &dyn Fn(usize) -> Vec<u8>, last: &[u8]| {
         let mut bytes: Vec<u8> = (0..PIPELINE).flat_map(each).collect();
         bytes.extend_from_slice(last);
@@ -119,63 +159,84 @@ fn a_hundred_thousand_statements_in_flight_are_answered_in_order_and_not_kept() 
     let bind = |number: usize| Message::bind("s", &[&number.to_string()]).bytes();
     let segments = collect(&|number| [bind(number), execute.clone(), sync.clone()].concat(), b"");
     pipeline(&mut client, segments, PIPELINE, PIPELINE);
-    has_grown_less_than(&proxy, before, 24, "100,000 segments");
+    has_grown_less_than(&stage, before, 24, "100,000 segments");
     let one_segment = collect(&|number| [bind(number), execute.clone()].concat(), &sync);
     pipeline(&mut client, one_segment, PIPELINE, 1);
-    has_grown_less_than(&proxy, before, 24, "100,000 statements in one segment");
+    has_grown_less_than(&stage, before, 24, "100,000 statements in one segment");
 }
+
+/// How many there are by default: `TENANTGATE_STALLED_CLIENTS` for more, in a cluster of their own.
+const STALLED: u64 = 40;
 
 #[test]
 fn many_clients_that_do_not_read_cost_a_fixed_amount_each_and_stop_nobody() {
-    // Whoever reads nothing of what it asked for keeps its server meanwhile.
-    const CLIENTS: usize = 40;
-    const RESULTS: usize = 20;
+    let clients = usize::try_from(number("TENANTGATE_STALLED_CLIENTS", STALLED)).expect("it fits");
+    either_way(|is_tls| {
+        if clients <= 200 {
+            return do_not_read(cluster::fifteen(), clients, is_tls);
+        }
+        let mut cluster = cluster::private(if is_tls { "bounds-tls" } else { "bounds" });
+        cluster.admin("postgres").run(&format!("ALTER SYSTEM SET max_connections = {}", clients + 100));
+        cluster.restart();
+        do_not_read(&cluster, clients, is_tls);
+    });
+}
+
+/// Half of them ask for 10 MB each and read nothing; the others ask for as much one by one, in a pipeline. Whoever reads
+/// nothing of what it asked for keeps its server meanwhile.
+fn do_not_read(cluster: &Cluster, clients: usize, is_tls: bool) {
     const PIPELINED: usize = 5_000;
-    let _turn = alone();
-    let proxy = start(u32::try_from(CLIENTS + 1).expect("few"), "");
-    let mut other = client(&proxy);
-    let before = proxy.memory_kib_max();
+    let stage = start(cluster, u32::try_from(clients + 1).expect("few"), is_tls);
+    let mut other = client(&stage);
+    let before = stage.proxy.memory_kib_max();
     let written: std::sync::Arc<AtomicU64> = std::sync::Arc::default();
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| client(&proxy)).collect();
-    // Half of them ask for 10 MB each and read nothing; the others ask for as much one by one, in a pipeline.
+    let (many, results) = (clients, clients / 2);
+    let mut clients: Vec<Client> = (0..clients).map(|_| client(&stage)).collect();
     let queries: Vec<u8> =
         (0..PIPELINED).flat_map(|_| Message::Query("SELECT repeat('y', 2000)".to_owned()).bytes()).collect();
     let queries = std::sync::Arc::new(queries);
     let mut writing = Vec::new();
     for (number, client) in clients.iter_mut().enumerate() {
-        if number < RESULTS {
+        if number < results {
             let sql = "SELECT repeat('x', 1000) FROM generate_series(1, 10000)".to_owned();
             client.send(&Message::Query(sql)).flush().expect("it leaves");
             continue;
         }
         let (mut writer, written, queries) = (client.writer(), written.clone(), queries.clone());
         writing.push(std::thread::spawn(move || {
-            for piece in queries.chunks(4096) {
-                writer.write_all(piece).expect("a piece leaves, in the end");
+            // Those who never read are closed in the end, with some of it unwritten.
+            queries.chunks(4096).all(|piece| {
                 written.fetch_add(piece.len() as u64, Ordering::SeqCst);
-            }
+                writer.write_all(piece).is_ok()
+            })
         }));
     }
     // It has come to rest when nothing more is taken while somebody else is served a hundred times.
     let (mut seen, mut times) = (0, 0);
-    eventually("it comes to rest", || {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while times < 100 {
+        assert!(Instant::now() < deadline, "it never comes to rest");
         assert_eq!(other.value("SELECT count(*) FROM items"), "3");
         let now = written.load(Ordering::SeqCst);
         times = if now == seen { times + 1 } else { 0 };
         seen = now;
-        times >= 100
-    });
-    // 64 KiB each way and a read of 32 KiB, doubled by growing buffers.
-    has_grown_less_than(&proxy, before, 48, "40 clients that do not read");
-    for client in clients.iter_mut().take(RESULTS) {
+    }
+    // 64 KiB each way and a read of 32 KiB, doubled by growing buffers; with TLS its records.
+    let mib_max = u64::try_from(many).expect("few") * if is_tls { 16 } else { 12 } / 10;
+    has_grown_less_than(&stage, before, mib_max, &format!("{many} clients that do not read"));
+    if many > 200 {
+        // It would be gigabytes to read.
+        return;
+    }
+    for client in clients.iter_mut().take(results) {
         let passed = client.pass_to(b'Z');
         assert_eq!(passed.iter().filter(|(tag, _)| *tag == b'D').count(), 10_000);
     }
-    for client in clients.iter_mut().skip(RESULTS) {
+    for client in clients.iter_mut().skip(results) {
         for _ in 0..PIPELINED {
             assert!(client.pass_to(b'Z').iter().all(|(tag, _)| *tag != b'E'));
         }
     }
-    writing.into_iter().for_each(|writer| writer.join().expect("the writer ends"));
-    has_grown_less_than(&proxy, before, 48, "40 clients that read late");
+    assert!(writing.into_iter().all(|writer| writer.join().expect("the writer ends")), "all of it leaves");
+    has_grown_less_than(&stage, before, mib_max, &format!("{many} clients that read late"));
 }

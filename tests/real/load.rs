@@ -6,6 +6,7 @@
 //! scales the run.
 
 use crate::acts::Actor;
+use crate::sealed;
 use crate::support::cluster::{self, Cluster};
 use crate::support::proxy::{Proxy, Wish};
 use crate::support::raw::Target;
@@ -156,7 +157,23 @@ fn seed() -> u64 {
 fn storm(cluster: &Cluster, transactions: u64, more: &str) {
     let size = Size { clients: 200, tenants: 100, transactions };
     prepare(cluster, size.tenants);
-    let mut proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size: SERVERS, mutant: None, more });
+    let proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size: SERVERS, mutant: None, more });
+    blow(cluster, size, proxy);
+}
+
+/// The same over a sealed database, with sealed policies.
+fn sealed_storm(cluster: &Cluster, transactions: u64) {
+    let size = Size { clients: 200, tenants: 100, transactions };
+    prepare(cluster, size.tenants);
+    let mut admin = cluster.admin(DATABASE);
+    sealed::seal(&mut admin, DATABASE);
+    admin.run("SELECT tenantgate.protect('rows', 'tenant_id', ARRAY['own'])");
+    let wish = Wish { cluster, database: DATABASE, pool_size: SERVERS, mutant: None, more: "" };
+    blow(cluster, size, sealed::start_sealing(&wish));
+}
+
+fn blow(cluster: &Cluster, size: Size, mut proxy: Proxy) {
+    let transactions = size.transactions;
     let start = Instant::now();
     let outcome = run(cluster, &size, seed(), &|tenant| proxy.target(tenant));
     let took = start.elapsed().as_secs_f64();
@@ -197,6 +214,14 @@ fn the_storm_holds_where_tenants_stay() {
     let _turn = alone();
     for cluster in cluster::every() {
         storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 40_000), "[scope]\nlifetime = \"lease\"\n");
+    }
+}
+
+#[test]
+fn the_storm_holds_where_tickets_are_shown() {
+    let _turn = alone();
+    for cluster in cluster::every() {
+        sealed_storm(cluster, number("TENANTGATE_LOAD_TRANSACTIONS", 40_000));
     }
 }
 

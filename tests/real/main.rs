@@ -23,6 +23,7 @@
 mod support;
 
 mod acts;
+mod attack;
 mod bounds;
 mod bypass;
 mod bypass_crash;
@@ -44,7 +45,9 @@ mod operations;
 mod pgbench;
 mod pins;
 mod reload;
+mod reported;
 mod scripts;
+mod sealed;
 mod soak;
 mod statements;
 mod tokio_session;

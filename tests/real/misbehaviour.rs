@@ -57,7 +57,7 @@ impl Stage {
 
     fn client(&self) -> Client {
         let target = match self.login {
-            Login::Tenant | Login::Lease => self.proxy.target(ACME),
+            Login::Tenant | Login::Lease | Login::Sealed => self.proxy.target(ACME),
             Login::Recorded => self.proxy.login(&format!("recorded.{ACME}"), "demo"),
             Login::Pinned | Login::Session => self.proxy.login(&format!("keeps.{ACME}"), "demo"),
         };

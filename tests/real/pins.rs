@@ -125,6 +125,68 @@ fn every_kind_of_state_stays_over_transactions_and_ends_when_it_is_released() {
     });
 }
 
+/// Asks by the extended protocol: in one segment, or with the statement prepared by name in one before.
+fn extended(client: &mut Client, sql: &str, name: &str) -> Vec<Reply> {
+    client.send(&Message::parse(name, sql));
+    if !name.is_empty() {
+        client.send(&Message::Sync).flush().unwrap();
+        assert_eq!(client.replies_to(b'Z').1, None, "{sql}");
+    }
+    client.send(&Message::bind(name, &[])).send(&Message::execute());
+    if !name.is_empty() {
+        client.send(&Message::CloseStatement(name.to_owned()));
+    }
+    client.send(&Message::Sync).flush().unwrap();
+    let (replies, silence) = client.replies_to(b'Z');
+    assert_eq!(silence, None, "{sql}: {replies:?}");
+    if let Some(error) = replies.iter().find(|reply| reply.tag == b'E') {
+        panic!("{sql:?}: {}", error.line(&mut vec![]));
+    }
+    replies
+}
+
+/// What drivers send: the same by the extended protocol, unnamed and by name.
+#[test]
+fn state_made_and_released_by_the_extended_protocol_stays_alike() {
+    on_every_server(2, "", |cluster, proxy| {
+        let releases =
+            ["DROP TABLE pg_temp.t", "UNLISTEN jobs", "CLOSE c", "DEALLOCATE a", "SELECT pg_advisory_unlock(42)"];
+        let uses = ["SELECT v FROM t", "SELECT pg_listening_channels()", "FETCH c", "EXECUTE a (1)", "SELECT 1"];
+        for name in ["", "s"] {
+            let mut client = connect(proxy, "app", ACME);
+            let mut other = connect(proxy, "app", GLOBEX);
+            for (((make, kind), using), release) in MAKE.iter().zip(uses).zip(releases) {
+                extended(&mut client, make, name);
+                eventually("it is pinned", || kinds(proxy) == [*kind]);
+                let own = pid(&mut client);
+                for _ in 0..3 {
+                    assert_ne!(pid(&mut other), own, "another client works on the pinned server");
+                    let replies = extended(&mut client, using, name);
+                    assert!(replies.iter().any(|reply| reply.tag == b'D'), "{using}: {replies:?}");
+                }
+                if *kind == "channels" {
+                    extended(&mut other, "NOTIFY jobs, 'one'", name);
+                    assert_eq!(notification(&mut client).1, "one");
+                }
+                extended(&mut client, release, name);
+                eventually("it is not pinned any more", || pinned(proxy) == 0);
+            }
+            // In a block by the extended protocol, and undone.
+            for sql in ["BEGIN", MAKE[0].0, "LISTEN jobs", "ROLLBACK"] {
+                extended(&mut client, sql, name);
+            }
+            eventually("nothing is pinned", || pinned(proxy) == 0);
+            MAKE.iter().for_each(|(make, _)| drop(extended(&mut client, make, name)));
+            eventually("all is pinned", || kinds(proxy) == ["temporary,channels,cursors,prepared,locks"]);
+            drop(client);
+            drop(other);
+            eventually("nothing is pinned", || pinned(proxy) == 0);
+            assert_nothing_left(cluster, proxy, GLOBEX);
+        }
+        assert_eq!(proxy.operations().servers().len(), 2, "no server had to be closed");
+    });
+}
+
 #[test]
 fn what_is_undone_pins_nothing() {
     on_every_server(1, "", |_, proxy| {

@@ -1,5 +1,6 @@
 //! The same messages to PostgreSQL directly and through TenantGate must bring the same replies.
 
+use crate::sealed;
 use crate::support::cluster::{self, Cluster};
 use crate::support::differences::DIFFERENCES;
 use crate::support::proxy::{self, Proxy, Wish, login_of_its_own};
@@ -68,13 +69,15 @@ pub enum Login {
     Pinned,
     /// One that keeps its server until it leaves.
     Session,
+    /// The ordinary one in a sealed database.
+    Sealed,
 }
 
 impl Login {
     /// The server's role behind it.
     pub const fn role(self) -> &'static str {
         match self {
-            Login::Tenant | Login::Lease | Login::Pinned | Login::Session => "app_user",
+            Login::Tenant | Login::Lease | Login::Pinned | Login::Session | Login::Sealed => "app_user",
             Login::Recorded => "script_recorded",
         }
     }
@@ -87,7 +90,7 @@ impl Login {
     /// Fewer than clients; with session pooling each client has its own until it leaves.
     const fn servers(self) -> u32 {
         match self {
-            Login::Tenant | Login::Recorded | Login::Lease | Login::Pinned => 2,
+            Login::Tenant | Login::Recorded | Login::Lease | Login::Pinned | Login::Sealed => 2,
             Login::Session => 8,
         }
     }
@@ -95,7 +98,7 @@ impl Login {
     /// More configuration.
     pub fn more(self, ledger: &Path) -> String {
         match self {
-            Login::Tenant => String::new(),
+            Login::Tenant | Login::Sealed => String::new(),
             Login::Lease => "[scope]\nlifetime = \"lease\"\n".to_owned(),
             // The ordinary logins' own role and pool: what is kept is in the way of everybody.
             Login::Pinned | Login::Session => {
@@ -111,6 +114,14 @@ impl Login {
         }
     }
 
+    /// Starts the proxy that the login is of.
+    pub fn start(self, wish: &Wish<'_>) -> Proxy {
+        match self {
+            Login::Sealed => sealed::start_sealing(wish),
+            Login::Tenant | Login::Recorded | Login::Lease | Login::Pinned | Login::Session => Proxy::start(wish),
+        }
+    }
+
     /// A client of the proxy.
     pub fn proxied(self, proxy: &Proxy, connection: char) -> Target {
         self.proxied_to(proxy, &tenant(connection), DATABASE)
@@ -119,7 +130,7 @@ impl Login {
     /// A tenant's client of the proxy, of that database.
     pub fn proxied_to(self, proxy: &Proxy, tenant: &str, database: &str) -> Target {
         match self {
-            Login::Tenant | Login::Lease => proxy.target(tenant),
+            Login::Tenant | Login::Lease | Login::Sealed => proxy.target(tenant),
             Login::Recorded => Target::new(proxy.address, &format!("recorded.{tenant}"), database).password("demo"),
             Login::Pinned | Login::Session => {
                 Target::new(proxy.address, &format!("keeps.{tenant}"), database).password("demo")
@@ -131,7 +142,7 @@ impl Login {
     pub fn leaves_out(self, script: &Script) -> bool {
         let is_chain = |step: &script::Step| step.to_string().to_uppercase().contains("AND CHAIN");
         match self {
-            Login::Tenant | Login::Lease => script.keeps_state,
+            Login::Tenant | Login::Lease | Login::Sealed => script.keeps_state,
             Login::Recorded => script.keeps_state || script.has_refusals() || script.steps.iter().any(is_chain),
             // What is refused there is allowed here.
             Login::Pinned | Login::Session => script.has_refusals(),
@@ -140,7 +151,7 @@ impl Login {
 
     /// The same of generated sessions, whose refusals are such as every login gets that is no migration.
     pub fn leaves_out_generated(self, script: &Script) -> bool {
-        matches!(self, Login::Tenant | Login::Lease | Login::Recorded) && self.leaves_out(script)
+        matches!(self, Login::Tenant | Login::Lease | Login::Recorded | Login::Sealed) && self.leaves_out(script)
     }
 }
 
@@ -152,7 +163,8 @@ impl Login {
             Login::Tenant | Login::Pinned => false,
             // One client has one server: less is prepared again.
             Login::Lease | Login::Session => true,
-            Login::Recorded => complaint.ends_with("[\"query-without-sync\"]"),
+            // Queries have a block of their own.
+            Login::Recorded | Login::Sealed => complaint.ends_with("[\"query-without-sync\"]"),
         };
         is_excused && complaint.starts_with(UNCHANGED)
     }
@@ -172,13 +184,16 @@ pub fn play(admin: &mut Client, script: &Script, side: &Side<'_>) -> Vec<String>
 
 fn compare(cluster: &Cluster, login: Login, scripts: &[Script]) -> Vec<String> {
     let mut admin = superuser(cluster);
+    if login == Login::Sealed {
+        sealed::seal(&mut admin, DATABASE);
+    }
     // Only to try the scripts out while there is no proxy: both sides are PostgreSQL.
     let rehearsal = number("TENANTGATE_REHEARSAL", 0) == 1;
     let folder = tempfile::tempdir().expect("a folder for a ledger");
     let more = login.more(&folder.path().join("ledger.jsonl"));
     let pool_size = login.servers();
     let proxy =
-        (!rehearsal).then(|| Proxy::start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more: &more }));
+        (!rehearsal).then(|| login.start(&Wish { cluster, database: DATABASE, pool_size, mutant: None, more: &more }));
     let natively = |connection: char| direct(cluster, login, connection);
     let proxied = |connection: char| match &proxy {
         Some(proxy) => login.proxied(proxy, connection),
@@ -263,6 +278,18 @@ fn scripts_get_the_same_replies_on_15() {
 fn scripts_get_the_same_replies_on_18() {
     if let Some(cluster) = cluster::eighteen() {
         same_replies(cluster, Login::Tenant);
+    }
+}
+
+#[test]
+fn sealed_sessions_get_the_same_replies_on_15() {
+    same_replies(cluster::fifteen(), Login::Sealed);
+}
+
+#[test]
+fn sealed_sessions_get_the_same_replies_on_18() {
+    if let Some(cluster) = cluster::eighteen() {
+        same_replies(cluster, Login::Sealed);
     }
 }
 

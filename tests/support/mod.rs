@@ -13,6 +13,7 @@ pub mod relay;
 pub mod reply;
 pub mod script;
 pub mod skips;
+pub mod tls;
 pub mod transcript;
 pub mod watchdog;
 

@@ -295,6 +295,11 @@ impl Client {
             .unwrap_or_else(|| panic!("{sql:?} returned no value"))
     }
 
+    /// The server process's number, as it was said at login.
+    pub fn process_id(&self) -> i32 {
+        self.key.0.cast_signed()
+    }
+
     /// Asks for this connection's statement to be cancelled, and waits until the server has taken it.
     pub fn cancel(&self) {
         self.canceller().cancel();

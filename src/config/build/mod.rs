@@ -87,6 +87,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     };
     if !builder.problems.has_errors() {
         builder.check_pools_agree(root, &config);
+        builder.check_seals(root, &config);
         builder.check_listeners_are_private(root, &config);
         builder.check_recorded_logins(root, &config);
         builder.check_passwords_reach_their_server(root, &config);

@@ -64,12 +64,15 @@ impl Builder<'_> {
             let disagrees = roles_of(config, key, database).find_map(|role| {
                 let pool = (&*database.server, &*database.name, role);
                 let (first, other) = *seen.entry(pool).or_insert((key, database));
-                let agrees = other.pool == database.pool && other.prepared_statements == database.prepared_statements;
+                let agrees = other.pool == database.pool
+                    && other.prepared_statements == database.prepared_statements
+                    && other.seal == database.seal;
                 (!agrees).then_some((first, role))
             });
             if let Some((first, role)) = disagrees {
-                let message =
-                    format!("shares its pool of role {role:?} with databases.{first}, but their pool settings differ");
+                let message = format!(
+                    "shares its pool of role {role:?} with databases.{first}, but their pool settings differ, or their seals"
+                );
                 self.problems.error(&root.table("databases").table(key).table("pool").place, message);
             }
         }

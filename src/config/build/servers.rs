@@ -251,8 +251,10 @@ impl Builder<'_> {
         let role = self.required_reference(root, section, "role", "roles");
         let server_name = if section.has("name") { self.required_name(section, "name") } else { key.clone() };
         let pool = self.pool(&root.table("pool"), &section.table("pool"));
+        let seal = self.seal(section);
         let (pool, prepared_statements) = pool?;
-        let entry = DatabaseEntry { server: server?, name: server_name?, role: role?, pool, prepared_statements };
+        let entry =
+            DatabaseEntry { server: server?, name: server_name?, role: role?, pool, prepared_statements, seal: seal? };
         Some((key?, entry))
     }
 

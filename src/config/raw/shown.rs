@@ -31,6 +31,7 @@ impl Section {
                 Kind::Table | Kind::Named | Kind::TableList => self.table(name).show(keys),
                 Kind::Text
                 | Kind::Secret
+                | Kind::Flag
                 | Kind::Choice(_)
                 | Kind::Number { .. }
                 | Kind::Bytes { .. }
@@ -72,6 +73,7 @@ fn words(value: &Value) -> String {
     match value {
         Value::Text(text) => text.clone(),
         Value::Secret(_) => MASKED.to_owned(),
+        Value::Flag(flag) => flag.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Duration(duration) => format!("{duration:?}"),
         Value::Texts(texts) => {

@@ -249,7 +249,6 @@ public class Session {
         show("columns", rows(about.getColumns(null, "public", "orders", "%")));
         show("all columns", rows(about.getColumns(null, "public", "%", "%")).size());
         show("key", rows(about.getPrimaryKeys(null, "public", "orders")));
-        show("indexes", rows(about.getIndexInfo(null, "public", "orders", false, true)).size());
         show("imported", rows(about.getImportedKeys(null, "public", "orders")));
         show("exported", rows(about.getExportedKeys(null, "public", "items")));
         show("references", rows(about.getCrossReference(null, "public", "items", null, "public", "orders")));
@@ -350,6 +349,8 @@ public class Session {
                     }
                 }));
             }
+            show("getIndexInfo", errorOf(
+                () -> connection.getMetaData().getIndexInfo(null, "public", "orders", false, true)));
             show("large objects", errorOf(() -> {
                 connection.setAutoCommit(false);
                 connection.unwrap(PGConnection.class).getLargeObjectAPI().createLO();

@@ -42,12 +42,15 @@ impl<'a> Arena<'a> {
             admin.run("CREATE ROLE script_recorded LOGIN IN ROLE app_user");
         }
         admin.run(SCHEMA);
+        if login == Login::Sealed {
+            crate::sealed::seal(&mut admin, DATABASE);
+        }
         admin.bye();
         let folder = tempfile::tempdir().expect("a folder for a ledger");
         let more = login.more(&folder.path().join("ledger.jsonl"));
         let pool_size = if login.keeps_state() { SERVERS_KEPT } else { SERVERS };
         let wish = Wish { cluster, database: DATABASE, pool_size, mutant, more: &more };
-        let proxy = (!is_rehearsal).then(|| Proxy::start(&wish));
+        let proxy = (!is_rehearsal).then(|| login.start(&wish));
         Self { cluster, login, proxy, _folder: folder }
     }
 

@@ -193,6 +193,13 @@ fn sessions_that_keep_their_server_get_the_same_replies() {
     }
 }
 
+#[test]
+fn sealed_sessions_get_the_same_replies() {
+    for cluster in cluster::every() {
+        same_replies(cluster, Login::Sealed, 2);
+    }
+}
+
 /// Planted defects must be found: a comparison that cannot fail shows nothing.
 #[cfg(feature = "mutants")]
 mod mutants {
@@ -242,6 +249,7 @@ fn replay() {
         Ok("session") => Login::Session,
         Ok("recorded") => Login::Recorded,
         Ok("lease") => Login::Lease,
+        Ok("sealed") => Login::Sealed,
         Ok("tenant") | Err(_) => Login::Tenant,
         Ok(other) => panic!("TENANTGATE_LOGIN={other}: tenant, recorded, lease, pinned or session"),
     };

@@ -1,0 +1,187 @@
+//! `tenantgate attack`: tries, through the running proxy, what a tenant may try to get at another's rows.
+//!
+//! It makes a schema `tenantgate_attack` with one table over a direct connection (`--owner`), puts a row of each of two
+//! tenants there, and takes it away at the end. Each technique is said in several forms over a connection of tenant A;
+//! then tenant B's row must be as it was, seen by B alone. Nothing else in the database is read for or written to.
+//!
+//! | verdict | means |
+//! |---|---|
+//! | refused | what had to fail has failed |
+//! | harmless | something of it ran, and neither showed nor changed anything of the other tenant's |
+//! | **escaped** | the other tenant's row was shown or changed |
+//!
+//! Exit status: 0 nothing escaped, 1 something did, 2 nothing could be tried.
+//!
+//! Owns: the techniques (`techniques.sql`), their forms, the verdict. Does not own: the connections (tokio-postgres).
+
+mod stage;
+mod talk;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use self::stage::Stage;
+use self::talk::{Form, Said};
+use super::{EXIT_UNUSABLE, EXIT_WRONG};
+
+const TECHNIQUES: &str = include_str!("techniques.sql");
+
+/// Whom to attack.
+#[derive(Debug, Args)]
+pub struct AttackArguments {
+    /// Through the proxy as tenant A: postgres://app_user.<tenant>@proxy:6432/app, or "host=… user=…".
+    #[arg(long, value_name = "URL")]
+    as_a: String,
+    /// Through the proxy as tenant B.
+    #[arg(long, value_name = "URL")]
+    as_b: String,
+    /// Straight to PostgreSQL as a role that may create a schema and, where the database is sealed, protect a table.
+    #[arg(long, value_name = "URL")]
+    owner: String,
+    /// The tenant of --as-a.
+    #[arg(long, value_name = "TENANT")]
+    tenant_a: String,
+    /// The tenant of --as-b.
+    #[arg(long, value_name = "TENANT")]
+    tenant_b: String,
+    /// The setting that the proxy puts the tenant into.
+    #[arg(long, value_name = "NAME", default_value = "app.tenant_id")]
+    setting: String,
+    /// Print what every attempt was told.
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// What came of a technique; the worst of its forms counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Refused,
+    Harmless,
+    Escaped,
+}
+
+/// A paragraph of `techniques.sql`.
+#[derive(Debug)]
+struct Technique {
+    name: String,
+    /// Each Query, and whether it is one that must not help.
+    lines: Vec<(bool, String)>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &AttackArguments) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return unusable(&error.to_string()),
+    };
+    match runtime.block_on(attack(arguments)) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(EXIT_WRONG),
+        Err(reason) => unusable(&reason),
+    }
+}
+
+fn unusable(reason: &str) -> ExitCode {
+    eprintln!("tenantgate: {reason}");
+    ExitCode::from(EXIT_UNUSABLE)
+}
+
+/// How many techniques escaped.
+async fn attack(arguments: &AttackArguments) -> Result<usize, String> {
+    let stage = Stage::set(arguments).await?;
+    let done = try_all(arguments, &stage).await;
+    // Whatever has happened: nothing stays behind.
+    let struck = stage.strike().await;
+    let verdicts = done?;
+    struck?;
+    Ok(report(stage.is_sealed, &verdicts))
+}
+
+async fn try_all(arguments: &AttackArguments, stage: &Stage) -> Result<Vec<(String, Vec<(Form, Verdict)>)>, String> {
+    stage.sees_what_it_should().await?;
+    let mut all = Vec::new();
+    for technique in techniques(|text| stage.fill_in(text)) {
+        let mut verdicts = Vec::new();
+        for form in Form::ALL {
+            let said = talk::say(&stage.as_a, &technique.lines, form).await?;
+            let verdict = judge(stage, &said).await?;
+            if arguments.verbose || verdict == Verdict::Escaped {
+                println!("-- {} ({form:?}): {verdict:?}\n{}", technique.name, said.heard);
+            }
+            if verdict == Verdict::Escaped {
+                stage.put_back().await?;
+            }
+            verdicts.push((form, verdict));
+        }
+        all.push((technique.name, verdicts));
+    }
+    Ok(all)
+}
+
+async fn judge(stage: &Stage, said: &Said) -> Result<Verdict, String> {
+    if said.heard.contains(&stage.secret) || !stage.is_untouched().await? {
+        return Ok(Verdict::Escaped);
+    }
+    Ok(if said.has_helped { Verdict::Harmless } else { Verdict::Refused })
+}
+
+fn report(is_sealed: bool, verdicts: &[(String, Vec<(Form, Verdict)>)]) -> usize {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["technique", "verdict", "forms"]);
+    let mut counts = [0_usize; 3];
+    for (name, forms) in verdicts {
+        let worst = forms.iter().map(|(_, verdict)| *verdict).max().unwrap_or(Verdict::Refused);
+        let (place, word) = match worst {
+            Verdict::Refused => (0, "refused"),
+            Verdict::Harmless => (1, "harmless"),
+            Verdict::Escaped => (2, "ESCAPED"),
+        };
+        counts[place] += 1;
+        let of_it: Vec<String> =
+            forms.iter().filter(|(_, verdict)| *verdict == worst).map(|(form, _)| form.word().to_owned()).collect();
+        let which = if of_it.len() == forms.len() { "all".to_owned() } else { of_it.join(", ") };
+        table.add_row([name.as_str(), word, which.as_str()]);
+    }
+    println!("{table}");
+    let [refused, harmless, escaped] = counts;
+    let level = if is_sealed { "sealed" } else { "guarded" };
+    println!(
+        "{} techniques in {} forms each on a {level} database: {refused} refused, {harmless} harmless, {escaped} escaped",
+        verdicts.len(),
+        Form::ALL.len()
+    );
+    escaped
+}
+
+fn techniques(fill_in: impl Fn(&str) -> String) -> Vec<Technique> {
+    TECHNIQUES.split("\n\n").skip(1).filter_map(|paragraph| read(paragraph, &fill_in)).collect()
+}
+
+fn read(paragraph: &str, fill_in: &impl Fn(&str) -> String) -> Option<Technique> {
+    let mut lines = paragraph.lines();
+    let name = lines.next()?.strip_prefix("-- ")?.to_owned();
+    let line = |text: &str| match text.strip_prefix("! ") {
+        Some(text) => (true, fill_in(text)),
+        None => (false, fill_in(text)),
+    };
+    Some(Technique { name, lines: lines.map(line).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_technique_has_a_name_and_a_line_that_must_not_help() {
+        let all = techniques(str::to_owned);
+        assert!(all.len() > 90, "{}", all.len());
+        for technique in &all {
+            assert!(technique.lines.iter().any(|(must_not_help, _)| *must_not_help), "{technique:?}");
+        }
+        let names: std::collections::BTreeSet<_> = all.iter().map(|technique| &technique.name).collect();
+        assert_eq!(names.len(), all.len(), "a name twice");
+    }
+}

@@ -1,0 +1,210 @@
+//! How a technique is said, and what is heard.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryMessage};
+
+/// A line that takes longer is given up: it may wait for a lock, which shows nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the lines of a technique are said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Each as a Query.
+    Simple,
+    /// Each in the extended protocol, where it takes no parameters.
+    Extended,
+    /// All in one Query.
+    Together,
+    /// Each behind a COMMIT in the same Query.
+    BehindCommit,
+    /// In other letters, with comments in between.
+    Disguised,
+}
+
+impl Form {
+    /// Every form.
+    pub const ALL: [Self; 5] = [Self::Simple, Self::Extended, Self::Together, Self::BehindCommit, Self::Disguised];
+
+    /// For the report.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Simple => "simple",
+            Self::Extended => "extended",
+            Self::Together => "together",
+            Self::BehindCommit => "behind commit",
+            Self::Disguised => "disguised",
+        }
+    }
+}
+
+/// What a technique was told.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Rows, notices and errors.
+    pub heard: String,
+    /// A line that must not help succeeded.
+    pub has_helped: bool,
+}
+
+/// A connection whose notices are kept.
+pub struct Talker {
+    pub client: Client,
+    notices: Arc<Mutex<String>>,
+}
+
+impl Talker {
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn connect(config: &Config) -> Result<Self, Error> {
+        let (client, mut connection) = config.connect(NoTls).await?;
+        let notices = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&notices);
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message {
+                    let text = format!("notice: {} {}\n", notice.message(), notice.detail().unwrap_or_default());
+                    kept.lock().push_str(&text);
+                }
+            }
+        });
+        Ok(Self { client, notices })
+    }
+}
+
+/// Any value, as its bytes: only to be looked through.
+struct Raw(String);
+
+impl<'a> FromSql<'a> for Raw {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// Says the lines over a connection of their own.
+///
+/// # Errors
+/// There is no connection.
+pub async fn say(config: &Config, lines: &[(bool, String)], form: Form) -> Result<Said, String> {
+    let talker = Talker::connect(config).await.map_err(|error| format!("--as-a: {}", words(&error)))?;
+    let mut said = Said::default();
+    for (must_not_help, text) in texts(lines, form) {
+        let heard = tokio::time::timeout(PATIENCE, hear(&talker.client, &text, form)).await;
+        let (is_ok, answer) = heard.unwrap_or_else(|_| (false, "nothing in time".to_owned()));
+        said.has_helped |= is_ok && must_not_help;
+        said.heard.push_str(&format!("{text}\n  {answer}\n"));
+        if talker.client.is_closed() {
+            break;
+        }
+    }
+    said.heard.push_str(&talker.notices.lock());
+    Ok(said)
+}
+
+fn texts(lines: &[(bool, String)], form: Form) -> Vec<(bool, String)> {
+    match form {
+        Form::Simple | Form::Extended => lines.to_vec(),
+        Form::Together => {
+            let all: Vec<&str> = lines.iter().map(|(_, text)| text.as_str()).collect();
+            vec![(true, all.join("; "))]
+        }
+        Form::BehindCommit => lines.iter().map(|(hit, text)| (*hit, format!("SELECT 1; COMMIT; {text}"))).collect(),
+        Form::Disguised => lines.iter().map(|(hit, text)| (*hit, disguised(text))).collect(),
+    }
+}
+
+/// The same statement to PostgreSQL: words outside of quotes in mixed case, a comment for each blank there.
+fn disguised(text: &str) -> String {
+    let (mut out, mut quote, mut place) = (String::new(), None, 0_usize);
+    for letter in text.chars() {
+        if quote.is_none() && matches!(letter, '\'' | '"' | '$') {
+            quote = Some(letter);
+        } else if quote == Some(letter) {
+            quote = None;
+        }
+        place += 1;
+        match (quote, letter) {
+            (None, ' ') => out.push_str("/* /* */ */\t"),
+            (None, letter) if place % 2 == 0 => out.extend(letter.to_uppercase()),
+            (_, letter) => out.push(letter),
+        }
+    }
+    out
+}
+
+/// Whether it succeeded, and what it was told.
+async fn hear(client: &Client, text: &str, form: Form) -> (bool, String) {
+    let is_copy = text.trim_start().to_ascii_uppercase().starts_with("COPY") && text.contains("STDOUT");
+    let heard = match form {
+        _ if is_copy => copied(client, text).await,
+        Form::Extended => bound(client, text).await,
+        Form::Simple | Form::Together | Form::BehindCommit | Form::Disguised => simple(client, text).await,
+    };
+    match heard {
+        Ok(rows) => (true, rows),
+        Err(error) => (false, words(&error)),
+    }
+}
+
+async fn simple(client: &Client, text: &str) -> Result<String, Error> {
+    let mut rows = String::new();
+    for message in client.simple_query(text).await? {
+        if let SimpleQueryMessage::Row(row) = message {
+            (0..row.len()).for_each(|column| rows.push_str(row.get(column).unwrap_or("NULL")));
+            rows.push('\n');
+        }
+    }
+    Ok(rows)
+}
+
+async fn bound(client: &Client, text: &str) -> Result<String, Error> {
+    let mut rows = String::new();
+    for row in client.query(text, &[]).await? {
+        for column in 0..row.len() {
+            rows.push_str(&row.try_get::<_, Option<Raw>>(column)?.map_or_else(String::new, |raw| raw.0));
+        }
+        rows.push('\n');
+    }
+    Ok(rows)
+}
+
+async fn copied(client: &Client, text: &str) -> Result<String, Error> {
+    use futures_util::StreamExt as _;
+    let mut stream = pin!(client.copy_out(text).await?);
+    let mut rows = String::new();
+    while let Some(part) = stream.next().await {
+        rows.push_str(&String::from_utf8_lossy(&part?));
+    }
+    Ok(rows)
+}
+
+/// What the database or the proxy said.
+pub fn words(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(said) => {
+            let more = [said.detail(), said.hint()];
+            let more: Vec<&str> = more.into_iter().flatten().collect();
+            format!("{} {} {}", said.code().code(), said.message(), more.join(" "))
+        }
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_stays_as_it_is() {
+        assert_eq!(disguised("set x = 'a b'"), "sEt/* /* */ */\tx/* /* */ */\t=/* /* */ */\t'a b'");
+    }
+}

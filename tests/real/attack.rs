@@ -1,0 +1,67 @@
+//! `tenantgate attack` through a guarded and a sealed proxy, and where there is none to hold it.
+
+use std::process::Command;
+
+use super::sealed;
+use crate::support::cluster::{self, Cluster};
+use crate::support::proxy::{self, Proxy, Wish};
+
+const A: &str = "00000000-0000-0000-0000-00000000000a";
+const B: &str = "00000000-0000-0000-0000-00000000000b";
+
+fn attack(cluster: &Cluster, database: &str, through: [String; 2]) -> (Option<i32>, String) {
+    let owner = format!("host=127.0.0.1 port={} user=postgres dbname={database}", cluster.address.port());
+    let [a, b] = through;
+    let arguments = ["attack", "--as-a", &a, "--as-b", &b, "--owner", &owner, "--tenant-a", A, "--tenant-b", B];
+    let output = Command::new(proxy::binary()).args(arguments).output().expect("the tool runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), said)
+}
+
+fn of(proxy: &Proxy, database: &str) -> [String; 2] {
+    let port = proxy.address.port();
+    [A, B].map(|tenant| format!("host=127.0.0.1 port={port} user=app_user.{tenant} dbname={database}"))
+}
+
+#[test]
+fn nothing_escapes_a_guarded_or_a_sealed_database() {
+    for cluster in cluster::every() {
+        let database = "attacked";
+        cluster.create_database(database);
+        // One server: what is left on it meets the other tenant.
+        let wish = Wish { cluster, database, pool_size: 1, mutant: None, more: "" };
+        let guarded = Proxy::start(&wish);
+        let (status, said) = attack(cluster, database, of(&guarded, database));
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("on a guarded database") && said.contains(" 0 escaped"), "{said}");
+        drop(guarded);
+        let mut admin = cluster.admin(database);
+        assert_eq!(admin.rows("SELECT nspname FROM pg_namespace WHERE nspname = 'tenantgate_attack'").len(), 0);
+        sealed::seal(&mut admin, database);
+        let proxy = sealed::start_sealing(&wish);
+        let (status, said) = attack(cluster, database, of(&proxy, database));
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("on a sealed database") && said.contains(" 0 escaped"), "{said}");
+    }
+}
+
+/// The same tenants without a proxy: a tool that finds nothing there finds nothing anywhere.
+#[test]
+fn without_a_proxy_tenants_escape() {
+    let cluster = cluster::fifteen();
+    let database = "attacked_directly";
+    cluster.create_database(database);
+    let port = cluster.address.port();
+    let direct = [A, B].map(|tenant| {
+        format!("host=127.0.0.1 port={port} user=app_user dbname={database} options='-c app.tenant_id={tenant}'")
+    });
+    let (status, said) = attack(cluster, database, direct);
+    assert_eq!(status, Some(1), "{said}");
+    for technique in ["SET LOCAL", "set_config in a CTE", "an anonymous block", "query_to_xml"] {
+        let line = said.lines().find(|line| line.trim_start().starts_with(technique) && line.contains("ESCAPED"));
+        assert!(line.is_some(), "{technique}: {said}");
+    }
+    let (status, said) =
+        attack(cluster, database, [String::new(), String::new()].map(|_| "host=127.0.0.1 port=1".into()));
+    assert_eq!(status, Some(2), "{said}");
+}
