@@ -468,6 +468,7 @@ mod tests {
             ("deleted_at IS NULL", Rule::PolicyOpen),
             ("tenant_id IS NOT NULL", Rule::PolicyOpen),
             ("tenant_id = tenant_id", Rule::PolicyOpen),
+            ("tenant_id::varchar(1) = current_setting('app.tenant_id')::varchar(1)", Rule::PolicyOpen),
             ("tenant_id = COALESCE(current_setting('app.tenant_id', true)::uuid, tenant_id)", Rule::PolicyOpen),
             ("tenant_id <> current_setting('app.tenant_id')::uuid", Rule::PolicyOpen),
             ("current_setting('app.tenant_id') <> ''", Rule::PolicyOpen),

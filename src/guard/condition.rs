@@ -245,7 +245,9 @@ fn operand(node: &tree::Node) -> Result<Operand, String> {
 
 fn operand_kind(node: &tree::Node) -> OperandKind {
     if let Some(Kind::TypeCast(cast)) = &node.node {
-        return cast.arg.as_deref().map_or(OperandKind::Expression, operand_kind);
+        // One with a length cuts values: different ones become equal.
+        let is_whole = cast.type_name.as_ref().is_some_and(|name| name.typmods.is_empty());
+        return cast.arg.as_deref().filter(|_| is_whole).map_or(OperandKind::Expression, operand_kind);
     }
     if let Some(Kind::SubLink(link)) = &node.node {
         return plain_subselect(link).map_or(OperandKind::Expression, operand_kind);
