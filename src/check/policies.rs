@@ -150,8 +150,15 @@ fn equality(frame: &Frame<'_>, columns: &BTreeSet<String>, left: &Operand, right
         // COALESCE(setting, tenant_id) is its own tenant.
         return vec![Opening::default()];
     }
-    if asked.settings.iter().any(|name| frame.scope.contains(name)) || reads_scope(frame, asked) {
-        return Vec::new();
+    let is_scope = asked.settings.iter().any(|name| frame.scope.contains(name)) || reads_scope(frame, asked);
+    if is_scope {
+        // left(setting, 1), setting || 'x', a table's row found by it: another tenant, perhaps.
+        let is_exact = matches!(other.kind, OperandKind::Setting(_) | OperandKind::Wrapped);
+        let derived = || Opening {
+            foreign: ["something made from the tenant's setting".to_owned()].into(),
+            ..asking(frame, asked)
+        };
+        return if is_exact && asked.relations.is_empty() { Vec::new() } else { vec![derived()] };
     }
     let foreign: BTreeSet<String> =
         asked.settings.iter().cloned().chain(asked.functions.iter().map(|(_, name)| format!("{name}()"))).collect();
@@ -159,7 +166,7 @@ fn equality(frame: &Frame<'_>, columns: &BTreeSet<String>, left: &Operand, right
         OperandKind::Constant(None) => Vec::new(),
         OperandKind::Constant(Some(_)) => vec![Opening { shared: true, ..Opening::default() }],
         OperandKind::Identity => Vec::new(),
-        OperandKind::Column(_) | OperandKind::Setting(_) | OperandKind::Expression => {
+        OperandKind::Column(_) | OperandKind::Setting(_) | OperandKind::Wrapped | OperandKind::Expression => {
             vec![Opening { foreign, ..asking(frame, &Mentions::default()) }]
         }
     }
@@ -168,7 +175,7 @@ fn equality(frame: &Frame<'_>, columns: &BTreeSet<String>, left: &Operand, right
 /// Whether a function that is called reads a scope setting, or is the seal's.
 fn reads_scope(frame: &Frame<'_>, asked: &Mentions) -> bool {
     asked.functions.iter().any(|name| {
-        let is_seal = name.0 == "tenantgate" && name.1 == "tenant_id";
+        let is_seal = name.0 == "tenantgate" && matches!(&*name.1, "tenant_id" | "tenant_uuid" | "tenant_bigint");
         is_seal || functions(frame, name).any(|it| it.settings.iter().any(|read| frame.scope.contains(read)))
     })
 }
@@ -202,17 +209,18 @@ fn null(frame: &Frame<'_>, columns: &BTreeSet<String>, operand: &Operand) -> Ope
     match &operand.kind {
         OperandKind::Column(name) => opening.shared = columns.contains(name),
         OperandKind::Setting(name) => opening.unset = frame.scope.contains(name),
-        OperandKind::Identity | OperandKind::Constant(_) | OperandKind::Expression => {}
+        OperandKind::Identity | OperandKind::Constant(_) | OperandKind::Wrapped | OperandKind::Expression => {}
     }
     opening
 }
 
-/// Rows of a table that policies protect are the tenant's; a subquery that compares with the tenant is, too.
+/// Rows of a table that policies protect are the tenant's.
 fn subquery(frame: &Frame<'_>, mentions: &Mentions) -> Vec<Opening> {
     let is_guarded = mentions.relations.iter().any(|name| frame.guarded.contains(name));
-    if is_guarded || mentions.settings.iter().any(|name| frame.scope.contains(name)) || reads_scope(frame, mentions) {
+    if is_guarded {
         return Vec::new();
     }
+    // What it asks of an unguarded table may have nothing to do with the row: EXISTS (SELECT FROM m WHERE m.v = <setting>).
     vec![asking(frame, mentions)]
 }
 
@@ -468,6 +476,7 @@ mod tests {
             ("deleted_at IS NULL", Rule::PolicyOpen),
             ("tenant_id IS NOT NULL", Rule::PolicyOpen),
             ("tenant_id = tenant_id", Rule::PolicyOpen),
+            ("tenant_id::varchar(1) = current_setting('app.tenant_id')::varchar(1)", Rule::PolicyOpen),
             ("tenant_id = COALESCE(current_setting('app.tenant_id', true)::uuid, tenant_id)", Rule::PolicyOpen),
             ("tenant_id <> current_setting('app.tenant_id')::uuid", Rule::PolicyOpen),
             ("current_setting('app.tenant_id') <> ''", Rule::PolicyOpen),
@@ -483,6 +492,29 @@ mod tests {
             ("tenant_id = '00000000-0000-0000-0000-000000000000'::uuid", Rule::PolicyShared),
             ("tenant_id = current_setting('app.other')::uuid", Rule::PolicyOtherSetting),
             ("tenant_id = app.whoever()", Rule::PolicyOtherSetting),
+            ("tenant_id = left(current_setting('app.tenant_id'), 1)", Rule::PolicyOtherSetting),
+            ("tenant_id = substr(current_setting('app.tenant_id') || 'b', 2)", Rule::PolicyOtherSetting),
+            (
+                "tenant_id = CASE WHEN current_setting('app.tenant_id') = 'a' THEN 'b' ELSE 'c' END",
+                Rule::PolicyOtherSetting,
+            ),
+            (
+                "tenant_id = ANY (string_to_array(current_setting('app.tenant_id') || ',b', ','))",
+                Rule::PolicyOtherSetting,
+            ),
+            (
+                "tenant_id = (SELECT v FROM public.countries WHERE v > current_setting('app.tenant_id') LIMIT 1)",
+                Rule::PolicyOtherSetting,
+            ),
+            (
+                "tenant_id = COALESCE((SELECT v FROM public.countries m WHERE m.v = tenant_id), \
+                 current_setting('app.tenant_id'))",
+                Rule::PolicyOtherSetting,
+            ),
+            (
+                "EXISTS (SELECT 1 FROM public.countries m WHERE m.v = current_setting('app.tenant_id'))",
+                Rule::PolicyOpen,
+            ),
         ] {
             assert_eq!(rules_of(open), [rule], "{open}");
             assert_eq!(rules_of(&format!("{OWN} OR ({open})")), [rule], "{open}");

@@ -6,7 +6,7 @@
 //!
 //! Owns: who is there, and orders to single clients. Does not own: the cancel of a statement (`cancel`).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -147,7 +147,7 @@ pub struct ClientSlot {
 struct Acting {
     last: Option<TenantId>,
     /// For whom something may still run. No more than one Query or pipeline names; gone with its last answer.
-    before: HashSet<TenantId>,
+    before: BTreeSet<TenantId>,
 }
 
 /// States as they are stored.

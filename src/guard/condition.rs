@@ -56,6 +56,8 @@ pub enum OperandKind {
     Identity,
     /// A constant; `None` is NULL.
     Constant(Option<String>),
+    /// Settings and constants put through functions outside of `pg_catalog`, or a setting split by `string_to_array`.
+    Wrapped,
     /// Anything else.
     Expression,
 }
@@ -245,7 +247,9 @@ fn operand(node: &tree::Node) -> Result<Operand, String> {
 
 fn operand_kind(node: &tree::Node) -> OperandKind {
     if let Some(Kind::TypeCast(cast)) = &node.node {
-        return cast.arg.as_deref().map_or(OperandKind::Expression, operand_kind);
+        // One with a length cuts values: different ones become equal.
+        let is_whole = cast.type_name.as_ref().is_some_and(|name| name.typmods.is_empty());
+        return cast.arg.as_deref().filter(|_| is_whole).map_or(OperandKind::Expression, operand_kind);
     }
     if let Some(Kind::SubLink(link)) = &node.node {
         return plain_subselect(link).map_or(OperandKind::Expression, operand_kind);
@@ -265,9 +269,29 @@ fn operand_kind(node: &tree::Node) -> OperandKind {
         return OperandKind::Constant(constant_text(constant));
     }
     if let Some(Kind::FuncCall(call)) = &node.node {
-        return setting_name(call).map_or(OperandKind::Expression, OperandKind::Setting);
+        return setting_name(call).map_or_else(|| wrapped(call), OperandKind::Setting);
     }
     OperandKind::Expression
+}
+
+/// A call whose arguments are taken as they are. What other functions of `pg_catalog`, operators and CASE make of a setting
+/// may be another tenant.
+fn wrapped(call: &tree::FuncCall) -> OperandKind {
+    let mut name = call.funcname.iter().rev().map(string);
+    let (last, schema) = (name.next().flatten(), name.next().flatten());
+    let mut arguments = call.args.iter().map(operand_kind);
+    let is_own = schema.is_some_and(|schema| schema != "pg_catalog");
+    let is_whole = match (is_own, last) {
+        (true, _) => {
+            arguments.all(|it| matches!(it, OperandKind::Setting(_) | OperandKind::Constant(_) | OperandKind::Wrapped))
+        }
+        (false, Some("string_to_array")) => {
+            matches!(arguments.next(), Some(OperandKind::Setting(_)))
+                && arguments.all(|it| matches!(it, OperandKind::Constant(_)))
+        }
+        (false, _) => false,
+    };
+    if is_whole { OperandKind::Wrapped } else { OperandKind::Expression }
 }
 
 fn constant_text(constant: &tree::AConst) -> Option<String> {
