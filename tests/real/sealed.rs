@@ -308,7 +308,13 @@ fn a_bypass_needs_its_own_ticket_and_leaves_a_row() {
     for cluster in cluster::every() {
         let database = "sealed_bypass";
         prepare(cluster, database);
-        let mut client = Client::connect(&Target::new(cluster.address, "scram_user", database).password("geheim"));
+        // A role of its own: other tests make `scram_user` a member of `app_user`, in the whole cluster.
+        let mut admin = cluster.admin(database);
+        drop(admin.query("CREATE ROLE bypasser LOGIN"));
+        admin.run("GRANT SELECT ON notes TO bypasser");
+        owner(cluster, database)
+            .run("SELECT tenantgate.allow('bypasser', 'bypass'), tenantgate.protect('notes', 'tenant')");
+        let mut client = Client::connect(&Target::new(cluster.address, "bypasser", database));
         let (key, process_id) = (key(KEY), process_id(&mut client));
         assert_eq!(sqlstate(&client.query("SELECT note FROM notes")).as_deref(), Some("28000"));
         let tenants = client.query(&enter(&key, "b", process_id, [false; 2], now()));
@@ -323,7 +329,7 @@ fn a_bypass_needs_its_own_ticket_and_leaves_a_row() {
         assert_eq!(client.value("SELECT count(*) FROM notes"), "2");
         client.run("COMMIT");
         let rows = cluster.admin(database).rows("SELECT session_role FROM tenantgate.bypass");
-        assert_eq!(rows, [[Some("scram_user".to_owned())]]);
+        assert_eq!(rows, [[Some("bypasser".to_owned())]]);
     }
 }
 
