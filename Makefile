@@ -19,7 +19,7 @@ help:
 	@echo "make fmt clippy real mutants   parts of make test; make unit: a quick part of real"
 
 setup:
-	@.ci/setup build server drivers pg18 bench exporter
+	@.ci/setup build server drivers prisma pg18 others bench exporter
 
 demo:
 	@.ci/setup build server

@@ -26,7 +26,7 @@
 //! | [`config`] | the only reader of configuration keys | settings types of the domain folders |
 //! | [`admin`] | console commands and tables | wire, tenant, guard, pool, metrics, audit, config |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, driver |
+//! | [`cli`] | serve, attack, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!

@@ -10,10 +10,12 @@
 //!
 //! Owns: the file's form, and which findings it excuses. Expired and unused exceptions are findings themselves.
 
+use std::collections::BTreeSet;
+
 use jiff::civil::Date;
 use serde::Deserialize;
 
-use super::finding::{Excused, Finding, Report, TableName};
+use super::finding::{Excused, Finding, Report};
 use super::rule::Rule;
 use crate::tenant::Glob;
 
@@ -100,18 +102,24 @@ impl Exceptions {
     pub fn apply(&self, report: &mut Report, today: Date) {
         let mut uses = vec![0_usize; self.rows.len()];
         let mut kept = Vec::new();
+        let mut released = BTreeSet::new();
         for finding in report.findings.drain(..) {
             let found = self.rows.iter().position(|row| row.is_in_force(today) && row.fits(&finding));
             match found.and_then(|at| Some((uses.get_mut(at)?, self.rows.get(at)?))) {
                 Some((uses, row)) => {
                     *uses += 1;
-                    release(report_tables(&finding), &mut report.uncovered);
+                    released.extend(uncovered_by(&finding).map(str::to_owned));
                     let until = row.until.map(|until| until.to_string()).unwrap_or_default();
                     report.excused.push(Excused { finding, reason: row.reason.clone(), until });
                 }
                 None => kept.push(finding),
             }
         }
+        // A table that another finding uncovers, or may, stays uncovered.
+        for table in kept.iter().filter_map(held_by) {
+            released.remove(table);
+        }
+        report.uncovered.retain(|(schema, name)| !released.contains(&format!("{schema}.{name}")));
         report.findings = kept;
         for (row, uses) in self.rows.iter().zip(uses) {
             let object = format!("{} {}", row.rule.row().code, row.text);
@@ -126,8 +134,8 @@ impl Exceptions {
     }
 }
 
-/// The table a finding is about, where being excused means that it may be used as it is.
-fn report_tables(finding: &Finding) -> Option<&str> {
+/// The table that a finding uncovers: excused, it may be used as it is.
+fn uncovered_by(finding: &Finding) -> Option<&str> {
     match finding.rule {
         Rule::RlsMissing | Rule::ChildUncovered | Rule::PartUncovered | Rule::PolicyMissing => Some(&finding.object),
         Rule::PolicyOpen | Rule::CheckMissing | Rule::PolicyOtherSetting => {
@@ -137,9 +145,13 @@ fn report_tables(finding: &Finding) -> Option<&str> {
     }
 }
 
-fn release(table: Option<&str>, uncovered: &mut std::collections::BTreeSet<TableName>) {
-    if let Some(table) = table {
-        uncovered.retain(|(schema, name)| format!("{schema}.{name}") != table);
+/// The table that a finding may keep uncovered.
+fn held_by(finding: &Finding) -> Option<&str> {
+    match finding.rule {
+        Rule::PolicyIdentity | Rule::PolicySwitch | Rule::PolicyImmutable | Rule::PolicyUnreadable => {
+            finding.object.split_once('/').map(|(table, _)| table)
+        }
+        _ => uncovered_by(finding),
     }
 }
 
@@ -199,6 +211,26 @@ mod tests {
         assert_eq!((report.excused.len(), &*report.excused[0].until), (1, "2026-11-23"));
         assert_eq!(report.uncovered, [("public".to_owned(), "b".to_owned())].into());
         assert!(applied(&row("rls-missing", "public.*", "")).findings.is_empty());
+    }
+
+    #[test]
+    fn a_table_that_another_finding_uncovers_stays_so() {
+        let findings = |others: &[(Rule, &str)]| Report {
+            findings: others.iter().map(|(rule, object)| Finding::of(*rule, *object)).collect(),
+            uncovered: [("public".to_owned(), "a".to_owned())].into(),
+            ..Report::default()
+        };
+        let excused = row("CK106", "public.a/one", "");
+        for (other, is_left) in [
+            (Rule::PolicyOpen, true),
+            (Rule::PolicyIdentity, true),
+            (Rule::PolicySwitch, true),
+            (Rule::PolicyCast, false),
+        ] {
+            let mut report = findings(&[(Rule::PolicyOpen, "public.a/one"), (other, "public.a/two")]);
+            Exceptions::parse(&excused).unwrap().apply(&mut report, date(2026, 11, 23));
+            assert_eq!(!report.uncovered.is_empty(), is_left, "{other:?}");
+        }
     }
 
     #[test]

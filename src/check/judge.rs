@@ -14,7 +14,7 @@ use super::releases;
 use super::rule::Rule;
 use super::schema::{self, Ground};
 use super::tables::{self, Subject, TenantColumns, TenantTable};
-use crate::guard::policy_expression;
+use crate::guard::{Policy, policy_expression};
 
 /// What is asked about a database.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Asked {
     pub tenant_setting: String,
     /// Settings that bypasses set, lower case.
     pub bypass_settings: BTreeSet<String>,
+    /// What tenants' logins may do.
+    pub policies: Vec<Policy>,
     /// The day.
     pub today: Date,
 }
@@ -49,6 +51,7 @@ pub fn judge(catalogue: &Catalogue, asked: &Asked) -> Report {
         setting: &asked.tenant_setting,
         guarded: &no_tables,
         roles: &asked.roles,
+        policies: &asked.policies,
         expressions: &expressions,
     };
     let tenant_tables = tables::find(catalogue, &TenantColumns::find(&frame, &asked.tenant_columns));
@@ -197,6 +200,7 @@ mod tests {
             scope_settings: BTreeSet::from(["app.tenant_id".to_owned()]),
             tenant_setting: "app.tenant_id".into(),
             bypass_settings: BTreeSet::new(),
+            policies: Vec::new(),
             today: date(2026, 11, 23),
         };
         judge(&catalogue, &asked)

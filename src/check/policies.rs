@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::{Catalogue, Column, Function, Policy, Relation, literal, quoted};
 use super::finding::Finding;
 use super::rule::{Rule, Severity};
-use crate::guard::{Condition, Mentions, Operand, OperandKind, PolicyExpression};
+use crate::guard::{Condition, Mentions, Operand, OperandKind, Policy as GuardPolicy, PolicyExpression};
 
 /// The texts of all policies, read.
 pub type Expressions = BTreeMap<String, Result<PolicyExpression, String>>;
@@ -37,6 +37,8 @@ pub struct Frame<'a> {
     pub guarded: &'a BTreeSet<(String, String)>,
     /// The examined roles' names.
     pub roles: &'a [String],
+    /// What tenants' logins may do.
+    pub policies: &'a [GuardPolicy],
     /// Every expression.
     pub expressions: &'a Expressions,
 }
@@ -84,6 +86,13 @@ impl Opening {
     pub fn lets_in_always(&self, roles: &[String]) -> bool {
         let is_one = self.names.is_empty() || self.names.iter().any(|name| roles.contains(name));
         self.identity && is_one && !self.unset && !self.shared && self.switches.is_empty()
+    }
+
+    /// The same once clients have set what they may.
+    #[must_use]
+    pub fn behind(mut self, policies: &[GuardPolicy]) -> Self {
+        self.switches.retain(|name| !policies.iter().any(|policy| policy.lets_set(name)));
+        self
     }
 
     /// The rule it breaks. A row without a tenant is the narrowest opening, one for everybody the widest.
@@ -150,8 +159,7 @@ fn equality(frame: &Frame<'_>, columns: &BTreeSet<String>, left: &Operand, right
         // COALESCE(setting, tenant_id) is its own tenant.
         return vec![Opening::default()];
     }
-    let is_scope = asked.settings.iter().any(|name| frame.scope.contains(name)) || reads_scope(frame, asked);
-    if is_scope {
+    if asks_scope(frame, asked) {
         // left(setting, 1), setting || 'x', a table's row found by it: another tenant, perhaps.
         let is_exact = matches!(other.kind, OperandKind::Setting(_) | OperandKind::Wrapped);
         let derived = || Opening {
@@ -170,6 +178,12 @@ fn equality(frame: &Frame<'_>, columns: &BTreeSet<String>, left: &Operand, right
             vec![Opening { foreign, ..asking(frame, &Mentions::default()) }]
         }
     }
+}
+
+/// Whether the tenant's setting is read, or the seal's tenant.
+#[must_use]
+pub fn asks_scope(frame: &Frame<'_>, asked: &Mentions) -> bool {
+    asked.settings.iter().any(|name| frame.scope.contains(name)) || reads_scope(frame, asked)
 }
 
 /// Whether a function that is called reads a scope setting, or is the seal's.
@@ -420,6 +434,7 @@ fn finding_of(frame: &Frame<'_>, place: Place<'_>, rule: Rule, opening: &Opening
 mod tests {
     use super::*;
     use crate::guard::policy_expression;
+    use crate::guard::{Lists, Mode, PolicySettings, Sides};
 
     fn rules_of(text: &str) -> Vec<Rule> {
         let function = |name: &str, settings: &[&str]| Function {
@@ -443,6 +458,7 @@ mod tests {
             setting: "app.tenant_id",
             guarded: &guarded,
             roles: &[],
+            policies: &[],
             expressions: &expressions,
         };
         let condition = policy_expression(text).unwrap().condition;
@@ -519,6 +535,25 @@ mod tests {
             assert_eq!(rules_of(open), [rule], "{open}");
             assert_eq!(rules_of(&format!("{OWN} OR ({open})")), [rule], "{open}");
             assert_eq!(rules_of(&format!("{OWN} AND ({open})")), [], "{open}");
+        }
+    }
+
+    #[test]
+    fn a_setting_that_tenants_may_set_is_no_hindrance() {
+        let lists = |allowed: &[&str]| Lists {
+            settings: Sides { allowed: allowed.iter().map(|name| (*name).to_owned()).collect(), denied: Vec::new() },
+            ..Lists::default()
+        };
+        let policy = |lists, mode| GuardPolicy::new(&PolicySettings { lists, mode, ..PolicySettings::default() });
+        let switch = Opening { switches: BTreeSet::from(["app.bypass".to_owned()]), ..Opening::default() };
+        for (policies, rule) in [
+            (vec![], Rule::PolicySwitch),
+            (vec![policy(lists(&["app.other"]), Mode::Enforce)], Rule::PolicySwitch),
+            (vec![policy(lists(&["app.bypass"]), Mode::Enforce)], Rule::PolicyOpen),
+            (vec![policy(lists(&["app.*"]), Mode::Enforce)], Rule::PolicyOpen),
+            (vec![policy(lists(&[]), Mode::Enforce), policy(lists(&[]), Mode::Observe)], Rule::PolicyOpen),
+        ] {
+            assert_eq!(switch.clone().behind(&policies).rule(), rule, "{policies:?}");
         }
     }
 

@@ -111,7 +111,7 @@ fn collect_compared(frame: &Frame<'_>, condition: &Condition, found: &mut BTreeS
         Condition::Equal(left, right) => {
             for (one, other) in [(left, right), (right, left)] {
                 if let OperandKind::Column(name) = &one.kind
-                    && other.mentions.settings.iter().any(|setting| frame.scope.contains(setting))
+                    && policies::asks_scope(frame, &other.mentions)
                 {
                     found.insert(name.clone());
                 }
@@ -292,10 +292,12 @@ fn judge_for(
 /// Whether nothing is left of the protection: the other holes need something that the proxy keeps from tenants, or
 /// show rows of nobody.
 fn uncovers(frame: &Frame<'_>, opening: &Opening) -> bool {
+    let opening = opening.clone().behind(frame.policies);
     match opening.rule() {
-        Rule::PolicyOpen | Rule::PolicyOtherSetting => true,
         Rule::PolicyIdentity => opening.lets_in_always(frame.roles),
-        _ => false,
+        Rule::PolicyShared | Rule::PolicySwitch | Rule::PolicyUnset => false,
+        // `PolicyOpen`, `PolicyOtherSetting`, and whatever an opening may be one day.
+        _ => true,
     }
 }
 

@@ -121,10 +121,10 @@ fn span(node: &tree::Node) -> Option<ClaimSpan> {
         Some(Kind::AConst(constant)) => match &constant.val {
             Some(tree::a_const::Val::Boolval(value)) if value.boolval => Some(ClaimSpan::Transaction),
             Some(tree::a_const::Val::Boolval(_)) => Some(ClaimSpan::Session),
-            _ => None,
+            Some(_) | None => None,
         },
         // Fails closed: anything else is no claim, and refused by the setting's name.
-        _ => None,
+        Some(_) | None => None,
     }
 }
 
@@ -146,7 +146,7 @@ fn text(node: &tree::Node) -> Option<&str> {
     let Some(Kind::AConst(constant)) = &node.node else { return None };
     match &constant.val {
         Some(tree::a_const::Val::Sval(text)) => Some(&text.sval),
-        _ => None,
+        Some(_) | None => None,
     }
 }
 

@@ -21,13 +21,11 @@ pub(super) struct Estimates {
     mentioned: Vec<(Box<str>, i32)>,
     /// Shown whatever the names are.
     certain: Option<Box<str>>,
-    is_read: bool,
 }
 
 impl Estimates {
     /// `pg_class` is read, or something that holds its columns, under an alias or its own name.
     pub fn on_class(&mut self, alias: Option<&tree::Alias>) {
-        self.is_read = true;
         self.names.insert(alias.map_or("pg_class", |alias| &alias.aliasname).into());
         if alias.is_some_and(|alias| !alias.colnames.is_empty()) {
             self.certain = Some("A column by another name".into());
@@ -48,16 +46,28 @@ impl Estimates {
         self.mentioned.push(((*word).into(), location));
     }
 
-    /// `SELECT * FROM pg_class`, also by TABLE.
+    /// `SELECT * FROM pg_class`, also by TABLE, and `RETURNING *` beside it.
     pub fn on_select(&mut self, targets: &[tree::Node], from: &[tree::Node]) {
         if targets.iter().any(is_whole) && from.iter().any(is_of_class) {
             self.certain = Some("*".into());
         }
     }
 
+    /// `COPY pg_class TO STDOUT`, with the columns that are named.
+    pub fn on_copy(&mut self, columns: &[tree::Node]) {
+        let is_estimate = |column: &tree::Node| match &column.node {
+            Some(Kind::String(name)) => COLUMNS.contains(&name.sval.as_str()),
+            // Fails closed: no such list names anything else.
+            Some(_) | None => true,
+        };
+        if columns.is_empty() || columns.iter().any(is_estimate) {
+            self.certain = Some("COPY".into());
+        }
+    }
+
     /// The word that shows estimates, if any does, and where it stands.
     pub fn shown(&mut self) -> Option<(Box<str>, i32)> {
-        if !self.is_read {
+        if self.names.is_empty() {
             return None;
         }
         let shows = |word: &str| COLUMNS.contains(&word) || self.names.contains(word);

@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::Statement;
+use super::facts::{Statement, attribute_key};
+use super::policy::{at, qualified};
 use crate::fault::{Code, Fault};
 
 /// Names by schema: for each name, the schemas that have it.
@@ -18,6 +19,8 @@ type Names = BTreeMap<Box<str>, BTreeSet<Box<str>>>;
 pub struct Gaps {
     tables: Names,
     functions: Names,
+    /// The functions' names as `x.name` calls them.
+    attributes: BTreeSet<u64>,
 }
 
 impl Gaps {
@@ -27,7 +30,9 @@ impl Gaps {
         tables: impl IntoIterator<Item = &'n (String, String)>,
         functions: impl IntoIterator<Item = &'n (String, String)>,
     ) -> Self {
-        Self { tables: collect(tables), functions: collect(functions) }
+        let functions = collect(functions);
+        let attributes = functions.keys().map(|name| attribute_key(name)).collect();
+        Self { tables: collect(tables), functions, attributes }
     }
 
     /// Whether there is nothing to keep off.
@@ -40,15 +45,20 @@ impl Gaps {
     pub(super) fn judge(&self, statement: &Statement) -> Result<(), Fault> {
         for relation in &statement.relations {
             if has(&self.tables, relation.schema.as_deref(), &relation.name) {
-                let detail = format!("The table is {}.", written(relation.schema.as_deref(), &relation.name));
+                let detail = format!("The table is {}.", qualified(relation.schema.as_deref(), &relation.name));
                 return Err(at(Fault::of(Code::TableUncovered).with_detail(detail), relation.position));
             }
         }
         for function in &statement.functions {
             if has(&self.functions, function.schema.as_deref(), &function.name) {
-                let detail = format!("The function is {}.", written(function.schema.as_deref(), &function.name));
+                let detail = format!("The function is {}.", qualified(function.schema.as_deref(), &function.name));
                 return Err(at(Fault::of(Code::ExecutorDenied).with_detail(detail), function.position));
             }
+        }
+        // Which of them it is, only the text says: its key is all that is kept.
+        if statement.attributes.iter().any(|key| self.attributes.contains(key)) {
+            let detail = "It is called as a column of a row would be read.";
+            return Err(Fault::of(Code::ExecutorDenied).with_detail(detail));
         }
         Ok(())
     }
@@ -64,14 +74,6 @@ fn collect<'n>(names: impl IntoIterator<Item = &'n (String, String)>) -> Names {
 
 fn has(names: &Names, schema: Option<&str>, name: &str) -> bool {
     names.get(name).is_some_and(|schemas| schema.is_none_or(|schema| schemas.contains(schema)))
-}
-
-fn written(schema: Option<&str>, name: &str) -> String {
-    schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"))
-}
-
-fn at(fault: Fault, position: u32) -> Fault {
-    if position > 0 { fault.at(position) } else { fault }
 }
 
 #[cfg(test)]
@@ -119,6 +121,9 @@ mod tests {
     fn a_function_that_runs_strings_is_refused_to_tenants() {
         assert_eq!(verdict("SELECT run('x')", Preset::Tenant), Some(Code::ExecutorDenied));
         assert_eq!(verdict("SELECT public.run('x')", Preset::Application), Some(Code::ExecutorDenied));
+        assert_eq!(verdict("SELECT o.run FROM orders o", Preset::Tenant), Some(Code::ExecutorDenied));
+        assert_eq!(verdict("SELECT (o).run FROM orders o", Preset::Tenant), Some(Code::ExecutorDenied));
+        assert_eq!(verdict("SELECT o.run FROM orders o", Preset::Bypass), None);
         assert_eq!(verdict("SELECT other.run('x')", Preset::Tenant), None);
         assert_eq!(verdict("SELECT run('x')", Preset::Bypass), None);
     }

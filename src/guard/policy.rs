@@ -406,6 +406,12 @@ impl Policy {
         }
     }
 
+    /// Whether clients may set a setting (canonical name), or are only watched when they do.
+    #[must_use]
+    pub fn lets_set(&self, name: &str) -> bool {
+        self.mode == Mode::Observe || self.judge_setting_name(name).is_ok()
+    }
+
     fn judge_setting_name(&self, name: &str) -> Result<(), Fault> {
         let refused = |code: Code| Err(Fault::of(code).with_detail(format!("The setting is {name:?}.")));
         if self.is_scope_setting(name) {

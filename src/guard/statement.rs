@@ -200,15 +200,16 @@ impl<'t> Draft<'t> {
     }
 
     fn copy(&mut self, copy: &tree::CopyStmt) {
-        let tree::CopyStmt { relation, query, attlist: _, is_from, is_program, filename, options: _, where_clause } =
-            copy;
+        let tree::CopyStmt { relation, query, attlist, is_from, is_program, filename, options: _, where_clause } = copy;
         self.class = match (*is_program || !filename.is_empty(), *is_from) {
             (true, _) => StatementClass::CopyServer,
             (false, true) => StatementClass::CopyIn,
             (false, false) => StatementClass::CopyOut,
         };
-        if let Some(relation) = relation {
-            self.walk.relation(relation, if *is_from { Access::Write } else { Access::Read });
+        match relation {
+            Some(relation) if *is_from => self.walk.relation(relation, Access::Write),
+            Some(relation) => self.walk.copied(relation, attlist),
+            None => {}
         }
         self.walk.maybe(query);
         self.walk.maybe(where_clause);

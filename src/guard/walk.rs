@@ -95,6 +95,14 @@ impl<'t> Walk<'t> {
         self.found.demands.push(Demand { kind, detail: detail.into(), position });
     }
 
+    /// A relation that is copied out, all of its columns where none is named.
+    pub fn copied(&mut self, relation: &tree::RangeVar, columns: &[tree::Node]) {
+        self.relation(relation, Access::Read);
+        if relation.relname == "pg_class" {
+            self.estimates.on_copy(columns);
+        }
+    }
+
     /// Notes the relation a statement writes to.
     pub fn target(&mut self, relation: Option<&tree::RangeVar>) {
         if let Some(relation) = relation {
@@ -112,11 +120,12 @@ impl<'t> Walk<'t> {
         if may_be_common && self.common_tables.contains(&name) {
             class = RelationClass::User;
         }
-        if !self.relations_seen.insert((schema.clone(), name.clone(), access, class)) {
-            return;
-        }
+        // Each time it is read: it may have another alias.
         if class == RelationClass::Readable && relname == "pg_class" {
             self.estimates.on_class(alias.as_ref());
+        }
+        if !self.relations_seen.insert((schema.clone(), name.clone(), access, class)) {
+            return;
         }
         if schemaname == "pg_temp" {
             self.demand(DemandKind::TemporaryRelation, schemaname, *location);
@@ -292,7 +301,7 @@ impl<'t> Walk<'t> {
         if let Some(conflict) = on_conflict_clause {
             self.on_conflict(conflict);
         }
-        self.returning_maybe(returning_clause);
+        self.returning_maybe(returning_clause, &[]);
         self.close_scope(outside);
     }
 
@@ -302,7 +311,8 @@ impl<'t> Walk<'t> {
         self.writes(StatementClass::Update);
         let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
-        visit!(self: nodes(target_list), nodes(from_clause), maybe(where_clause), returning_maybe(returning_clause));
+        visit!(self: nodes(target_list), nodes(from_clause), maybe(where_clause));
+        self.returning_maybe(returning_clause, from_clause);
         self.close_scope(outside);
     }
 
@@ -311,7 +321,8 @@ impl<'t> Walk<'t> {
         self.writes(StatementClass::Delete);
         let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
-        visit!(self: nodes(using_clause), maybe(where_clause), returning_maybe(returning_clause));
+        visit!(self: nodes(using_clause), maybe(where_clause));
+        self.returning_maybe(returning_clause, using_clause);
         self.close_scope(outside);
     }
 
@@ -327,7 +338,9 @@ impl<'t> Walk<'t> {
         self.writes(StatementClass::Merge);
         let outside = self.open_scope(with_clause);
         self.target(relation.as_ref());
-        visit!(self: maybe(source_relation), maybe(join_condition), nodes(merge_when_clauses), returning_maybe(returning_clause));
+        visit!(self: maybe(source_relation), maybe(join_condition), nodes(merge_when_clauses));
+        let source = source_relation.as_deref().map_or(&[][..], std::slice::from_ref);
+        self.returning_maybe(returning_clause, source);
         self.close_scope(outside);
     }
 
@@ -461,8 +474,10 @@ impl<'t> Walk<'t> {
         self.elements(opclassopts);
     }
 
-    fn returning_maybe(&mut self, returning: &Option<tree::ReturningClause>) {
+    /// `from`: what stands beside the statement's own relation, all of whose columns `RETURNING *` has, too.
+    fn returning_maybe(&mut self, returning: &Option<tree::ReturningClause>, from: &[tree::Node]) {
         if let Some(returning) = returning {
+            self.estimates.on_select(&returning.exprs, from);
             self.returning(returning);
         }
     }

@@ -68,8 +68,9 @@ pub enum Cause {
     /// A part of the proxy's own transaction in front of the client's first segment: settings, and the tenant that the
     /// server is to carry.
     Install(Part),
-    /// A part of what brings one setting back for a RESET ALL or DISCARD ALL behind it; `true` for the COMMIT that ends a
-    /// DISCARD ALL. Its error is the client's.
+    /// A part of what brings one setting back in front of the stand-in for RESET ALL or DISCARD ALL, or releases what the
+    /// client has left behind that for DISCARD ALL or DEALLOCATE ALL; `true` for the COMMIT that ends a DISCARD ALL. Its
+    /// error is the client's.
     Restore(bool),
     /// A part of the BEGIN of the proxy's own block.
     OwnBegin,

@@ -251,3 +251,38 @@ SELECT (WITH pg_a AS (SELECT 1) SELECT count(*) FROM pg_a) FROM public.pg_a
 
 -- deny TG018 pg_a
 WITH pg_a AS (SELECT * FROM pg_a) SELECT * FROM pg_a
+
+-- estimates behind a second look at pg_class, and without SELECT
+
+-- deny TG018
+SELECT b.* FROM pg_class a, pg_class b
+
+-- deny TG018
+SELECT to_jsonb(b) FROM pg_class a, pg_class b
+
+-- deny TG018
+SELECT b.c11 FROM pg_class a, pg_class b(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11)
+
+-- deny TG018
+INSERT INTO t SELECT b.* FROM pg_class a, pg_class b
+
+-- deny TG018
+COPY pg_class TO STDOUT
+
+-- deny TG018
+COPY pg_class (oid, reltuples) TO STDOUT
+
+-- deny TG018
+UPDATE t SET a = 1 FROM pg_class RETURNING *
+
+-- deny TG018
+DELETE FROM t USING pg_class c JOIN x ON true RETURNING *
+
+-- deny TG018
+MERGE INTO t USING pg_class c ON c.relname = t.name WHEN MATCHED THEN DO NOTHING RETURNING *
+
+-- allow copy_out
+COPY pg_class (oid, relname) TO STDOUT
+
+-- allow update
+UPDATE t SET a = 1 FROM pg_class c WHERE c.relname = t.name RETURNING t.*

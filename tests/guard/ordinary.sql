@@ -348,7 +348,7 @@ COPY (SELECT * FROM orders) TO STDOUT WITH (FORMAT csv)
 COPY orders (id) TO STDOUT (FORMAT binary)
 
 -- allow copy_out
-COPY pg_class TO STDOUT
+COPY pg_namespace TO STDOUT
 
 -- allow declare_cursor
 DECLARE c CURSOR FOR SELECT * FROM orders

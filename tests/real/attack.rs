@@ -65,3 +65,18 @@ fn without_a_proxy_tenants_escape() {
         attack(cluster, database, [String::new(), String::new()].map(|_| "host=127.0.0.1 port=1".into()));
     assert_eq!(status, Some(2), "{said}");
 }
+
+/// What has that name and is not the tool's stays.
+#[test]
+fn a_schema_that_was_there_is_not_dropped() {
+    let cluster = cluster::fifteen();
+    let database = "attacked_before";
+    cluster.create_database(database);
+    let mut admin = cluster.admin(database);
+    admin.run("CREATE SCHEMA tenantgate_attack; CREATE TABLE tenantgate_attack.precious (v int)");
+    let port = cluster.address.port();
+    let through = || format!("host=127.0.0.1 port={port} user=app_user dbname={database}");
+    let (status, said) = attack(cluster, database, [through(), through()]);
+    assert!(status == Some(2) && said.contains("already exists"), "{said}");
+    assert_eq!(admin.rows("SELECT to_regclass('tenantgate_attack.precious') IS NOT NULL"), [[Some("t".to_owned())]]);
+}

@@ -766,6 +766,18 @@ fn the_command_line_does_what_the_scripts_do() {
         for table in ["notes", "ids", "numbers", "parts"] {
             installer.run(&format!("SELECT tenantgate.unprotect('{table}')"));
         }
+        for (makes, drops) in [
+            (
+                "CREATE POLICY mine ON notes USING (tenant = (SELECT tenantgate.tenant_id()))",
+                "DROP POLICY mine ON notes",
+            ),
+            ("CREATE VIEW mine AS SELECT * FROM tenantgate.bypass", "DROP VIEW mine"),
+        ] {
+            cluster.admin(database).run(makes);
+            let (status, said) = run_tool(&["sql", "uninstall", "--connect", &connect]);
+            assert!(status == Some(1) && said.contains("mine"), "{makes}: {said}");
+            cluster.admin(database).run(drops);
+        }
         assert_eq!(run_tool(&["sql", "uninstall", "--connect", &connect]), done);
         assert_eq!(installer.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'tenantgate'"), "0");
         let (status, said) = run_tool(&["sql", "upgrade", "--connect", &connect]);

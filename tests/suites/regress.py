@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the guard says of PostgreSQL's own regression suite, without any of its text being kept here.
 
-usage: regress.py FOLDER [--tenantgate PROGRAM] [--examples N] [--jobs N]
+usage: regress.py FOLDER [--tenantgate PROGRAM] [--examples N] [--classes]
 
 FOLDER holds the suite's files (src/test/regress/sql/*.sql of PostgreSQL's source, or test/sql/postgres_regress of libpg_query's).
 Each file is read as psql would read it (its own commands, COPY data and variables are taken out) and given to `tenantgate explain`,

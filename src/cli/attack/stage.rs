@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::AttackArguments;
 use super::talk::{Talker, words};
+use crate::check::facts::literal;
 
 /// Where the probe table lives.
 const SCHEMA: &str = "tenantgate_attack";
@@ -48,10 +49,8 @@ impl Stage {
             setting: arguments.setting.clone(),
         };
         let role = stage.role().await?;
-        if let Err(reason) = stage.make(arguments, &role).await {
-            stage.strike().await?;
-            return Err(reason);
-        }
+        // One transaction: what fails leaves nothing, and a schema of that name that was there is nobody's to drop.
+        stage.make(arguments, &role).await?;
         Ok(stage)
     }
 
@@ -96,7 +95,14 @@ impl Stage {
     /// # Errors
     /// It stays.
     pub async fn strike(&self) -> Result<(), String> {
-        // A session that was given up may still hold a lock on it.
+        // It holds a lock on the table, where it was not refused.
+        let is_left =
+            "SELECT FROM pg_catalog.pg_prepared_xacts WHERE gid = 'tg_attack' AND database = current_database()";
+        let left = self.owner.query(is_left, &[]).await.map_err(|error| words(&error))?;
+        if !left.is_empty() {
+            self.owner.batch_execute("ROLLBACK PREPARED 'tg_attack'").await.map_err(|error| words(&error))?;
+        }
+        // A session that was given up may still hold one, too.
         let sql = format!("SET lock_timeout = '30s'; DROP SCHEMA IF EXISTS {SCHEMA} CASCADE");
         let gone = self.owner.batch_execute(&sql).await;
         gone.map_err(|error| format!("schema {SCHEMA} could not be dropped: {}", words(&error)))
@@ -165,8 +171,4 @@ impl Stage {
 async fn owns(owner: &Client, question: &str) -> Result<bool, String> {
     let row = owner.query_one(question, &[]).await.map_err(|error| format!("--owner: {}", words(&error)))?;
     row.try_get(0).map_err(|error| words(&error))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

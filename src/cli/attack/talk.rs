@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryMessage};
@@ -90,24 +91,45 @@ impl<'a> FromSql<'a> for Raw {
     }
 }
 
-/// Says the lines over a connection of their own.
+/// Says the lines over a connection of their own. `None`: they cannot be said so.
 ///
 /// # Errors
-/// There is no connection.
-pub async fn say(config: &Config, lines: &[(bool, String)], form: Form) -> Result<Said, String> {
+/// There is no connection, or it could not be heard what the answer was.
+pub async fn say(config: &Config, lines: &[(bool, String)], form: Form) -> Result<Option<Said>, String> {
+    // tokio-postgres hears COPY data of the extended protocol only, one statement at a time.
+    if matches!(form, Form::Together | Form::BehindCommit) && lines.iter().any(|(_, text)| is_copy(text)) {
+        return Ok(None);
+    }
     let talker = Talker::connect(config).await.map_err(|error| format!("--as-a: {}", words(&error)))?;
     let mut said = Said::default();
     for (must_not_help, text) in texts(lines, form) {
-        let heard = tokio::time::timeout(PATIENCE, hear(&talker.client, &text, form)).await;
-        let (is_ok, answer) = heard.unwrap_or_else(|_| (false, "nothing in time".to_owned()));
+        let (mut rows, mut is_ok) = (String::new(), false);
+        let told = match tokio::time::timeout(PATIENCE, hear(&talker.client, &text, form, &mut rows)).await {
+            Err(_) => "nothing in time".to_owned(),
+            Ok(Ok(())) => {
+                is_ok = true;
+                "done".to_owned()
+            }
+            Ok(Err(error)) if is_unheard(&error) => return Err(format!("{text}: {}", words(&error))),
+            Ok(Err(error)) => words(&error),
+        };
         said.has_helped |= is_ok && must_not_help;
-        said.heard.push_str(&format!("{text}\n  {answer}\n"));
+        said.heard.push_str(&format!("{text}\n{rows}  {told}\n"));
         if talker.client.is_closed() {
             break;
         }
     }
     said.heard.push_str(&talker.notices.lock());
-    Ok(said)
+    Ok(Some(said))
+}
+
+/// The answer came and this client does not understand it: nothing is known of what it showed.
+fn is_unheard(error: &Error) -> bool {
+    error.as_db_error().is_none() && error.to_string().contains("unexpected message")
+}
+
+fn is_copy(text: &str) -> bool {
+    text.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("COPY")) && text.contains("STDOUT")
 }
 
 fn texts(lines: &[(bool, String)], form: Form) -> Vec<(bool, String)> {
@@ -141,50 +163,45 @@ fn disguised(text: &str) -> String {
     out
 }
 
-/// Whether it succeeded, and what it was told.
-async fn hear(client: &Client, text: &str, form: Form) -> (bool, String) {
-    let is_copy = text.trim_start().to_ascii_uppercase().starts_with("COPY") && text.contains("STDOUT");
-    let heard = match form {
-        _ if is_copy => copied(client, text).await,
-        Form::Extended => bound(client, text).await,
-        Form::Simple | Form::Together | Form::BehindCommit | Form::Disguised => simple(client, text).await,
-    };
-    match heard {
-        Ok(rows) => (true, rows),
-        Err(error) => (false, words(&error)),
+/// Rows are kept as they come: what stands in front of an error was shown, too.
+async fn hear(client: &Client, text: &str, form: Form, rows: &mut String) -> Result<(), Error> {
+    match form {
+        _ if is_copy(text) => copied(client, text, rows).await,
+        Form::Extended => bound(client, text, rows).await,
+        Form::Simple | Form::Together | Form::BehindCommit | Form::Disguised => simple(client, text, rows).await,
     }
 }
 
-async fn simple(client: &Client, text: &str) -> Result<String, Error> {
-    let mut rows = String::new();
-    for message in client.simple_query(text).await? {
-        if let SimpleQueryMessage::Row(row) = message {
+async fn simple(client: &Client, text: &str, rows: &mut String) -> Result<(), Error> {
+    let mut stream = pin!(client.simple_query_raw(text).await?);
+    while let Some(message) = stream.next().await {
+        if let SimpleQueryMessage::Row(row) = message? {
             (0..row.len()).for_each(|column| rows.push_str(row.get(column).unwrap_or("NULL")));
             rows.push('\n');
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
-async fn bound(client: &Client, text: &str) -> Result<String, Error> {
-    let mut rows = String::new();
-    for row in client.query(text, &[]).await? {
+async fn bound(client: &Client, text: &str, rows: &mut String) -> Result<(), Error> {
+    let nothing: [&str; 0] = [];
+    let mut stream = pin!(client.query_raw(text, nothing).await?);
+    while let Some(row) = stream.next().await {
+        let row = row?;
         for column in 0..row.len() {
             rows.push_str(&row.try_get::<_, Option<Raw>>(column)?.map_or_else(String::new, |raw| raw.0));
         }
         rows.push('\n');
     }
-    Ok(rows)
+    Ok(())
 }
 
-async fn copied(client: &Client, text: &str) -> Result<String, Error> {
-    use futures_util::StreamExt as _;
+async fn copied(client: &Client, text: &str, rows: &mut String) -> Result<(), Error> {
     let mut stream = pin!(client.copy_out(text).await?);
-    let mut rows = String::new();
     while let Some(part) = stream.next().await {
         rows.push_str(&String::from_utf8_lossy(&part?));
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// What the database or the proxy said.

@@ -1,5 +1,5 @@
 -- What a client may try as tenant A. One technique a paragraph: its name, then a Query a line; `!` marks the line that must not help.
--- {t}: the probe table. {s}: the tenant's setting. {o}, {m}: the other tenant's and the own one, as literals. Nothing else is touched.
+-- {t}: the probe table. {s}: the tenant's setting. {o}, {m}: the other tenant's and the own one, as literals. No other table is written to.
 
 -- the other tenant's rows by name
 ! SELECT note FROM {t} WHERE tenant = {o}
