@@ -39,13 +39,15 @@ with expected(signature, digest) as (values
            p.prokind, p.proconfig, p.probin, format_type(p.prorettype, null), l.lanname), 'UTF8')), 'hex') as digest
     from pg_proc p join pg_language l on l.oid = p.prolang
    where p.pronamespace = to_regnamespace('tenantgate')
+), mine as (
+  -- Whom SET ROLE makes of it, too: what it does not inherit is a statement away.
+  select r.* from pg_roles r where pg_has_role(r.oid, 'MEMBER')
 ), granted as (
   select k.signature,
          k.signature like 'enter(%' or k.signature in ('tenant_id()', 'tenant_uuid()', 'tenant_bigint()') as is_tenants,
          k.signature like 'enter\_bypass(%' or k.signature = 'is_bypass()' as is_bypass
-    from known k where has_function_privilege(k.oid, 'EXECUTE') and k.signature <> 'version()'
-), mine as (
-  select r.* from pg_roles r where pg_has_role(r.oid, 'MEMBER')
+    from known k
+   where k.signature <> 'version()' and exists (select from mine m where has_function_privilege(m.oid, k.oid, 'EXECUTE'))
 ), sealed as (
   select c.oid, c.oid::regclass as relation, c.relowner, c.relrowsecurity, c.relforcerowsecurity
     from pg_class c
@@ -53,7 +55,7 @@ with expected(signature, digest) as (values
 ), policy as (
   select s.relation, p.polname, p.polpermissive, p.polcmd,
          pg_get_expr(p.polqual, p.polrelid) as used, pg_get_expr(p.polwithcheck, p.polrelid) as checked,
-         exists (select from unnest(p.polroles) g where g = 0 or pg_has_role(g, 'USAGE')) as applies
+         exists (select from unnest(p.polroles) g where g = 0 or pg_has_role(g, 'MEMBER')) as applies
     from sealed s join pg_policy p on p.polrelid = s.oid
 ), problems(problem) as (
   select 'the schema tenantgate is not installed, or not for this role' where not exists (
@@ -71,11 +73,11 @@ with expected(signature, digest) as (values
   select format('role %I may act both for tenants and past them', current_user)
    where (select bool_or(is_tenants) and bool_or(is_bypass) from granted)
   union all
-  select format('role %I has rights on tenantgate.%I', current_user, c.relname) from pg_class c
+  select format('role %I has rights on tenantgate.%I', m.rolname, c.relname) from pg_class c, mine m
    where c.relnamespace = to_regnamespace('tenantgate') and c.relkind in ('r', 'S', 'v', 'm', 'p')
-     and (has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
-       or (c.relkind <> 'S' and has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
-       or (c.relkind = 'S' and has_sequence_privilege(c.oid, 'USAGE, SELECT, UPDATE')))
+     and (has_table_privilege(m.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+       or (c.relkind <> 'S' and has_any_column_privilege(m.oid, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
+       or (c.relkind = 'S' and has_sequence_privilege(m.oid, c.oid, 'USAGE, SELECT, UPDATE')))
   union all
   select format('relation tenantgate.%I belongs to another role than tenantgate_vault', c.relname) from pg_class c
    where c.relnamespace = to_regnamespace('tenantgate') and not exists (select from vault where vault.oid = c.relowner)
@@ -91,14 +93,14 @@ with expected(signature, digest) as (values
            (m.rolname in ('pg_read_all_data', 'pg_write_all_data'), 'reaches every table')) v(is_so, word)
    where is_so and not (m.rolname = 'tenantgate_vault' and exists (select from mine s where s.rolsuper))
   union all
-  select format('role %I may create temporary objects: REVOKE TEMP ON DATABASE %I FROM PUBLIC, %I', current_user, current_database(), current_user)
-   where has_database_privilege(current_database(), 'TEMP')
+  select format('role %I may create temporary objects: REVOKE TEMP ON DATABASE %I FROM PUBLIC, %I', m.rolname, current_database(), m.rolname)
+    from mine m where has_database_privilege(m.oid, current_database(), 'TEMP')
   union all
-  select format('role %I may create schemas: REVOKE CREATE ON DATABASE %I FROM %I', current_user, current_database(), current_user)
-   where has_database_privilege(current_database(), 'CREATE')
+  select format('role %I may create schemas: REVOKE CREATE ON DATABASE %I FROM %I', m.rolname, current_database(), m.rolname)
+    from mine m where has_database_privilege(m.oid, current_database(), 'CREATE')
   union all
-  select format('role %I may create objects in schema %I: REVOKE CREATE ON SCHEMA %I FROM PUBLIC, %I', current_user, n.nspname, n.nspname, current_user)
-    from pg_namespace n where has_schema_privilege(n.oid, 'CREATE') and n.nspname not like 'pg\_temp\_%' and n.nspname not like 'pg\_toast\_temp\_%'
+  select format('role %I may create objects in schema %I: REVOKE CREATE ON SCHEMA %I FROM PUBLIC, %I', m.rolname, n.nspname, n.nspname, m.rolname)
+    from pg_namespace n, mine m where has_schema_privilege(m.oid, n.oid, 'CREATE') and n.nspname not like 'pg\_temp\_%' and n.nspname not like 'pg\_toast\_temp\_%'
   union all
   select format('table %s: %s', s.relation, word) from sealed s,
          lateral (values (not s.relrowsecurity, 'row-level security is off'), (not s.relforcerowsecurity, 'row-level security is not forced'),

@@ -214,7 +214,9 @@ impl Generation {
         let still_admits = |tenant| {
             login.tenant.as_ref().is_some_and(|policy| policy.still_admits(self.config.scope.tenant_kind, tenant))
         };
-        if client.tenant().is_some_and(|tenant| !still_admits(tenant)) {
+        // A claimant falls back to the tenant it has named at its start.
+        let base = if let Purpose::Claims(base) = &client.purpose { base.as_ref() } else { None };
+        if client.tenant().or(base).is_some_and(|tenant| !still_admits(tenant)) {
             return Some("The login may not act for this tenant any more.");
         }
         let may_claim = login.tenant.as_ref().is_some_and(|policy| policy.claiming.is_allowed());

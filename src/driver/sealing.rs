@@ -86,11 +86,13 @@ fn message(body: &[u8]) -> String {
 pub(super) async fn verify_pools(config: &Config) -> Result<(), StartFault> {
     for (key, entry) in build::pool_keys(config).into_iter().filter(|(_, entry)| entry.seal.is_some()) {
         let prelude = Prelude::sealed(&config.scope.template, Gate::Tenants);
+        // Nothing asked would be nothing wrong.
+        let Some(question) = prelude.verification else { continue };
         let way = build::way(config, &key, &prelude, entry.prepared_statements, Clock::start())?;
         let limit = way.target.connect_timeout;
         let asked = async {
             let Connected { mut stream, leftover: mut input, .. } = connect(&way.target, way.identity.clone()).await?;
-            verify(&mut stream, &mut input, prelude.verification.unwrap_or_default(), |_| Ok(())).await
+            verify(&mut stream, &mut input, question, |_| Ok(())).await
         };
         match timeout(limit, asked).await.unwrap_or(Err(ConnectFault::Timeout(limit))) {
             Ok(()) => {}

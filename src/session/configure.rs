@@ -60,7 +60,8 @@ fn claim_as_bound(statement: &ClientStatement, claim: &Claim, values: Option<&[u
     Ok(Arc::new(statement.facts.with_claim(value, span)))
 }
 
-/// Text is the same in both formats. Sixteen bytes are no UUID's text, but one in binary.
+/// Text is the same in both formats. Sixteen bytes are no UUID's text, but one in binary. A UUID's text is the one that
+/// PostgreSQL makes of it, however it was written.
 fn tenant(types: &[u8], values: &[u8], number: u16, is_cast: bool) -> Result<ClaimedValue, Box<Fault>> {
     let oid = frontend::parameter_type(types, number).map_err(|fault| malformed(&fault.to_string()))?;
     let is_uuid = is_cast && oid == UUID;
@@ -74,6 +75,11 @@ fn tenant(types: &[u8], values: &[u8], number: u16, is_cast: bool) -> Result<Cla
             Ok(binary) if is_uuid => ClaimedValue::Text(uuid::Uuid::from_bytes(binary).hyphenated().to_string().into()),
             Ok(_) | Err(_) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| Box::new(Fault::of(Code::NotUtf8)))?;
+                if is_uuid {
+                    let uuid =
+                        uuid::Uuid::try_parse(text).map_err(|_| malformed("It is bound as a UUID and is none."))?;
+                    return Ok(ClaimedValue::Text(uuid.hyphenated().to_string().into()));
+                }
                 ClaimedValue::Text(text.into())
             }
         },

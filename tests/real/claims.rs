@@ -353,6 +353,20 @@ fn a_reload_takes_a_tenant_from_a_login() {
     assert!(one.last_words().starts_with("TG070"));
 }
 
+/// The tenant named at the start is one reset away, whoever is claimed meanwhile.
+#[test]
+fn a_reload_takes_the_tenant_of_the_start_too() {
+    let _turn = alone();
+    let both = format!("[\"{ACME}\", \"{GLOBEX}\"]");
+    let login = "[logins.based]\npassword = \"demo\"\nclaims = \"session\"\ntenant.from = [\"startup\"]\n";
+    let proxy = inside(2, &format!("{login}tenant.allowed = {both}\n"));
+    let mut one = Client::connect(&proxy.login("based", "demo").with("app.tenant_id", ACME));
+    assert_eq!(one.value("SELECT min(id) FROM items"), "1");
+    one.run(&format!("SET app.tenant_id = '{GLOBEX}'"));
+    proxy.reload_with(&both, &format!("[\"{GLOBEX}\"]"));
+    assert!(one.last_words().starts_with("TG070"));
+}
+
 /// Says who it is, or fails as the proxy does where it is nobody.
 const WHO: &str = "
 DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO app_user;

@@ -734,6 +734,33 @@ fn a_database_that_does_not_hold_is_refused() {
             }
             admin.run(mends);
         }
+        // What a role does not inherit is a SET ROLE away.
+        let beside = if cluster.version >= 16 { "WITH INHERIT FALSE" } else { "" };
+        drop(admin.query("CREATE ROLE sealed_beside NOLOGIN"));
+        for (makes, drops, says) in [
+            (
+                "CREATE POLICY beside ON notes TO sealed_beside USING (true)",
+                "DROP POLICY beside ON notes",
+                "policy beside",
+            ),
+            (
+                "GRANT CREATE ON SCHEMA public TO sealed_beside",
+                "REVOKE CREATE ON SCHEMA public FROM sealed_beside",
+                "may create objects in schema public",
+            ),
+            (
+                "GRANT EXECUTE ON FUNCTION tenantgate.add_key(bytea) TO sealed_beside",
+                "REVOKE EXECUTE ON FUNCTION tenantgate.add_key(bytea) FROM sealed_beside",
+                "may execute",
+            ),
+        ] {
+            admin.run(makes);
+            admin.run(&format!("GRANT sealed_beside TO app_user {beside}"));
+            let (status, said) = run_tool(&["sql", "verify", "--connect", &connect]);
+            admin.run("REVOKE sealed_beside FROM app_user");
+            admin.run(drops);
+            assert!(status == Some(1) && said.contains(says), "{makes} on {}: {said}", cluster.version);
+        }
         let (status, said) = run_tool(&["sql", "verify", "--connect", &connect]);
         assert_eq!((status, said.as_str()), (Some(0), ""));
     }

@@ -410,11 +410,12 @@ impl Writer {
             return Ok(());
         }
         let closed = found::closed_name(&self.settings.path, self.tip.head.sequence);
+        // First of all: a file that cannot be closed is looked at anew, with the patience of one that cannot be opened.
+        self.file = None;
         if closed.exists() {
             return Err(io::Error::other(format!("{} is there already", closed.display())));
         }
         std::fs::rename(&self.settings.path, &closed)?;
-        self.file = None;
         self.open()
     }
 
