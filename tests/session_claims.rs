@@ -40,6 +40,7 @@ fn rules() -> Arc<SessionRules> {
     Arc::new(SessionRules {
         recording: None,
         claims: Some(Claimant { rules: Arc::new(rules), base: None }),
+        bypass: None,
         injection: Injection::vacant(),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -75,7 +76,8 @@ impl Played {
                 | Effect::Observed(..)
                 | Effect::Record(_)
                 | Effect::Pin
-                | Effect::Rest => {}
+                | Effect::Rest
+                | Effect::Limit(_) => {}
             }
         }
     }

@@ -50,7 +50,7 @@ impl Account {
     }
 
     fn note_tables(&mut self, statement: &Statement) {
-        for relation in &statement.relations {
+        for relation in statement.relations.iter().filter(|relation| !relation.is_common) {
             let name = match &relation.schema {
                 Some(schema) => format!("{schema}.{}", relation.name),
                 None => relation.name.to_string(),
@@ -84,6 +84,18 @@ impl Account {
         if let Some(rows) = rows.filter(|_| writes) {
             self.rows_affected = self.rows_affected.saturating_add(rows);
         }
+    }
+
+    /// How many statements were sent.
+    #[must_use]
+    pub const fn statements_total(&self) -> u64 {
+        self.statements_total
+    }
+
+    /// How many rows were delivered and written.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.rows_delivered.saturating_add(self.rows_affected)
     }
 
     /// Ends the account.

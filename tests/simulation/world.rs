@@ -358,6 +358,7 @@ impl World {
             facts: Arc::clone(&self.facts),
             recording: None,
             claims: None,
+            bypass: None,
             #[cfg(feature = "mutants")]
             mutant: defect,
         };
@@ -747,7 +748,7 @@ impl World {
         match effect {
             Effect::Lease => self.lease(number),
             Effect::Inspect(sql) => self.clients[number].pending = Pending::Inspection(sql),
-            Effect::Pin | Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {
+            Effect::Pin | Effect::Rest | Effect::Limit(_) | Effect::Claim(_) | Effect::Unclaim => {
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),
