@@ -29,6 +29,7 @@ mod bypass;
 mod bypass_crash;
 mod bypass_durable;
 mod check;
+mod claimed_bypass;
 mod claims;
 mod console;
 mod differential;
