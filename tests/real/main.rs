@@ -31,6 +31,7 @@ mod bypass_durable;
 mod check;
 mod claims;
 mod console;
+mod defined;
 mod differential;
 mod drivers;
 mod faults;
