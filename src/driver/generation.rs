@@ -22,7 +22,7 @@ use crate::guard::Preset;
 use crate::scope::{Gate, Lifetime, Prelude, SealKey};
 use crate::session::ClaimRules;
 use crate::startup::Purpose;
-use crate::tenant::TenantPolicy;
+use crate::tenant::{ClaimedBypass, TenantPolicy};
 
 /// What a session is told whose certificate was good only for another authority.
 const VOID: &str = "The client's certificate is not good any more.";
@@ -187,11 +187,17 @@ impl Generation {
     #[must_use]
     pub fn terms_of(&self, client: &ClientFacts) -> Option<Terms> {
         let login = self.config.logins.get(&client.login)?;
-        let rules = self.bypass_rules.get(&client.login)?;
+        let rules = match self.bypass_rules.get(&client.login) {
+            Some(rules) => Arc::clone(rules),
+            // A bypass by a claim: its reason is the configuration's, and all that counts is whether bypasses are frozen.
+            None if login.claimed_bypass.is_some() => Arc::default(),
+            None => return None,
+        };
+        let is_by_claim = login.claimed_bypass.is_some();
         Some(Terms {
-            rules: Arc::clone(rules),
+            rules,
             only_in_emergency: login.emergencies == EmergencyUse::Only,
-            reason_chars_min: self.config.bypass.reason_chars_min,
+            reason_chars_min: if is_by_claim { 1 } else { self.config.bypass.reason_chars_min },
             database: Arc::clone(&client.database),
             address: client.address,
         })
@@ -201,6 +207,17 @@ impl Generation {
     #[must_use]
     pub fn claim_rules(&self, client: &ClientFacts) -> Option<&Arc<ClaimRules>> {
         self.claims.get(&client.login)
+    }
+
+    /// What a client's records say it was let in as; `None` where nothing of it is recorded.
+    #[must_use]
+    pub fn recorded_as(&self, client: &ClientFacts) -> Option<&'static str> {
+        let preset = self.preset_of(client);
+        if preset.is_recorded() {
+            return Some(preset.name());
+        }
+        let is_claimed = self.claim_rules(client).is_some_and(|rules| rules.bypass.is_some());
+        is_claimed.then_some(CLAIMED)
     }
 
     /// The pool a client's servers come from.
@@ -295,13 +312,18 @@ impl Generation {
     }
 }
 
+/// The preset of records of claimed bypasses: the login's own says nothing of them.
+const CLAIMED: &str = "claimed_bypass";
+
 fn claims(config: &Config) -> HashMap<Arc<str>, Arc<ClaimRules>> {
-    let rules = |tenants: &TenantPolicy| ClaimRules {
+    let rules = |tenants: &TenantPolicy, bypass: &Option<ClaimedBypass>| ClaimRules {
         template: config.scope.template.clone(),
         kind: config.scope.tenant_kind,
         tenants: tenants.clone(),
+        bypass: bypass.clone(),
     };
-    let claiming = |login: &LoginEntry| login.tenant.as_ref().filter(|it| it.claiming.is_allowed()).map(rules);
+    let may_claim = |login: &LoginEntry| login.tenant.clone().filter(|it| it.claiming.is_allowed());
+    let claiming = |login: &LoginEntry| may_claim(login).map(|tenants| rules(&tenants, &login.claimed_bypass));
     let logins = config.logins.iter();
     logins.filter_map(|(name, login)| Some((Arc::clone(name), Arc::new(claiming(login)?)))).collect()
 }

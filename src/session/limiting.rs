@@ -10,6 +10,8 @@
 //! Owns: when limits are asked, and what being over one does to the session. Does not own: the limits (`bypass`), counting
 //! (`audit`).
 
+use uuid::Uuid;
+
 use super::recording::Readiness;
 use super::replies::Ended;
 use super::{BypassStanding, CloseReason, Effect, Session};
@@ -97,6 +99,15 @@ impl Session {
         Ok(())
     }
 
+    /// The emergency under which the transaction runs, and the ticket that its rule has found in the reason.
+    pub(super) fn bypass_marks(&self, reason: Option<&Reason>) -> (Option<Uuid>, Option<Box<str>>) {
+        let permit = self.recorder.as_ref().and_then(|recorder| recorder.limiting.permit.as_ref());
+        let emergency = permit.and_then(Permit::of_emergency).map(|emergency| emergency.id.0);
+        let pattern = permit.and_then(Permit::rule).and_then(|rule| rule.ticket.as_ref());
+        let ticket = pattern.zip(reason).and_then(|(pattern, reason)| pattern.find(reason.as_str()));
+        (emergency, ticket.map(Box::from))
+    }
+
     /// Whether these statements of a text may be sent. One that may not is in the record all the same.
     pub(super) fn within_limits(&mut self, statements: &[Statement], text: &str) -> Readiness {
         let has_base = self.settings.current(SEARCH_PATH).is_some();
@@ -109,7 +120,7 @@ impl Session {
             Usage { statements: account.statements_total(), is_path_changed: limiting.is_path_changed || has_base };
         for statement in statements {
             if let Err(fault) = permit.judge(statement, usage) {
-                account.note_statement(statement, text.get(statement.range(text.len())).unwrap_or_default());
+                account.note_statement(statement, text.get(statement.range(text.len())).unwrap_or_default(), None);
                 limiting.ended_by = fault.code;
                 return Readiness::Refused(fault);
             }

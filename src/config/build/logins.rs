@@ -79,6 +79,7 @@ impl Builder<'_> {
         let keeping = self.keeping(section, preset.unwrap_or_default());
         let guard = self.login_guard(&section.table("guard"), scope);
         let emergencies = self.emergencies(section, preset.unwrap_or_default());
+        let claimed_bypass = self.claimed_bypass(section, scope);
         // A role that is given and wrong has been reported.
         let role = role.flatten();
         Some((
@@ -92,6 +93,7 @@ impl Builder<'_> {
                 emergencies: emergencies?,
                 guard: guard?,
                 tenant: tenant?,
+                claimed_bypass: claimed_bypass?,
             },
         ))
     }
@@ -118,7 +120,7 @@ impl Builder<'_> {
         name: Arc<str>,
         secret: Option<LoginSecret>,
     ) -> Option<(Arc<str>, LoginEntry)> {
-        let tables = [section.table("tenant"), section.table("guard")];
+        let tables = [section.table("tenant"), section.table("guard"), section.table("claimed_bypass")];
         let keys = ["role", "databases", "pool_mode", "session_state", "claims", "emergencies"]
             .into_iter()
             .filter(|key| section.has(key))
@@ -139,6 +141,7 @@ impl Builder<'_> {
                 emergencies: EmergencyUse::default(),
                 guard: LoginGuard::default(),
                 tenant: None,
+                claimed_bypass: None,
             },
         ))
     }
