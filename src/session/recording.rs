@@ -583,7 +583,7 @@ impl Session {
         };
         let readiness = match readiness {
             Readiness::Ready => self.within_limits(&statement.facts.statements, text),
-            other => other,
+            held @ (Readiness::Held | Readiness::Refused(_)) => held,
         };
         if matches!(readiness, Readiness::Ready)
             && let Some(recorder) = self.recorder.as_mut()
