@@ -15,6 +15,7 @@
 //! Owns: what every client message becomes, and to whom every server message goes. Does not own: sockets,
 //! waiting for servers, parsing SQL.
 
+mod calling;
 mod cause;
 mod claimed;
 mod claims;

@@ -371,7 +371,7 @@ impl Session {
         }
     }
 
-    fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
+    pub(super) fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
         if self.recorder.as_ref().is_some_and(|recorder| !recorder.is_written) {
             return self.ready_for_sealed_part(facts, part);
         }

@@ -177,7 +177,7 @@ impl Session {
     /// Rows, row descriptions and COPY data: decided on the head, forwarded as they come.
     fn take_bulk(&mut self, head: Head, rest: &[u8]) -> Result<(usize, Delivery), Ended> {
         let delivery = self.on_small(head.tag)?;
-        if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd') {
+        if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd' | b'V') {
             self.note_row();
         }
         self.server_passing = match delivery {
@@ -225,10 +225,17 @@ impl Session {
                 if matches!(lease.replies().front(), Some(Cause::OwnEnd(_))) {
                     return Err(self.distrust(format!("message {:?} for a COMMIT", char::from(tag))));
                 }
-                if lease.replies().front().is_some_and(Cause::is_own) {
+                let is_result = tag == b'V';
+                if is_result != self.owes_result() || (is_result && !self.takes_result()) {
+                    return Err(
+                        self.distrust(format!("message {:?} for a Query, or for a FunctionCall", char::from(tag)))
+                    );
+                }
+                let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
+                if front.is_some_and(Cause::is_own) {
                     return Ok(Delivery::Swallow);
                 }
-                self.count_statement(tag == b'I');
+                self.count_statement(matches!(tag, b'I' | b'V'));
                 Ok(Delivery::Forward)
             }
             Ok(Received::Complete(cause)) => self.on_answered(cause, tag),
@@ -721,8 +728,9 @@ impl Session {
             Ok(Received::Failed { cause, skipped }) => {
                 let is_injected = matches!(cause, Cause::Scope(_) | Cause::OwnBegin);
                 let has_query = skipped.iter().any(|cause| matches!(cause, Cause::Plan(_)));
+                let has_call = skipped.iter().any(|cause| matches!(cause, Cause::Plan(plan) if plan.is_at_call()));
                 let delivery = self.on_extended_error(&cause, body, fields)?;
-                if is_injected && has_query && self.is_sealed() {
+                if is_injected && (has_call || (has_query && self.is_sealed())) {
                     self.close_skipped_query();
                 }
                 self.count_statement(cause.fails_statement(fields.sqlstate()));
@@ -1075,7 +1083,7 @@ const fn deallocates(control: &Control) -> bool {
 
 /// Messages whose body is never looked at and may be long.
 const fn is_bulk(tag: u8) -> bool {
-    matches!(tag, b'D' | b'd' | b'T' | b't')
+    matches!(tag, b'D' | b'd' | b'T' | b't' | b'V')
 }
 
 /// Whether an error in front of everything that a Query does is about the client's part of its text: PostgreSQL reads the

@@ -28,6 +28,7 @@ mod bounds;
 mod bypass;
 mod bypass_crash;
 mod bypass_durable;
+mod calls;
 mod check;
 mod claims;
 mod console;
