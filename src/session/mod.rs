@@ -27,6 +27,7 @@ mod holding;
 mod installing;
 #[cfg(feature = "mutants")]
 mod mutant;
+mod notified;
 mod overrun;
 mod pin;
 mod query;
@@ -179,6 +180,8 @@ pub struct Session {
     statements: ClientStatements,
     temporary: Temporary,
     defining: Defining,
+    /// The number of its server process, as the client was told.
+    process_id: i32,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -260,6 +263,7 @@ impl Session {
             statements: ClientStatements::default(),
             temporary: Temporary::Never,
             defining: Defining::default(),
+            process_id,
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),

@@ -150,7 +150,7 @@ impl Session {
         let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
         let delivery = match head.tag {
             b'N' => Ok(self.on_notice()),
-            b'A' if self.is_notified() => Ok(Delivery::Forward),
+            b'A' if self.is_notified() => Ok(self.on_notification(rest.get(..head.frame_bytes()).unwrap_or_default())),
             b'A' => Ok(Delivery::Swallow),
             b'S' => self.on_parameter(body),
             b'Z' => self.on_ready(body),
