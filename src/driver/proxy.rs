@@ -93,6 +93,9 @@ pub enum StartFault {
     Configuration(String),
 }
 
+/// A database of a server group: both names.
+type DatabaseKey = (Arc<str>, Arc<str>);
+
 /// What all sessions share.
 pub struct Proxy {
     pub(super) generation: ArcSwap<Generation>,
@@ -100,7 +103,7 @@ pub struct Proxy {
     /// Pools that the configuration has no place for any more, until their last server is gone.
     pub(super) closing_pools: Mutex<Vec<Arc<ServerPool>>>,
     /// How often definitions have changed, by server group and database: as many as configurations have named.
-    definitions: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Definitions>>>,
+    definitions: Mutex<HashMap<DatabaseKey, Arc<Definitions>>>,
     pub(super) holds: Mutex<Holds>,
     pub(super) entrance: Arc<Entrance>,
     pub(super) clients: Arc<Clients>,
@@ -354,14 +357,19 @@ impl Proxy {
             }
             Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
         };
+        let claimed = claims.as_ref().and_then(|claimant| claimant.rules.bypass.as_ref());
+        let recording = match claimed {
+            Some(bypass) => Some(Recording { needs_reason: bypass.reason.is_none(), is_written: true }),
+            None => (is_sealed || preset.is_recorded())
+                .then_some(Recording { needs_reason: preset == Preset::Bypass, is_written: preset.is_recorded() }),
+        };
         let policy = Arc::clone(generation.policies_of(&client.database).of(&client.login));
         Some(SessionRules {
             injection,
             policy,
             facts: Arc::clone(&self.facts),
             claims,
-            recording: (is_sealed || preset.is_recorded())
-                .then_some(Recording { needs_reason: preset == Preset::Bypass, is_written: preset.is_recorded() }),
+            recording,
             #[cfg(feature = "mutants")]
             mutant: build::mutant(&self.hooks),
         })
@@ -374,17 +382,19 @@ impl Proxy {
         client: &ClientFacts,
         process_id: i32,
     ) -> Option<SessionLedger> {
-        let preset = generation.preset_of(client);
-        let ledger = self.ledger().filter(|_| preset.is_recorded())?;
-        let role = generation.config.logins.get(&client.login)?.role.as_ref()?;
+        let preset = generation.recorded_as(client)?;
+        let ledger = self.ledger()?;
+        let role = &generation.pool_key(client)?.role;
         let actor = Actor {
             login: Arc::clone(&client.login),
+            method: client.proof.method(),
             address: client.address.to_string().into(),
             database: Arc::clone(&client.database),
             role: Arc::clone(&generation.config.roles.get(role)?.user),
-            preset: preset.name(),
+            preset,
             tenant: client.tenant().map(|tenant| tenant.as_str().into()),
             client: process_id,
+            config: Arc::clone(&generation.config.digest),
         };
         Some(SessionLedger::new(ledger, actor))
     }

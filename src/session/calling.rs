@@ -44,7 +44,8 @@ enum Sent {
 impl Session {
     /// Whether a call by number may be anything but refused.
     fn may_call_by_number(&self) -> bool {
-        self.rules.policy.preset().is_recorded()
+        // Where tenants are claimed a call would name none.
+        self.rules.policy.preset().is_recorded() && self.claims.is_none()
     }
 
     fn refuse_call(&mut self, why: &'static str) -> Option<Sent> {

@@ -30,6 +30,7 @@ mod bypass_crash;
 mod bypass_durable;
 mod calls;
 mod check;
+mod claimed_bypass;
 mod claims;
 mod console;
 mod defined;

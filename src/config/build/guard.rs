@@ -44,7 +44,7 @@ const DEFINITIONS: [(&str, Definition); 2] =
 /// What every client and its pool send.
 const STATEMENTS_NEEDED: [StatementClass; 2] = [StatementClass::Transaction, StatementClass::Discard];
 
-fn is_scope(scope: Option<&ScopeSettings>, name: &str) -> bool {
+pub(super) fn is_scope(scope: Option<&ScopeSettings>, name: &str) -> bool {
     scope.is_some_and(|scope| scope.template.names().any(|known| known == name))
 }
 
@@ -73,6 +73,8 @@ impl Builder<'_> {
                 mode,
                 claiming: Claiming::None,
                 claim_settings: Vec::new(),
+                bypass_setting: None,
+                bypass_needs_reason: false,
                 scope_settings: scope?.template.names().map(str::to_owned).collect(),
                 scope_outlives_transactions: scope?.lifetime == Lifetime::Lease,
                 text_bytes_max: section.number("text_bytes_max")?,
