@@ -585,6 +585,30 @@ const AFTER_LOGINS: &[KeyRow] = &[
         "Its file, JSON Lines, mode 0600; relative to this file's folder. While it cannot be written, those logins are refused (TG062).",
     ),
     row(
+        "ledger.node",
+        Kind::Text,
+        Shown::Alternative("\"proxy-1\""),
+        "What this proxy is called in records. Default: the machine's host name.",
+    ),
+    row(
+        "ledger.write_timeout",
+        LONG,
+        Shown::Default("\"10s\""),
+        "How long a transaction waits for one of its records. What then is not on the disk is refused (TG062), and a COMMIT that waited for it is rolled back.",
+    ),
+    row(
+        "ledger.group_commit",
+        Kind::Flag,
+        Shown::Default("true"),
+        "Records that wait together share one fdatasync. false: each has its own, to measure what that costs.",
+    ),
+    row(
+        "ledger.parameter_key_file",
+        Kind::Text,
+        Shown::Alternative("\"parameters.key\""),
+        "A file of 32 to 1024 bytes. With one, values bound to parameters are recorded as digests under it; without one not at all.",
+    ),
+    row(
         "ledger.signing_key_file",
         Kind::Text,
         Shown::Alternative("\"ledger.key\""),

@@ -373,12 +373,14 @@ impl Proxy {
         let role = &generation.pool_key(client)?.role;
         let actor = Actor {
             login: Arc::clone(&client.login),
+            method: client.proof.method(),
             address: client.address.to_string().into(),
             database: Arc::clone(&client.database),
             role: Arc::clone(&generation.config.roles.get(role)?.user),
             preset,
             tenant: client.tenant().map(|tenant| tenant.as_str().into()),
             client: process_id,
+            config: Arc::clone(&generation.config.digest),
         };
         Some(SessionLedger::new(ledger, actor))
     }

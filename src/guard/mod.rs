@@ -55,7 +55,7 @@ pub use gaps::Gaps;
 pub use policy::{AllowedSetting, Mode, Observed, Policy, PolicySettings, Preset};
 pub use redact::redacted;
 pub use relations::RelationClass;
-pub use settings::{REASON_SETTING, check_reason, quoted_list};
+pub use settings::{ON_BEHALF_SETTING, REASON_SETTING, check_reason, quoted_list};
 pub use state::{Keeping, State, StateUse};
 pub use statement::inspect;
 pub use text::{InspectFault, Inspected, Limits};

@@ -380,7 +380,7 @@ impl Policy {
 
     /// A setting that a function has while it runs is as good as a SET; a reason is nobody's but the client's.
     fn judge_function_setting(&self, name: &str) -> Result<(), Fault> {
-        if name == settings::REASON_SETTING {
+        if settings::is_for_the_ledger(name) {
             return Err(Fault::of(Code::SettingRefused).with_detail(format!("The setting is {name:?}.")));
         }
         self.judge_setting_name(name)
@@ -399,7 +399,7 @@ impl Policy {
             return self.preset.is_recorded();
         }
         if let Control::Configure(list) = &statement.control
-            && list.iter().all(|configuration| *configuration.name == *settings::REASON_SETTING)
+            && list.iter().all(|configuration| settings::is_for_the_ledger(&configuration.name))
         {
             // A reason comes before what it is for.
             return false;
@@ -427,6 +427,12 @@ impl Policy {
             }
             return Ok(AllowedSetting { value: value.into(), name });
         }
+        if &*name == settings::ON_BEHALF_SETTING {
+            if let Err(fault) = settings::check_on_behalf(value) {
+                return Err(Fault::of(Code::SettingValueRefused).with_detail(fault));
+            }
+            return Ok(AllowedSetting { value: value.into(), name });
+        }
         match settings::check_value(&name, value) {
             Ok(value) => Ok(AllowedSetting { value: value.as_ref().into(), name }),
             Err(fault) => Err(Fault::of(Code::SettingValueRefused).with_detail(format!("{fault}."))),
@@ -447,7 +453,7 @@ impl Policy {
         if settings::is_identity(name) {
             return refused(Code::RoleChange);
         }
-        if name == settings::REASON_SETTING {
+        if settings::is_for_the_ledger(name) {
             let is_given = self.preset.is_recorded() || (self.may_bypass() && self.bypass_needs_reason);
             return if is_given { Ok(()) } else { refused(Code::SettingRefused) };
         }

@@ -31,7 +31,7 @@ use super::statements::ClientStatement;
 use super::{CopyIn, Effect, Passing, Phase, Session};
 use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{ConfiguredValue, Control, Facts, REASON_SETTING, Statement};
+use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement};
 use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::upstream::Expect;
 use crate::wire::frame::Head;
@@ -171,7 +171,7 @@ impl Recorder {
 
     fn note(&mut self, statement: &Statement, text: &str) {
         if self.is_open() && self.is_written {
-            self.account.note_statement(statement, text);
+            self.account.note_statement(statement, text, None);
             self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
         }
     }
@@ -264,10 +264,24 @@ impl Session {
         recorder.commit_sent = false;
         recorder.absent_done = false;
         recorder.failure = None;
-        let server = self.lease.as_ref().map(|lease| (lease.server().id.0, lease.server().key.process_id));
-        let (server, server_process) = server.unwrap_or_default();
-        self.effects.push_back(Effect::Record(Entry::Intent(Intent { reason, server, server_process })));
+        let intent = self.intent(reason);
+        self.effects.push_back(Effect::Record(Entry::Intent(intent)));
         Readiness::Held
+    }
+
+    fn intent(&self, reason: Option<Reason>) -> Intent {
+        let server = self.lease.as_ref().map(|lease| lease.server());
+        let setting = |name| self.settings.current(name).filter(|text| !text.is_empty()).map(Box::from);
+        Intent {
+            reason,
+            ticket: None,
+            on_behalf_of: setting(ON_BEHALF_SETTING),
+            application: setting("application_name"),
+            emergency: None,
+            server: server.map_or(0, |server| server.id.0),
+            server_process: server.map_or(0, |server| server.key.process_id),
+            server_version: server.map_or(0, |server| server.version),
+        }
     }
 
     /// Sends the first part of an allowed Query; `false` while it has to wait.
@@ -724,7 +738,11 @@ impl Session {
     /// An error came.
     pub(super) fn note_failure(&mut self, sqlstate: Option<SqlState>) {
         if let Some(recorder) = self.recorder.as_mut() {
-            recorder.failure = sqlstate.or(Some(SqlState(*b"XX000")));
+            let sqlstate = sqlstate.unwrap_or(SqlState(*b"XX000"));
+            recorder.failure = Some(sqlstate);
+            if recorder.is_open() {
+                recorder.account.note_failure(sqlstate);
+            }
             recorder.query_failed = true;
             recorder.held_complete = None;
         }

@@ -73,6 +73,8 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
             Some(ledger) => Some(ledger?),
             None => None,
         },
+        // Filled in by who has the text.
+        digest: "".into(),
         bypass: bypass?,
         check: check?,
         gaps: std::collections::BTreeMap::new(),
