@@ -918,7 +918,8 @@ impl Backend {
     }
 
     fn is_in_block(&self, is_extended: bool) -> bool {
-        self.block != Block::None || (is_extended && self.executed > 0)
+        // Older servers do not take what stands behind an Execute for one of several.
+        self.block != Block::None || (is_extended && self.executed > 0 && self.version >= 180_000)
     }
 
     /// What it gives, and its tag.
