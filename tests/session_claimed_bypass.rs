@@ -132,7 +132,7 @@ impl Played {
         String::from_utf8_lossy(&self.told()).into_owned()
     }
 
-    /// `i` for an intent, else the outcome's first letter.
+    /// `i` for an intent, `p` for a pre-commit, else the outcome's first letter.
     fn ledger(&self) -> String {
         let letter = |entry: &Entry| match entry {
             Entry::Intent(_) => 'i',

@@ -535,6 +535,12 @@ const AFTER_POOL: &[KeyRow] = &[
         "Classes of statements refused (TG140), whatever allows them, for this login beside those of [guard], as tenantgate explain names them; insert, update, delete and merge also where they stand inside of another statement.",
     ),
     row(
+        "logins.*.guard.definitions_allowed",
+        Kind::TextList,
+        Shown::Default("[]"),
+        "Definitions that logins of preset migration may make beside what they may anyway, for this login beside those of [guard]: owner_views (views that read with their owner's rights), partitions (PARTITION OF). tenantgate check tells which of them show rows of other tenants.",
+    ),
+    row(
         "logins.*.guard.mode",
         Kind::Choice(&["enforce", "observe"]),
         Shown::Alternative("\"observe\""),
@@ -706,6 +712,12 @@ const AFTER_LOGINS: &[KeyRow] = &[
         Kind::TextList,
         Shown::Default("[]"),
         "Classes of statements refused (TG140), whatever allows them, as tenantgate explain names them; insert, update, delete and merge also where they stand inside of another statement.",
+    ),
+    row(
+        "guard.definitions_allowed",
+        Kind::TextList,
+        Shown::Default("[]"),
+        "Definitions that logins of preset migration may make beside what they may anyway: owner_views (views that read with their owner's rights), partitions (PARTITION OF). tenantgate check tells which of them show rows of other tenants.",
     ),
     row(
         "guard.mode",

@@ -49,6 +49,7 @@ use crate::scope::Injection;
 use crate::session::{Claimant, Recording, Session, SessionRules};
 use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
+use crate::upstream::outdated::Definitions;
 use crate::upstream::{Parameters, Settings};
 use crate::wire::backend;
 use crate::wire::frontend::PROTOCOL_3_2;
@@ -98,6 +99,8 @@ pub struct Proxy {
     pub(super) pools: Mutex<HashMap<PoolKey, Arc<ServerPool>>>,
     /// Pools that the configuration has no place for any more, until their last server is gone.
     pub(super) closing_pools: Mutex<Vec<Arc<ServerPool>>>,
+    /// How often definitions have changed, by server group and database: as many as configurations have named.
+    definitions: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Definitions>>>,
     pub(super) holds: Mutex<Holds>,
     pub(super) entrance: Arc<Entrance>,
     pub(super) clients: Arc<Clients>,
@@ -189,6 +192,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         generation: ArcSwap::from_pointee(generation),
         pools: Mutex::default(),
         closing_pools: Mutex::default(),
+        definitions: Mutex::default(),
         holds: Mutex::default(),
         entrance: Arc::clone(&entrance),
         clients: Arc::default(),
@@ -289,10 +293,17 @@ impl Proxy {
             way,
             kin,
             servers: Arc::clone(&self.servers),
+            definitions: self.definitions_of(key),
             clock: self.clock,
             next_server: Arc::clone(&self.next_server),
             metrics: Arc::clone(&self.gauge.metrics),
         })
+    }
+
+    /// The roles of a database share its definitions; a configuration that has it no more may have it again.
+    fn definitions_of(&self, key: &PoolKey) -> Arc<Definitions> {
+        let place = (Arc::clone(&key.server), Arc::clone(&key.database));
+        Arc::clone(self.definitions.lock().entry(place).or_default())
     }
 
     /// What a client's session works with under the newest generation.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::claim::{Claim, ClaimForm, ClaimSpan, ClaimSubject, ClaimedValue};
-use super::configured::{Listed, Lists};
+use super::configured::{Definition, Listed, Lists};
 use super::facts::{
     Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
 };
@@ -359,7 +359,13 @@ impl Policy {
 
     fn judge_demand(&self, demand: &Demand) -> Result<(), Fault> {
         match demand.kind {
-            DemandKind::NeedsBypass if self.preset == Preset::Bypass => Ok(()),
+            DemandKind::NeedsBypass | DemandKind::OwnersView | DemandKind::Partition
+                if self.preset == Preset::Bypass =>
+            {
+                Ok(())
+            }
+            DemandKind::OwnersView if self.lets_define(Definition::OwnersView) => Ok(()),
+            DemandKind::Partition if self.lets_define(Definition::Partition) => Ok(()),
             DemandKind::FunctionSetting => self.judge_function_setting(&demand.detail),
             // Trusted code may show its own estimates.
             DemandKind::Estimates if self.preset != Preset::Tenant => Ok(()),
@@ -374,8 +380,15 @@ impl Policy {
             | DemandKind::TemporaryRelation
             | DemandKind::ReservedName
             | DemandKind::Estimates
+            | DemandKind::OwnersView
+            | DemandKind::Partition
             | DemandKind::NeedsBypass => Err(refusal_of_demand(demand)),
         }
+    }
+
+    /// Whether its configuration lets it define what others may read more by: what `check` looks for afterwards.
+    fn lets_define(&self, what: Definition) -> bool {
+        self.preset == Preset::Migration && self.listed.allows_definition(what)
     }
 
     /// A setting that a function has while it runs is as good as a SET; a reason is nobody's but the client's.
@@ -689,6 +702,8 @@ const fn is_tolerable(kind: DemandKind) -> bool {
         | DemandKind::Snapshot
         | DemandKind::ReservedName
         | DemandKind::FunctionSetting
+        | DemandKind::OwnersView
+        | DemandKind::Partition
         | DemandKind::NeedsBypass => false,
     }
 }
@@ -832,7 +847,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::SettingForm => Code::SettingValueRefused,
         DemandKind::Snapshot => Code::TransactionRefused,
         DemandKind::FunctionSetting => Code::SettingRefused,
-        DemandKind::NeedsBypass => Code::NeedsBypass,
+        DemandKind::NeedsBypass | DemandKind::OwnersView | DemandKind::Partition => Code::NeedsBypass,
     };
     let detail = match demand.kind {
         DemandKind::SelectInto => "SELECT … INTO creates a table.".into(),
@@ -845,7 +860,9 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::SettingForm => format!("The form {} cannot be followed.", demand.detail),
         DemandKind::FunctionSetting => format!("The setting is {:?}.", demand.detail),
         DemandKind::Estimates => format!("{} of pg_class holds estimates over all tenants' rows.", demand.detail),
-        DemandKind::NeedsBypass => format!("{} changes who may see what.", demand.detail),
+        DemandKind::NeedsBypass | DemandKind::OwnersView | DemandKind::Partition => {
+            format!("{} changes who may see what.", demand.detail)
+        }
         DemandKind::Snapshot => "An imported snapshot is another session's.".into(),
     };
     at(Fault::of(code).with_detail(detail), demand.position)

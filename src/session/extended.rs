@@ -162,7 +162,9 @@ impl Session {
 
     /// What makes a statement the same on a server.
     fn key(&mut self, sql: &[u8], types: &[u8]) -> Arc<StatementKey> {
-        let key = StatementKey::new(sql, types, self.statement_context());
+        let definitions =
+            self.lease.as_ref().map_or(0, |lease| lease.server().statements.outdated().definitions().count());
+        let key = StatementKey::new(sql, types, self.statement_context()).behind(definitions);
         #[cfg(feature = "mutants")]
         let key = super::mutant::key(self.rules.mutant, key);
         Arc::new(key)
@@ -374,6 +376,7 @@ impl Session {
         };
         drop(lease.send(frame, cause));
         self.note_state_sent(&statement.facts.statements);
+        self.note_definitions_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
     }

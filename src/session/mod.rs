@@ -20,6 +20,7 @@ mod cause;
 mod claimed;
 mod claims;
 mod configure;
+mod defining;
 mod effect;
 mod extended;
 mod holding;
@@ -62,6 +63,7 @@ pub use settings::ClientSettings;
 pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
 use claims::{Claims, injection_in};
+use defining::Defining;
 use installing::Installing;
 use overrun::OwnCancel;
 use pin::{Pin, Temporary};
@@ -176,6 +178,7 @@ pub struct Session {
     bind_goes_on: bool,
     statements: ClientStatements,
     temporary: Temporary,
+    defining: Defining,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -256,6 +259,7 @@ impl Session {
             bind_goes_on: false,
             statements: ClientStatements::default(),
             temporary: Temporary::Never,
+            defining: Defining::default(),
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),
@@ -613,6 +617,7 @@ impl Session {
         self.conclude_lost();
         let is_resting = self.is_resting();
         self.pin = None;
+        self.defining.end();
         if self.lease.take().is_some() || is_resting {
             self.effects.push_back(Effect::Discard(discard));
         }

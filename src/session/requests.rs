@@ -440,6 +440,7 @@ impl Session {
         }
         self.note_sent(statements, text);
         self.note_state_sent(statements);
+        self.note_definitions_sent(statements);
         true
     }
 

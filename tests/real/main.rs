@@ -32,6 +32,7 @@ mod check;
 mod claimed_bypass;
 mod claims;
 mod console;
+mod defined;
 mod differential;
 mod drivers;
 mod faults;
