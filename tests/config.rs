@@ -216,12 +216,6 @@ fn impossible_values_are_refused() {
              \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"\n[scope]\nlifetime = \"lease\"\n",
             "databases.b.seal (line 16): a database with scope.lifetime = \"lease\" cannot be sealed",
         ),
-        (
-            "[databases.b]\nserver = \"main\"\nrole = \"app\"\nseal = true\nseal_key = \
-             \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"\n\
-             [logins.late]\npassword = \"demo\"\nclaims = \"session\"\n",
-            "logins.late.claims (line 20): does not go with databases.b, which is sealed",
-        ),
         ("[pool]\nsize_min = 21\n", "pool.size_min (line 14): size_min 21 is larger than size 20"),
         ("[databases.demo.pool]\nsize = 1\n[pool]\nsize_min = 2\n", "databases.demo.pool.size (line 14)"),
         ("[listen]\naddresses = []\n", "at least one address"),

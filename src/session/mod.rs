@@ -20,6 +20,7 @@ mod claimed;
 mod claims;
 mod configure;
 mod effect;
+mod entering;
 mod extended;
 mod holding;
 mod installing;

@@ -302,7 +302,9 @@ impl Session {
             |statement: &Statement| matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. });
         let rest = facts.statements.get(start..).unwrap_or_default();
         let end = rest.iter().position(is_end).map_or(rest.len(), |at| at + 1);
-        let is_due = |statement: &Statement| self.rules.policy.needs_scope(statement);
+        let is_due = |statement: &Statement| {
+            self.rules.policy.needs_scope(statement) || matches!(statement.control, Control::Claim(_))
+        };
         let (until, behind) = rest.split_at(end.min(rest.len()));
         match self.sealed_part_end(until) {
             Some(end) => start + end,
@@ -334,6 +336,14 @@ impl Session {
             return;
         }
         let part = rest.sent..self.part_end(&rest.facts, rest.sent);
+        match self.ready_for_claims(rest.facts.statements.get(part.clone()).unwrap_or_default()) {
+            Readiness::Ready => {}
+            Readiness::Held => return self.keep_rest(rest),
+            Readiness::Refused(fault) => {
+                self.refuse_query(fault);
+                return;
+            }
+        }
         match self.ready_for_state(rest.facts.statements.get(part.clone()).unwrap_or_default()) {
             Readiness::Ready => {}
             Readiness::Held => return self.keep_rest(rest),
@@ -581,6 +591,9 @@ impl Session {
             lease.scope_mut().on_begin();
         } else {
             lease.scope_mut().on_end(false);
+        }
+        if let (Cause::OwnEnd(is_commit), Some(claims)) = (&cause, self.claims.as_mut()) {
+            claims.end_ahead(*is_commit);
         }
         let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
         // Nothing is skipped: the segment before this has been answered.
