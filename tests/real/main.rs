@@ -49,6 +49,7 @@ mod reload;
 mod reported;
 mod scripts;
 mod sealed;
+mod sealed_reload;
 mod sealed_upheaval;
 mod soak;
 mod statements;

@@ -21,7 +21,7 @@ const UNINSTALL: &str = include_str!("../../sql/uninstall.sql");
 const ATTACKS: &str = include_str!("sealed_attacks.sql");
 
 /// Of the tickets.
-const KEY: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+pub const KEY: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 const OTHER_KEY: &str = "2222222222222222222222222222222222222222222222222222222222222222";
 
 /// What no other tenant may see.
@@ -50,7 +50,7 @@ SELECT tenantgate.protect('notes', 'tenant'), tenantgate.protect('ids', 'tenant'
 static ONE_BY_ONE: Mutex<()> = Mutex::new(());
 
 /// A database of `installer`, who is no superuser, with the tables in it.
-fn prepare(cluster: &Cluster, database: &str) {
+pub fn prepare(cluster: &Cluster, database: &str) {
     let _guard = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.create_database(database);
     let mut admin = cluster.admin(database);
@@ -64,7 +64,7 @@ fn prepare(cluster: &Cluster, database: &str) {
     installer.run(TABLES);
 }
 
-fn owner(cluster: &Cluster, database: &str) -> Client {
+pub fn owner(cluster: &Cluster, database: &str) -> Client {
     Client::connect(&Target::new(cluster.address, "installer", database))
 }
 
@@ -125,7 +125,7 @@ fn tags(replies: &[Reply]) -> String {
 }
 
 /// All that was said, as text.
-fn said(replies: &[Reply]) -> String {
+pub fn said(replies: &[Reply]) -> String {
     replies.iter().map(|reply| String::from_utf8_lossy(&reply.body).into_owned()).collect::<Vec<_>>().join("\n")
 }
 
@@ -379,7 +379,7 @@ fn start(cluster: &Cluster, database: &str, pool_size: u32) -> Proxy {
 }
 
 /// A sealed database, whose tenants are text.
-fn configured(cluster: &Cluster, database: &str, pool_size: u32, address: SocketAddr) -> String {
+pub fn configured(cluster: &Cluster, database: &str, pool_size: u32, address: SocketAddr) -> String {
     let wish = Wish { cluster, database, pool_size, mutant: None, more: "" };
     let sealed = format!("role = \"app\"\nseal = true\nseal_key = \"{KEY}\"");
     let text = proxy::configuration(&wish, address);
