@@ -41,7 +41,7 @@ fn rules_of(seal: Option<Arc<SealKey>>) -> Arc<SessionRules> {
         allowed: AllowedTenants::Any,
         claiming: Claiming::Session,
     };
-    let rules = ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants };
+    let rules = ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: None };
     Arc::new(SessionRules {
         recording: seal.is_some().then_some(Recording { needs_reason: false, is_written: false }),
         claims: Some(Claimant { rules: Arc::new(rules), base: None, seal }),

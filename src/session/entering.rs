@@ -64,7 +64,7 @@ impl Session {
                 }
             }
             if let Control::Claim(claim) = &statement.control
-                && plan.claim(claim, &scope, is_alone).is_err()
+                && plan.claim(claim, &mut scope, is_alone).is_err()
             {
                 break;
             }
