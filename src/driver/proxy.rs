@@ -345,7 +345,7 @@ impl Proxy {
             (Purpose::Tenant(tenant), Some(key)) => {
                 Injection::sealed(&scope.template, &self.tenant_to_inject(tenant), key)
             }
-            // No tenant is claimed on a sealed database: the configuration says so.
+            // Whom it claims to act for decides.
             (Purpose::Claims(_), _) => Injection::vacant(),
             (Purpose::Bypass, None) => Injection::fixed(&bypass.template),
             (Purpose::Bypass, Some(key)) => Injection::sealed_bypass(&bypass.template, key),
@@ -353,7 +353,8 @@ impl Proxy {
         };
         let claims = match &client.purpose {
             Purpose::Claims(base) => {
-                Some(Claimant { rules: Arc::clone(generation.claim_rules(client)?), base: base.clone() })
+                let rules = Arc::clone(generation.claim_rules(client)?);
+                Some(Claimant { rules, base: base.clone(), seal: generation.seal_of(client).map(Arc::clone) })
             }
             Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
         };

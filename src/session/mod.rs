@@ -23,6 +23,7 @@ mod claims;
 mod configure;
 mod defining;
 mod effect;
+mod entering;
 mod extended;
 mod holding;
 mod installing;
@@ -239,7 +240,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
-            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording, rules.claims.is_some()))),
+            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording, records_by_claim(&rules)))),
             claims: rules.claims.as_ref().map(|claimant| Box::new(Claims::new(claimant))),
             rules,
             phase: Phase::Ready,
@@ -776,7 +777,12 @@ impl Session {
 /// How every transaction of a session is recorded. (What is recorded from a claim on comes and goes with the right to claim
 /// it.)
 fn whole_recording(rules: &SessionRules) -> Option<Recording> {
-    rules.recording.filter(|_| rules.claims.is_none())
+    rules.recording.filter(|_| !records_by_claim(rules))
+}
+
+/// Whether a session's records begin with a claim.
+fn records_by_claim(rules: &SessionRules) -> bool {
+    rules.claims.as_ref().is_some_and(|claimant| claimant.rules.bypass.is_some())
 }
 
 /// Most bytes of whole client messages kept while they have to wait; a single longer message may exceed it.

@@ -320,7 +320,7 @@ impl Session {
         let end = rest.iter().position(is_end).map_or(rest.len(), |at| at + 1);
         let is_due = |statement: &Statement| match self.records_claims_only() {
             true => self.claims_bypass(statement),
-            false => self.rules.policy.needs_scope(statement),
+            false => self.rules.policy.needs_scope(statement) || matches!(statement.control, Control::Claim(_)),
         };
         let (until, behind) = rest.split_at(end.min(rest.len()));
         match self.sealed_part_end(until) {
@@ -659,6 +659,9 @@ impl Session {
             lease.scope_mut().on_begin();
         } else {
             lease.scope_mut().on_end(false);
+        }
+        if let (Cause::OwnEnd(is_commit), Some(claims)) = (&cause, self.claims.as_mut()) {
+            claims.end_ahead(*is_commit);
         }
         let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
         // Nothing is skipped: the segment before this has been answered.

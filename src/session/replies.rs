@@ -77,7 +77,9 @@ impl Session {
     /// What owes no answer (COPY data behind its failure), once dropped or written, may be the last that a server at
     /// rest waited for: no reply will come to give it back.
     pub(super) fn give_back_if_quiet(&mut self) {
-        if self.server_in.is_empty() && self.lease.as_ref().is_some_and(LeasedServer::is_quiet) {
+        // Whose tenant is asked for goes on with the server it has.
+        let is_asking = self.waiting == super::Waiting::Claim && !self.is_leaving();
+        if !is_asking && self.server_in.is_empty() && self.lease.as_ref().is_some_and(LeasedServer::is_quiet) {
             self.after_replies();
             self.advance();
         }
