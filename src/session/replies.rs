@@ -137,7 +137,7 @@ impl Session {
             Ok(None) => return Ok(None),
             Err(fault) => return Err(self.distrust(fault.to_string())),
         };
-        if head.tag == b'D' && self.awaits_standing() && head.body_bytes <= INSPECTED_BYTES_MAX {
+        if head.tag == b'D' && self.expects_standing() && head.body_bytes <= INSPECTED_BYTES_MAX {
             return self.take_standing_row(head, rest);
         }
         if is_bulk(head.tag) {

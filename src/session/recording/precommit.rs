@@ -181,7 +181,7 @@ impl Session {
     }
 
     /// Whether this message is the row of the answer, which is read whole.
-    pub(in crate::session) fn awaits_standing(&self) -> bool {
+    pub(in crate::session) fn expects_standing(&self) -> bool {
         let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
         matches!(front, Some(Cause::Standing(_)))
     }
