@@ -43,7 +43,7 @@ pub struct Actor {
     pub database: Arc<str>,
     /// The role's name on the server.
     pub role: Arc<str>,
-    /// `bypass` or `migration`.
+    /// `bypass`, `migration`, or `claimed_bypass`.
     pub preset: &'static str,
     /// The tenant, over migration logins.
     pub tenant: Option<Box<str>>,

@@ -23,7 +23,7 @@ pub struct Reviewed {
     pub database: String,
     /// The role on the server.
     pub role: String,
-    /// `bypass` or `migration`.
+    /// `bypass`, `migration`, or `claimed_bypass`.
     pub preset: String,
     /// The tenant: of a migration login's transaction, or the one that was frozen or thawed.
     pub tenant: Option<String>,

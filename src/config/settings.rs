@@ -20,7 +20,7 @@ use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 use crate::scope::SealKey;
 pub use crate::scope::{Lifetime, ScopeTemplate};
-use crate::tenant::{TenantKind, TenantPolicy};
+use crate::tenant::{ClaimedBypass, TenantKind, TenantPolicy};
 use crate::upstream::StatementLimits;
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
 use crate::upstream::login::{AllowedMethods, BindingPolicy};
@@ -368,6 +368,8 @@ pub struct LoginEntry {
     /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
     /// console only.
     pub tenant: Option<TenantPolicy>,
+    /// Whether it may claim a bypass inside its transactions.
+    pub claimed_bypass: Option<ClaimedBypass>,
 }
 
 /// What a login may do beside its preset, and what not.

@@ -7,6 +7,7 @@
 //! reason has been reported.
 
 mod check;
+mod claimed;
 mod clients;
 mod console;
 mod guard;
@@ -92,6 +93,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         builder.check_seals(root, &config);
         builder.check_listeners_are_private(root, &config);
         builder.check_recorded_logins(root, &config);
+        builder.check_claimed_bypasses(root, &config);
         builder.check_passwords_reach_their_server(root, &config);
     }
     Some(config)
