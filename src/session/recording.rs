@@ -342,10 +342,7 @@ impl Session {
             |statement: &Statement| matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. });
         let rest = facts.statements.get(start..).unwrap_or_default();
         let end = rest.iter().position(is_end).map_or(rest.len(), |at| at + 1);
-        let is_due = |statement: &Statement| match self.records_claims_only() {
-            true => self.claims_bypass(statement),
-            false => self.rules.policy.needs_scope(statement),
-        };
+        let is_due = |statement: &Statement| self.begins_record(statement);
         let (until, behind) = rest.split_at(end.min(rest.len()));
         if let Some(end) = self.announced_part_end(until) {
             return start + end;
@@ -354,6 +351,14 @@ impl Session {
             Some(end) => start + end,
             None if behind.iter().any(is_due) => start + end,
             None => facts.statements.len(),
+        }
+    }
+
+    /// Whether a statement has to be recorded.
+    fn begins_record(&self, statement: &Statement) -> bool {
+        match self.records_claims_only() {
+            true => self.claims_bypass(statement),
+            false => self.rules.policy.needs_scope(statement),
         }
     }
 
@@ -432,9 +437,10 @@ impl Session {
         if self.records_claims_only() {
             return match self.take_refusal() {
                 Some(fault) => Readiness::Refused(fault),
-                None => match self.record_due(facts, part) {
-                    Some((reason, _)) => self.ready_for_claimed(reason.as_deref()),
-                    None => Readiness::Ready,
+                None => match (self.ready_for_commit_of(facts, part), self.record_due(facts, part)) {
+                    (Some(readiness), _) => readiness,
+                    (None, Some((reason, _))) => self.ready_for_claimed(reason.as_deref()),
+                    (None, None) => Readiness::Ready,
                 },
             };
         }
@@ -509,9 +515,14 @@ impl Session {
                 recorder.flush_asked = false;
                 Readiness::Ready
             }
-            Stage::Intending(_) | Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {
-                Readiness::Held
-            }
+            Stage::Intending(_)
+            | Stage::Opening(_)
+            | Stage::Asking(_)
+            | Stage::Precommitting(_)
+            | Stage::Precommitted(_)
+            | Stage::EndDue(_)
+            | Stage::Ending
+            | Stage::Concluding(_) => Readiness::Held,
         }
     }
 

@@ -87,7 +87,7 @@ impl Session {
         let recorder = self.recorder.as_ref().filter(|recorder| recorder.is_written)?;
         let commit = statements.iter().position(|statement| matches!(statement.control, Control::Commit { .. }))?;
         let before = statements.get(..commit).filter(|before| !before.is_empty())?;
-        let is_due = before.iter().any(|statement| self.rules.policy.needs_scope(statement));
+        let is_due = before.iter().any(|statement| self.begins_record(statement));
         (is_due || recorder.is_open()).then_some(commit)
     }
 
