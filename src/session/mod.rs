@@ -430,6 +430,7 @@ impl Session {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
         let is_moving = is_owed && self.copy != CopyIn::Active;
+        let is_moving = is_moving || self.asks_standing();
         if !is_moving && self.waiting == Waiting::Nothing && !self.waits_for_record() {
             self.leave(CloseReason::ClientDone);
         }
@@ -671,9 +672,10 @@ impl Session {
         }
         // A part of a message that came by itself would be lost, and its rest be the next client's.
         let is_half_heard = !self.server_in.is_empty() || self.server_passing != Passing::Nothing;
-        if !lease.replies().is_empty() || is_half_heard {
+        if !lease.replies().is_empty() || is_half_heard || self.announces_own_end() {
             return;
         }
+        let Some(lease) = self.lease.as_mut() else { return };
         if lease.replies().status() == TransactionStatus::Idle {
             self.check_in();
             return;

@@ -239,6 +239,12 @@ impl SessionLedger {
         Self { ledger, actor: Arc::new(actor), transaction: TransactionId(Uuid::nil()), since: Instant::now() }
     }
 
+    /// The transaction that was intended last.
+    #[must_use]
+    pub const fn transaction(&self) -> TransactionId {
+        self.transaction
+    }
+
     /// Writes a record: an intent begins a transaction, an outcome ends it.
     pub fn record(&mut self, mut entry: Entry) -> Answer {
         match &mut entry {
