@@ -10,20 +10,30 @@
 //! when a record has to be durable (`session`), or who writes it (`driver`).
 
 mod account;
+mod act;
 mod chain;
 mod checkpoint;
+mod dossier;
+mod joining;
 mod line;
+mod query;
 mod reason;
 mod record;
 mod review;
+mod totals;
 
 pub use account::Account;
+pub use act::Act;
 pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier};
 pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, signing_key};
+pub use dossier::{Dossier, Fit, Leaf, Wanted};
+pub use joining::{Joiner, Late, Shelf};
 pub use line::{Line, Place, SCHEMA_VERSION};
+pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
 pub use record::{
     Actor, Conclusion, Entry, Intent, Opening, OpeningCause, Outcome, Record, StatementNote, TenantAct, TenantRecord,
     TransactionId,
 };
 pub use review::{Reviewed, review};
+pub use totals::{Sum, Totals, ranked};
