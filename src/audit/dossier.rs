@@ -5,8 +5,8 @@
 use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
-use super::act::{Act, read};
 use super::chain::Digest;
+use super::deed::{Deed, read};
 use super::joining::Shelf;
 
 /// Most records that are kept of one transaction: it has four, and a review now and then.
@@ -133,7 +133,7 @@ impl Dossier {
 
     /// What was found: the act, and its records in the ledger's order.
     #[must_use]
-    pub fn end(self) -> Option<(Act, Vec<Leaf>)> {
+    pub fn end(self) -> Option<(Deed, Vec<Leaf>)> {
         let act = self.shelf.find(self.id.as_deref()?)?.clone();
         Some((act, self.leaves))
     }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use memchr::memmem;
 
-use super::act::{Act, Told, read};
+use super::deed::{Deed, Told, read};
 
 /// Most transactions that are open at the same time; the driver lets no more wait for their intents.
 const OPEN_MAX: usize = 100_000;
@@ -49,7 +49,7 @@ impl Late {
         self.told.entry(about).or_default().push(told);
     }
 
-    fn put(&self, act: &mut Act) {
+    fn put(&self, act: &mut Deed) {
         for told in self.told.get(&act.id).into_iter().flatten() {
             act.add(told);
         }
@@ -59,7 +59,7 @@ impl Late {
 /// The joining.
 #[derive(Debug, Default)]
 pub struct Joiner {
-    open: HashMap<String, Act>,
+    open: HashMap<String, Deed>,
     late: Late,
     /// Lines that are no records: a torn one after a crash.
     pub broken: usize,
@@ -73,7 +73,7 @@ impl Joiner {
     }
 
     /// A line; acts that are complete with it go to `out`, those of one instant in the order of their numbers.
-    pub fn take(&mut self, line: &[u8], out: &mut dyn FnMut(Act)) {
+    pub fn take(&mut self, line: &[u8], out: &mut dyn FnMut(Deed)) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
@@ -102,18 +102,18 @@ impl Joiner {
     }
 
     /// The end of the last file: what is open has no outcome.
-    pub fn end(mut self, out: &mut dyn FnMut(Act)) -> usize {
+    pub fn end(mut self, out: &mut dyn FnMut(Deed)) -> usize {
         self.let_go(out);
         self.broken
     }
 
-    fn give(&self, mut act: Act, out: &mut dyn FnMut(Act)) {
+    fn give(&self, mut act: Deed, out: &mut dyn FnMut(Deed)) {
         self.late.put(&mut act);
         out(act);
     }
 
-    fn let_go(&mut self, out: &mut dyn FnMut(Act)) {
-        let mut open: Vec<Act> = self.open.drain().map(|(_, act)| act).collect();
+    fn let_go(&mut self, out: &mut dyn FnMut(Deed)) {
+        let mut open: Vec<Deed> = self.open.drain().map(|(_, act)| act).collect();
         open.sort_by_key(|act| act.seq);
         open.into_iter().for_each(|act| self.give(act, out));
     }
@@ -122,7 +122,7 @@ impl Joiner {
 /// The last acts of a ledger, joined as it grows: what the review page shows.
 #[derive(Debug)]
 pub struct Shelf {
-    acts: VecDeque<Act>,
+    acts: VecDeque<Deed>,
     places: HashMap<String, u64>,
     /// How many were taken off the front.
     taken_off: u64,
@@ -162,13 +162,13 @@ impl Shelf {
     }
 
     /// The latest first.
-    pub fn latest(&self) -> impl Iterator<Item = &Act> {
+    pub fn latest(&self) -> impl Iterator<Item = &Deed> {
         self.acts.iter().rev()
     }
 
     /// One of them.
     #[must_use]
-    pub fn find(&self, id: &str) -> Option<&Act> {
+    pub fn find(&self, id: &str) -> Option<&Deed> {
         self.acts.get(self.place(id)?)
     }
 
@@ -183,12 +183,12 @@ impl Shelf {
         usize::try_from(place).ok()
     }
 
-    fn of(&mut self, id: &str) -> Option<&mut Act> {
+    fn of(&mut self, id: &str) -> Option<&mut Deed> {
         let place = self.place(id)?;
         self.acts.get_mut(place)
     }
 
-    fn add_or_put(&mut self, told: Told, alone: Act) {
+    fn add_or_put(&mut self, told: Told, alone: Deed) {
         if self.place(&alone.id).is_none() {
             self.put(alone.clone());
         }
@@ -197,7 +197,7 @@ impl Shelf {
         }
     }
 
-    fn put(&mut self, act: Act) {
+    fn put(&mut self, act: Deed) {
         if self.acts.len() >= self.acts_max
             && let Some(oldest) = self.acts.pop_front()
         {

@@ -26,7 +26,7 @@ const RECONCILED: &str = r#""kind":"reconciled","id":"a","result":"committed","e
 const REVIEW: &str = r#""kind":"review","id":"m","transaction":"a","reviewer":"rita","verdict":"ok","note":"as asked""#;
 const FREEZE: &str = r#""kind":"freeze","id":"f","login":"admin","address":"::1","tenant":"acme","reason":"leak""#;
 
-fn joined(lines: &[String]) -> (Vec<Act>, usize) {
+fn joined(lines: &[String]) -> (Vec<Deed>, usize) {
     let mut late = Late::default();
     lines.iter().for_each(|line| late.take(line.as_bytes()));
     let mut joiner = Joiner::new(late);
@@ -36,10 +36,10 @@ fn joined(lines: &[String]) -> (Vec<Act>, usize) {
     (acts, broken)
 }
 
-fn shelved(lines: &[String]) -> Vec<Act> {
+fn shelved(lines: &[String]) -> Vec<Deed> {
     let mut shelf = Shelf::new(100);
     lines.iter().for_each(|line| shelf.take(line.as_bytes()));
-    let mut acts: Vec<Act> = shelf.latest().cloned().collect();
+    let mut acts: Vec<Deed> = shelf.latest().cloned().collect();
     acts.reverse();
     acts
 }
@@ -120,7 +120,7 @@ fn memory_is_that_of_open_transactions() {
     assert_eq!(count, 20_000);
 }
 
-fn dossier(lines: &[String], wanted: &Wanted) -> Option<(Act, Vec<super::super::Leaf>)> {
+fn dossier(lines: &[String], wanted: &Wanted) -> Option<(Deed, Vec<super::super::Leaf>)> {
     let mut dossier = Dossier::new(wanted);
     lines.iter().for_each(|line| dossier.take(line.as_bytes()));
     dossier.end()

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::chain::{Digest, Head};
 use super::checkpoint::SignedNote;
+use super::mark::Mark;
 use super::record::{Entry, Intent, Opening, Outcome, Record, TenantRecord};
 
 /// Version of the line's form: 1 had no `prev`.
@@ -59,6 +60,19 @@ impl Line {
         put("address", json!(**address));
         put("tenant", json!(tenant.as_str()));
         put("reason", json!(**reason));
+        Self::of(fields)
+    }
+
+    /// The line of a reviewer's mark.
+    #[must_use]
+    pub fn of_mark(mark: &Mark, place: &Place) -> Self {
+        let Mark { id, transaction, reviewer, judgement, note } = mark;
+        let mut fields = head("review", id, place);
+        let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+        put("transaction", json!(transaction.to_string()));
+        put("reviewer", json!(**reviewer));
+        put("verdict", json!(judgement.word()));
+        put("note", json!(**note));
         Self::of(fields)
     }
 

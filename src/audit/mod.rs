@@ -10,12 +10,13 @@
 //! when a record has to be durable (`session`), or who writes it (`driver`).
 
 mod account;
-mod act;
 mod chain;
 mod checkpoint;
+mod deed;
 mod dossier;
 mod joining;
 mod line;
+mod mark;
 mod query;
 mod reason;
 mod record;
@@ -23,12 +24,13 @@ mod review;
 mod totals;
 
 pub use account::Account;
-pub use act::Act;
-pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier};
+pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier, sequence_of};
 pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, signing_key};
+pub use deed::Deed;
 pub use dossier::{Dossier, Fit, Leaf, Wanted};
 pub use joining::{Joiner, Late, Shelf};
 pub use line::{Line, Place, SCHEMA_VERSION};
+pub use mark::{Judgement, Mark, parse_note};
 pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
 pub use record::{

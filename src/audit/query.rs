@@ -6,7 +6,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-use super::act::Act;
+use super::deed::Deed;
 
 /// Most bytes of what is looked for.
 const WORD_BYTES_MAX: usize = 1_024;
@@ -80,7 +80,7 @@ impl Filter {
 
     /// Whether an act is wanted. A time that cannot be read is shown rather than hidden.
     #[must_use]
-    pub fn fits(&self, act: &Act) -> bool {
+    pub fn fits(&self, act: &Deed) -> bool {
         self.is_in_time(act)
             && same(self.login.as_ref(), &act.login)
             && same(self.preset.as_ref(), &act.preset)
@@ -94,7 +94,7 @@ impl Filter {
             && self.actor.as_ref().is_none_or(|actor| is_actor(actor, act))
     }
 
-    fn is_in_time(&self, act: &Act) -> bool {
+    fn is_in_time(&self, act: &Deed) -> bool {
         if self.since.is_none() && self.until.is_none() {
             return true;
         }
@@ -111,12 +111,12 @@ fn has(text: Option<&str>, wanted: &str) -> bool {
     text.is_some_and(|text| text.to_lowercase().contains(&wanted.to_lowercase()))
 }
 
-fn is_actor(wanted: &str, act: &Act) -> bool {
+fn is_actor(wanted: &str, act: &Deed) -> bool {
     let texts = [Some(act.login.as_str()), act.on_behalf_of.as_deref(), Some(&act.address), act.application.as_deref()];
     texts.into_iter().any(|text| has(text, wanted))
 }
 
-fn is_outcome(wanted: &str, act: &Act) -> bool {
+fn is_outcome(wanted: &str, act: &Deed) -> bool {
     match &act.result {
         Some(result) => result == wanted,
         None => wanted == "none",
@@ -167,8 +167,8 @@ pub fn parse_time(text: &str, edge: Edge) -> Result<Timestamp, String> {
 mod tests {
     use super::*;
 
-    fn act() -> Act {
-        Act {
+    fn act() -> Deed {
+        Deed {
             kind: "transaction".into(),
             at: "2026-11-23T09:00:00.000000Z".into(),
             login: "ops".into(),
@@ -180,7 +180,7 @@ mod tests {
             rows_delivered: 3,
             rows_affected: 2,
             preset: "bypass".into(),
-            ..Act::default()
+            ..Deed::default()
         }
     }
 
@@ -210,8 +210,8 @@ mod tests {
                 assert_eq!(filter.fits(&act()), wanted, "{name} = {text}");
             }
         }
-        assert!(Filter { outcome: Some("none".into()), ..Filter::default() }.fits(&Act { result: None, ..act() }));
-        assert!(!Filter::default().fits(&Act { kind: "review".into(), ..act() }));
+        assert!(Filter { outcome: Some("none".into()), ..Filter::default() }.fits(&Deed { result: None, ..act() }));
+        assert!(!Filter::default().fits(&Deed { kind: "review".into(), ..act() }));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::act::Act;
+use super::deed::Deed;
 
 /// Most keys of one sum; what comes beyond them shares one row.
 const KEYS_MAX: usize = 2_000;
@@ -39,7 +39,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, act: &Act) {
+    fn add(&mut self, act: &Deed) {
         self.acts += 1;
         self.rows_delivered = self.rows_delivered.saturating_add(act.rows_delivered);
         self.rows_affected = self.rows_affected.saturating_add(act.rows_affected);
@@ -73,7 +73,7 @@ pub struct Totals {
 
 impl Totals {
     /// Adds an act.
-    pub fn add(&mut self, act: &Act) {
+    pub fn add(&mut self, act: &Deed) {
         self.all.add(act);
         put(&mut self.by_reason, act.reason.as_deref().unwrap_or("(none)"), act);
         put(&mut self.by_actor, &act.login, act);
@@ -102,7 +102,7 @@ pub fn ranked<'t>(group: &str, sums: &'t BTreeMap<String, Sum>) -> Vec<(&'t str,
     rows
 }
 
-fn put(sums: &mut BTreeMap<String, Sum>, key: &str, act: &Act) {
+fn put(sums: &mut BTreeMap<String, Sum>, key: &str, act: &Deed) {
     let short: String = key.chars().take(KEY_CHARS_MAX).collect();
     let key = if sums.len() < KEYS_MAX || sums.contains_key(&short) { short } else { OTHERS.to_owned() };
     sums.entry(key).or_default().add(act);
@@ -116,7 +116,7 @@ mod tests {
     fn sums_are_bounded_and_count_everything() {
         let mut totals = Totals::default();
         for number in 0..5_000 {
-            totals.add(&Act {
+            totals.add(&Deed {
                 kind: "transaction".into(),
                 reason: Some(format!("ticket {number}")),
                 login: "ops".into(),
@@ -124,7 +124,7 @@ mod tests {
                 tables: vec!["orders".into()],
                 result: (number % 2 == 0).then(|| "committed".into()),
                 rows_delivered: 2,
-                ..Act::default()
+                ..Deed::default()
             });
         }
         assert_eq!((totals.by_reason.len(), totals.by_reason[OTHERS].acts), (2_001, 3_000));

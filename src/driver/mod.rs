@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod quota;
 pub mod registry;
 pub mod reload;
+pub mod review;
 pub mod sealing;
 pub mod shutdown;
 pub mod signal;

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::audit::{Act, Filter, Joiner, Late};
+use crate::audit::{Deed, Filter, Joiner, Late};
 
 /// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
 const LINE_BYTES_MAX: u64 = 4 << 20;
@@ -41,7 +41,7 @@ pub fn each(files: &[PathBuf], on: &mut dyn FnMut(Met<'_>) -> ControlFlow<()>) -
 }
 
 /// The acts that are wanted, in the order in which they ended; says on standard error how many lines are no records.
-pub fn acts(files: &[PathBuf], filter: &Filter, on: &mut dyn FnMut(Act) -> Result<(), String>) -> Result<(), String> {
+pub fn acts(files: &[PathBuf], filter: &Filter, on: &mut dyn FnMut(Deed) -> Result<(), String>) -> Result<(), String> {
     let mut late = Late::default();
     each(files, &mut |met| {
         if let Met::Line(line) = met {
@@ -66,7 +66,7 @@ pub fn acts(files: &[PathBuf], filter: &Filter, on: &mut dyn FnMut(Act) -> Resul
     told
 }
 
-fn give(act: Act, filter: &Filter, on: &mut dyn FnMut(Act) -> Result<(), String>, told: &mut Result<(), String>) {
+fn give(act: Deed, filter: &Filter, on: &mut dyn FnMut(Deed) -> Result<(), String>, told: &mut Result<(), String>) {
     if told.is_ok() && filter.fits(&act) {
         *told = on(act);
     }

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::filter::Format;
-use crate::audit::Act;
+use crate::audit::Deed;
 
 /// Rows of a table, unless more are asked for: more than anybody reads, little memory.
 const ROWS_DEFAULT: usize = 1_000;
@@ -55,7 +55,7 @@ pub struct Sheet {
     limit: Option<usize>,
     /// Whether nobody has asked for the limit.
     is_limited_unasked: bool,
-    kept: VecDeque<Act>,
+    kept: VecDeque<Deed>,
     left_out: u64,
     out: Out,
 }
@@ -111,7 +111,7 @@ impl Sheet {
     }
 
     /// One more act.
-    pub fn put(&mut self, act: Act) -> Result<(), String> {
+    pub fn put(&mut self, act: Deed) -> Result<(), String> {
         let Some(limit) = self.limit else { return self.write(&act) };
         self.kept.push_back(act);
         if self.kept.len() > limit {
@@ -123,7 +123,7 @@ impl Sheet {
 
     /// That was the last one.
     pub fn end(mut self) -> Result<(), String> {
-        let mut kept: Vec<Act> = std::mem::take(&mut self.kept).into();
+        let mut kept: Vec<Deed> = std::mem::take(&mut self.kept).into();
         kept.sort_by_key(|act| act.seq);
         if self.format == Format::Table {
             self.out.line(&as_table(&kept))?;
@@ -137,7 +137,7 @@ impl Sheet {
         Ok(())
     }
 
-    fn write(&mut self, act: &Act) -> Result<(), String> {
+    fn write(&mut self, act: &Deed) -> Result<(), String> {
         match self.format {
             Format::Json => self.out.line(&as_json(act)?),
             Format::Csv => self.out.line(&as_csv(act)),
@@ -146,18 +146,18 @@ impl Sheet {
     }
 
     /// An act by itself, at once: for those that come one by one.
-    pub fn say(&mut self, act: &Act) -> Result<(), String> {
+    pub fn say(&mut self, act: &Deed) -> Result<(), String> {
         self.write(act)?;
         self.out.flush()
     }
 }
 
-fn as_json(act: &Act) -> Result<String, String> {
+fn as_json(act: &Deed) -> Result<String, String> {
     serde_json::to_string(act).map_err(|error| format!("{} cannot be written: {error}", act.id))
 }
 
 /// One act in a line for people.
-fn as_line(act: &Act) -> String {
+fn as_line(act: &Deed) -> String {
     let tables = if act.tables.is_empty() { "-".to_owned() } else { act.tables.join(",") };
     let reason = act.reason.as_deref().unwrap_or("-");
     let who = if act.login.is_empty() { "-" } else { &act.login };
@@ -173,7 +173,7 @@ fn as_line(act: &Act) -> String {
     printable(&text)
 }
 
-fn as_csv(act: &Act) -> String {
+fn as_csv(act: &Deed) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let cells: [String; COLUMNS.len()] = [
         act.seq.to_string(),
@@ -227,7 +227,7 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-fn as_table(acts: &[Act]) -> String {
+fn as_table(acts: &[Deed]) -> String {
     let mut table = table(&[
         "time",
         "ended",
@@ -277,7 +277,7 @@ fn width() -> u16 {
 }
 
 /// The first few; the rest is counted.
-fn statements(act: &Act) -> String {
+fn statements(act: &Deed) -> String {
     const SHOWN_MAX: usize = 3;
     let mut text = act.statements.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join("; ");
     let more = act.statements_total.saturating_sub(SHOWN_MAX.min(act.statements.len()) as u64);
@@ -317,7 +317,7 @@ mod tests {
         ] {
             assert_eq!(csv_cell(text), wanted);
         }
-        let act = Act { reason: Some("=cmd".into()), tables: vec!["a".into(), "b".into()], ..Act::default() };
+        let act = Deed { reason: Some("=cmd".into()), tables: vec!["a".into(), "b".into()], ..Deed::default() };
         let line = as_csv(&act);
         assert!(line.contains(",'=cmd,") && line.contains(",a; b,"), "{line}");
         assert_eq!(line.split(',').count(), COLUMNS.len());
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(printable("a\u{1b}[31m\u{202e}b\n"), "a\u{fffd}[31m\u{fffd}b\u{fffd}");
-        let act = Act { login: "\u{7}".into(), reason: Some("\u{1b}c".into()), ..Act::default() };
+        let act = Deed { login: "\u{7}".into(), reason: Some("\u{1b}c".into()), ..Deed::default() };
         assert!(!as_line(&act).contains(['\u{7}', '\u{1b}']) && !as_table(&[act]).contains(['\u{7}', '\u{1b}']));
     }
 }

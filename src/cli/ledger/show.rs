@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Source;
 use super::lines::{self, Met};
 use super::sheet::{Out, known, printable};
-use crate::audit::{Act, Dossier, Fit, Leaf, Wanted};
+use crate::audit::{Deed, Dossier, Fit, Leaf, Wanted};
 use crate::cli::EXIT_WRONG;
 
 /// Which transaction.
@@ -84,7 +84,7 @@ const fn word(fit: Fit) -> Option<bool> {
     }
 }
 
-fn tell_act(out: &mut Out, act: &Act) -> Result<(), String> {
+fn tell_act(out: &mut Out, act: &Deed) -> Result<(), String> {
     let text = |text: &Option<String>| known(text.as_deref().unwrap_or_default());
     let took = act.duration_us.map(|it| format!(", {}.{:03} ms", it / 1_000, it % 1_000)).unwrap_or_default();
     for (name, value) in [
@@ -116,7 +116,7 @@ fn tell_act(out: &mut Out, act: &Act) -> Result<(), String> {
     Ok(())
 }
 
-fn reviewed(act: &Act) -> String {
+fn reviewed(act: &Deed) -> String {
     let Some(reviewer) = &act.reviewer else { return "no".to_owned() };
     let text = |text: &Option<String>| known(text.as_deref().unwrap_or_default());
     format!("{} times, last by {}: {}, {}", act.reviews, printable(reviewer), text(&act.verdict), text(&act.note))

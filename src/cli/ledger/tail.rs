@@ -11,7 +11,7 @@ use clap::Args;
 use super::Source;
 use super::filter::{FilterArguments, Format};
 use super::sheet::{Out, Sheet};
-use crate::audit::{Act, Filter, Joiner, Late};
+use crate::audit::{Deed, Filter, Joiner, Late};
 use crate::driver::{Followed, Follower};
 
 /// How far back the last acts are looked for: some ten thousand records.
@@ -83,10 +83,10 @@ fn look(
     follower: &mut Follower,
     joiner: &mut Joiner,
     path: &Path,
-    on: &mut dyn FnMut(Act),
+    on: &mut dyn FnMut(Deed),
     filter: &Filter,
 ) -> Result<(), String> {
-    let mut give = |act: Act| {
+    let mut give = |act: Deed| {
         if filter.fits(&act) {
             on(act);
         }

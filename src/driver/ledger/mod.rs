@@ -22,7 +22,8 @@ use uuid::Uuid;
 use self::writer::Writer;
 use crate::admin::BypassRow;
 use crate::audit::{
-    Actor, Conclusion, Entry, Line, Outcome, Place, Reason, Record, Reviewed, TenantAct, TenantRecord, TransactionId,
+    Actor, Conclusion, Entry, Line, Mark, Outcome, Place, Reason, Record, Reviewed, TenantAct, TenantRecord,
+    TransactionId,
 };
 use crate::config::LedgerSettings;
 use crate::fault::{Code, Fault};
@@ -71,6 +72,7 @@ struct Shared {
 enum Item {
     OfTransaction(Record),
     OfTenant(TenantRecord),
+    OfMark(Mark),
 }
 
 impl Item {
@@ -80,6 +82,8 @@ impl Item {
         match self {
             Item::OfTransaction(record) => matches!(record.entry, Entry::Intent(_)),
             Item::OfTenant(record) => record.act == TenantAct::Thaw,
+            // Whoever marks is told whether it is written.
+            Item::OfMark(_) => true,
         }
     }
 
@@ -87,6 +91,7 @@ impl Item {
         match self {
             Item::OfTransaction(record) => Line::new(record, place),
             Item::OfTenant(record) => Line::of_tenant(record, place),
+            Item::OfMark(mark) => Line::of_mark(mark, place),
         }
     }
 }
@@ -155,6 +160,11 @@ impl Ledger {
     /// Writes what was, or is to be, done to a tenant.
     pub fn record_tenant(&self, record: TenantRecord) -> Answer {
         self.write(Item::OfTenant(record))
+    }
+
+    /// Writes a reviewer's mark.
+    pub fn record_mark(&self, mark: Mark) -> Answer {
+        self.write(Item::OfMark(mark))
     }
 
     fn write(&self, item: Item) -> Answer {

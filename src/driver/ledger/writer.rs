@@ -306,6 +306,7 @@ impl Writer {
                 && match &item {
                     Item::OfTransaction(record) => index < old || self.open.contains(&record.transaction),
                     Item::OfTenant(_) => true,
+                    Item::OfMark(_) => false,
                 };
             if is_kept && self.unwritten.len() < UNWRITTEN_MAX {
                 self.unwritten.push_back(item);

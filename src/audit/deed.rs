@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One transaction, or one act of another kind, as a reviewer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Act {
+pub struct Deed {
     /// `transaction`, or the kind of its only record: `freeze`, `refused`, `review` …
     pub kind: String,
     /// The transaction's id, or the record's own.
@@ -80,7 +80,7 @@ pub struct Act {
     pub about: Option<String>,
 }
 
-impl Act {
+impl Deed {
     /// Rows delivered and written.
     #[must_use]
     pub const fn rows(&self) -> u64 {
@@ -122,7 +122,7 @@ impl Act {
         }
     }
 
-    fn finish(&mut self, end: &Act) {
+    fn finish(&mut self, end: &Deed) {
         self.take_work(end);
         self.result.clone_from(&end.result);
         self.sqlstate.clone_from(&end.sqlstate);
@@ -130,7 +130,7 @@ impl Act {
         self.ended_at = Some(end.at.clone());
     }
 
-    fn take_work(&mut self, other: &Act) {
+    fn take_work(&mut self, other: &Deed) {
         self.statements.clone_from(&other.statements);
         self.tables.clone_from(&other.tables);
         self.statements_total = other.statements_total;
@@ -144,17 +144,17 @@ impl Act {
 #[derive(Clone, Debug)]
 pub(super) enum Told {
     /// A transaction begins.
-    Intent(Box<Act>),
+    Intent(Box<Deed>),
     /// It is about to commit.
-    Precommit(Box<Act>),
+    Precommit(Box<Deed>),
     /// It has ended.
-    Outcome(Box<Act>),
+    Outcome(Box<Deed>),
     /// How a transaction had ended was found out.
     Reconciled { id: String, result: String, evidence: String, xid: Option<String> },
     /// Somebody has looked at a transaction.
-    Review(Box<Act>),
+    Review(Box<Deed>),
     /// It stands for itself.
-    Alone(Box<Act>),
+    Alone(Box<Deed>),
     /// The proxy has started: what was open before has no outcome any more.
     Boot,
     /// A sign of life, a checkpoint.
@@ -244,12 +244,12 @@ pub(super) fn read(line: &[u8]) -> Option<Told> {
 }
 
 /// A record of a transaction.
-fn act(fields: Fields) -> Act {
-    Act { kind: "transaction".to_owned(), ..of(fields) }
+fn act(fields: Fields) -> Deed {
+    Deed { kind: "transaction".to_owned(), ..of(fields) }
 }
 
 /// A record that is all of its act.
-fn alone(fields: Fields) -> Act {
+fn alone(fields: Fields) -> Deed {
     let words = act_in_words(&fields);
     let result = match fields.kind.as_str() {
         "freeze" | "bypass_freeze" => Some("frozen".to_owned()),
@@ -290,14 +290,14 @@ fn act_in_words(fields: &Fields) -> Option<String> {
     }
 }
 
-fn of(fields: Fields) -> Act {
+fn of(fields: Fields) -> Deed {
     let name = |table: serde_json::Value| match table {
         serde_json::Value::String(name) => name,
         // With a count, as `offboard` has them.
         other => other.get("table").and_then(serde_json::Value::as_str).unwrap_or("?").to_owned(),
     };
     let text = |it: Statement| it.text.unwrap_or_else(|| format!("({})", it.class.as_deref().unwrap_or("?")));
-    Act {
+    Deed {
         kind: fields.kind,
         id: fields.id,
         seq: fields.seq,
@@ -329,6 +329,6 @@ fn of(fields: Fields) -> Act {
         verdict: fields.verdict,
         note: fields.note,
         about: fields.transaction,
-        ..Act::default()
+        ..Deed::default()
     }
 }
