@@ -493,6 +493,46 @@ fn a_bypass_login_needs_a_role_of_its_own_and_a_ledger() {
     }
 }
 #[test]
+fn a_claimed_bypass_is_off_unless_its_setting_is_given_and_every_value_is_one_of_two() {
+    let base =
+        RECORDED.replacen("[ledger]\n", "[logins.web]\npassword = \"x\"\nclaims = \"transaction\"\n[ledger]\n", 1);
+    let with = |keys: &str| {
+        let text = base.replacen("[ledger]", &format!("[logins.web.claimed_bypass]\n{keys}\n[ledger]"), 1);
+        config::load(&text, &EmptyEnvironment)
+            .map(|loaded| loaded.config.logins["web"].claimed_bypass.clone())
+            .map_err(|problems| problems.iter().map(|problem| format!("{problem}\n")).collect::<String>())
+    };
+    assert_eq!(with(""), Ok(None));
+    let bypass = with("setting = \"App.Bypass_RLS\"").unwrap().unwrap();
+    assert_eq!((&*bypass.setting, &*bypass.value, bypass.reason.as_deref()), ("app.bypass_rls", "true", None));
+    assert_eq!([bypass.means("true"), bypass.means("false"), bypass.means("on")], [Some(true), Some(false), None]);
+    let bypass = with("setting = \"app.x\"\nvalue = \"on\"\nreason = \"report\"").unwrap().unwrap();
+    assert_eq!(
+        (bypass.means("on"), bypass.means("true"), bypass.reason.as_deref()),
+        (Some(true), None, Some("report"))
+    );
+    for (keys, wanted) in [
+        ("value = \"true\"", "does not say by which setting"),
+        ("setting = \"app.tenant_id\"", "names the tenant"),
+        ("setting = \"row_security\"", "is no custom setting"),
+        ("setting = \"search_path\"", "is no custom setting"),
+        ("setting = \"tenantgate.x\"", "belongs to the proxy"),
+        ("setting = \"app.x\"\nvalue = \"off\"", "stands for no bypass"),
+        ("setting = \"app.x\"\nvalue = \"a\\\\b\"", "must be a plain value"),
+        ("setting = \"app.x\"\nreason = \" \"", "reason is empty"),
+        ("setting = \"app.x\"\n[guard]\nsettings_allowed = [\"app.x\"]", "is allowed as a setting, too"),
+    ] {
+        let said = with(keys).unwrap_err();
+        assert!(said.contains(wanted), "{keys}: {said}");
+    }
+    let said = config::load(
+        &base.replacen("claims = \"transaction\"", "tenant.from = [\"suffix\"]\nclaimed_bypass.setting = \"a.b\"", 1),
+        &EmptyEnvironment,
+    );
+    assert!(said.unwrap_err().iter().any(|problem| problem.to_string().contains("only for logins that may claim")));
+}
+
+#[test]
 fn a_unix_socket_takes_the_first_addresses_port() {
     let unix = |more: &str| load(&format!("{BASE}[listen]\nunix_folder = \"/run/tg\"\n{more}")).listen.unix.unwrap();
     assert_eq!((unix("").path.to_str(), unix("").mode), (Some("/run/tg/.s.PGSQL.6432"), 0o777));
@@ -663,6 +703,7 @@ fn a_login_that_claims_needs_no_origin_and_a_scope_that_ends_with_transactions()
     for more in ["preset = \"migration\"\n", "preset = \"console\"\n"] {
         assert!(problems(&format!("{login}{more}")).contains("logins.web.claims"), "{more}");
     }
+    assert!(problems(&format!("{login}claimed_bypass.setting = \"app.bypass_rls\"\n")).contains("needs a ledger"));
     assert!(problems("[logins.web]\npassword = \"x\"\nclaims = \"always\"\n").contains("logins.web.claims"));
     assert!(problems("[logins.web]\npassword = \"x\"\n").contains("logins.web.tenant"));
 }

@@ -1,6 +1,7 @@
 //! Decision tables: statements, one block each, with the verdict that the preset `tenant` gives them; in
 //! `migration.sql`, `bypass.sql` and `application.sql` that of the preset of that name, in `pinned.sql` and `session.sql` that
-//! of tenants whose login keeps session state, in `migration_pinned.sql` and `bypass_session.sql` that of those logins, in `lease.sql` and `lease_application.sql` that where a tenant stays on its
+//! of tenants whose login keeps session state, in `migration_pinned.sql` and `bypass_session.sql` that of those logins, in
+//! `migration_defining.sql` and `application_defining.sql` that where a configuration allows all definitions that it can, in `lease.sql` and `lease_application.sql` that where a tenant stays on its
 //! server.
 //!
 //! `tests/guard/*.sql` hold blocks of the form
@@ -21,7 +22,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use tenantgate::guard::{
-    Facts, Keeping, Limits, Lists, Mode, Policy, PolicySettings, Preset, Sides, StatementClass, inspect,
+    Definition, Facts, Keeping, Limits, Lists, Mode, Policy, PolicySettings, Preset, Sides, StatementClass, inspect,
 };
 
 struct Block {
@@ -65,6 +66,8 @@ struct Login {
     keeping: Keeping,
     /// The tenant stays on its server, and some procedures are on the list.
     is_leased: bool,
+    /// The configuration lets it define all that one may.
+    may_define: bool,
 }
 
 /// Tables of what an ordinary login is told.
@@ -82,15 +85,20 @@ const TENANTS: &[&str] = &[
     "threats.sql",
 ];
 
-const TENANT: Login = Login { preset: Preset::Tenant, keeping: Keeping::Refuse, is_leased: false };
+const TENANT: Login = Login { preset: Preset::Tenant, keeping: Keeping::Refuse, is_leased: false, may_define: false };
 
-fn policy(Login { preset, keeping, is_leased }: Login) -> Policy {
+fn policy(Login { preset, keeping, is_leased, may_define }: Login) -> Policy {
     let listed: &[&str] = if is_leased { &["in_steps", "public.listed"] } else { &[] };
     Policy::new(&PolicySettings {
         preset,
         keeping,
         lists: Lists {
             functions: Sides { allowed: listed.iter().map(|name| (*name).to_owned()).collect(), denied: Vec::new() },
+            definitions_allowed: if may_define {
+                vec![Definition::OwnersView, Definition::Partition]
+            } else {
+                Vec::new()
+            },
             ..Lists::default()
         },
         scope_outlives_transactions: is_leased,
@@ -154,6 +162,8 @@ fn every_verdict_is_the_one_the_tables_want() {
                 "pinned.sql" => Login { keeping: Keeping::Pin, ..TENANT },
                 "session.sql" => Login { keeping: Keeping::Session, ..TENANT },
                 "migration_pinned.sql" => Login { preset: Preset::Migration, keeping: Keeping::Pin, ..TENANT },
+                "migration_defining.sql" => Login { preset: Preset::Migration, may_define: true, ..TENANT },
+                "application_defining.sql" => Login { preset: Preset::Application, may_define: true, ..TENANT },
                 "bypass_session.sql" => Login { preset: Preset::Bypass, keeping: Keeping::Session, ..TENANT },
                 "lease.sql" => Login { is_leased: true, ..TENANT },
                 "lease_application.sql" => Login { preset: Preset::Application, is_leased: true, ..TENANT },

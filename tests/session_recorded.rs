@@ -112,10 +112,11 @@ impl Played {
         self.session.client_out().split().to_vec()
     }
 
-    /// `i` for an intent, else the outcome's first letter.
+    /// `i` for an intent, `p` for a pre-commit, else the outcome's first letter.
     fn ledger(&self) -> String {
         let letter = |entry: &Entry| match entry {
             Entry::Intent(_) => 'i',
+            Entry::PreCommit(_) => 'p',
             Entry::Outcome(outcome) => match outcome.conclusion {
                 Conclusion::Committed => 'c',
                 Conclusion::RolledBack => 'r',
@@ -202,8 +203,8 @@ fn the_client_hears_of_its_end_when_the_record_is_durable() {
     assert_eq!(played.told(), [reply(b'C', b"DELETE 3\0"), ready(b'I')].concat());
     assert_eq!(played.ledger(), "ici");
     let Entry::Outcome(outcome) = &played.records[1] else { unreachable!() };
-    assert_eq!((outcome.rows_affected, outcome.statements_total), (3, 1));
-    assert_eq!(outcome.statements[0].text.as_deref(), Some("DELETE FROM t WHERE a = ?"));
+    assert_eq!((outcome.done.rows_affected, outcome.done.statements_total), (3, 1));
+    assert_eq!(outcome.done.statements[0].text.as_deref(), Some("DELETE FROM t WHERE a = ?"));
 }
 
 #[test]

@@ -235,7 +235,7 @@ pub struct BypassRow {
     pub database: Arc<str>,
     /// The role's name on the server.
     pub role: Arc<str>,
-    /// `bypass` or `migration`.
+    /// `bypass`, `migration`, or `claimed_bypass` for a transaction that claimed one.
     pub preset: Arc<str>,
     /// Why, in the client's words.
     pub reason: Arc<str>,

@@ -1,8 +1,9 @@
 //! What a running transaction has done so far, within bounds.
 
-use super::record::{Conclusion, Outcome, StatementNote};
+use super::chain::Digest;
+use super::record::{Conclusion, Done, Outcome, StatementNote, Xid};
 use crate::fault::SqlState;
-use crate::guard::{Statement, redacted};
+use crate::guard::{RelationUse, Statement, redacted};
 
 /// Most statements of a transaction that are written down; more are counted. A reader sees what it was about.
 const STATEMENTS_MAX: usize = 100;
@@ -16,92 +17,175 @@ const STATEMENT_BYTES_MAX: usize = 4 * 1024;
 /// Most tables that are named.
 const TABLES_MAX: usize = 200;
 
+/// Most bytes of the names of tables, of all together and of those of each statement again: as escapes, six times that.
+const NAMED_BYTES_MAX: usize = 8 * 1024;
+
+/// Most digests of parameters; of 32 letters each. More are counted out as truncated.
+const PARAMETERS_MAX: usize = 400;
+
 /// The account of one transaction.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
-    statements: Vec<StatementNote>,
-    statements_total: u64,
+    done: Done,
     text_bytes: usize,
-    tables: Vec<Box<str>>,
-    rows_delivered: u64,
-    rows_affected: u64,
-    is_truncated: bool,
+    table_bytes: usize,
+    named_bytes: usize,
+    parameters: usize,
+    /// Statements that were answered, of those that are written down.
+    answered: usize,
+    /// What the pre-commit record said.
+    xid: Option<Xid>,
 }
 
 impl Account {
-    /// A statement is sent; `text` is its own.
-    pub fn note_statement(&mut self, statement: &Statement, text: &str) {
-        self.statements_total = self.statements_total.saturating_add(1);
+    /// A statement is sent; `text` is its own, `parameters` the digests of its parameters' values.
+    pub fn note_statement(&mut self, statement: &Statement, text: &str, parameters: Option<Vec<Option<Box<str>>>>) {
+        self.done.statements_total = self.done.statements_total.saturating_add(1);
         self.note_tables(statement);
-        if self.statements.len() >= STATEMENTS_MAX {
-            self.is_truncated = true;
+        if self.done.statements.len() >= STATEMENTS_MAX {
+            self.done.is_truncated = true;
             return;
         }
+        let verb = verb(text);
         let room = STATEMENT_BYTES_MAX.min(TEXT_BYTES_MAX.saturating_sub(self.text_bytes));
-        let text = match redacted(text, statement.class, room) {
+        let (text, fingerprint) = match redacted(text, statement.class, room) {
             Some((text, is_cut)) => {
-                self.is_truncated |= is_cut;
-                (room > 0).then_some(text)
+                self.done.is_truncated |= is_cut;
+                let fingerprint = (!is_cut).then(|| fingerprint(&text));
+                ((room > 0).then_some(text), fingerprint)
             }
-            None => None,
+            None => (None, None),
         };
         self.text_bytes = self.text_bytes.saturating_add(text.as_ref().map_or(0, String::len));
-        self.statements.push(StatementNote { class: statement.class, text: text.map(Into::into) });
+        let tables = self.tables_of(statement);
+        let parameters = self.take_parameters(parameters);
+        self.done.statements.push(StatementNote {
+            class: statement.class,
+            verb,
+            text: text.map(Into::into),
+            fingerprint,
+            tables,
+            rows: None,
+            sqlstate: None,
+            parameters,
+        });
+    }
+
+    fn tables_of(&mut self, statement: &Statement) -> Vec<Box<str>> {
+        let mut tables: Vec<Box<str>> = Vec::new();
+        for relation in &statement.relations {
+            let name = name_of(relation);
+            if tables.contains(&name) {
+                continue;
+            }
+            self.named_bytes = self.named_bytes.saturating_add(name.len());
+            if self.named_bytes > NAMED_BYTES_MAX {
+                self.done.is_truncated = true;
+                break;
+            }
+            tables.push(name);
+        }
+        tables
+    }
+
+    fn take_parameters(&mut self, parameters: Option<Vec<Option<Box<str>>>>) -> Option<Vec<Option<Box<str>>>> {
+        let mut parameters = parameters?;
+        let room = PARAMETERS_MAX.saturating_sub(self.parameters);
+        self.done.is_truncated |= parameters.len() > room;
+        parameters.truncate(room);
+        self.parameters = self.parameters.saturating_add(parameters.len());
+        Some(parameters)
     }
 
     fn note_tables(&mut self, statement: &Statement) {
         for relation in &statement.relations {
-            let name = match &relation.schema {
-                Some(schema) => format!("{schema}.{}", relation.name),
-                None => relation.name.to_string(),
-            };
-            if self.tables.iter().any(|known| **known == *name) {
+            let name = name_of(relation);
+            if self.done.tables.contains(&name) {
                 continue;
             }
-            if self.tables.len() >= TABLES_MAX {
-                self.is_truncated = true;
+            self.table_bytes = self.table_bytes.saturating_add(name.len());
+            if self.done.tables.len() >= TABLES_MAX || self.table_bytes > NAMED_BYTES_MAX {
+                self.done.is_truncated = true;
                 return;
             }
-            self.tables.push(name.into());
+            self.done.tables.push(name);
         }
     }
 
     /// A row (or a line of COPY data) is on its way to the client.
     pub const fn note_row(&mut self) {
-        self.rows_delivered = self.rows_delivered.saturating_add(1);
+        self.done.rows_delivered = self.done.rows_delivered.saturating_add(1);
     }
 
     /// A CommandComplete came; `is_copy_in` says that COPY counts rows written.
     pub fn note_tag(&mut self, tag: &[u8], is_copy_in: bool) {
         let Ok(tag) = std::str::from_utf8(tag) else { return };
         let mut words = tag.split(' ');
-        let writes = match words.next() {
-            Some("INSERT" | "UPDATE" | "DELETE" | "MERGE") => true,
-            Some("COPY") => is_copy_in,
+        let verb = words.next().unwrap_or_default();
+        let writes = match verb {
+            "INSERT" | "UPDATE" | "DELETE" | "MERGE" => true,
+            "COPY" => is_copy_in,
             _ => false,
         };
         let rows = words.next_back().and_then(|word| word.parse::<u64>().ok());
         if let Some(rows) = rows.filter(|_| writes) {
-            self.rows_affected = self.rows_affected.saturating_add(rows);
+            self.done.rows_affected = self.done.rows_affected.saturating_add(rows);
         }
+        self.answer(|note| note.rows = rows);
+    }
+
+    /// A statement has failed.
+    pub fn note_failure(&mut self, sqlstate: SqlState) {
+        self.answer(|note| note.sqlstate = Some(sqlstate));
+    }
+
+    /// Servers answer in order: the first statement that was not answered.
+    fn answer(&mut self, with: impl FnOnce(&mut StatementNote)) {
+        if let Some(note) = self.done.statements.get_mut(self.answered) {
+            with(note);
+            self.answered = self.answered.saturating_add(1);
+        }
+    }
+
+    /// What has been done so far, and how many rows that has been.
+    #[must_use]
+    pub const fn done(&self) -> &Done {
+        &self.done
+    }
+
+    /// The pre-commit record has said this.
+    pub const fn note_xid(&mut self, xid: Option<Xid>) {
+        self.xid = xid;
     }
 
     /// Ends the account.
     #[must_use]
     pub fn conclude(self, conclusion: Conclusion, sqlstate: Option<SqlState>) -> Outcome {
-        let Self { statements, statements_total, tables, rows_delivered, rows_affected, is_truncated, text_bytes: _ } =
-            self;
-        Outcome {
-            conclusion,
-            sqlstate,
-            statements,
-            statements_total,
-            tables,
-            rows_delivered,
-            rows_affected,
-            is_truncated,
-        }
+        Outcome { conclusion, sqlstate, xid: self.xid, duration_micros: None, done: self.done }
     }
+}
+
+fn name_of(relation: &RelationUse) -> Box<str> {
+    match &relation.schema {
+        Some(schema) => format!("{schema}.{}", relation.name).into(),
+        None => relation.name.to_string().into(),
+    }
+}
+
+/// The first word of a statement; none of a text that begins with a comment.
+fn verb(text: &str) -> Box<str> {
+    let letters: String =
+        text.trim_start().chars().take_while(char::is_ascii_alphabetic).take(VERB_CHARS_MAX).collect();
+    letters.to_ascii_uppercase().into()
+}
+
+/// Longest verb.
+const VERB_CHARS_MAX: usize = 16;
+
+fn fingerprint(text: &str) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(Digest::of(text.as_bytes()).as_bytes()).for_each(|(to, from)| *to = *from);
+    u64::from_be_bytes(bytes)
 }
 
 #[cfg(test)]
@@ -112,7 +196,7 @@ mod tests {
     fn note(account: &mut Account, sql: &str) {
         let facts = inspect(sql.as_bytes(), &Limits::default()).unwrap();
         for statement in &facts.statements {
-            account.note_statement(statement, &sql[statement.range(sql.len())]);
+            account.note_statement(statement, &sql[statement.range(sql.len())], None);
         }
     }
 
@@ -122,12 +206,27 @@ mod tests {
         for number in 0..300 {
             note(&mut account, &format!("SELECT 'geheim', {} FROM s.t{number}", "a, ".repeat(100) + "b"));
         }
-        let outcome = account.conclude(Conclusion::Committed, None);
+        let outcome = account.conclude(Conclusion::Committed, None).done;
         assert_eq!((outcome.statements.len(), outcome.statements_total, outcome.tables.len()), (100, 300, 200));
         assert!(outcome.is_truncated);
         let bytes: usize = outcome.statements.iter().filter_map(|note| note.text.as_ref()).map(|text| text.len()).sum();
         assert!(bytes < TEXT_BYTES_MAX + STATEMENT_BYTES_MAX, "{bytes}");
         assert!(!format!("{outcome:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn each_statement_has_its_own_answer() {
+        let mut account = Account::default();
+        note(&mut account, "SELECT 1 FROM a; INSERT INTO s.b VALUES (2); /* c */ SELECT 1 FROM a");
+        account.note_tag(b"SELECT 7", false);
+        account.note_failure(SqlState(*b"23505"));
+        let done = account.conclude(Conclusion::Failed, None).done;
+        let rows: Vec<_> =
+            done.statements.iter().map(|note| (&*note.verb, note.rows, note.sqlstate.is_some())).collect();
+        assert_eq!(rows, [("SELECT", Some(7), false), ("INSERT", None, true), ("SELECT", None, false)]);
+        assert_eq!(*done.statements[1].tables, ["s.b".into()]);
+        let print = |index: usize| done.statements[index].fingerprint.unwrap();
+        assert!(print(0) == print(2) && print(0) != print(1));
     }
 
     #[test]
@@ -139,7 +238,7 @@ mod tests {
             account.note_tag(tag.as_bytes(), is_copy_in);
         }
         account.note_row();
-        let outcome = account.conclude(Conclusion::Committed, None);
+        let outcome = account.conclude(Conclusion::Committed, None).done;
         assert_eq!((outcome.rows_affected, outcome.rows_delivered), (10, 1));
     }
 }

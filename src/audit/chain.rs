@@ -12,7 +12,7 @@ use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 use serde::Deserialize;
 
 use super::checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote};
-use super::line::{Line, Place};
+use super::line::{CHAINED_SINCE, Line, Place, SCHEMA_VERSION};
 
 /// SHA-256 of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -235,6 +235,8 @@ pub struct Broken {
 /// What the walk reads of a line.
 #[derive(Deserialize)]
 struct Link<'l> {
+    #[serde(default)]
+    v: u64,
     seq: u64,
     #[serde(default)]
     kind: &'l str,
@@ -470,8 +472,9 @@ impl Verifier {
             Some(Err(fault)) => return self.broken(Breach::Signature(fault)),
             None => return self.broken(Breach::CheckpointDiffers),
         };
-        let place = Place { sequence: link.seq, at: note.checkpoint.at, prev: front.digest };
-        let expected = Line::of_checkpoint(&note, &place);
+        let place = Place { node: "", sequence: link.seq, at: note.checkpoint.at, prev: front.digest };
+        let version = link.v.clamp(CHAINED_SINCE, SCHEMA_VERSION);
+        let expected = Line::of_checkpoint_in(version, &note, &place);
         if note.checkpoint.head != front || expected.without_break() != line {
             return self.broken(Breach::CheckpointDiffers);
         }

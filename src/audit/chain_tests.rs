@@ -36,9 +36,9 @@ impl Book {
         Timestamp::from_second(1_795_424_400 + i64::try_from(self.lines.len()).unwrap()).unwrap()
     }
 
-    fn put(&mut self, line: impl FnOnce(&Place) -> Line) {
+    fn put(&mut self, line: impl FnOnce(&Place<'_>) -> Line) {
         let sequence = self.head.sequence + 1;
-        let line = line(&Place { sequence, at: self.at(), prev: self.head.digest });
+        let line = line(&Place { node: "one", sequence, at: self.at(), prev: self.head.digest });
         self.lines.push(String::from_utf8(line.without_break().to_vec()).unwrap());
         self.head = line.head(sequence);
         self.unsigned += 1;
@@ -79,13 +79,15 @@ impl Book {
             preset: "bypass",
             tenant: None,
             client: 1,
+            ..Actor::default()
         });
         for number in 0..count {
             let reason = Reason::parse(&format!("ticket {number}")).ok();
             let outcome = Account::default().conclude(Conclusion::Committed, None);
-            for entry in
-                [Entry::Intent(Intent { reason, server: 1, server_process: 2 }), Entry::Outcome(Box::new(outcome))]
-            {
+            for entry in [
+                Entry::Intent(Intent { reason, server: 1, server_process: 2, ..Intent::default() }),
+                Entry::Outcome(Box::new(outcome)),
+            ] {
                 let transaction = TransactionId(Uuid::from_u128(self.ledger.as_u128() + number));
                 let record = Record { transaction, actor: Arc::clone(&actor), entry };
                 self.put(|place| Line::new(&record, place));
@@ -339,7 +341,9 @@ fn what_is_older_than_the_chain_is_said() {
     assert_eq!(verify(&text, Expectations::default()).unwrap_err().breach, Breach::NoChain);
     let last = Head { sequence: 2, digest: Digest::of(old(2).as_bytes()) };
     let heartbeat = |sequence, prev| {
-        Line::of_heartbeat(&Uuid::nil(), &Place { sequence, at: Timestamp::UNIX_EPOCH, prev }).as_bytes().to_vec()
+        Line::of_heartbeat(&Uuid::nil(), &Place { node: "one", sequence, at: Timestamp::UNIX_EPOCH, prev })
+            .as_bytes()
+            .to_vec()
     };
     let found = verify(&[text.clone(), heartbeat(3, last.digest)].concat(), Expectations::default()).unwrap();
     assert_eq!((found.records, found.unchained), (3, 2));

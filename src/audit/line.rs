@@ -6,17 +6,23 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::act::{Act, Fields};
 use super::chain::{Digest, Head};
 use super::checkpoint::SignedNote;
-use super::mark::Mark;
-use super::record::{Entry, Intent, Opening, Outcome, Record, TenantRecord};
+use super::record::{Actor, Done, Entry, Intent, Opening, Outcome, PreCommit, Record, StatementNote};
+use crate::fault::SqlState;
 
-/// Version of the line's form: 1 had no `prev`.
-pub const SCHEMA_VERSION: u64 = 2;
+/// Version of the line's form: 1 had no `prev`, 2 no `node`, no `precommit`, and less of who and what.
+pub const SCHEMA_VERSION: u64 = 3;
+
+/// The first version whose lines are chained.
+pub(super) const CHAINED_SINCE: u64 = 2;
 
 /// Where in the ledger a line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Place<'n> {
+    /// The name of the proxy that writes it.
+    pub node: &'n str,
     /// Its number.
     pub sequence: u64,
     /// The time of writing.
@@ -32,53 +38,28 @@ pub struct Line(String);
 impl Line {
     /// The line of a record of a transaction.
     #[must_use]
-    pub fn new(record: &Record, place: &Place) -> Self {
-        let actor = &record.actor;
+    pub fn new(record: &Record, place: &Place<'_>) -> Self {
         let mut fields = head(kind(&record.entry), &record.transaction.0, place);
-        let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-        put("login", json!(*actor.login));
-        put("address", json!(*actor.address));
-        put("database", json!(*actor.database));
-        put("role", json!(*actor.role));
-        put("preset", json!(actor.preset));
-        put("tenant", json!(actor.tenant));
-        put("client", json!(actor.client));
+        put_actor(&mut fields, &record.actor);
         match &record.entry {
             Entry::Intent(intent) => put_intent(&mut fields, intent),
+            Entry::PreCommit(precommit) => put_precommit(&mut fields, precommit),
             Entry::Outcome(outcome) => put_outcome(&mut fields, outcome),
         }
         Self::of(fields)
     }
 
-    /// The line of a record of a tenant.
+    /// The line of what was done outside of transactions.
     #[must_use]
-    pub fn of_tenant(record: &TenantRecord, place: &Place) -> Self {
-        let TenantRecord { id, act, login, address, tenant, reason } = record;
-        let mut fields = head(act.kind(), id, place);
-        let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-        put("login", json!(**login));
-        put("address", json!(**address));
-        put("tenant", json!(tenant.as_str()));
-        put("reason", json!(**reason));
-        Self::of(fields)
-    }
-
-    /// The line of a reviewer's mark.
-    #[must_use]
-    pub fn of_mark(mark: &Mark, place: &Place) -> Self {
-        let Mark { id, transaction, reviewer, judgement, note } = mark;
-        let mut fields = head("review", id, place);
-        let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-        put("transaction", json!(transaction.to_string()));
-        put("reviewer", json!(**reviewer));
-        put("verdict", json!(judgement.word()));
-        put("note", json!(**note));
+    pub fn of_act(act: &dyn Act, place: &Place<'_>) -> Self {
+        let mut fields = head(act.kind(), &act.id(), place);
+        act.put(&mut Fields(&mut fields));
         Self::of(fields)
     }
 
     /// The line of a file that was opened.
     #[must_use]
-    pub fn of_opening(opening: &Opening, place: &Place) -> Self {
+    pub fn of_opening(opening: &Opening, place: &Place<'_>) -> Self {
         let Opening { id, cause, ledger, version, checkpoint_records, public_key, damage, expected } = opening;
         let mut fields = head(cause.kind(), id, place);
         let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
@@ -91,17 +72,25 @@ impl Line {
         Self::of(fields)
     }
 
-    /// The line of a checkpoint: the note and its place make all of it, so that nothing in it can be changed unseen.
+    /// The line of a checkpoint: the note and its place make all of it, so that nothing in it can be changed unseen. (It
+    /// has no `node`: the proxy has signed it.)
     #[must_use]
-    pub fn of_checkpoint(note: &SignedNote, place: &Place) -> Self {
+    pub fn of_checkpoint(note: &SignedNote, place: &Place<'_>) -> Self {
+        Self::of_checkpoint_in(SCHEMA_VERSION, note, place)
+    }
+
+    /// The same as it was written under a version before.
+    pub(super) fn of_checkpoint_in(version: u64, note: &SignedNote, place: &Place<'_>) -> Self {
         let mut fields = head("checkpoint", &note.checkpoint.ledger, &Place { at: note.checkpoint.at, ..*place });
+        fields.remove("node");
+        fields.insert("v".into(), json!(version));
         fields.insert("note".into(), json!(note.as_str()));
         Self::of(fields)
     }
 
     /// The line that says that the proxy lives and has had nothing to write.
     #[must_use]
-    pub fn of_heartbeat(id: &Uuid, place: &Place) -> Self {
+    pub fn of_heartbeat(id: &Uuid, place: &Place<'_>) -> Self {
         Self::of(head("heartbeat", id, place))
     }
 
@@ -131,8 +120,8 @@ impl Line {
 }
 
 /// What every line begins with.
-fn head(kind: &str, id: &Uuid, place: &Place) -> Map<String, Value> {
-    let Place { sequence, at, prev } = place;
+fn head(kind: &str, id: &Uuid, place: &Place<'_>) -> Map<String, Value> {
+    let Place { node, sequence, at, prev } = place;
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     put("v", json!(SCHEMA_VERSION));
@@ -141,47 +130,97 @@ fn head(kind: &str, id: &Uuid, place: &Place) -> Map<String, Value> {
     put("id", json!(id.to_string()));
     put("at", json!(format!("{at:.6}")));
     put("prev", json!(prev.to_string()));
+    put("node", json!(node));
     fields
 }
 
 const fn kind(entry: &Entry) -> &'static str {
     match entry {
         Entry::Intent(_) => "intent",
+        Entry::PreCommit(_) => "precommit",
         Entry::Outcome(_) => "outcome",
     }
 }
 
+fn put_actor(fields: &mut Map<String, Value>, actor: &Actor) {
+    let Actor { login, method, address, database, role, preset, tenant, client, config } = actor;
+    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    put("login", json!(**login));
+    put("method", json!(method));
+    put("address", json!(**address));
+    put("database", json!(**database));
+    put("role", json!(**role));
+    put("preset", json!(preset));
+    put("tenant", json!(tenant));
+    put("client", json!(client));
+    put("config", json!(**config));
+}
+
 fn put_intent(fields: &mut Map<String, Value>, intent: &Intent) {
-    let Intent { reason, server, server_process } = intent;
-    fields.insert("reason".into(), json!(reason.as_ref().map(super::Reason::as_str)));
-    fields.insert("server".into(), json!(server));
-    fields.insert("server_process".into(), json!(server_process));
+    let Intent { reason, ticket, on_behalf_of, application, emergency, server, server_process, server_version } =
+        intent;
+    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    put("reason", json!(reason.as_ref().map(super::Reason::as_str)));
+    put("ticket", json!(ticket));
+    put("on_behalf_of", json!(on_behalf_of));
+    put("application", json!(application));
+    put("emergency", json!(emergency.map(|id| id.to_string())));
+    put("server", json!(server));
+    put("server_process", json!(server_process));
+    put("server_version", json!(server_version));
+}
+
+fn put_precommit(fields: &mut Map<String, Value>, precommit: &PreCommit) {
+    let PreCommit { xid, wal, is_self_committing, done } = precommit;
+    fields.insert("xid".into(), json!(xid.map(|xid| xid.to_string())));
+    fields.insert("wal".into(), json!(wal));
+    fields.insert("self_committing".into(), json!(is_self_committing));
+    put_done(fields, done);
 }
 
 fn put_outcome(fields: &mut Map<String, Value>, outcome: &Outcome) {
-    let Outcome { conclusion, sqlstate, statements, statements_total, tables, .. } = outcome;
-    let statements: Vec<Value> =
-        statements.iter().map(|note| json!({ "class": note.class.name(), "text": note.text })).collect();
+    let Outcome { conclusion, sqlstate, xid, duration_micros, done } = outcome;
     fields.insert("result".into(), json!(conclusion.word()));
-    fields.insert("sqlstate".into(), json!(sqlstate.as_ref().map(crate::fault::SqlState::as_str)));
-    fields.insert("statements".into(), Value::Array(statements));
+    fields.insert("sqlstate".into(), json!(sqlstate.as_ref().map(SqlState::as_str)));
+    fields.insert("xid".into(), json!(xid.map(|xid| xid.to_string())));
+    fields.insert("duration_us".into(), json!(duration_micros));
+    put_done(fields, done);
+}
+
+fn put_done(fields: &mut Map<String, Value>, done: &Done) {
+    let Done { statements, statements_total, tables, rows_delivered, rows_affected, is_truncated } = done;
+    fields.insert("statements".into(), Value::Array(statements.iter().map(statement).collect()));
     fields.insert("statements_total".into(), json!(statements_total));
     fields.insert("tables".into(), json!(tables));
-    fields.insert("rows_delivered".into(), json!(outcome.rows_delivered));
-    fields.insert("rows_affected".into(), json!(outcome.rows_affected));
-    fields.insert("truncated".into(), json!(outcome.is_truncated));
+    fields.insert("rows_delivered".into(), json!(rows_delivered));
+    fields.insert("rows_affected".into(), json!(rows_affected));
+    fields.insert("truncated".into(), json!(is_truncated));
+}
+
+fn statement(note: &StatementNote) -> Value {
+    let StatementNote { class, verb, text, fingerprint, tables, rows, sqlstate, parameters } = note;
+    json!({
+        "class": class.name(),
+        "verb": verb,
+        "text": text,
+        "fingerprint": fingerprint.map(|it| format!("{it:016x}")),
+        "tables": tables,
+        "rows": rows,
+        "sqlstate": sqlstate.as_ref().map(SqlState::as_str),
+        "parameters": parameters,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Account, Actor, Conclusion, Reason, TenantAct, TransactionId, review};
+    use super::super::{Account, Actor, Conclusion, Reason, TenantAct, TenantRecord, TransactionId, review};
     use super::*;
     use crate::tenant::{TenantId, TenantKind};
 
-    fn place(sequence: u64, at: Timestamp) -> Place {
-        Place { sequence, at, prev: Digest::NONE }
+    fn place(sequence: u64, at: Timestamp) -> Place<'static> {
+        Place { node: "one", sequence, at, prev: Digest::NONE }
     }
 
     pub fn record(entry: Entry) -> Record {
@@ -189,21 +228,36 @@ mod tests {
             transaction: TransactionId(Uuid::from_u128(7)),
             actor: Arc::new(Actor {
                 login: "ops \"x\"".into(),
+                method: "trust",
                 address: "127.0.0.1".into(),
                 database: "demo".into(),
                 role: "app_bypass".into(),
                 preset: "bypass",
                 tenant: None,
                 client: 4711,
+                config: "00".into(),
             }),
             entry,
+        }
+    }
+
+    fn intent_because(reason: Reason) -> Intent {
+        Intent {
+            reason: Some(reason),
+            ticket: None,
+            on_behalf_of: Some("carol".into()),
+            application: None,
+            emergency: None,
+            server: 3,
+            server_process: 99,
+            server_version: 180_006,
         }
     }
 
     #[test]
     fn a_line_is_one_line_and_can_be_read_back() {
         let reason = Reason::parse("„Auskunft\" \u{2028} #1").unwrap();
-        let intent = record(Entry::Intent(Intent { reason: Some(reason), server: 3, server_process: 99 }));
+        let intent = record(Entry::Intent(intent_because(reason)));
         let at: Timestamp = "2026-11-23T09:00:00.5Z".parse().unwrap();
         let first = Line::new(&intent, &place(1, at));
         let outcome = Account::default().conclude(Conclusion::Failed, Some(crate::fault::SqlState(*b"23505")));
@@ -231,7 +285,7 @@ mod tests {
                     tenant: TenantId::parse(TenantKind::Text, "a\"cme").unwrap(),
                     reason: "keys \"leaked\"".into(),
                 };
-                Line::of_tenant(&record, &place(1, at))
+                Line::of_act(&record, &place(1, at))
             })
             .into();
         let text = lines.iter().map(|line| std::str::from_utf8(line.as_bytes()).unwrap()).collect::<String>();
@@ -258,10 +312,11 @@ mod tests {
                 &crate::guard::Limits { text_bytes_max: 1 << 24, ..Default::default() },
             )
             .unwrap();
-            account.note_statement(&facts.statements[0], &sql);
+            let digests = (0..100).map(|_| Some("x".repeat(32).into())).collect();
+            account.note_statement(&facts.statements[0], &sql, Some(digests));
         }
         let outcome = account.conclude(Conclusion::Committed, None);
-        assert!(outcome.is_truncated);
+        assert!(outcome.done.is_truncated);
         let line = Line::new(&record(Entry::Outcome(Box::new(outcome))), &place(u64::MAX, Timestamp::MAX));
         assert!(line.as_bytes().len() < 256 * 1024, "{}", line.as_bytes().len());
     }

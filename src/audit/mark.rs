@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::act::{Act, Fields};
+
 /// Most characters of a note: a sentence or two.
 const NOTE_CHARS_MAX: usize = 500;
 
@@ -46,6 +48,29 @@ pub struct Mark {
     pub judgement: Judgement,
     /// In their words.
     pub note: Box<str>,
+}
+
+impl Act for Mark {
+    fn kind(&self) -> &'static str {
+        "review"
+    }
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Whoever marks is told whether it is written.
+    fn is_ahead(&self) -> bool {
+        true
+    }
+
+    fn put(&self, fields: &mut Fields<'_>) {
+        let Self { id: _, transaction, reviewer, judgement, note } = self;
+        fields.put("transaction", transaction.to_string());
+        fields.put("reviewer", &**reviewer);
+        fields.put("verdict", judgement.word());
+        fields.put("note", &**note);
+    }
 }
 
 /// A note on one line.

@@ -1,7 +1,8 @@
 //! Records of bypass and migration transactions, and of tenants frozen and thawed: what is said of each, and how it is written.
 //!
-//! A transaction has two records, an *intent* (durable before it begins) and an *outcome* (after it ended). Each is
-//! one line of JSON. Values never enter a record: statements are written without literals.
+//! A transaction has an *intent* (durable before it begins), a *pre-commit* (durable before a COMMIT goes to the server)
+//! and an *outcome* (after it ended). Each is one line of JSON. Values never enter a record: statements are written
+//! without literals.
 //!
 //! Lines are tied to each other by their digests, and a key vouches for the last one now and then: what is changed,
 //! removed or put in afterwards is found.
@@ -10,6 +11,7 @@
 //! when a record has to be durable (`session`), or who writes it (`driver`).
 
 mod account;
+mod act;
 mod chain;
 mod checkpoint;
 mod deed;
@@ -17,6 +19,7 @@ mod dossier;
 mod joining;
 mod line;
 mod mark;
+mod parameter;
 mod query;
 mod reason;
 mod record;
@@ -24,6 +27,7 @@ mod review;
 mod totals;
 
 pub use account::Account;
+pub use act::{Act, Fields, TenantAct, TenantRecord};
 pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier, sequence_of};
 pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, signing_key};
 pub use deed::Deed;
@@ -31,11 +35,12 @@ pub use dossier::{Dossier, Fit, Leaf, Wanted};
 pub use joining::{Joiner, Late, Shelf};
 pub use line::{Line, Place, SCHEMA_VERSION};
 pub use mark::{Judgement, Mark, parse_note};
+pub use parameter::ParameterKey;
 pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
 pub use record::{
-    Actor, Conclusion, Entry, Intent, Opening, OpeningCause, Outcome, Record, StatementNote, TenantAct, TenantRecord,
-    TransactionId,
+    Actor, Conclusion, Done, Entry, Intent, Opening, OpeningCause, Outcome, PreCommit, Record, StatementNote,
+    TransactionId, Xid,
 };
 pub use review::{Reviewed, review};
 pub use totals::{Sum, Totals, ranked};

@@ -9,7 +9,6 @@ use super::checkpoint::PublicKey;
 use super::reason::Reason;
 use crate::fault::SqlState;
 use crate::guard::StatementClass;
-use crate::tenant::TenantId;
 
 /// A transaction's name in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,34 +20,58 @@ impl std::fmt::Display for TransactionId {
     }
 }
 
+/// A transaction's id on the server, as `pg_current_xact_id()` writes it; it is never used twice while the database lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Xid(pub u64);
+
+impl std::fmt::Display for Xid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Who acts: the same for all transactions of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actor {
     /// The login.
     pub login: Arc<str>,
+    /// How it has proven who it is: `scram-sha-256`, `cert`, `jwt`, `trust`.
+    pub method: &'static str,
     /// Where the client is.
     pub address: Box<str>,
     /// The database, as the client asked for it.
     pub database: Arc<str>,
     /// The role's name on the server.
     pub role: Arc<str>,
-    /// `bypass` or `migration`.
+    /// `bypass`, `migration`, or `claimed_bypass`.
     pub preset: &'static str,
     /// The tenant, over migration logins.
     pub tenant: Option<Box<str>>,
     /// The process id in the client's cancel key.
     pub client: i32,
+    /// The configuration in force: the first 16 bytes of the SHA-256 of its text, in hexadecimal.
+    pub config: Arc<str>,
 }
 
 /// What a session says before a transaction begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intent {
     /// Why.
     pub reason: Option<Reason>,
+    /// The part of the reason that names a ticket, where a pattern for it is configured.
+    pub ticket: Option<Box<str>>,
+    /// For whom, as the client says.
+    pub on_behalf_of: Option<Box<str>>,
+    /// The client's `application_name`.
+    pub application: Option<Box<str>>,
+    /// The emergency under which the login may do this.
+    pub emergency: Option<Uuid>,
     /// The proxy's number for the server connection.
     pub server: u64,
     /// The process behind it.
     pub server_process: i32,
+    /// `server_version_num`.
+    pub server_version: u32,
 }
 
 /// How a transaction ended.
@@ -82,17 +105,26 @@ impl Conclusion {
 pub struct StatementNote {
     /// Its class.
     pub class: StatementClass,
+    /// Its first word.
+    pub verb: Box<str>,
     /// Its text without literals; `None` where they could not be left out for certain, or where there was no room.
     pub text: Option<Box<str>>,
+    /// The same for texts that are the same without their literals: the first 8 bytes of the SHA-256 of that text, where
+    /// all of it is known.
+    pub fingerprint: Option<u64>,
+    /// The tables that it names.
+    pub tables: Vec<Box<str>>,
+    /// The rows of its command tag; `None` where it has none, or was not answered yet.
+    pub rows: Option<u64>,
+    /// The error it failed with.
+    pub sqlstate: Option<SqlState>,
+    /// Digests of its parameters' values under the key of `parameter_key_file`; `None` for NULL.
+    pub parameters: Option<Vec<Option<Box<str>>>>,
 }
 
-/// What a session says after a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// How it ended.
-    pub conclusion: Conclusion,
-    /// The error that ended it.
-    pub sqlstate: Option<SqlState>,
+/// What a transaction has done so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
     /// The first statements that were sent.
     pub statements: Vec<StatementNote>,
     /// How many were sent.
@@ -107,13 +139,54 @@ pub struct Outcome {
     pub is_truncated: bool,
 }
 
+/// What a session says in front of a COMMIT: without this record on the disk no COMMIT goes to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreCommit {
+    /// The transaction's id on the server; `None` while it has written nothing.
+    pub xid: Option<Xid>,
+    /// Where the server's write-ahead log ended then, behind all that the transaction has written.
+    pub wal: Option<Box<str>>,
+    /// There is no COMMIT: what runs outside of blocks commits by itself.
+    pub is_self_committing: bool,
+    /// What it has done.
+    pub done: Done,
+}
+
+/// What a session says after a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub conclusion: Conclusion,
+    /// The error that ended it.
+    pub sqlstate: Option<SqlState>,
+    /// The transaction's id on the server, where its pre-commit record has one.
+    pub xid: Option<Xid>,
+    /// How long it took, from its intent on; the writer's clock knows.
+    pub duration_micros: Option<u64>,
+    /// What it has done.
+    pub done: Done,
+}
+
 /// One record's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// Before the transaction.
     Intent(Intent),
+    /// Before its COMMIT.
+    PreCommit(Box<PreCommit>),
     /// After it.
     Outcome(Box<Outcome>),
+}
+
+impl Entry {
+    /// Whether what it is about is not done unless it is written; else it tells of what has happened.
+    #[must_use]
+    pub const fn is_ahead(&self) -> bool {
+        match self {
+            Entry::Intent(_) | Entry::PreCommit(_) => true,
+            Entry::Outcome(_) => false,
+        }
+    }
 }
 
 /// A record: who, which transaction, what.
@@ -125,43 +198,6 @@ pub struct Record {
     pub actor: Arc<Actor>,
     /// What is said.
     pub entry: Entry,
-}
-
-/// What an administrator does to a tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TenantAct {
-    /// Nobody works for it any more.
-    Freeze,
-    /// The end of that.
-    Thaw,
-}
-
-impl TenantAct {
-    /// The kind of its record.
-    #[must_use]
-    pub const fn kind(self) -> &'static str {
-        match self {
-            TenantAct::Freeze => "freeze",
-            TenantAct::Thaw => "thaw",
-        }
-    }
-}
-
-/// A record of what was done to a tenant: it belongs to no transaction.
-#[derive(Clone, Debug)]
-pub struct TenantRecord {
-    /// Its own name in the ledger.
-    pub id: Uuid,
-    /// What.
-    pub act: TenantAct,
-    /// Whose login did it.
-    pub login: Arc<str>,
-    /// Where from.
-    pub address: Arc<str>,
-    /// To whom.
-    pub tenant: TenantId,
-    /// Why.
-    pub reason: Arc<str>,
 }
 
 /// Why a file of the ledger was opened.

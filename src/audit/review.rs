@@ -23,7 +23,7 @@ pub struct Reviewed {
     pub database: String,
     /// The role on the server.
     pub role: String,
-    /// `bypass` or `migration`.
+    /// `bypass`, `migration`, or `claimed_bypass`.
     pub preset: String,
     /// The tenant: of a migration login's transaction, or the one that was frozen or thawed.
     pub tenant: Option<String>,
@@ -53,7 +53,9 @@ struct Read {
     kind: String,
     id: String,
     at: String,
+    #[serde(default)]
     login: String,
+    #[serde(default)]
     address: String,
     client: Option<i64>,
     #[serde(default)]
@@ -84,21 +86,31 @@ struct ReadStatement {
     text: Option<String>,
 }
 
+/// Kinds of records of transactions.
+const OF_TRANSACTIONS: [&str; 4] = ["intent", "precommit", "outcome", "reconciled"];
+
 /// Joins the lines of a ledger, in its order; also says how many lines could not be read (a torn one after a crash).
 pub fn review<'l>(lines: impl Iterator<Item = &'l str>) -> (Vec<Reviewed>, usize) {
     let mut rows: Vec<Reviewed> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut broken = 0;
     for line in lines.filter(|line| !line.trim().is_empty()) {
+        if is_of_the_ledger(line) {
+            continue;
+        }
         let Ok(read) = serde_json::from_str::<Read>(line) else {
-            broken += usize::from(!is_of_the_ledger(line));
+            broken += 1;
             continue;
         };
         if let Some(acted) = acted_on_tenant(&read) {
             rows.push(acted);
             continue;
         }
-        let is_outcome = read.kind == "outcome";
+        if !OF_TRANSACTIONS.contains(&read.kind.as_str()) {
+            rows.push(Reviewed { kind: read.kind.clone(), ..row(&read) });
+            continue;
+        }
+        let is_outcome = read.kind != "intent";
         let place = places.get(&read.id).copied().unwrap_or_else(|| {
             rows.push(row(&read));
             rows.len() - 1
@@ -164,6 +176,11 @@ fn row(read: &Read) -> Reviewed {
 }
 
 fn finish(row: &mut Reviewed, read: Read) {
+    if read.kind == "reconciled" {
+        // What was found out afterwards, of how it ended and of nothing else.
+        row.result = read.result;
+        return;
+    }
     row.result = read.result;
     row.sqlstate = read.sqlstate;
     let text = |statement: ReadStatement| statement.text.unwrap_or_else(|| format!("({})", statement.class));
@@ -172,5 +189,6 @@ fn finish(row: &mut Reviewed, read: Read) {
     row.tables = read.tables;
     row.rows_delivered = read.rows_delivered;
     row.rows_affected = read.rows_affected;
-    row.ended_at = Some(read.at);
+    // The pre-commit record tells what was done, not that it is over.
+    row.ended_at = (read.kind == "outcome").then_some(read.at);
 }

@@ -225,6 +225,18 @@ pub enum Proof {
     Trusted,
 }
 
+impl Proof {
+    /// The method's name, as in `[[rules]]`.
+    #[must_use]
+    pub const fn method(self) -> &'static str {
+        match self {
+            Proof::Password => "scram-sha-256",
+            Proof::Certificate => "cert",
+            Proof::Trusted => "trust",
+        }
+    }
+}
+
 /// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

@@ -19,7 +19,11 @@ pub use environment::{EmptyEnvironment, Environment, NamedFile};
 pub use problem::{Gravity, Place, Problem};
 pub use settings::*;
 
+use std::sync::Arc;
+
 use problem::Problems;
+
+use crate::audit::Digest;
 
 /// A configuration that can be used, and what somebody should look at all the same.
 #[derive(Clone, Debug)]
@@ -40,7 +44,16 @@ pub fn load(text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<Pro
     let has_errors = problems.has_errors();
     let problems = problems.into_sorted();
     match built {
-        Some(config) if !has_errors => Ok(Loaded { config, warnings: problems }),
+        Some(config) if !has_errors => {
+            Ok(Loaded { config: Config { digest: digest_of(text), ..config }, warnings: problems })
+        }
         _ => Err(problems),
     }
+}
+
+/// What records name a configuration by: the first 16 bytes of the SHA-256 of its text.
+fn digest_of(text: &str) -> Arc<str> {
+    let mut digest = Digest::of(text.as_bytes()).to_string();
+    digest.truncate(32);
+    digest.into()
 }

@@ -473,6 +473,30 @@ const AFTER_POOL: &[KeyRow] = &[
         Shown::Default("\"none\""),
         "Whether its clients name their tenant by SQL (docs/claims.md): of one transaction (SET LOCAL, set_config(…, true)), or of the session, too (SET, set_config(…, false)). Which tenants: as tenant says, where from may be left out. Not with scope.lifetime = \"lease\".",
     ),
+    row(
+        "logins.*.claimed_bypass",
+        Kind::Table,
+        Shown::Header,
+        "That a transaction of its may claim a bypass (docs/claims.md), recorded from there on; off unless a setting is given. Weaker than a login with preset = \"bypass\": it has the tenants' role.",
+    ),
+    row(
+        "logins.*.claimed_bypass.setting",
+        Kind::Text,
+        Shown::Alternative("\"app.bypass_rls\""),
+        "The custom setting (prefix.name) by which it does, and which policies look at. Nobody else may set it (TG011).",
+    ),
+    row(
+        "logins.*.claimed_bypass.value",
+        Kind::Text,
+        Shown::Default("\"true\""),
+        "The value that stands for a bypass. '', 'false', 'off', 'no' and '0' stand for none, every other is refused (TG135).",
+    ),
+    row(
+        "logins.*.claimed_bypass.reason",
+        Kind::Text,
+        Shown::Alternative("\"nightly report\""),
+        "The reason that every record gets; default: the client gives it (SET tenantgate.reason), and is refused without (TG060).",
+    ),
     row("logins.*.guard", Kind::Table, Shown::Header, "What this login may do beside its preset, and what not."),
     row(
         "logins.*.guard.settings_allowed",
@@ -509,6 +533,12 @@ const AFTER_POOL: &[KeyRow] = &[
         Kind::TextList,
         Shown::Default("[]"),
         "Classes of statements refused (TG140), whatever allows them, for this login beside those of [guard], as tenantgate explain names them; insert, update, delete and merge also where they stand inside of another statement.",
+    ),
+    row(
+        "logins.*.guard.definitions_allowed",
+        Kind::TextList,
+        Shown::Default("[]"),
+        "Definitions that logins of preset migration may make beside what they may anyway, for this login beside those of [guard]: owner_views (views that read with their owner's rights), partitions (PARTITION OF). tenantgate check tells which of them show rows of other tenants.",
     ),
     row(
         "logins.*.guard.mode",
@@ -559,6 +589,30 @@ const AFTER_LOGINS: &[KeyRow] = &[
         Kind::Text,
         Shown::Default("\"ledger.jsonl\""),
         "Its file, JSON Lines, mode 0600; relative to this file's folder. While it cannot be written, those logins are refused (TG062).",
+    ),
+    row(
+        "ledger.node",
+        Kind::Text,
+        Shown::Alternative("\"proxy-1\""),
+        "What this proxy is called in records. Default: the machine's host name.",
+    ),
+    row(
+        "ledger.write_timeout",
+        LONG,
+        Shown::Default("\"10s\""),
+        "How long a transaction waits for one of its records. What then is not on the disk is refused (TG062), and a COMMIT that waited for it is rolled back.",
+    ),
+    row(
+        "ledger.group_commit",
+        Kind::Flag,
+        Shown::Default("true"),
+        "Records that wait together share one fdatasync. false: each has its own, to measure what that costs.",
+    ),
+    row(
+        "ledger.parameter_key_file",
+        Kind::Text,
+        Shown::Alternative("\"parameters.key\""),
+        "A file of 32 to 1024 bytes. With one, values bound to parameters are recorded as digests under it; without one not at all.",
     ),
     row(
         "ledger.signing_key_file",
@@ -658,6 +712,12 @@ const AFTER_LOGINS: &[KeyRow] = &[
         Kind::TextList,
         Shown::Default("[]"),
         "Classes of statements refused (TG140), whatever allows them, as tenantgate explain names them; insert, update, delete and merge also where they stand inside of another statement.",
+    ),
+    row(
+        "guard.definitions_allowed",
+        Kind::TextList,
+        Shown::Default("[]"),
+        "Definitions that logins of preset migration may make beside what they may anyway: owner_views (views that read with their owner's rights), partitions (PARTITION OF). tenantgate check tells which of them show rows of other tenants.",
     ),
     row(
         "guard.mode",

@@ -46,6 +46,10 @@ macro_rules! fixed_ledger {
 
 const FIXED: &[FixedKey] = &[
     fixed_ledger!("ledger.path", |ledger| ledger.path.clone()),
+    fixed_ledger!("ledger.node", |ledger| ledger.node.clone()),
+    fixed_ledger!("ledger.write_timeout", |ledger| ledger.write_timeout),
+    fixed_ledger!("ledger.group_commit", |ledger| ledger.is_group_commit),
+    fixed_ledger!("ledger.parameter_key_file", |ledger| ledger.parameter_key.clone()),
     fixed_ledger!("ledger.signing_key_file", |ledger| ledger.signing_key.clone()),
     fixed_ledger!("ledger.checkpoint_records", |ledger| ledger.checkpoint_records),
     fixed_ledger!("ledger.checkpoint_interval", |ledger| ledger.checkpoint_interval),

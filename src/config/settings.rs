@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::audit::SigningKey;
+use crate::audit::{ParameterKey, SigningKey};
 use crate::auth::scram::Verifier;
 use crate::auth::{Access, DatabaseList, Rules};
 pub use crate::check::{CheckSettings, OnGap};
@@ -20,7 +20,7 @@ use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 use crate::scope::SealKey;
 pub use crate::scope::{Lifetime, ScopeTemplate};
-use crate::tenant::{TenantKind, TenantPolicy};
+use crate::tenant::{ClaimedBypass, TenantKind, TenantPolicy};
 use crate::upstream::StatementLimits;
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
 use crate::upstream::login::{AllowedMethods, BindingPolicy};
@@ -49,6 +49,8 @@ pub struct Config {
     pub guard: GuardSettings,
     /// Where transactions of bypass and migration logins are recorded.
     pub ledger: Option<LedgerSettings>,
+    /// The first 16 bytes of the SHA-256 of its text, in hexadecimal.
+    pub digest: Arc<str>,
     /// What bypass logins get.
     pub bypass: BypassSettings,
     /// What is looked at in databases.
@@ -381,6 +383,8 @@ pub struct LoginEntry {
     /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
     /// console only.
     pub tenant: Option<TenantPolicy>,
+    /// Whether it may claim a bypass inside its transactions.
+    pub claimed_bypass: Option<ClaimedBypass>,
 }
 
 /// What a login may do beside its preset, and what not.
@@ -426,6 +430,14 @@ impl LoginEntry {
 pub struct LedgerSettings {
     /// The file.
     pub path: PathBuf,
+    /// What the proxy is called in records; empty: as its machine.
+    pub node: Arc<str>,
+    /// How long a session waits for a record.
+    pub write_timeout: Duration,
+    /// Whether records that wait together are made durable together.
+    pub is_group_commit: bool,
+    /// What digests values of parameters; without it they are not recorded.
+    pub parameter_key: Option<Arc<ParameterKey>>,
     /// What signs checkpoints; without it there are none.
     pub signing_key: Option<Arc<SigningKey>>,
     /// Most records between two checkpoints.

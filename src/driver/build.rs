@@ -59,6 +59,8 @@ pub fn policy(config: &Config, preset: Preset, keeping: Keeping, claiming: Claim
 pub fn policy_of_login(config: &Config, login: &LoginEntry, gaps: &Arc<Gaps>) -> Policy {
     let claiming = login.tenant.as_ref().map(|tenant| tenant.claiming).unwrap_or_default();
     let mut settings = policy_settings(config, login.preset, login.keeping, claiming);
+    settings.bypass_setting = login.claimed_bypass.as_ref().map(|bypass| bypass.setting.to_string());
+    settings.bypass_needs_reason = login.claimed_bypass.as_ref().is_some_and(|bypass| bypass.reason.is_none());
     settings.login_lists = login.guard.lists.clone();
     settings.mode = login.guard.mode.unwrap_or(settings.mode);
     settings.gaps = Arc::clone(gaps);
@@ -72,6 +74,9 @@ fn policy_settings(config: &Config, preset: Preset, keeping: Keeping, claiming: 
     settings.claiming = claiming;
     settings.claim_settings = config.scope.template.tenant_settings().map(str::to_owned).collect();
     settings.scope_settings.extend(config.bypass.template.names().map(str::to_owned));
+    // What goes past the tenants by a claim of one login goes past them whoever sets it.
+    let claimed = config.logins.values().filter_map(|login| login.claimed_bypass.as_ref());
+    settings.scope_settings.extend(claimed.map(|bypass| bypass.setting.to_string()));
     settings
 }
 

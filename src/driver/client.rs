@@ -265,9 +265,9 @@ impl ClientTask {
             let metrics = &self.around.proxy.gauge.metrics;
             let word = outcome.conclusion.word();
             match self.around.generation.preset_of(self.client.slot().facts()) {
-                Preset::Bypass => metrics.bypasses.count(word),
+                // Those of tenants have claimed a bypass.
+                Preset::Bypass | Preset::Tenant | Preset::Application => metrics.bypasses.count(word),
                 Preset::Migration => metrics.migrations.count(word),
-                Preset::Tenant | Preset::Application => {}
             }
         }
         #[cfg(feature = "mutants")]

@@ -413,7 +413,7 @@ impl Proxy {
 
     fn tenant_record(&self, act: TenantAct, tenant: &TenantId, reason: &str, actor: &Actor) -> LedgerNote {
         let record = TenantRecord {
-            id: Uuid::new_v4(),
+            id: Uuid::now_v7(),
             act,
             login: Arc::clone(&actor.login),
             address: Arc::clone(&actor.address),
@@ -496,7 +496,7 @@ impl LedgerNote {
     /// Writes it, and waits until it is durable. Blocks: only for a thread that may.
     fn write(self) -> Result<(), NotWritten> {
         let answer = match self.ledger {
-            Some(ledger) => ledger.record_tenant(self.record),
+            Some(ledger) => ledger.record_act(Box::new(self.record)),
             None if self.is_wanted => return Err(NotWritten::AtAll),
             None => return Ok(()),
         };
@@ -512,7 +512,7 @@ impl LedgerNote {
     /// Has it written, behind what waits already.
     fn submit(self) {
         if let Some(ledger) = self.ledger {
-            drop(ledger.record_tenant(self.record));
+            drop(ledger.record_act(Box::new(self.record)));
         }
     }
 }

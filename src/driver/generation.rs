@@ -21,7 +21,7 @@ use crate::guard::Preset;
 use crate::scope::{Gate, Lifetime, Prelude, SealKey};
 use crate::session::ClaimRules;
 use crate::startup::Purpose;
-use crate::tenant::TenantPolicy;
+use crate::tenant::{ClaimedBypass, TenantPolicy};
 
 /// What a session is told whose certificate was good only for another authority.
 const VOID: &str = "The client's certificate is not good any more.";
@@ -183,6 +183,17 @@ impl Generation {
         self.claims.get(&client.login)
     }
 
+    /// What a client's records say it was let in as; `None` where nothing of it is recorded.
+    #[must_use]
+    pub fn recorded_as(&self, client: &ClientFacts) -> Option<&'static str> {
+        let preset = self.preset_of(client);
+        if preset.is_recorded() {
+            return Some(preset.name());
+        }
+        let is_claimed = self.claim_rules(client).is_some_and(|rules| rules.bypass.is_some());
+        is_claimed.then_some(CLAIMED)
+    }
+
     /// The pool a client's servers come from.
     #[must_use]
     pub fn pool_key(&self, client: &ClientFacts) -> Option<PoolKey> {
@@ -275,13 +286,18 @@ impl Generation {
     }
 }
 
+/// The preset of records of claimed bypasses: the login's own says nothing of them.
+const CLAIMED: &str = "claimed_bypass";
+
 fn claims(config: &Config) -> HashMap<Arc<str>, Arc<ClaimRules>> {
-    let rules = |tenants: &TenantPolicy| ClaimRules {
+    let rules = |tenants: &TenantPolicy, bypass: &Option<ClaimedBypass>| ClaimRules {
         template: config.scope.template.clone(),
         kind: config.scope.tenant_kind,
         tenants: tenants.clone(),
+        bypass: bypass.clone(),
     };
-    let claiming = |login: &LoginEntry| login.tenant.as_ref().filter(|it| it.claiming.is_allowed()).map(rules);
+    let may_claim = |login: &LoginEntry| login.tenant.clone().filter(|it| it.claiming.is_allowed());
+    let claiming = |login: &LoginEntry| may_claim(login).map(|tenants| rules(&tenants, &login.claimed_bypass));
     let logins = config.logins.iter();
     logins.filter_map(|(name, login)| Some((Arc::clone(name), Arc::new(claiming(login)?)))).collect()
 }

@@ -35,7 +35,7 @@ use crate::scope::{
 };
 use crate::time::Moment;
 use crate::upstream::login::Identity;
-use crate::upstream::outdated::Outdated;
+use crate::upstream::outdated::{Definitions, Outdated};
 use crate::upstream::{
     Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, ServerStatements, Settings, StatementLimits,
     settings,
@@ -126,6 +126,8 @@ pub struct PoolParts {
     pub kin: ServerKin,
     /// Where its servers are registered.
     pub servers: Arc<Servers>,
+    /// How often the definitions of its database have changed.
+    pub definitions: Arc<Definitions>,
     /// The clock.
     pub clock: Clock,
     /// Numbers for servers, never used twice.
@@ -194,7 +196,7 @@ impl ServerPool {
     /// An empty pool.
     #[must_use]
     pub fn new(parts: PoolParts) -> Arc<Self> {
-        let PoolParts { name, limits, fairness, way, kin, servers, clock, next_server, metrics } = parts;
+        let PoolParts { name, limits, fairness, way, kin, servers, definitions, clock, next_server, metrics } = parts;
         Arc::new(Self {
             name,
             ledger: Mutex::new(Pool::new(limits, fairness)),
@@ -207,7 +209,7 @@ impl ServerPool {
             greeting: Mutex::new(None),
             greetings: Mutex::new(LruCache::new(GREETINGS_MAX)),
             metrics,
-            outdated: Arc::default(),
+            outdated: Arc::new(Outdated::of(definitions)),
         })
     }
 

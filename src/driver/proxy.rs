@@ -50,6 +50,7 @@ use crate::scope::Injection;
 use crate::session::{Claimant, Recording, Session, SessionRules};
 use crate::startup::{AuthenticatedClient, Purpose};
 use crate::tenant::TenantId;
+use crate::upstream::outdated::Definitions;
 use crate::upstream::{Parameters, Settings};
 use crate::wire::backend;
 use crate::wire::frontend::PROTOCOL_3_2;
@@ -99,6 +100,8 @@ pub struct Proxy {
     pub(super) pools: Mutex<HashMap<PoolKey, Arc<ServerPool>>>,
     /// Pools that the configuration has no place for any more, until their last server is gone.
     pub(super) closing_pools: Mutex<Vec<Arc<ServerPool>>>,
+    /// How often definitions have changed, by server group and database: as many as configurations have named.
+    definitions: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Definitions>>>,
     pub(super) holds: Mutex<Holds>,
     pub(super) entrance: Arc<Entrance>,
     pub(super) clients: Arc<Clients>,
@@ -191,6 +194,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         generation: ArcSwap::from_pointee(generation),
         pools: Mutex::default(),
         closing_pools: Mutex::default(),
+        definitions: Mutex::default(),
         holds: Mutex::default(),
         entrance: Arc::clone(&entrance),
         clients: Arc::default(),
@@ -291,10 +295,17 @@ impl Proxy {
             way,
             kin,
             servers: Arc::clone(&self.servers),
+            definitions: self.definitions_of(key),
             clock: self.clock,
             next_server: Arc::clone(&self.next_server),
             metrics: Arc::clone(&self.gauge.metrics),
         })
+    }
+
+    /// The roles of a database share its definitions; a configuration that has it no more may have it again.
+    fn definitions_of(&self, key: &PoolKey) -> Arc<Definitions> {
+        let place = (Arc::clone(&key.server), Arc::clone(&key.database));
+        Arc::clone(self.definitions.lock().entry(place).or_default())
     }
 
     /// What a client's session works with under the newest generation.
@@ -345,14 +356,19 @@ impl Proxy {
             }
             Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
         };
+        let claimed = claims.as_ref().and_then(|claimant| claimant.rules.bypass.as_ref());
+        let recording = match claimed {
+            Some(bypass) => Some(Recording { needs_reason: bypass.reason.is_none(), is_written: true }),
+            None => (is_sealed || preset.is_recorded())
+                .then_some(Recording { needs_reason: preset == Preset::Bypass, is_written: preset.is_recorded() }),
+        };
         let policy = Arc::clone(generation.policies_of(&client.database).of(&client.login));
         Some(SessionRules {
             injection,
             policy,
             facts: Arc::clone(&self.facts),
             claims,
-            recording: (is_sealed || preset.is_recorded())
-                .then_some(Recording { needs_reason: preset == Preset::Bypass, is_written: preset.is_recorded() }),
+            recording,
             #[cfg(feature = "mutants")]
             mutant: build::mutant(&self.hooks),
         })
@@ -365,17 +381,19 @@ impl Proxy {
         client: &ClientFacts,
         process_id: i32,
     ) -> Option<SessionLedger> {
-        let preset = generation.preset_of(client);
-        let ledger = self.ledger().filter(|_| preset.is_recorded())?;
-        let role = generation.config.logins.get(&client.login)?.role.as_ref()?;
+        let preset = generation.recorded_as(client)?;
+        let ledger = self.ledger()?;
+        let role = &generation.pool_key(client)?.role;
         let actor = Actor {
             login: Arc::clone(&client.login),
+            method: client.proof.method(),
             address: client.address.to_string().into(),
             database: Arc::clone(&client.database),
             role: Arc::clone(&generation.config.roles.get(role)?.user),
-            preset: preset.name(),
+            preset,
             tenant: client.tenant().map(|tenant| tenant.as_str().into()),
             client: process_id,
+            config: Arc::clone(&generation.config.digest),
         };
         Some(SessionLedger::new(ledger, actor))
     }

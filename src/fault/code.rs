@@ -275,6 +275,12 @@ codes! {
     /// A claim that outlives its transaction, by a login that may not make one.
     ClaimOfSession = "TG134", b"42501", Error, "this login may claim a tenant for one transaction only",
         "Use SET LOCAL or set_config(…, true) inside a transaction, or give the login claims = \"session\".";
+    /// What was claimed neither is a bypass nor is none.
+    BypassMalformed = "TG135", b"22023", Error, "this value stands neither for a bypass nor for none",
+        "Use the value of the login's claimed_bypass, or one of '', 'false', 'off', 'no', '0' for none.";
+    /// A bypass was claimed where it would not end with a transaction block.
+    BypassOutsideBlock = "TG136", b"42501", Error, "a bypass can be claimed for a transaction block only",
+        "Begin a transaction, claim the bypass inside it with SET LOCAL or set_config(…, true), and end it.";
 
     // -- what `check` has found
     /// A table with tenants' rows that no policy keeps apart.

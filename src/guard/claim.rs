@@ -11,17 +11,29 @@ use super::configure::{is_plain_call, is_plain_select, setting_name};
 use super::parser::{Kind, tree};
 use super::walk;
 
-/// A statement that names the tenant.
+/// A statement that names the tenant, or asks to go past the tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// What is claimed.
+    pub subject: ClaimSubject,
     /// The setting's name, lower case.
     pub setting: Box<str>,
-    /// Who.
+    /// Who, or whether.
     pub value: ClaimedValue,
     /// For how long.
     pub span: ClaimSpan,
     /// What the client has written, and so what it expects for an answer.
     pub form: ClaimForm,
+}
+
+/// What a claim is about: its setting says so, by the login's policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClaimSubject {
+    /// The tenant.
+    #[default]
+    Tenant,
+    /// That the rest of the transaction sees every tenant's rows.
+    Bypass,
 }
 
 /// The tenant of a claim.
@@ -87,6 +99,7 @@ pub(super) fn of_select(select: &tree::SelectStmt) -> Option<Box<Claim>> {
     }
     let column = if name.is_empty() { "set_config" } else { name.as_str() };
     Some(Box::new(Claim {
+        subject: ClaimSubject::Tenant,
         setting: setting_name(text(setting)?)?,
         value: value_of(value)?,
         span: span(local)?,
@@ -206,7 +219,7 @@ mod tests {
         ] {
             assert_eq!(
                 read(sql, Claiming::Session),
-                Ok(Claim { setting: "app.tenant_id".into(), value, span, form }),
+                Ok(Claim { subject: ClaimSubject::Tenant, setting: "app.tenant_id".into(), value, span, form }),
                 "{sql}"
             );
             assert!(read(sql, Claiming::None).is_err(), "{sql}");

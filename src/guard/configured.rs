@@ -19,6 +19,18 @@ pub struct Lists {
     pub functions: Sides<String>,
     /// Classes of statements.
     pub statements: Sides<StatementClass>,
+    /// Definitions that migration logins may make beside what they may make anyway.
+    pub definitions_allowed: Vec<Definition>,
+}
+
+/// A definition that lets others read more than the tables' own policies do, and its own author no more: which a
+/// configuration may leave to migration logins, and `check` looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Definition {
+    /// A view that reads tables with its owner's rights.
+    OwnersView,
+    /// A table that is made as a part of another, whose policies it does not have.
+    Partition,
 }
 
 /// What of a kind is allowed, and what is denied.
@@ -45,6 +57,7 @@ pub(super) struct Listed {
     functions_denied: Vec<DeniedFunction>,
     statements_allowed: Vec<StatementClass>,
     statements_denied: Vec<StatementClass>,
+    definitions_allowed: Vec<Definition>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +99,7 @@ impl Listed {
             functions_denied: functions(|it| &it.denied).map(|name| DeniedFunction::new(name)).collect(),
             statements_allowed: classes(|list| &list.statements.allowed),
             statements_denied: classes(|list| &list.statements.denied),
+            definitions_allowed: lists.iter().flat_map(|list| &list.definitions_allowed).copied().collect(),
         }
     }
 
@@ -114,6 +128,11 @@ impl Listed {
     /// Whether a class of statements is allowed.
     pub fn allows_class(&self, class: StatementClass) -> bool {
         self.statements_allowed.contains(&class)
+    }
+
+    /// Whether migration logins may make a definition of this kind.
+    pub fn allows_definition(&self, kind: Definition) -> bool {
+        self.definitions_allowed.contains(&kind)
     }
 
     /// Judges a statement by what is denied: its class, the classes that write inside of it, functions it calls or may call.

@@ -242,7 +242,7 @@ fn targets(nodes: &[tree::Node], walk: &mut Walk<'_>) {
 fn create_table(create: &tree::CreateStmt, walk: &mut Walk<'_>) {
     walk.table(create);
     if create.partbound.is_some() {
-        walk.demand(DemandKind::NeedsBypass, "PARTITION OF", -1);
+        walk.demand(DemandKind::Partition, "PARTITION OF", -1);
     } else if !create.inh_relations.is_empty() {
         walk.demand(DemandKind::NeedsBypass, "INHERITS", -1);
     }
@@ -260,14 +260,18 @@ fn create_foreign_table(foreign: &tree::CreateForeignTableStmt, walk: &mut Walk<
 }
 
 /// A view reads tables with its owner's rights, whom their policies may not bind, unless it is told not to.
+///
+/// A temporary one may: it belongs to the role that its session acts as anyway, no other session can name it, and it is
+/// gone before the server is anybody else's. So whoever reads it reads what its query would have read.
 fn create_view(view: &tree::ViewStmt, walk: &mut Walk<'_>) {
-    let tree::ViewStmt { view: _, aliases: _, query, replace: _, options, with_check_option: _ } = view;
+    let tree::ViewStmt { view, aliases: _, query, replace: _, options, with_check_option: _ } = view;
     let before = walk.relations_count();
     walk.maybe(query);
     walk.elements(options);
     let is_invokers = options.iter().any(|option| is_surely_on(option, "security_invoker"));
-    if walk.relations_count() > before && !is_invokers {
-        walk.demand(DemandKind::NeedsBypass, "A view of tables without security_invoker", -1);
+    let is_temporary = view.as_ref().is_some_and(walk::is_made_temporary);
+    if walk.relations_count() > before && !is_invokers && !is_temporary {
+        walk.demand(DemandKind::OwnersView, "A view of tables without security_invoker", -1);
     }
 }
 

@@ -463,6 +463,10 @@ pub enum DemandKind {
     FunctionSetting,
     /// Columns of `pg_class` that count rows of all tenants, or a row of it as a whole.
     Estimates,
+    /// A permanent view that reads tables with its owner's rights.
+    OwnersView,
+    /// A table that is made as a part of another.
+    Partition,
     /// Ownership, row-level security, definer's rights: only bypass logins may.
     NeedsBypass,
 }

@@ -42,9 +42,9 @@ mod walk;
 
 pub use crate::tenant::Claiming;
 pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
-pub use claim::{Claim, ClaimForm, ClaimSpan, ClaimedValue};
+pub use claim::{Claim, ClaimForm, ClaimSpan, ClaimSubject, ClaimedValue};
 pub use condition::{Condition, FunctionName, Mentions, Operand, OperandKind, PolicyExpression, policy_expression};
-pub use configured::{Lists, Sides};
+pub use configured::{Definition, Lists, Sides};
 pub use explain::{Explained, ExplainedLine, explain, explain_file};
 pub use facts::{
     Access, Configuration, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue,
@@ -55,7 +55,7 @@ pub use gaps::Gaps;
 pub use policy::{AllowedSetting, Mode, Observed, Policy, PolicySettings, Preset};
 pub use redact::redacted;
 pub use relations::RelationClass;
-pub use settings::{REASON_SETTING, check_reason, quoted_list};
+pub use settings::{ON_BEHALF_SETTING, REASON_SETTING, check_reason, quoted_list};
 pub use state::{Keeping, State, StateUse};
 pub use statement::inspect;
 pub use text::{InspectFault, Inspected, Limits};

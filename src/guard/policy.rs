@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::claim::{Claim, ClaimForm, ClaimSpan, ClaimedValue};
-use super::configured::{Listed, Lists};
+use super::claim::{Claim, ClaimForm, ClaimSpan, ClaimSubject, ClaimedValue};
+use super::configured::{Definition, Listed, Lists};
 use super::facts::{
     Access, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, Statement, StatementClass,
 };
@@ -92,6 +92,10 @@ pub struct PolicySettings {
     pub claiming: Claiming,
     /// The names of those scope settings whose value is the tenant itself: where they may.
     pub claim_settings: Vec<String>,
+    /// The setting by which its clients may claim a bypass, if they may: where they may claim at all.
+    pub bypass_setting: Option<String>,
+    /// Whether such a bypass needs a reason of the client's.
+    pub bypass_needs_reason: bool,
     /// The tenant stays on a server beyond its transactions, so that a procedure may end them.
     pub scope_outlives_transactions: bool,
     /// Longest text that is checked; 0 for the default.
@@ -110,6 +114,8 @@ pub struct Policy {
     scope_settings: HashSet<Box<str>>,
     claiming: Claiming,
     claim_settings: HashSet<Box<str>>,
+    bypass_setting: Option<Box<str>>,
+    bypass_needs_reason: bool,
     scope_outlives_transactions: bool,
     limits: Limits,
     gaps: Arc<Gaps>,
@@ -143,6 +149,8 @@ impl Policy {
             scope_settings: canonical(&from.scope_settings),
             claiming: from.claiming,
             claim_settings: canonical(&from.claim_settings),
+            bypass_setting: from.bypass_setting.as_deref().map(settings::canonical_name),
+            bypass_needs_reason: from.bypass_needs_reason,
             scope_outlives_transactions: from.scope_outlives_transactions,
             limits,
             gaps: Arc::clone(&from.gaps),
@@ -209,14 +217,17 @@ impl Policy {
             return None;
         }
         let span = |local: bool| if local { ClaimSpan::Transaction } else { ClaimSpan::Session };
-        let claim = match &statement.control {
+        let subject = ClaimSubject::Tenant;
+        let mut claim = match &statement.control {
             Control::Set { name, value, local } => Box::new(Claim {
+                subject,
                 setting: name.clone(),
                 value: ClaimedValue::Text(value.clone()),
                 span: span(*local),
                 form: ClaimForm::Set,
             }),
             Control::Reset { name, local } => Box::new(Claim {
+                subject,
                 setting: name.clone(),
                 value: ClaimedValue::Default,
                 span: span(*local),
@@ -225,16 +236,32 @@ impl Policy {
             Control::None | Control::Configure(_) => statement.claim.clone()?,
             _ => return None,
         };
-        self.claim_settings.contains(&claim.setting).then_some(claim)
+        claim.subject = self.claim_subject(&claim.setting)?;
+        Some(claim)
+    }
+
+    /// What a claim by this setting is about.
+    fn claim_subject(&self, setting: &str) -> Option<ClaimSubject> {
+        if self.claim_settings.contains(setting) {
+            return Some(ClaimSubject::Tenant);
+        }
+        let is_bypass = self.bypass_setting.as_deref() == Some(setting);
+        is_bypass.then_some(ClaimSubject::Bypass)
+    }
+
+    /// Whether a transaction may become one that is recorded.
+    const fn may_bypass(&self) -> bool {
+        self.claiming.is_allowed() && self.bypass_setting.is_some()
     }
 
     /// Facts that were found under other rules may hold what is no claim any more.
     fn judge_claim(&self, claim: &Claim) -> Result<(), Fault> {
-        if !(self.claiming.is_allowed() && self.claim_settings.contains(&claim.setting)) {
+        if !(self.claiming.is_allowed() && self.claim_subject(&claim.setting) == Some(claim.subject)) {
             return Err(Fault::of(Code::ScopeChange).with_detail(format!("The setting is {:?}.", claim.setting)));
         }
-        let is_ending = claim.value == ClaimedValue::Default;
-        if self.claiming == Claiming::Transaction && claim.span == ClaimSpan::Session && !is_ending {
+        // What a bypass is claimed for depends on its value, which may be bound.
+        let is_free = claim.value == ClaimedValue::Default || claim.subject == ClaimSubject::Bypass;
+        if self.claiming == Claiming::Transaction && claim.span == ClaimSpan::Session && !is_free {
             return Err(Fault::of(Code::ClaimOfSession));
         }
         Ok(())
@@ -275,7 +302,7 @@ impl Policy {
 
     /// Looks at everything in a statement that may be refused; `weigh` says of each refusal whether it stands.
     fn review(&self, statement: &Statement, weigh: &mut Weigh<'_>) -> Result<(), Fault> {
-        if self.preset.is_recorded() {
+        if self.preset.is_recorded() || self.may_bypass() {
             judge_escape(statement).or_else(&mut *weigh)?;
         }
         if self.listed.has_denied() {
@@ -332,7 +359,13 @@ impl Policy {
 
     fn judge_demand(&self, demand: &Demand) -> Result<(), Fault> {
         match demand.kind {
-            DemandKind::NeedsBypass if self.preset == Preset::Bypass => Ok(()),
+            DemandKind::NeedsBypass | DemandKind::OwnersView | DemandKind::Partition
+                if self.preset == Preset::Bypass =>
+            {
+                Ok(())
+            }
+            DemandKind::OwnersView if self.lets_define(Definition::OwnersView) => Ok(()),
+            DemandKind::Partition if self.lets_define(Definition::Partition) => Ok(()),
             DemandKind::FunctionSetting => self.judge_function_setting(&demand.detail),
             // Trusted code may show its own estimates.
             DemandKind::Estimates if self.preset != Preset::Tenant => Ok(()),
@@ -347,13 +380,20 @@ impl Policy {
             | DemandKind::TemporaryRelation
             | DemandKind::ReservedName
             | DemandKind::Estimates
+            | DemandKind::OwnersView
+            | DemandKind::Partition
             | DemandKind::NeedsBypass => Err(refusal_of_demand(demand)),
         }
     }
 
+    /// Whether its configuration lets it define what others may read more by: what `check` looks for afterwards.
+    fn lets_define(&self, what: Definition) -> bool {
+        self.preset == Preset::Migration && self.listed.allows_definition(what)
+    }
+
     /// A setting that a function has while it runs is as good as a SET; a reason is nobody's but the client's.
     fn judge_function_setting(&self, name: &str) -> Result<(), Fault> {
-        if name == settings::REASON_SETTING {
+        if settings::is_for_the_ledger(name) {
             return Err(Fault::of(Code::SettingRefused).with_detail(format!("The setting is {name:?}.")));
         }
         self.judge_setting_name(name)
@@ -372,7 +412,7 @@ impl Policy {
             return self.preset.is_recorded();
         }
         if let Control::Configure(list) = &statement.control
-            && list.iter().all(|configuration| *configuration.name == *settings::REASON_SETTING)
+            && list.iter().all(|configuration| settings::is_for_the_ledger(&configuration.name))
         {
             // A reason comes before what it is for.
             return false;
@@ -400,6 +440,12 @@ impl Policy {
             }
             return Ok(AllowedSetting { value: value.into(), name });
         }
+        if &*name == settings::ON_BEHALF_SETTING {
+            if let Err(fault) = settings::check_on_behalf(value) {
+                return Err(Fault::of(Code::SettingValueRefused).with_detail(fault));
+            }
+            return Ok(AllowedSetting { value: value.into(), name });
+        }
         match settings::check_value(&name, value) {
             Ok(value) => Ok(AllowedSetting { value: value.as_ref().into(), name }),
             Err(fault) => Err(Fault::of(Code::SettingValueRefused).with_detail(format!("{fault}."))),
@@ -420,8 +466,9 @@ impl Policy {
         if settings::is_identity(name) {
             return refused(Code::RoleChange);
         }
-        if name == settings::REASON_SETTING {
-            return if self.preset.is_recorded() { Ok(()) } else { refused(Code::SettingRefused) };
+        if settings::is_for_the_ledger(name) {
+            let is_given = self.preset.is_recorded() || (self.may_bypass() && self.bypass_needs_reason);
+            return if is_given { Ok(()) } else { refused(Code::SettingRefused) };
         }
         if self.listed.denies_setting(name) {
             return refused(Code::ConfiguredDenial);
@@ -653,6 +700,8 @@ const fn is_tolerable(kind: DemandKind) -> bool {
         | DemandKind::Snapshot
         | DemandKind::ReservedName
         | DemandKind::FunctionSetting
+        | DemandKind::OwnersView
+        | DemandKind::Partition
         | DemandKind::NeedsBypass => false,
     }
 }
@@ -796,7 +845,7 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::SettingForm => Code::SettingValueRefused,
         DemandKind::Snapshot => Code::TransactionRefused,
         DemandKind::FunctionSetting => Code::SettingRefused,
-        DemandKind::NeedsBypass => Code::NeedsBypass,
+        DemandKind::NeedsBypass | DemandKind::OwnersView | DemandKind::Partition => Code::NeedsBypass,
     };
     let detail = match demand.kind {
         DemandKind::SelectInto => "SELECT … INTO creates a table.".into(),
@@ -809,7 +858,9 @@ fn refusal_of_demand(demand: &Demand) -> Fault {
         DemandKind::SettingForm => format!("The form {} cannot be followed.", demand.detail),
         DemandKind::FunctionSetting => format!("The setting is {:?}.", demand.detail),
         DemandKind::Estimates => format!("{} of pg_class holds estimates over all tenants' rows.", demand.detail),
-        DemandKind::NeedsBypass => format!("{} changes who may see what.", demand.detail),
+        DemandKind::NeedsBypass | DemandKind::OwnersView | DemandKind::Partition => {
+            format!("{} changes who may see what.", demand.detail)
+        }
         DemandKind::Snapshot => "An imported snapshot is another session's.".into(),
     };
     at(Fault::of(code).with_detail(detail), demand.position)

@@ -103,8 +103,34 @@ pub(super) const DEFINITION_ALLOWED: &[&str] = &[
 /// The setting in which a client of a bypass or migration login gives the reason for what it does.
 pub const REASON_SETTING: &str = "tenantgate.reason";
 
+/// The setting in which it says for whom.
+pub const ON_BEHALF_SETTING: &str = "tenantgate.on_behalf_of";
+
 /// Longest reason: a sentence or a ticket's title, not a document.
 pub const REASON_BYTES_MAX: usize = 1024;
+
+/// Longest name of somebody for whom a client acts.
+const ON_BEHALF_BYTES_MAX: usize = 256;
+
+/// Whether a setting tells the ledger something.
+#[must_use]
+pub fn is_for_the_ledger(name: &str) -> bool {
+    name == REASON_SETTING || name == ON_BEHALF_SETTING
+}
+
+/// What is wrong with the name of somebody for whom a client acts; empty for nobody.
+///
+/// # Errors
+/// Says so in a sentence.
+pub fn check_on_behalf(text: &str) -> Result<(), &'static str> {
+    if text.len() > ON_BEHALF_BYTES_MAX {
+        return Err("The name is longer than 256 bytes.");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("The name holds control characters.");
+    }
+    Ok(())
+}
 
 /// What is wrong with a reason.
 ///

@@ -323,9 +323,7 @@ impl<'t> Draft<'t> {
     }
 
     fn temporary(&mut self, relation: Option<&tree::RangeVar>) {
-        let is_temporary =
-            |relation: &tree::RangeVar| relation.relpersistence == "t" || walk::is_temporary(&relation.schemaname);
-        if relation.is_some_and(is_temporary) {
+        if relation.is_some_and(walk::is_made_temporary) {
             self.class = StatementClass::CreateTemporary;
         } else {
             self.walk.target(relation);

@@ -1038,6 +1038,11 @@ fn name_of_call(item: &tree::Node) -> Option<Box<str>> {
     }
 }
 
+/// Whether a relation is temporary when it is made.
+pub(super) fn is_made_temporary(relation: &tree::RangeVar) -> bool {
+    relation.relpersistence == "t" || is_temporary(&relation.schemaname)
+}
+
 /// Whether a schema is one of those that only temporary objects live in.
 pub(super) fn is_temporary(schema: &str) -> bool {
     schema == "pg_temp" || schema.starts_with("pg_temp_") || schema.starts_with("pg_toast_temp")

@@ -17,6 +17,8 @@ enum Mark {
     Scope(TenantId),
     /// The claim was taken back: what follows has no tenant, though the server's transaction has.
     Ended,
+    /// The server has the setting of a bypass, or has it no more.
+    Bypass(bool),
 }
 
 /// What a session acts for at one moment. Bounded: between two savepoints there is one mark of each kind, and savepoints
@@ -38,7 +40,7 @@ impl View {
             match mark {
                 Mark::Scope(tenant) => return Some(tenant),
                 Mark::Ended => return None,
-                Mark::Savepoint(_) | Mark::Session(_) => {}
+                Mark::Savepoint(_) | Mark::Session(_) | Mark::Bypass(_) => {}
             }
         }
         self.session_now()
@@ -48,14 +50,38 @@ impl View {
     pub(super) fn scope(&self) -> Option<&TenantId> {
         self.journal.iter().rev().find_map(|mark| match mark {
             Mark::Scope(tenant) => Some(tenant),
-            Mark::Savepoint(_) | Mark::Session(_) | Mark::Ended => None,
+            Mark::Savepoint(_) | Mark::Session(_) | Mark::Ended | Mark::Bypass(_) => None,
         })
+    }
+
+    /// Whether the transaction sees every tenant's rows.
+    pub(super) fn is_bypass(&self) -> bool {
+        let last = self.journal.iter().rev().find_map(|mark| match mark {
+            Mark::Bypass(is_on) => Some(*is_on),
+            Mark::Savepoint(_) | Mark::Session(_) | Mark::Scope(_) | Mark::Ended => None,
+        });
+        last.unwrap_or(false)
+    }
+
+    /// Whether a statement has what it needs: a tenant, or a bypass where the server has not another tenant still.
+    pub(super) fn has_scope(&self) -> bool {
+        self.tenant().is_some() || (self.is_bypass() && self.scope().is_none())
+    }
+
+    /// Whether a tenant is in force that the server does not have.
+    pub(super) fn lacks_tenant(&self) -> bool {
+        self.tenant().is_some() && self.scope().is_none()
+    }
+
+    pub(super) fn set_bypass(&mut self, is_on: bool) {
+        self.drop_recent(|mark| matches!(mark, Mark::Bypass(_)));
+        self.journal.push(Mark::Bypass(is_on));
     }
 
     pub(super) fn session_now(&self) -> Option<&TenantId> {
         let claimed = self.journal.iter().rev().find_map(|mark| match mark {
             Mark::Session(tenant) => Some(tenant.as_ref()),
-            Mark::Savepoint(_) | Mark::Scope(_) | Mark::Ended => None,
+            Mark::Savepoint(_) | Mark::Scope(_) | Mark::Ended | Mark::Bypass(_) => None,
         });
         claimed.unwrap_or(self.session.as_ref())
     }
@@ -128,7 +154,7 @@ impl View {
     fn session_now_marked(&self) -> Option<Option<TenantId>> {
         self.journal.iter().rev().find_map(|mark| match mark {
             Mark::Session(tenant) => Some(tenant.clone()),
-            Mark::Savepoint(_) | Mark::Scope(_) | Mark::Ended => None,
+            Mark::Savepoint(_) | Mark::Scope(_) | Mark::Ended | Mark::Bypass(_) => None,
         })
     }
 }
@@ -148,7 +174,7 @@ pub(super) fn follow(
         Control::Release(name) => view.release(name),
         Control::RollbackTo(name) => {
             view.rollback_to(name);
-            if view.scope().is_none() {
+            if view.scope().is_none() && !view.is_bypass() {
                 scope.on_undone();
             }
         }
@@ -218,6 +244,32 @@ mod tests {
         view.release("s");
         view.rollback_to("s");
         assert_eq!(view.scope(), Some(&tenant("a")), "there is no such savepoint any more");
+    }
+
+    #[test]
+    fn a_bypass_ends_with_the_savepoint_in_front_of_it_and_comes_back_where_it_was_taken_back() {
+        let mut view = View::new(None);
+        view.savepoint("s");
+        view.set_bypass(true);
+        assert!(view.is_bypass() && view.has_scope() && view.tenant().is_none());
+        view.savepoint("t");
+        view.set_bypass(false);
+        assert!(!view.has_scope());
+        view.rollback_to("t");
+        assert!(view.has_scope());
+        view.act_for(&tenant("a"));
+        view.end_claim(false, None);
+        assert!(!view.has_scope(), "its server has the tenant still");
+        view.rollback_to("s");
+        assert!(!view.is_bypass());
+        for _ in 0..1_000 {
+            view.set_bypass(true);
+            view.set_bypass(false);
+        }
+        assert!(view.journal.len() < 3);
+        view.set_bypass(true);
+        view.end(true);
+        assert!(!view.is_bypass());
     }
 
     #[test]

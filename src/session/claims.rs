@@ -21,6 +21,7 @@
 //! Owns: what was claimed, for how long, and what stands in a claim's place. Does not own: the forms of claims (`guard`),
 //! who may claim whom (`tenant`), freezes and limits (the driver).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -31,9 +32,9 @@ use super::recording::Readiness;
 use super::release::{NOTHING, Substitute};
 use super::{Effect, Session, SessionRules, Waiting};
 use crate::fault::{Code, Fault};
-use crate::guard::{Claim, ClaimForm, ClaimSpan, ClaimedValue, Control, Facts, Statement};
+use crate::guard::{Claim, ClaimForm, ClaimSpan, ClaimSubject, ClaimedValue, Control, Facts, Statement};
 use crate::scope::{Injection, LeasedServer, Lifetime, ScopeTemplate, TransactionScope};
-use crate::tenant::{TenantId, TenantKind, TenantPolicy};
+use crate::tenant::{ClaimedBypass, TenantId, TenantKind, TenantPolicy};
 use crate::wire::TransactionStatus;
 use crate::wire::backend;
 use crate::wire::frontend::{put_cstr, put_message};
@@ -47,6 +48,8 @@ pub struct ClaimRules {
     pub kind: TenantKind,
     /// Which ones the login may act for.
     pub tenants: TenantPolicy,
+    /// Whether, and by what, it may go past them.
+    pub bypass: Option<ClaimedBypass>,
 }
 
 /// That a session may claim its tenant.
@@ -77,6 +80,22 @@ impl ClaimRules {
         Ok(Some(tenant))
     }
 
+    /// Whether a claim could be made at all.
+    fn vet(&self, claim: &Claim) -> Result<(), Fault> {
+        match claim.subject {
+            ClaimSubject::Tenant => self.tenant_of(claim).map(drop),
+            ClaimSubject::Bypass => self.switch_of(claim).map(drop),
+        }
+    }
+
+    /// The tenant that a claim names, if it is a good one.
+    fn tenant_named(&self, claim: &Claim) -> Option<TenantId> {
+        match claim.subject {
+            ClaimSubject::Tenant => self.tenant_of(claim).ok().flatten(),
+            ClaimSubject::Bypass => None,
+        }
+    }
+
     /// Refuses what needs a tenant and has none.
     fn missing(&self, statement: &Statement) -> Fault {
         let setting = self.template.tenant_settings().next().unwrap_or_default();
@@ -103,12 +122,19 @@ enum For {
     Lease,
 }
 
+/// What was put on a server's transaction in a claim's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Tenant(TenantId),
+    Bypass(bool),
+}
+
 /// A session's claims.
 #[derive(Debug)]
 pub(super) struct Claims {
-    rules: Arc<ClaimRules>,
+    pub(super) rules: Arc<ClaimRules>,
     base: Option<TenantId>,
-    ahead: View,
+    pub(super) ahead: View,
     known: View,
     /// Whom the driver believes the session to act for.
     acting: Option<TenantId>,
@@ -119,8 +145,10 @@ pub(super) struct Claims {
     asked: Option<(TenantId, For)>,
     /// Why the message in front cannot go on.
     refusal: Option<Fault>,
-    /// Tenants that were put on transactions and are not confirmed yet, in order.
-    unconfirmed: VecDeque<TenantId>,
+    /// What was put on transactions and is not confirmed yet, in order.
+    pub(super) unconfirmed: VecDeque<Token>,
+    /// A bypass was claimed outside of any block: what stands behind it in its segment would miss it.
+    pub(super) has_lost_bypass: bool,
 }
 
 impl Claims {
@@ -137,10 +165,11 @@ impl Claims {
             asked: None,
             refusal: None,
             unconfirmed: VecDeque::new(),
+            has_lost_bypass: false,
         }
     }
 
-    fn injection_of(&self, tenant: &TenantId) -> Option<&Injection> {
+    pub(super) fn injection_of(&self, tenant: &TenantId) -> Option<&Injection> {
         self.granted.iter().find(|(known, _)| known == tenant).map(|(_, injection)| injection)
     }
 
@@ -153,14 +182,26 @@ impl Claims {
     pub(super) fn on_injected(&mut self) {
         if let Some(tenant) = self.ahead.tenant().cloned() {
             self.ahead.act_for(&tenant);
-            self.unconfirmed.push_back(tenant);
+            self.unconfirmed.push_back(Token::Tenant(tenant));
         }
     }
 
-    fn on_confirmed(&mut self) {
-        if let Some(tenant) = self.unconfirmed.pop_front() {
-            self.known.act_for(&tenant);
+    /// Whether what is confirmed lets statements run.
+    fn on_confirmed(&mut self) -> bool {
+        match self.unconfirmed.pop_front() {
+            Some(Token::Tenant(tenant)) => self.known.act_for(&tenant),
+            Some(Token::Bypass(is_on)) => {
+                self.known.set_bypass(is_on);
+                return is_on;
+            }
+            None => {}
         }
+        true
+    }
+
+    /// Whether the tenant in force has to be put in front of a statement that needs one, whatever else the transaction has.
+    pub(super) fn needs_injection(&self, scope: &TransactionScope) -> bool {
+        self.ahead.lacks_tenant() && scope.predicted() != TransactionStatus::Failed
     }
 
     /// What is ahead of a Query that is being planned.
@@ -191,22 +232,22 @@ impl Claims {
 /// A Query that is being planned: its claims, as if all of it succeeds.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
-    claims: &'a Claims,
-    view: View,
-    scopes: Vec<TenantId>,
+    pub(super) claims: &'a Claims,
+    pub(super) view: View,
+    pub(super) scopes: Vec<Token>,
 }
 
 /// What a planned Query leaves behind.
 #[derive(Debug)]
 pub(super) struct Planned {
     view: View,
-    scopes: Vec<TenantId>,
+    scopes: Vec<Token>,
 }
 
 /// What goes in a claim's place.
 pub(super) struct Standing<'a> {
-    /// The scope statement in front of it.
-    pub(super) injection: Option<&'a Injection>,
+    /// The scope statements in front of it: texts of so many statements, the last of which confirms.
+    pub(super) fronts: Vec<(Cow<'a, str>, usize)>,
     /// The statement itself.
     pub(super) text: String,
     /// The tag it is answered under, if not the server's.
@@ -220,7 +261,12 @@ impl<'a> Plan<'a> {
 
     /// Whether a statement has a tenant to run for, as far as it needs one.
     pub(super) fn has_tenant(&self) -> bool {
-        self.view.tenant().is_some()
+        self.view.has_scope()
+    }
+
+    /// Whether the tenant in force has to be put in front of a statement that needs one.
+    pub(super) fn needs_injection(&self, scope: &TransactionScope) -> bool {
+        self.view.lacks_tenant() && scope.predicted() != TransactionStatus::Failed
     }
 
     /// Refuses what has none.
@@ -237,7 +283,7 @@ impl<'a> Plan<'a> {
     pub(super) fn on_injected(&mut self) {
         if let Some(tenant) = self.view.tenant().cloned() {
             self.view.act_for(&tenant);
-            self.scopes.push(tenant);
+            self.scopes.push(Token::Tenant(tenant));
         }
     }
 
@@ -245,32 +291,46 @@ impl<'a> Plan<'a> {
     pub(super) fn claim(
         &mut self,
         claim: &Claim,
-        scope: &TransactionScope,
+        scope: &mut TransactionScope,
         is_alone: bool,
     ) -> Result<Standing<'a>, Fault> {
+        if claim.subject == ClaimSubject::Bypass {
+            return self.claim_bypass(claim, scope, is_alone);
+        }
         let Some(tenant) = self.claims.rules.tenant_of(claim)? else {
             self.view.end_claim(claim.span == ClaimSpan::Session, self.claims.base.as_ref());
             let Substitute { sql, tag } = stand_in(claim);
-            return Ok(Standing { injection: None, text: sql.into_owned(), tag });
+            return Ok(Standing { fronts: Vec::new(), text: sql.into_owned(), tag });
         };
         if let Some(fault) = self.claims.conflict(&self.view, &tenant) {
             return Err(fault);
         }
-        let injection = match scope.needs_injection() && !is_alone {
-            true => Some(self.claims.injection_of(&tenant).ok_or_else(|| Fault::of(Code::Internal))?),
-            false => None,
-        };
-        if injection.is_some() {
-            self.scopes.push(tenant.clone());
-        }
-        if injection.is_some() || self.view.scope().is_some() {
+        let is_failed = scope.predicted() == TransactionStatus::Failed;
+        let is_due = scope.needs_injection() || (self.view.scope().is_none() && !is_failed);
+        let mut fronts = Vec::new();
+        if is_due && !is_alone {
+            fronts.push(self.front_of(&tenant, scope)?);
+        } else if self.view.scope().is_some() {
             self.view.act_for(&tenant);
         }
         if claim.span == ClaimSpan::Session {
             self.view.set_session(Some(tenant.clone()));
         }
         let (text, tag) = said_of(claim, &tenant);
-        Ok(Standing { injection, text, tag })
+        Ok(Standing { fronts, text, tag })
+    }
+
+    /// Puts a tenant on the transaction.
+    pub(super) fn front_of(
+        &mut self,
+        tenant: &TenantId,
+        scope: &mut TransactionScope,
+    ) -> Result<(Cow<'a, str>, usize), Fault> {
+        let injection = self.claims.injection_of(tenant).ok_or_else(|| Fault::of(Code::Internal))?;
+        self.scopes.push(Token::Tenant(tenant.clone()));
+        self.view.act_for(tenant);
+        scope.on_injected();
+        Ok((Cow::Borrowed(injection.set_local()), injection.set_local_statements()))
     }
 
     /// Another statement, sent while the transaction was `before`.
@@ -323,15 +383,15 @@ pub(super) fn stand_in(claim: &Claim) -> Substitute {
 }
 
 /// `standard_conforming_strings` is pinned on.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn identifier(name: &str) -> String {
+pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn claim_in(statement: &Statement) -> Option<&Claim> {
+pub(super) fn claim_in(statement: &Statement) -> Option<&Claim> {
     if let Control::Claim(claim) = &statement.control { Some(claim) } else { None }
 }
 
@@ -346,18 +406,21 @@ impl Session {
     pub(super) fn vet_claims(&self, facts: &Facts) -> Result<(), Fault> {
         let Some(claims) = &self.claims else { return Ok(()) };
         let mut known = facts.statements.iter().filter_map(claim_in).filter(|claim| !claim.is_bound());
-        known.try_for_each(|claim| claims.rules.tenant_of(claim).map(drop))
+        known.try_for_each(|claim| claims.rules.vet(claim))
     }
 
     /// Whether nobody has said for whom a statement is to run that needs a tenant. In a failed block PostgreSQL refuses it
     /// by itself.
     pub(super) fn lacks_claim(&self, statements: &[Statement]) -> Option<Fault> {
-        let claims = self.claims.as_ref().filter(|claims| claims.ahead.tenant().is_none())?;
+        let claims = self.claims.as_ref().filter(|claims| !claims.ahead.has_scope() || claims.has_lost_bypass)?;
         let is_failed = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Failed);
         #[cfg(feature = "mutants")]
         let is_failed = is_failed || self.rules.mutant == Some(super::Mutant::ClaimBleeds);
         let needing = statements.iter().find(|statement| self.needs_tenant(statement)).filter(|_| !is_failed);
-        needing.map(|statement| claims.rules.missing(statement))
+        needing.map(|statement| match claims.has_lost_bypass {
+            true => super::bypassing::lost(),
+            false => claims.rules.missing(statement),
+        })
     }
 
     /// SAVEPOINT needs one only so that ROLLBACK TO does not take away what there is.
@@ -374,8 +437,11 @@ impl Session {
         // One that is refused for its transaction's tenant changes nothing.
         let is_possible = |tenant: &TenantId| statements.len() > 1 || claims.conflict(&claims.ahead, tenant).is_none();
         let named = statements.iter().filter_map(claim_in);
-        let named = named.filter_map(|claim| claims.rules.tenant_of(claim).ok().flatten()).filter(is_possible);
-        let needs_any = statements.iter().any(|statement| self.rules.policy.needs_scope(statement));
+        let named = named.filter_map(|claim| claims.rules.tenant_named(claim)).filter(is_possible);
+        // With a bypass the tenant in force is put on the transaction, too.
+        let is_bypass = |statement| claim_in(statement).is_some_and(|claim| claims.rules.is_bypass(claim));
+        let needs_any =
+            statements.iter().any(|statement| self.rules.policy.needs_scope(statement) || is_bypass(statement));
         // Behind the end of a transaction the session's own counts again.
         let ends = statements.iter().any(|statement| {
             matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. } | Control::RollbackTo(_))
@@ -448,6 +514,9 @@ impl Session {
         if self.rules.mutant == Some(super::Mutant::ClaimBleeds) {
             return None;
         }
+        if claim.subject == ClaimSubject::Bypass {
+            return Some(self.answer_bypass(&claim));
+        }
         let statements = if claim.span == ClaimSpan::Session { &*facts.statements } else { &[] };
         if !statements.is_empty() {
             self.stop_acting_for_others(&claim);
@@ -468,7 +537,7 @@ impl Session {
             claims.known.session = session;
         }
         self.statements.destroy_unnamed();
-        put_answer(&mut self.client_out, &claim, tenant.as_ref());
+        put_answer(&mut self.client_out, &claim, tenant.as_ref().map_or("", TenantId::as_str));
         backend::put_ready(&mut self.client_out, TransactionStatus::Idle);
         self.settle_acting();
         Some(true)
@@ -492,6 +561,9 @@ impl Session {
         if lease.scope().predicted() == TransactionStatus::Failed {
             return Ok(());
         }
+        if claim.subject == ClaimSubject::Bypass {
+            return self.execute_bypass(claim);
+        }
         let Some(tenant) = claims.rules.tenant_of(claim)? else {
             claims.ahead.end_claim(claim.span == ClaimSpan::Session, claims.base.as_ref());
             return Ok(());
@@ -499,11 +571,11 @@ impl Session {
         if let Some(fault) = claims.conflict(&claims.ahead, &tenant) {
             return Err(fault);
         }
-        if lease.scope().needs_injection() {
+        if lease.scope().needs_injection() || claims.ahead.scope().is_none() {
             let injection = claims.injection_of(&tenant).ok_or_else(|| Fault::of(Code::Internal))?.clone();
             // The portal that is about to be executed has to survive.
             lease.inject(&injection, true, super::Cause::Scope);
-            claims.unconfirmed.push_back(tenant.clone());
+            claims.unconfirmed.push_back(Token::Tenant(tenant.clone()));
         }
         claims.ahead.act_for(&tenant);
         if claim.span == ClaimSpan::Session {
@@ -522,18 +594,21 @@ impl Session {
     /// A segment ends.
     pub(super) fn claims_end_segment(&mut self) {
         let is_idle = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Idle);
-        if let Some(claims) = self.claims.as_mut().filter(|_| is_idle) {
-            claims.ahead.end(true);
+        if let Some(claims) = self.claims.as_mut() {
+            claims.has_lost_bypass = false;
+            if is_idle {
+                claims.ahead.end(true);
+            }
         }
     }
 
     /// The server has confirmed an injection.
     pub(super) fn on_scope_confirmed(&mut self, lease: &mut LeasedServer<super::Cause>) {
+        if self.claims.as_mut().is_some_and(|claims| !claims.on_confirmed()) {
+            return;
+        }
         lease.scope_mut().on_confirmed();
         self.tally.add(crate::metrics::Count::Scopes, 1);
-        if let Some(claims) = self.claims.as_mut() {
-            claims.on_confirmed();
-        }
     }
 
     /// A statement has succeeded.
@@ -544,6 +619,8 @@ impl Session {
         match control {
             // A portal executed again has nothing more to run.
             Control::Claim(_) if tag == b"SELECT 0" => {}
+            // What the server has is confirmed in front of it.
+            Control::Claim(claim) if claim.subject == ClaimSubject::Bypass => {}
             Control::Claim(claim) => match claims.rules.tenant_of(claim) {
                 Ok(Some(tenant)) => {
                     if known.scope() == Some(&tenant) {
@@ -561,7 +638,7 @@ impl Session {
             Control::Release(name) => known.release(name),
             Control::RollbackTo(name) => {
                 known.rollback_to(name);
-                if known.scope().is_none() {
+                if known.scope().is_none() && !known.is_bypass() {
                     lease.scope_mut().on_ended();
                 }
             }
@@ -629,8 +706,7 @@ impl Session {
 }
 
 /// The answer to a claim outside of any transaction.
-fn put_answer(out: &mut BytesMut, claim: &Claim, tenant: Option<&TenantId>) {
-    let value = tenant.map_or("", TenantId::as_str);
+pub(super) fn put_answer(out: &mut BytesMut, claim: &Claim, value: &str) {
     match &claim.form {
         ClaimForm::Set | ClaimForm::Reset => {
             if claim.span != ClaimSpan::Session {

@@ -162,7 +162,9 @@ impl Session {
 
     /// What makes a statement the same on a server.
     fn key(&mut self, sql: &[u8], types: &[u8]) -> Arc<StatementKey> {
-        let key = StatementKey::new(sql, types, self.statement_context());
+        let definitions =
+            self.lease.as_ref().map_or(0, |lease| lease.server().statements.outdated().definitions().count());
+        let key = StatementKey::new(sql, types, self.statement_context()).behind(definitions);
         #[cfg(feature = "mutants")]
         let key = super::mutant::key(self.rules.mutant, key);
         Arc::new(key)
@@ -318,7 +320,8 @@ impl Session {
         // In front of one that runs only outside of transactions nothing may stand.
         let is_fit = facts.statements.iter().all(|statement| !statement.outside_block);
         let keep_portal = self.portals.has_unnamed();
-        if let Some(lease) = self.lease.as_mut().filter(|lease| is_fit && lease.scope().needs_injection()) {
+        let needs_injection = self.needs_injection();
+        if let Some(lease) = self.lease.as_mut().filter(|_| is_fit && needs_injection) {
             inject(lease, &self.rules, self.claims.as_deref_mut(), keep_portal);
         }
     }
@@ -327,11 +330,14 @@ impl Session {
         let needs_scope =
             self.needs_scope(&statement.facts) && !self.runs_without_block() && !self.is_bare(&statement.facts);
         self.scope_lookup(&statement.facts);
-        let Some(lease) = self.lease.as_mut() else { return };
         #[cfg(feature = "mutants")]
-        super::mutant::before_bind(&self.rules, lease, statement);
+        if let Some(lease) = self.lease.as_mut() {
+            super::mutant::before_bind(&self.rules, lease, statement);
+        }
+        let needs_injection = needs_scope && self.needs_injection();
+        let Some(lease) = self.lease.as_mut() else { return };
         prepare_again(lease, statement);
-        if needs_scope && lease.scope().needs_injection() {
+        if needs_injection {
             let keep_portal = !names.portal.is_empty() && self.portals.has_unnamed();
             inject(lease, &self.rules, self.claims.as_deref_mut(), keep_portal);
         }
@@ -370,8 +376,16 @@ impl Session {
         };
         drop(lease.send(frame, cause));
         self.note_state_sent(&statement.facts.statements);
+        self.note_definitions_sent(&statement.facts.statements);
         self.tally.add(Count::Binds, 1);
         self.bind_goes_on = true;
+    }
+
+    /// Whether a statement that needs scope needs something in front of it.
+    fn needs_injection(&self) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let lacks_tenant = self.claims.as_ref().is_some_and(|claims| claims.needs_injection(lease.scope()));
+        lease.scope().needs_injection() || lacks_tenant
     }
 
     /// A SAVEPOINT of nobody's transaction: there is nothing yet that ROLLBACK TO could take away.
@@ -469,6 +483,11 @@ impl Session {
         }
         if let Some(facts) = portal.as_ref().map(|portal| &portal.facts).filter(|facts| facts.only_claim().is_some()) {
             match self.ready_for_claims(&facts.statements) {
+                Readiness::Ready => {}
+                Readiness::Held => return Some(false),
+                Readiness::Refused(fault) => return Some(self.refuse_bind(fault)),
+            }
+            match facts.statements.first().map_or(Readiness::Ready, |statement| self.ready_for_bypass(statement)) {
                 Readiness::Ready => {}
                 Readiness::Held => return Some(false),
                 Readiness::Refused(fault) => return Some(self.refuse_bind(fault)),

@@ -15,10 +15,12 @@
 //! Owns: what every client message becomes, and to whom every server message goes. Does not own: sockets,
 //! waiting for servers, parsing SQL.
 
+mod bypassing;
 mod cause;
 mod claimed;
 mod claims;
 mod configure;
+mod defining;
 mod effect;
 mod extended;
 mod holding;
@@ -61,6 +63,7 @@ pub use settings::ClientSettings;
 pub use stopwatch::{Overrun, Pulse, Standing, Stopwatch};
 
 use claims::{Claims, injection_in};
+use defining::Defining;
 use installing::Installing;
 use overrun::OwnCancel;
 use pin::{Pin, Temporary};
@@ -175,6 +178,7 @@ pub struct Session {
     bind_goes_on: bool,
     statements: ClientStatements,
     temporary: Temporary,
+    defining: Defining,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -231,7 +235,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
-            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording))),
+            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording, rules.claims.is_some()))),
             claims: rules.claims.as_ref().map(|claimant| Box::new(Claims::new(claimant))),
             rules,
             phase: Phase::Ready,
@@ -255,6 +259,7 @@ impl Session {
             bind_goes_on: false,
             statements: ClientStatements::default(),
             temporary: Temporary::Never,
+            defining: Defining::default(),
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),
@@ -564,7 +569,7 @@ impl Session {
         let end = if self.lease.is_some() {
             // A transaction keeps its rules, and nobody asks whether these were not meant: it ends.
             Some(expel(Fault::of(Code::Internal).with_detail("Other rules came during a transaction.")))
-        } else if self.rules.recording != rules.recording {
+        } else if whole_recording(&self.rules) != whole_recording(&rules) {
             // One that is recorded stays so, and the other way round.
             Some(not_admitted("The login's preset has changed, or whether the database is sealed."))
         } else if self.settings.committed().iter().any(|(name, value)| is_lost(name, value)) {
@@ -583,6 +588,9 @@ impl Session {
         let is_session = |rules: &SessionRules| rules.policy.keeping() == Keeping::Session;
         // Of a server that stays with it already, too.
         self.sequences_due |= is_session(&rules) && !is_session(&self.rules);
+        if self.recorder.is_none() {
+            self.recorder = rules.recording.map(|recording| Box::new(Recorder::new(recording, true)));
+        }
         self.rules = rules;
     }
 
@@ -609,6 +617,7 @@ impl Session {
         self.conclude_lost();
         let is_resting = self.is_resting();
         self.pin = None;
+        self.defining.end();
         if self.lease.take().is_some() || is_resting {
             self.effects.push_back(Effect::Discard(discard));
         }
@@ -757,6 +766,12 @@ impl Session {
         debug_assert!(self.lease.is_none() || !self.is_resting());
         debug_assert!(self.installing == Installing::Done || self.lease.is_some() || self.is_closed());
     }
+}
+
+/// How every transaction of a session is recorded. (What is recorded from a claim on comes and goes with the right to claim
+/// it.)
+fn whole_recording(rules: &SessionRules) -> Option<Recording> {
+    rules.recording.filter(|_| rules.claims.is_none())
 }
 
 /// Most bytes of whole client messages kept while they have to wait; a single longer message may exceed it.

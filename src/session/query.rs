@@ -294,7 +294,8 @@ impl Front<'_> {
         if needs_scope && scope.needs_injection() && injection.is_empty() {
             scope.on_nothing_to_inject();
         }
-        if !needs_scope || !scope.needs_injection() {
+        let lacks_tenant = claims.as_deref().is_some_and(|claims| claims.needs_injection(scope));
+        if !needs_scope || !(scope.needs_injection() || lacks_tenant) {
             return Put::Nothing;
         }
         if injection.carried().is_some() || injection.is_vacant() {
@@ -331,10 +332,9 @@ impl Front<'_> {
             Ok(_) if super::mutant::bleed(self.with.mutant, scope) => {
                 writer.steps.push(Step::Client(self.index));
             }
-            Ok(Standing { injection, text, tag }) => {
-                if let Some(injection) = injection {
-                    writer.insert(self.range.start, injection.set_local(), injection.set_local_statements());
-                    scope.on_injected();
+            Ok(Standing { fronts, text, tag }) => {
+                for (front, statements) in fronts {
+                    writer.insert(self.range.start, &front, statements);
                 }
                 writer.replace(self.range.clone(), &text, 0, Step::StandIn(self.index, tag));
             }

@@ -31,7 +31,7 @@ use super::statements::ClientStatement;
 use super::{CopyIn, Effect, Passing, Phase, Session};
 use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{ConfiguredValue, Control, Facts, REASON_SETTING, Statement};
+use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement};
 use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::upstream::Expect;
 use crate::wire::frame::Head;
@@ -80,6 +80,8 @@ enum Wish {
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     is_written: bool,
+    /// Only from a claimed bypass on.
+    is_by_claim: bool,
     stage: Stage,
     /// The COMMIT of the proxy's block was sent right behind the Query.
     is_end_sent: bool,
@@ -120,13 +122,13 @@ pub(super) enum Readiness {
 }
 
 impl Recorder {
-    pub(super) fn new(recording: Recording) -> Self {
-        Self { is_written: recording.is_written, ..Self::default() }
+    pub(super) fn new(recording: Recording, is_by_claim: bool) -> Self {
+        Self { is_written: recording.is_written, is_by_claim, ..Self::default() }
     }
 
     /// Whether one segment at a time is with the server.
     pub(super) const fn is_in_lockstep(&self) -> bool {
-        self.is_written || self.is_open() || self.rest.is_some()
+        (self.is_written && !self.is_by_claim) || self.is_open() || self.rest.is_some()
     }
 
     /// Whether the ledger's answer is awaited.
@@ -169,7 +171,7 @@ impl Recorder {
 
     fn note(&mut self, statement: &Statement, text: &str) {
         if self.is_open() && self.is_written {
-            self.account.note_statement(statement, text);
+            self.account.note_statement(statement, text, None);
             self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
         }
     }
@@ -245,13 +247,13 @@ impl Session {
     // -- before a transaction
 
     /// The reason as it stands once everything that was sent is answered.
-    fn reason(&self) -> Option<&str> {
+    pub(super) fn reason(&self) -> Option<&str> {
         self.settings.current(REASON_SETTING)
     }
 
     /// Asks for the intent's record, if the reason allows.
     fn intend(&mut self, reason: Option<&str>) -> Readiness {
-        let reason = reason.and_then(|text| Reason::parse(text).ok());
+        let reason = reason.or_else(|| self.fixed_reason()).and_then(|text| Reason::parse(text).ok());
         let needs_reason = self.rules.recording.is_some_and(|recording| recording.needs_reason);
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         if reason.is_none() && needs_reason {
@@ -262,10 +264,24 @@ impl Session {
         recorder.commit_sent = false;
         recorder.absent_done = false;
         recorder.failure = None;
-        let server = self.lease.as_ref().map(|lease| (lease.server().id.0, lease.server().key.process_id));
-        let (server, server_process) = server.unwrap_or_default();
-        self.effects.push_back(Effect::Record(Entry::Intent(Intent { reason, server, server_process })));
+        let intent = self.intent(reason);
+        self.effects.push_back(Effect::Record(Entry::Intent(intent)));
         Readiness::Held
+    }
+
+    fn intent(&self, reason: Option<Reason>) -> Intent {
+        let server = self.lease.as_ref().map(|lease| lease.server());
+        let setting = |name| self.settings.current(name).filter(|text| !text.is_empty()).map(Box::from);
+        Intent {
+            reason,
+            ticket: None,
+            on_behalf_of: setting(ON_BEHALF_SETTING),
+            application: setting("application_name"),
+            emergency: None,
+            server: server.map_or(0, |server| server.id.0),
+            server_process: server.map_or(0, |server| server.key.process_id),
+            server_version: server.map_or(0, |server| server.version),
+        }
     }
 
     /// Sends the first part of an allowed Query; `false` while it has to wait.
@@ -302,7 +318,10 @@ impl Session {
             |statement: &Statement| matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. });
         let rest = facts.statements.get(start..).unwrap_or_default();
         let end = rest.iter().position(is_end).map_or(rest.len(), |at| at + 1);
-        let is_due = |statement: &Statement| self.rules.policy.needs_scope(statement);
+        let is_due = |statement: &Statement| match self.records_claims_only() {
+            true => self.claims_bypass(statement),
+            false => self.rules.policy.needs_scope(statement),
+        };
         let (until, behind) = rest.split_at(end.min(rest.len()));
         match self.sealed_part_end(until) {
             Some(end) => start + end,
@@ -334,6 +353,14 @@ impl Session {
             return;
         }
         let part = rest.sent..self.part_end(&rest.facts, rest.sent);
+        match self.ready_for_claims(rest.facts.statements.get(part.clone()).unwrap_or_default()) {
+            Readiness::Ready => {}
+            Readiness::Held => return self.keep_rest(rest),
+            Readiness::Refused(fault) => {
+                self.refuse_query(fault);
+                return;
+            }
+        }
         match self.ready_for_state(rest.facts.statements.get(part.clone()).unwrap_or_default()) {
             Readiness::Ready => {}
             Readiness::Held => return self.keep_rest(rest),
@@ -375,6 +402,15 @@ impl Session {
         if self.recorder.as_ref().is_some_and(|recorder| !recorder.is_written) {
             return self.ready_for_sealed_part(facts, part);
         }
+        if self.records_claims_only() {
+            return match self.take_refusal() {
+                Some(fault) => Readiness::Refused(fault),
+                None => match self.record_due(facts, part) {
+                    Some((reason, _)) => self.ready_for_claimed(reason.as_deref()),
+                    None => Readiness::Ready,
+                },
+            };
+        }
         let due = self.record_due(facts, part);
         // An error still to come would skip the proxy's BEGIN with the Query behind it.
         let replies = self.lease.as_ref().map(|lease| lease.replies());
@@ -414,6 +450,43 @@ impl Session {
         }
     }
 
+    /// What a claim of a bypass in the client's block has to wait for: everything in front of it is answered, so that it is
+    /// known which transaction it is for, and its intent is durable.
+    pub(super) fn ready_for_claimed(&mut self, reason: Option<&str>) -> Readiness {
+        let is_answered = self.lease.as_ref().is_some_and(|lease| lease.replies().is_empty());
+        let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
+        match recorder.stage {
+            Stage::None | Stage::Running(_) if !is_answered => self.wait_for_answers(),
+            Stage::None => self.intend(reason),
+            Stage::Intended(_) => {
+                recorder.stage = Stage::Running(Block::Clients);
+                recorder.flush_asked = false;
+                Readiness::Ready
+            }
+            Stage::Running(_) => {
+                recorder.flush_asked = false;
+                Readiness::Ready
+            }
+            Stage::Intending(_) | Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {
+                Readiness::Held
+            }
+        }
+    }
+
+    /// Whether what is sent now is in a record.
+    pub(super) fn is_record_running(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| matches!(recorder.stage, Stage::Running(_)))
+    }
+
+    /// What a Bind behind a claimed bypass has to wait for: whether the transaction is over that is recorded.
+    fn ready_for_bind_behind_claim(&mut self) -> Readiness {
+        let is_idle = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Idle);
+        match self.is_record_running() && is_idle {
+            true => self.wait_for_answers(),
+            false => Readiness::Ready,
+        }
+    }
+
     /// Opens the proxy's block in front of a Query, in the same packet.
     pub(super) fn open_own_block(&mut self) {
         let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_mut()) else { return };
@@ -430,7 +503,7 @@ impl Session {
         let mut scope = *self.lease.as_ref()?.scope();
         let mut reason = self.reason().map(str::to_owned);
         for statement in facts.statements.get(part.clone())? {
-            if self.rules.policy.needs_scope(statement) && scope.predicted() != TransactionStatus::Failed {
+            if self.is_record_due(statement, scope.predicted()) {
                 let is_idle = scope.predicted() == TransactionStatus::Idle;
                 let block = match is_idle {
                     true if statement.outside_block && facts.statements.len() == 1 => Block::Absent,
@@ -451,7 +524,8 @@ impl Session {
 
     /// In whose block it is recorded what is sent now, if it is.
     pub(super) fn recorded_in(&self) -> Option<Block> {
-        self.recorder.as_ref().map(|recorder| match recorder.stage {
+        let recorder = self.recorder.as_ref().filter(|recorder| !recorder.is_by_claim || recorder.is_open());
+        recorder.map(|recorder| match recorder.stage {
             Stage::Running(block) => block,
             // Nothing that needs a record.
             Stage::None
@@ -480,7 +554,10 @@ impl Session {
         if self.recorder.as_ref().is_none_or(|recorder| !recorder.is_written) {
             return Readiness::Ready;
         }
-        let readiness = self.ready_for_recorded_bind(statement);
+        let readiness = match self.records_claims_only() {
+            true => self.ready_for_bind_behind_claim(),
+            false => self.ready_for_recorded_bind(statement),
+        };
         if matches!(readiness, Readiness::Ready)
             && let Some(recorder) = self.recorder.as_mut()
         {
@@ -524,6 +601,7 @@ impl Session {
     /// Makes the server answer what it has been sent of this segment.
     fn wait_for_answers(&mut self) -> Readiness {
         if let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_mut())
+            && lease.replies().is_open()
             && !std::mem::replace(&mut recorder.flush_asked, true)
         {
             lease.flush();
@@ -660,7 +738,11 @@ impl Session {
     /// An error came.
     pub(super) fn note_failure(&mut self, sqlstate: Option<SqlState>) {
         if let Some(recorder) = self.recorder.as_mut() {
-            recorder.failure = sqlstate.or(Some(SqlState(*b"XX000")));
+            let sqlstate = sqlstate.unwrap_or(SqlState(*b"XX000"));
+            recorder.failure = Some(sqlstate);
+            if recorder.is_open() {
+                recorder.account.note_failure(sqlstate);
+            }
             recorder.query_failed = true;
             recorder.held_complete = None;
         }

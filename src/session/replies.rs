@@ -595,6 +595,7 @@ impl Session {
         #[cfg(feature = "mutants")]
         let is_committed = is_committed || self.rules.mutant == Some(super::Mutant::SettingsSurviveRollback);
         self.temporary.end(is_committed);
+        self.defining.end();
         self.claims_over(is_committed);
         if !is_committed {
             self.settings.roll_back();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::cause::{Cause, Refused};
 use super::claims::{Claims, Plan as ClaimPlan, injection_in};
 use super::extended::NO_STATEMENT;
-use super::query::{self, Circumstances, Sending};
+use super::query::{self, Block, Circumstances, Sending};
 use super::recording::Readiness;
 use super::release;
 use super::statements::ClientStatement;
@@ -366,11 +366,11 @@ impl Session {
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_query(fault),
         }
-        if self.recorder.is_some() {
-            return self.send_recorded_query(frame, text, facts);
-        }
-        if self.would_lose_query() {
+        if self.would_lose_query() && (self.recorder.is_none() || self.records_claims_only()) {
             return self.refuse_query(Fault::of(Code::QueryInSegment));
+        }
+        if self.is_query_recorded(facts) {
+            return self.send_recorded_query(frame, text, facts);
         }
         self.send_planned(frame, text, facts, 0..facts.statements.len());
         true
@@ -388,7 +388,9 @@ impl Session {
     pub(super) fn send_planned(&mut self, frame: &[u8], text: &str, facts: &Arc<Facts>, part: Range<usize>) -> bool {
         self.statements.destroy_unnamed();
         self.portals.remove_unnamed();
-        let recorded_in = self.recorded_in();
+        let is_whole = part == (0..facts.statements.len());
+        let is_followed = self.is_query_followed(facts.statements.get(part.clone()).unwrap_or_default(), is_whole);
+        let recorded_in = self.recorded_in().or_else(|| is_followed.then_some(Block::Clients));
         let keeps_state = self.keeps_state();
         let Some(lease) = self.lease.as_mut() else { return false };
         let is_open = lease.replies().is_open();
@@ -438,6 +440,7 @@ impl Session {
         }
         self.note_sent(statements, text);
         self.note_state_sent(statements);
+        self.note_definitions_sent(statements);
         true
     }
 

@@ -5,7 +5,7 @@ mod freeze;
 mod id;
 mod source;
 
-pub use claim::Claiming;
+pub use claim::{ClaimedBypass, Claiming};
 pub use freeze::{FROZEN_MAX, FreezeFileFault, FreezeReason, FreezeReasonFault, Frozen, FrozenTenants};
 pub use id::{TenantFault, TenantId, TenantKind};
 pub use source::{

@@ -6,7 +6,11 @@
 //! again: so the first such error tells all servers of the pool that what they prepared before it is to be prepared
 //! again, as it would be for a client that reconnects.
 //!
-//! Owns: which texts that is, and since when. Does not own: recognising the error (the session).
+//! A definition that a client of this proxy makes is known before any statement fails: what is prepared behind it is
+//! prepared anew everywhere in its database.
+//!
+//! Owns: which texts that is, and since when; how many definitions there were. Does not own: recognising the error or the
+//! definition (the session).
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -27,6 +31,23 @@ pub struct Epoch(u64);
 impl Epoch {
     /// Of what never becomes obsolete.
     pub const NEVER: Self = Self(u64::MAX);
+}
+
+/// How often the definitions of one database have changed, as far as this proxy has made them change. Its pools share it.
+#[derive(Debug, Default)]
+pub struct Definitions(AtomicU64);
+
+impl Definitions {
+    /// They may have changed.
+    pub fn note(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// What has changed under a statement.
@@ -51,6 +72,7 @@ struct Noted {
 pub struct Outdated {
     now: AtomicU64,
     texts: Mutex<Texts>,
+    definitions: Arc<Definitions>,
 }
 
 #[derive(Debug)]
@@ -62,12 +84,24 @@ struct Texts {
 
 impl Default for Outdated {
     fn default() -> Self {
-        let noted = LruCache::with_hasher(TEXTS_MAX, foldhash::fast::FixedState::default());
-        Self { now: AtomicU64::new(0), texts: Mutex::new(Texts { noted, forgotten: Epoch::default() }) }
+        Self::of(Arc::default())
     }
 }
 
 impl Outdated {
+    /// None yet, in a database of these definitions.
+    #[must_use]
+    pub fn of(definitions: Arc<Definitions>) -> Self {
+        let noted = LruCache::with_hasher(TEXTS_MAX, foldhash::fast::FixedState::default());
+        Self { now: AtomicU64::new(0), texts: Mutex::new(Texts { noted, forgotten: Epoch::default() }), definitions }
+    }
+
+    /// The definitions of the database.
+    #[must_use]
+    pub const fn definitions(&self) -> &Arc<Definitions> {
+        &self.definitions
+    }
+
     /// What is prepared from here on has seen every change that was noted.
     #[must_use]
     pub fn now(&self) -> Epoch {

@@ -8,14 +8,15 @@ use lru::LruCache;
 
 use super::outdated::{Epoch, Outdated};
 
-/// What makes two prepared statements the same: text, parameter types and the settings they were parsed
-/// under. The hash is computed once; equality compares everything.
+/// What makes two prepared statements the same: text, parameter types, the settings they were parsed
+/// under and the definitions in front of them. The hash is computed once; equality compares everything.
 #[derive(Debug, Eq)]
 pub struct StatementKey {
     hash: u64,
     sql: Box<[u8]>,
     types: Box<[u8]>,
     context: Arc<str>,
+    definitions: u64,
 }
 
 impl StatementKey {
@@ -23,7 +24,15 @@ impl StatementKey {
     #[must_use]
     pub fn new(sql: &[u8], types: &[u8], context: Arc<str>) -> Self {
         let hash = foldhash::fast::FixedState::default().hash_one((sql, types, &*context));
-        Self { hash, sql: sql.into(), types: types.into(), context }
+        Self { hash, sql: sql.into(), types: types.into(), context, definitions: 0 }
+    }
+
+    /// The same, prepared behind so many definitions.
+    #[must_use]
+    pub const fn behind(mut self, definitions: u64) -> Self {
+        self.hash = self.hash.wrapping_add(definitions);
+        self.definitions = definitions;
+        self
     }
 
     /// The text.
@@ -72,7 +81,8 @@ impl PartialEq for StatementKey {
         if &*self.context == BY_HASH {
             return self.hash == other.hash;
         }
-        self.hash == other.hash && self.sql == other.sql && self.types == other.types && self.context == other.context
+        let is_as_old = self.hash == other.hash && self.definitions == other.definitions;
+        is_as_old && self.sql == other.sql && self.types == other.types && self.context == other.context
     }
 }
 

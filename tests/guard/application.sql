@@ -45,7 +45,7 @@ CREATE TABLE pg_temp.t (id int)
 -- allow create_temporary
 CREATE TEMP SEQUENCE s
 
--- deny TG065
+-- allow create_temporary
 CREATE TEMP VIEW v AS SELECT * FROM invoices
 
 -- allow create_temporary
@@ -173,3 +173,12 @@ SELECT setval(pg_get_serial_sequence('invoices', 'id'), coalesce(max(id), 1), ma
 
 -- deny TG018
 SELECT n_live_tup FROM pg_stat_user_tables
+
+-- allow create_temporary
+CREATE TEMP VIEW v AS SELECT * FROM orders
+
+-- allow create_temporary
+CREATE OR REPLACE VIEW pg_temp.v WITH (security_barrier) AS SELECT * FROM orders
+
+-- deny TG011
+CREATE TEMP VIEW v AS SELECT *, set_config('app.tenant_id', 'x', true) FROM orders

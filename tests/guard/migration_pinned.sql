@@ -44,3 +44,15 @@ CREATE TEMP VIEW v AS SELECT pg_try_advisory_lock(1)
 
 -- deny TG017 pg_try_advisory_lock
 PREPARE p AS SELECT pg_try_advisory_lock(1)
+
+-- allow create_temporary
+CREATE TEMP VIEW v AS SELECT * FROM orders
+
+-- allow create_temporary
+CREATE VIEW pg_temp.v AS SELECT * FROM orders JOIN lines USING (id)
+
+-- deny TG065 security_invoker
+CREATE VIEW v AS SELECT * FROM orders
+
+-- deny TG011
+CREATE TEMP VIEW v AS SELECT set_config('app.tenant_id', id::text, true) FROM orders

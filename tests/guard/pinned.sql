@@ -41,3 +41,12 @@ EXPLAIN SELECT 1
 
 -- deny TG019
 CREATE TABLE t (id int)
+
+-- allow create_temporary
+CREATE TEMP VIEW v AS SELECT * FROM orders
+
+-- allow create_temporary
+CREATE OR REPLACE VIEW pg_temp.v WITH (security_barrier) AS SELECT * FROM orders
+
+-- deny TG011
+CREATE TEMP VIEW v AS SELECT *, set_config('app.tenant_id', 'x', true) FROM orders

@@ -9,7 +9,7 @@ use tenantgate::audit::Digest;
 /// What is being written.
 pub struct Book {
     pub path: PathBuf,
-    seq: u64,
+    pub seq: u64,
     prev: Digest,
     text: String,
 }
@@ -41,11 +41,5 @@ impl Book {
     pub fn save(&mut self) {
         let mut file = std::fs::File::options().create(true).append(true).open(&self.path).unwrap();
         file.write_all(std::mem::take(&mut self.text).as_bytes()).unwrap();
-    }
-
-    /// As the proxy does: the next record goes into another file.
-    pub fn rotate(&mut self) {
-        self.save();
-        std::fs::rename(&self.path, self.path.with_file_name(format!("ledger.jsonl.{:020}", self.seq))).unwrap();
     }
 }

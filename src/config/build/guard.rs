@@ -8,7 +8,7 @@ use super::{Builder, pick};
 use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section};
 use crate::config::settings::{GuardSettings, LoginGuard, ScopeSettings};
-use crate::guard::{Keeping, Lists, Mode, PolicySettings, Preset, Sides, StatementClass};
+use crate::guard::{Definition, Keeping, Lists, Mode, PolicySettings, Preset, Sides, StatementClass};
 use crate::scope::Lifetime;
 use crate::tenant::Claiming;
 
@@ -38,10 +38,13 @@ const STATEMENTS_ALLOWABLE: [StatementClass; 6] = [
     StatementClass::Maintenance,
     StatementClass::Refresh,
 ];
+/// What a list may leave to migration logins.
+const DEFINITIONS: [(&str, Definition); 2] =
+    [("owner_views", Definition::OwnersView), ("partitions", Definition::Partition)];
 /// What every client and its pool send.
 const STATEMENTS_NEEDED: [StatementClass; 2] = [StatementClass::Transaction, StatementClass::Discard];
 
-fn is_scope(scope: Option<&ScopeSettings>, name: &str) -> bool {
+pub(super) fn is_scope(scope: Option<&ScopeSettings>, name: &str) -> bool {
     scope.is_some_and(|scope| scope.template.names().any(|known| known == name))
 }
 
@@ -70,6 +73,8 @@ impl Builder<'_> {
                 mode,
                 claiming: Claiming::None,
                 claim_settings: Vec::new(),
+                bypass_setting: None,
+                bypass_needs_reason: false,
                 scope_settings: scope?.template.names().map(str::to_owned).collect(),
                 scope_outlives_transactions: scope?.lifetime == Lifetime::Lease,
                 text_bytes_max: section.number("text_bytes_max")?,
@@ -118,11 +123,27 @@ impl Builder<'_> {
         let statements_denied = self.classes(section, "statements_denied", |class| {
             STATEMENTS_NEEDED.contains(&class).then_some("cannot be denied: no client works without it")
         });
+        let definitions_allowed = self.definitions(section);
         Some(Lists {
             settings: Sides { allowed: texts(settings_allowed?), denied: texts(settings_denied?) },
             functions: Sides { allowed: texts(functions_allowed?), denied: texts(functions_denied?) },
             statements: Sides { allowed: statements_allowed?, denied: statements_denied? },
+            definitions_allowed: definitions_allowed?,
         })
+    }
+
+    fn definitions(&mut self, section: &Section) -> Option<Vec<Definition>> {
+        let mut definitions = Vec::new();
+        for text in section.texts("definitions_allowed")? {
+            match DEFINITIONS.iter().find(|(name, _)| *name == text.value) {
+                Some((_, definition)) => definitions.push(*definition),
+                None => {
+                    let message = format!("{:?} is none that a list can allow (owner_views, partitions)", text.value);
+                    self.problems.error(&text.place, message);
+                }
+            }
+        }
+        Some(definitions)
     }
 
     fn classes(

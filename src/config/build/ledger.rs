@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use super::Builder;
 use super::scope::SETTINGS_MAX;
-use crate::audit::SigningKey;
+use crate::audit::{ParameterKey, SigningKey};
 use crate::config::problem::Place;
 use crate::config::raw::Section;
 use crate::config::settings::{BypassSettings, Config, LedgerSettings};
 use crate::guard::Preset;
 use crate::scope::ScopeTemplate;
+
+/// Longest name of a proxy.
+const NODE_BYTES_MAX: usize = 128;
 
 impl Builder<'_> {
     /// `[ledger]`
@@ -20,14 +23,39 @@ impl Builder<'_> {
             Some(file) => Some(self.signing_key(&section.place_of("signing_key_file"), &file)?),
             None => None,
         };
+        let parameter_key = match section.text("parameter_key_file") {
+            Some(file) => Some(self.parameter_key(&section.place_of("parameter_key_file"), &file)?),
+            None => None,
+        };
+        let node = section.text("node").unwrap_or_default();
+        if node.len() > NODE_BYTES_MAX || node.contains(char::is_control) {
+            let message = format!("must be a name of {NODE_BYTES_MAX} bytes at most, without control characters");
+            self.problems.error(&section.place_of("node"), message);
+        }
         Some(LedgerSettings {
             path: self.environment.locate(&path),
+            node: node.into(),
+            write_timeout: section.duration("write_timeout")?,
+            is_group_commit: section.flag("group_commit")?,
+            parameter_key,
             signing_key,
             checkpoint_records: section.number("checkpoint_records")? as u64,
             checkpoint_interval: section.duration("checkpoint_interval")?,
             heartbeat_interval: section.duration("heartbeat_interval")?,
             rotate_bytes: Some(section.number("rotate_bytes")? as u64).filter(|bytes| *bytes > 0),
         })
+    }
+
+    fn parameter_key(&mut self, place: &Place, path: &str) -> Option<Arc<ParameterKey>> {
+        let file = self.file(place, path)?;
+        self.warn_if_public(place, path, &file);
+        match ParameterKey::new(&file.bytes) {
+            Ok(key) => Some(Arc::new(key)),
+            Err(reason) => {
+                self.problems.error(place, format!("{path:?} holds no key: {reason}"));
+                None
+            }
+        }
     }
 
     fn signing_key(&mut self, place: &Place, path: &str) -> Option<Arc<SigningKey>> {

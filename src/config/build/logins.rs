@@ -78,6 +78,7 @@ impl Builder<'_> {
         }
         let keeping = self.keeping(section, preset.unwrap_or_default());
         let guard = self.login_guard(&section.table("guard"), scope);
+        let claimed_bypass = self.claimed_bypass(section, scope);
         // A role that is given and wrong has been reported.
         let role = role.flatten();
         Some((
@@ -90,6 +91,7 @@ impl Builder<'_> {
                 keeping: keeping?,
                 guard: guard?,
                 tenant: tenant?,
+                claimed_bypass: claimed_bypass?,
             },
         ))
     }
@@ -116,7 +118,7 @@ impl Builder<'_> {
         name: Arc<str>,
         secret: Option<LoginSecret>,
     ) -> Option<(Arc<str>, LoginEntry)> {
-        let tables = [section.table("tenant"), section.table("guard")];
+        let tables = [section.table("tenant"), section.table("guard"), section.table("claimed_bypass")];
         let keys = ["role", "databases", "pool_mode", "session_state", "claims"]
             .into_iter()
             .filter(|key| section.has(key))
@@ -136,6 +138,7 @@ impl Builder<'_> {
                 keeping: Keeping::Refuse,
                 guard: LoginGuard::default(),
                 tenant: None,
+                claimed_bypass: None,
             },
         ))
     }

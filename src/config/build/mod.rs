@@ -7,6 +7,7 @@
 //! reason has been reported.
 
 mod check;
+mod claimed;
 mod clients;
 mod console;
 mod guard;
@@ -74,6 +75,8 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
             Some(ledger) => Some(ledger?),
             None => None,
         },
+        // Filled in by who has the text.
+        digest: "".into(),
         bypass: bypass?,
         check: check?,
         gaps: std::collections::BTreeMap::new(),
@@ -93,6 +96,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         builder.check_seals(root, &config);
         builder.check_listeners_are_private(root, &config);
         builder.check_recorded_logins(root, &config);
+        builder.check_claimed_bypasses(root, &config);
         builder.check_passwords_reach_their_server(root, &config);
     }
     Some(config)

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -21,10 +22,7 @@ use uuid::Uuid;
 
 use self::writer::Writer;
 use crate::admin::BypassRow;
-use crate::audit::{
-    Actor, Conclusion, Entry, Line, Mark, Outcome, Place, Reason, Record, Reviewed, TenantAct, TenantRecord,
-    TransactionId,
-};
+use crate::audit::{Act, Actor, Conclusion, Entry, Line, Outcome, Place, Reason, Record, Reviewed, TransactionId};
 use crate::config::LedgerSettings;
 use crate::fault::{Code, Fault};
 
@@ -71,8 +69,7 @@ struct Shared {
 /// What is written.
 enum Item {
     OfTransaction(Record),
-    OfTenant(TenantRecord),
-    OfMark(Mark),
+    OfAct(Box<dyn Act>),
 }
 
 impl Item {
@@ -80,18 +77,15 @@ impl Item {
     /// happened, and is kept until it can.
     fn is_ahead(&self) -> bool {
         match self {
-            Item::OfTransaction(record) => matches!(record.entry, Entry::Intent(_)),
-            Item::OfTenant(record) => record.act == TenantAct::Thaw,
-            // Whoever marks is told whether it is written.
-            Item::OfMark(_) => true,
+            Item::OfTransaction(record) => record.entry.is_ahead(),
+            Item::OfAct(act) => act.is_ahead(),
         }
     }
 
-    fn line(&self, place: &Place) -> Line {
+    fn line(&self, place: &Place<'_>) -> Line {
         match self {
             Item::OfTransaction(record) => Line::new(record, place),
-            Item::OfTenant(record) => Line::of_tenant(record, place),
-            Item::OfMark(mark) => Line::of_mark(mark, place),
+            Item::OfAct(act) => Line::of_act(&**act, place),
         }
     }
 }
@@ -107,7 +101,10 @@ impl Ledger {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(settings: LedgerSettings, sync: Arc<LedgerSync>) -> io::Result<Arc<Self>> {
+    pub fn start(mut settings: LedgerSettings, sync: Arc<LedgerSync>) -> io::Result<Arc<Self>> {
+        if settings.node.is_empty() {
+            settings.node = host_name();
+        }
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let mut writer = Writer::new(settings, sync, Arc::clone(&shared));
@@ -141,6 +138,7 @@ impl Ledger {
             if let Some((_, begun, row)) = rows.get_mut(place) {
                 match &record.entry {
                     Entry::Intent(intent) => row.reason = intent.reason.as_ref().map_or("", Reason::as_str).into(),
+                    Entry::PreCommit(_) => {}
                     Entry::Outcome(outcome) => put_outcome(row, outcome, micros_between(*begun, *at)),
                 }
             }
@@ -157,14 +155,9 @@ impl Ledger {
         }
     }
 
-    /// Writes what was, or is to be, done to a tenant.
-    pub fn record_tenant(&self, record: TenantRecord) -> Answer {
-        self.write(Item::OfTenant(record))
-    }
-
-    /// Writes a reviewer's mark.
-    pub fn record_mark(&self, mark: Mark) -> Answer {
-        self.write(Item::OfMark(mark))
+    /// Writes what was, or is to be, done outside of transactions.
+    pub fn record_act(&self, act: Box<dyn Act>) -> Answer {
+        self.write(Item::OfAct(act))
     }
 
     fn write(&self, item: Item) -> Answer {
@@ -225,9 +218,10 @@ fn micros_between(begun: Timestamp, ended: Timestamp) -> u64 {
 
 fn put_outcome(row: &mut BypassRow, outcome: &Outcome, duration_micros: u64) {
     row.outcome = outcome.conclusion.word().into();
-    row.statements = usize::try_from(outcome.statements_total).unwrap_or(usize::MAX);
-    row.rows = outcome.rows_delivered.saturating_add(outcome.rows_affected);
-    row.tables = outcome.tables.join(", ").into();
+    let done = &outcome.done;
+    row.statements = usize::try_from(done.statements_total).unwrap_or(usize::MAX);
+    row.rows = done.rows_delivered.saturating_add(done.rows_affected);
+    row.tables = done.tables.join(", ").into();
     row.duration_micros = duration_micros;
 }
 
@@ -236,22 +230,40 @@ pub struct SessionLedger {
     ledger: Arc<Ledger>,
     actor: Arc<Actor>,
     transaction: TransactionId,
+    /// When its intent was asked for.
+    since: Instant,
 }
 
 impl SessionLedger {
     /// For the transactions of one session.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, actor: Actor) -> Self {
-        Self { ledger, actor: Arc::new(actor), transaction: TransactionId(Uuid::nil()) }
+        Self { ledger, actor: Arc::new(actor), transaction: TransactionId(Uuid::nil()), since: Instant::now() }
     }
 
     /// Writes a record: an intent begins a transaction, an outcome ends it.
-    pub fn record(&mut self, entry: Entry) -> Answer {
-        if matches!(entry, Entry::Intent(_)) {
-            self.transaction = TransactionId(Uuid::new_v4());
+    pub fn record(&mut self, mut entry: Entry) -> Answer {
+        match &mut entry {
+            Entry::Intent(_) => {
+                self.transaction = TransactionId(Uuid::now_v7());
+                self.since = Instant::now();
+            }
+            Entry::PreCommit(_) => {}
+            Entry::Outcome(outcome) => {
+                outcome.duration_micros = Some(u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX));
+            }
         }
         let record = Record { transaction: self.transaction, actor: Arc::clone(&self.actor), entry };
         self.ledger.write(Item::OfTransaction(record))
+    }
+}
+
+/// What the machine is called.
+fn host_name() -> Arc<str> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "unnamed".into(),
+        name => name.into(),
     }
 }
 
@@ -280,6 +292,10 @@ mod tests {
     fn settings(path: &Path) -> LedgerSettings {
         LedgerSettings {
             path: path.to_path_buf(),
+            node: "one".into(),
+            write_timeout: Duration::from_secs(60),
+            is_group_commit: true,
+            parameter_key: None,
             signing_key: None,
             checkpoint_records: 1_000,
             checkpoint_interval: Duration::from_secs(3_600),
@@ -291,17 +307,24 @@ mod tests {
     fn actor() -> Actor {
         Actor {
             login: "ops".into(),
+            method: "trust",
             address: "127.0.0.1:5".into(),
             database: "demo".into(),
             role: "app_bypass".into(),
             preset: "bypass",
             tenant: None,
             client: 1,
+            config: "00".into(),
         }
     }
 
     fn intent() -> Entry {
-        Entry::Intent(Intent { reason: Reason::parse("a test").ok(), server: 1, server_process: 2 })
+        Entry::Intent(Intent {
+            reason: Reason::parse("a test").ok(),
+            server: 1,
+            server_process: 2,
+            ..Intent::default()
+        })
     }
 
     fn outcome() -> Entry {
@@ -562,8 +585,8 @@ mod tests {
     fn finish(ledger: Arc<Ledger>, path: &Path) {
         drop(ledger);
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
-        let file = File::open(path).unwrap();
-        while file.try_lock().is_err() {
+        // Its last checkpoint may go into another file.
+        while !File::open(path).is_ok_and(|file| file.try_lock().is_ok()) {
             assert!(std::time::Instant::now() < deadline, "the file is not given free");
             std::thread::yield_now();
         }

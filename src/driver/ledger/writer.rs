@@ -117,7 +117,7 @@ struct Draft<'w> {
 
 impl Draft<'_> {
     /// Puts a line behind the last one, and a checkpoint behind it if one is due.
-    fn put(&mut self, line: impl FnOnce(&Place) -> Line) {
+    fn put(&mut self, line: impl FnOnce(&Place<'_>) -> Line) {
         self.put_line(line);
         self.tip.unsigned += 1;
         self.tip.unsigned_since.get_or_insert_with(Instant::now);
@@ -126,9 +126,9 @@ impl Draft<'_> {
         }
     }
 
-    fn put_line(&mut self, line: impl FnOnce(&Place) -> Line) {
+    fn put_line(&mut self, line: impl FnOnce(&Place<'_>) -> Line) {
         let sequence = self.tip.head.sequence.saturating_add(1);
-        let line = line(&Place { sequence, at: self.at, prev: self.tip.head.digest });
+        let line = line(&Place { node: &self.settings.node, sequence, at: self.at, prev: self.tip.head.digest });
         self.bytes.extend_from_slice(line.as_bytes());
         self.tip.head = line.head(sequence);
     }
@@ -187,7 +187,8 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return self.write_alone(Wish::Checkpoint),
             };
             let mut batch = vec![first];
-            while batch.len() < BATCH_MAX
+            let batch_max = if self.settings.is_group_commit { BATCH_MAX } else { 1 };
+            while batch.len() < batch_max
                 && let Ok(job) = queue.try_recv()
             {
                 batch.push(job);
@@ -287,6 +288,7 @@ impl Writer {
             }
             match &record.entry {
                 Entry::Intent(_) => drop(self.open.insert(record.transaction)),
+                Entry::PreCommit(_) => {}
                 Entry::Outcome(_) => drop(self.open.remove(&record.transaction)),
             }
             if recent.len() >= RECENT_MAX {
@@ -305,14 +307,19 @@ impl Writer {
             let is_kept = !item.is_ahead()
                 && match &item {
                     Item::OfTransaction(record) => index < old || self.open.contains(&record.transaction),
-                    Item::OfTenant(_) => true,
-                    Item::OfMark(_) => false,
+                    Item::OfAct(_) => true,
                 };
             if is_kept && self.unwritten.len() < UNWRITTEN_MAX {
                 self.unwritten.push_back(item);
             } else if is_kept {
                 let line = String::from_utf8_lossy(
-                    item.line(&Place { sequence: 0, at: Timestamp::now(), prev: Digest::NONE }).as_bytes(),
+                    item.line(&Place {
+                        node: &self.settings.node,
+                        sequence: 0,
+                        at: Timestamp::now(),
+                        prev: Digest::NONE,
+                    })
+                    .as_bytes(),
                 )
                 .into_owned();
                 tracing::error!(line = line.trim_end(), "a record is lost: too many cannot be written");
@@ -372,13 +379,13 @@ impl Writer {
                         skipped.insert(index);
                         continue;
                     }
-                    Entry::Outcome(_) => {}
+                    Entry::PreCommit(_) | Entry::Outcome(_) => {}
                 }
             }
             draft.put(|place| item.line(place));
         }
         if wish == Wish::Heartbeat {
-            draft.put(|place| Line::of_heartbeat(&Uuid::new_v4(), place));
+            draft.put(|place| Line::of_heartbeat(&Uuid::now_v7(), place));
         }
         if wish != Wish::Records || self.is_checkpoint_late() {
             draft.sign();
@@ -553,7 +560,7 @@ impl Writer {
 fn opening(due: &Due, settings: &LedgerSettings, ledger: Uuid) -> Opening {
     let key = settings.signing_key.as_ref();
     Opening {
-        id: Uuid::new_v4(),
+        id: Uuid::now_v7(),
         cause: due.cause,
         ledger,
         version: env!("CARGO_PKG_VERSION"),

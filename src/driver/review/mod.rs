@@ -345,8 +345,8 @@ impl Desk {
         }
         let Some(ledger) = self.proxy.ledger() else { return cannot(Some(visit), "there is no ledger") };
         let reviewer = Arc::clone(&visit.reviewer);
-        let mark = Mark { id: Uuid::new_v4(), transaction, reviewer, judgement, note };
-        match ledger.record_mark(mark).await {
+        let mark = Mark { id: Uuid::now_v7(), transaction, reviewer, judgement, note };
+        match ledger.record_act(Box::new(mark)).await {
             Ok(Ok(())) => redirect("transaction", &[("id", &transaction.to_string()), ("marked", "1")]),
             Ok(Err(_)) | Err(_) => {
                 refused(Some(visit), 503, "The mark is not written", "The ledger cannot be written at the moment.")

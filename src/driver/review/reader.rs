@@ -199,7 +199,7 @@ mod tests {
                     note: note.into(),
                 };
                 let at = Timestamp::from_second(1_700_000_000).unwrap();
-                let line = Line::of_mark(&mark, &Place { sequence, at, prev });
+                let line = Line::of_act(&mark, &Place { node: "here", sequence, at, prev });
                 prev = line.head(sequence).digest;
                 String::from_utf8(line.as_bytes().to_vec()).unwrap()
             })

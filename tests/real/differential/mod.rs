@@ -143,7 +143,7 @@ fn run(arena: &Arena<'_>, seeds: std::ops::Range<u64>) -> Findings {
 fn same_replies(cluster: &Cluster, login: Login, share: u64) {
     let _turn = alone();
     let start = number("TENANTGATE_SEED", 1);
-    let count = number("TENANTGATE_SESSIONS", 600) / share;
+    let count = number("TENANTGATE_SESSIONS", 400) / share;
     let is_rehearsal = number("TENANTGATE_REHEARSAL", 0) == 1;
     let arena = Arena::new(cluster, login, None, is_rehearsal);
     let found = run(&arena, start..start + count);

@@ -1,0 +1,262 @@
+//! A bypass by a claim, in a schema of the first users' style: policies on `app.current_tenant_id`, and others on
+//! `app.bypass_rls`, over one login and one role.
+
+use super::support::alone;
+use super::support::cluster::{Cluster, every};
+use super::support::message::Message;
+use super::support::proxy::{Proxy, Wish};
+use super::support::raw::{Client, Target};
+use super::support::reply::Reply;
+use serde_json::Value;
+use std::path::PathBuf;
+
+const DATABASE: &str = "claimed_bypass";
+const ACME: &str = "00000000-0000-0000-0000-00000000000a";
+
+const SCHEMA: &str = r#"
+DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO app_user;
+CREATE TABLE things (id serial PRIMARY KEY, "tenantId" text NOT NULL, name text);
+CREATE TABLE notes (id serial PRIMARY KEY, "tenantId" text, note text);
+INSERT INTO things ("tenantId", name) SELECT '00000000-0000-0000-0000-00000000000' || (ARRAY['a', 'b', 'c'])[1 + n % 3], 'first'
+    FROM generate_series(0, 29) n;
+INSERT INTO notes ("tenantId", note) SELECT "tenantId", name FROM things;
+ALTER TABLE things ENABLE ROW LEVEL SECURITY; ALTER TABLE things FORCE ROW LEVEL SECURITY;
+ALTER TABLE notes ENABLE ROW LEVEL SECURITY; ALTER TABLE notes FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON things USING ("tenantId" = current_setting('app.current_tenant_id', true));
+CREATE POLICY bypass ON things USING (current_setting('app.bypass_rls', true) = 'true');
+CREATE POLICY either ON notes USING ("tenantId" = current_setting('app.current_tenant_id', true)
+    OR current_setting('app.bypass_rls', true)::text = 'true');
+CREATE TABLE ledgers (id int, thing int REFERENCES things DEFERRABLE INITIALLY DEFERRED);
+GRANT ALL ON ALL TABLES IN SCHEMA public TO app_user;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app_user;
+"#;
+
+const SCOPE: &str = "[scope.settings]\n\"app.current_tenant_id\" = \"{tenant}\"\n";
+const LOGIN: &str = "[logins.web]\npassword = \"demo\"\nclaims = \"transaction\"\n";
+const RIGHT: &str = "[logins.web.claimed_bypass]\nsetting = \"app.bypass_rls\"\nreason = \"nightly report\"\n";
+const ON: &str = "SELECT set_config('app.bypass_rls', 'true', true)";
+
+/// A proxy in front of the schema, and its ledger.
+struct Place {
+    proxy: Proxy,
+    ledger: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(cluster: &Cluster, more: &str) -> Self {
+        cluster.create_database(DATABASE);
+        cluster.admin(DATABASE).run(SCHEMA);
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = folder.path().join("ledger.jsonl");
+        let more = format!("{LOGIN}{more}{SCOPE}[ledger]\npath = {ledger:?}\n");
+        let proxy = Proxy::start(&Wish { cluster, database: DATABASE, pool_size: 2, mutant: None, more: &more });
+        Self { proxy, ledger, _folder: folder }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&Target::new(self.proxy.address, "web", DATABASE).password("demo"))
+    }
+
+    /// What the ledger has of transactions.
+    fn records(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
+        let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        all.filter(|record| matches!(record["kind"].as_str(), Some("intent" | "outcome"))).collect()
+    }
+}
+
+fn words(replies: &[Reply]) -> String {
+    let error = replies.iter().find(|reply| reply.tag == b'E').unwrap_or_else(|| panic!("no error in {replies:?}"));
+    error.fields()[&'M'].clone()
+}
+
+fn tenant(client: &mut Client) {
+    client.run("BEGIN");
+    client.run(&format!("SELECT set_config('app.current_tenant_id', '{ACME}', true)"));
+}
+
+#[test]
+fn rows_of_all_tenants_under_the_claim_recorded_and_none_without_it() {
+    let _turn = alone();
+    for cluster in every() {
+        let place = Place::new(cluster, RIGHT);
+        let mut client = place.client();
+        tenant(&mut client);
+        assert_eq!(client.value("SELECT count(*) FROM things"), "10");
+        client.run("COMMIT");
+        assert_eq!(place.records().len(), 0, "what keeps to its tenant is not recorded");
+        client.run("BEGIN");
+        client.run(ON);
+        // The intent is in the file by now.
+        assert_eq!(place.records().len(), 1);
+        assert_eq!(client.value("SELECT count(*) FROM things"), "30");
+        assert_eq!(client.value("SELECT count(*) FROM notes"), "30");
+        client.run("UPDATE things SET name = 'geheim' WHERE id <= 3");
+        client.run("COMMIT");
+        let records = place.records();
+        let [intent, outcome] = &records[..] else { panic!("{records:?}") };
+        let said = |record: &Value, key: &str| record[key].as_str().unwrap_or("-").to_owned();
+        let intended = ["preset", "role", "reason", "tenant"].map(|key| said(intent, key));
+        assert_eq!(intended, ["claimed_bypass", "app_user", "nightly report", "-"]);
+        assert_eq!(said(outcome, "result"), "committed");
+        assert_eq!((outcome["rows_affected"].as_u64(), outcome["rows_delivered"].as_u64()), (Some(3), Some(3)));
+        assert!(!outcome.to_string().contains("geheim"));
+        // Nothing is left, on this server or on the other.
+        for _ in 0..4 {
+            assert!(words(&client.query("SELECT count(*) FROM things")).starts_with("TG130"));
+            tenant(&mut client);
+            assert_eq!(client.value("SELECT count(*) FROM things"), "10");
+            assert_eq!(client.value("SELECT count(*) FROM notes"), "10");
+            client.run("ROLLBACK");
+        }
+        assert_eq!(place.records().len(), 2);
+    }
+}
+
+#[test]
+fn without_the_right_it_is_refused_as_before() {
+    let _turn = alone();
+    for cluster in every().into_iter().take(1) {
+        let place = Place::new(cluster, "");
+        let mut client = place.client();
+        for sql in [ON, "SET LOCAL app.bypass_rls = 'true'", "SET app.bypass_rls = 'true'"] {
+            client.run("BEGIN");
+            assert!(words(&client.query(sql)).starts_with("TG013"), "{sql}");
+            client.run("ROLLBACK");
+        }
+        assert_eq!(place.records().len(), 0);
+        // With it, it is no other login's.
+        let other = "[logins.other]\npassword = \"demo\"\nclaims = \"transaction\"\n";
+        let place = Place::new(cluster, &format!("{RIGHT}{other}"));
+        let mut other = Client::connect(&Target::new(place.proxy.address, "other", DATABASE).password("demo"));
+        other.run("BEGIN");
+        assert!(words(&other.query(ON)).starts_with("TG011"));
+    }
+}
+
+/// The extended protocol, as an ORM's driver speaks it: prepared with `$1`, described, in one pipeline or message by message.
+#[test]
+fn a_driver_claims_by_the_extended_protocol() {
+    let _turn = alone();
+    let statement = |sql: &str, values: &[&str]| {
+        let parse = Message::Parse { name: String::new(), sql: sql.to_owned(), types: vec![] };
+        let bind = Message::bind("", values);
+        [parse, bind, Message::DescribePortal(String::new()), Message::Execute { portal: String::new(), rows_max: 0 }]
+    };
+    let bypass = "SELECT set_config('app.bypass_rls', $1, true)";
+    for cluster in every() {
+        let place = Place::new(cluster, RIGHT);
+        let mut client = place.client();
+        for is_pipelined in [true, false] {
+            let texts: [(&str, &[&str]); 4] =
+                [("BEGIN", &[]), (bypass, &["true"]), ("SELECT count(*)::text FROM things", &[]), ("COMMIT", &[])];
+            let mut rows = Vec::new();
+            for (index, (sql, values)) in texts.iter().enumerate() {
+                client.send_all(&statement(sql, values));
+                if !is_pipelined || index == 3 {
+                    client.send(&Message::Sync);
+                    client.flush().unwrap();
+                    let (replies, silence) = client.replies_to(b'Z');
+                    assert!(silence.is_none(), "{silence:?} {replies:?}");
+                    rows.extend(replies.iter().filter(|reply| reply.tag == b'D').map(Reply::row));
+                    assert!(replies.iter().all(|reply| reply.tag != b'E'), "{replies:?}");
+                }
+            }
+            assert_eq!(rows, [vec![Some("true".to_owned())], vec![Some("30".to_owned())]]);
+        }
+        client.send_all(&statement(bypass, &["false"]));
+        client.send(&Message::Sync);
+        client.flush().unwrap();
+        client.replies_to(b'Z');
+        let results: Vec<_> =
+            place.records().iter().filter_map(|record| Some(record["result"].as_str()?.to_owned())).collect();
+        assert_eq!(results, ["committed", "committed"]);
+    }
+}
+
+/// What PostgreSQL does with the same statements is what a client sees here, but for its refusals.
+#[test]
+fn savepoints_failures_and_taking_back_are_as_in_postgresql_itself() {
+    let _turn = alone();
+    const COUNT: &str =
+        "SELECT (SELECT count(*) FROM things) || ' ' || coalesce(current_setting('app.bypass_rls', true), '')";
+    let units: &[&[&str]] = &[
+        &["BEGIN", "TENANT", "SAVEPOINT a", ON, COUNT, "ROLLBACK TO a", COUNT, "COMMIT"],
+        &[
+            "BEGIN",
+            "TENANT",
+            ON,
+            "SAVEPOINT a",
+            "SET LOCAL app.bypass_rls = 'false'",
+            COUNT,
+            "ROLLBACK TO a",
+            COUNT,
+            "COMMIT",
+        ],
+        &["BEGIN", ON, "TENANT", COUNT, "SAVEPOINT a", "SELECT 1/0", "ROLLBACK TO a", COUNT, "COMMIT"],
+        &["BEGIN", "SAVEPOINT a", ON, "RELEASE a", COUNT, "SELECT 1/0", ON, "COMMIT"],
+        &["BEGIN", ON, "INSERT INTO ledgers VALUES (1, 999)", "COMMIT"],
+        &["BEGIN", "SET LOCAL app.bypass_rls TO 'true'", COUNT, "ROLLBACK"],
+        &["BEGIN", "SET LOCAL app.bypass_rls = 'false'", "TENANT", COUNT, ON, ON, COUNT, "END"],
+        &["BEGIN", "TENANT", ON, COUNT, "RESET app.bypass_rls", "SELECT count(*) FROM things", "COMMIT"],
+        &["SET LOCAL app.bypass_rls = 'true'"],
+        &[ON],
+    ];
+    for cluster in every() {
+        let place = Place::new(cluster, RIGHT);
+        for unit in units {
+            let mut native = Client::connect(&Target::new(cluster.address, "app_user", DATABASE));
+            let mut proxied = place.client();
+            for sql in *unit {
+                let sql = match *sql {
+                    "TENANT" => format!("SELECT set_config('app.current_tenant_id', '{ACME}', true)"),
+                    other => other.to_owned(),
+                };
+                let said =
+                    |client: &mut Client| -> Vec<String> { client.query(&sql).iter().filter_map(heard).collect() };
+                assert_eq!(said(&mut native), said(&mut proxied), "{sql} of {unit:?} on {}", cluster.version);
+            }
+        }
+        let records = place.records();
+        let of = |kind: &str| records.iter().filter(|record| record["kind"] == *kind).count();
+        assert_eq!((of("intent"), of("outcome")), (8, 8));
+        let failed = records.iter().filter(|record| record["result"] == "failed").count();
+        assert_eq!(failed, 2, "{records:?}");
+    }
+}
+
+/// A reply as far as it has to be the same.
+fn heard(reply: &Reply) -> Option<String> {
+    match reply.tag {
+        b'D' => Some(format!("D {:?}", reply.row())),
+        b'C' => Some(format!("C {}", String::from_utf8_lossy(&reply.body).trim_end_matches('\0'))),
+        b'E' | b'N' => Some(format!("{} {}", char::from(reply.tag), reply.fields()[&'C'])),
+        b'Z' => Some(format!("Z {}", char::from(reply.body[0]))),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_refuses_the_bypass_and_tenants_go_on() {
+    let _turn = alone();
+    for cluster in every().into_iter().take(1) {
+        let place = Place::new(cluster, RIGHT);
+        let mut client = place.client();
+        // A folder stands where the file was: it can be neither written on nor opened anew.
+        let moved = place.ledger.with_extension("moved");
+        std::fs::rename(&place.ledger, moved).unwrap();
+        std::fs::create_dir(&place.ledger).unwrap();
+        client.run("BEGIN");
+        assert!(words(&client.query(ON)).starts_with("TG062"));
+        client.run("ROLLBACK");
+        tenant(&mut client);
+        assert_eq!(client.value("SELECT count(*) FROM things"), "10");
+        client.run("COMMIT");
+        std::fs::remove_dir(&place.ledger).unwrap();
+        client.run("BEGIN");
+        client.run(ON);
+        assert_eq!(client.value("SELECT count(*) FROM things"), "30");
+        client.run("COMMIT");
+    }
+}
