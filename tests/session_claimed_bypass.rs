@@ -132,10 +132,11 @@ impl Played {
         String::from_utf8_lossy(&self.told()).into_owned()
     }
 
-    /// `i` for an intent, else the outcome's first letter.
+    /// `i` for an intent, `p` for a pre-commit, else the outcome's first letter.
     fn ledger(&self) -> String {
         let letter = |entry: &Entry| match entry {
             Entry::Intent(_) => 'i',
+            Entry::PreCommit(_) => 'p',
             Entry::Outcome(outcome) => match outcome.conclusion {
                 Conclusion::Committed => 'c',
                 Conclusion::RolledBack => 'r',
@@ -203,7 +204,7 @@ fn nothing_of_a_bypass_is_sent_before_its_intent_is_durable_nor_its_end_told_bef
     played.ends("COMMIT");
     assert_eq!((played.ledger().as_str(), played.told()), ("ic", vec![]));
     let Entry::Outcome(outcome) = &played.records[1] else { panic!("no outcome") };
-    assert_eq!((outcome.rows_delivered, outcome.tables.join(" ").as_str()), (2, "things"));
+    assert_eq!((outcome.done.rows_delivered, outcome.done.tables.join(" ").as_str()), (2, "things"));
     assert_eq!(played.given_back, 1);
     played.recorded();
     assert_eq!(played.told(), [complete("COMMIT"), ready(IDLE)].concat());
@@ -417,7 +418,7 @@ fn in_a_pipeline_everything_in_front_is_answered_before_the_intent() {
     played.recorded();
     assert_eq!(played.told(), [complete("COMMIT"), ready(IDLE)].concat());
     let Entry::Outcome(outcome) = &played.records[1] else { panic!("no outcome") };
-    assert_eq!(outcome.tables.join(" "), "things");
+    assert_eq!(outcome.done.tables.join(" "), "things");
 }
 
 #[test]
@@ -440,7 +441,7 @@ fn behind_a_commit_in_its_segment_nothing_is_in_the_record() {
     let sent = played.sent();
     assert!(sent.contains("acme"), "the next transaction has its tenant put on again: {sent}");
     let Entry::Outcome(outcome) = &played.records[1] else { panic!("no outcome") };
-    assert_eq!(outcome.tables.join(" "), "");
+    assert_eq!(outcome.done.tables.join(" "), "");
 }
 
 #[test]
@@ -468,7 +469,7 @@ fn two_bypasses_in_one_query_are_two_records() {
     let told = played.told_text();
     assert!(told.contains("DELETE 3") && told.contains("TG130"), "{told}");
     let Entry::Outcome(outcome) = &played.records[3] else { panic!("no outcome") };
-    assert_eq!((outcome.rows_affected, played.session.owes_replies()), (3, false));
+    assert_eq!((outcome.done.rows_affected, played.session.owes_replies()), (3, false));
 }
 
 #[test]
