@@ -27,7 +27,7 @@
 //! | [`admin`] | console commands and tables | wire, tenant, guard, pool, metrics, audit, config |
 //! | [`review`] | the review page: sessions of reviewers, pages | auth, audit |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, attack, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, driver |
+//! | [`cli`] | serve, attack, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, review, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!

@@ -11,7 +11,7 @@ mod html;
 mod page;
 mod request;
 
-pub use form::Form;
+pub use form::{Form, encode};
 pub use gate::{Attempt, Gate, Reviewer, Visit};
 pub use page::{Checked, Sight, detail_page, failure_page, login_page, sums_page, transactions_page};
 pub use request::{Answer, Origins, Request, Route, redirect, style};

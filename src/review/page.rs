@@ -13,7 +13,7 @@ use crate::audit::{Broken, Deed, Filter, Fit, Leaf, Shelf, Sum, Totals, Verified
 const ROWS: usize = 50;
 
 /// Days of the timeline.
-const DAYS: usize = 14;
+const DAYS: usize = 7;
 
 /// Rows of a sum.
 const SUMS: usize = 50;
