@@ -97,7 +97,7 @@ pub fn ranked<'t>(group: &str, sums: &'t BTreeMap<String, Sum>) -> Vec<(&'t str,
     if group == "day" {
         rows.reverse();
     } else {
-        rows.sort_by(|(_, a), (_, b)| b.acts.cmp(&a.acts));
+        rows.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.acts));
     }
     rows
 }

@@ -232,11 +232,10 @@ fn put_filters(html: &mut Html, action: &'static str, form: &Form) -> Filter {
             html.raw("<div class=\"state bad\" role=\"alert\"><p>").text(&reason).raw("</p></div>");
         }
     }
-    html.raw(
-        "<h2 id=\"filters\">Filter</h2><form class=\"filters\" method=\"get\" aria-labelledby=\"filters\" action=\"",
-    )
-    .raw(action)
-    .raw("\">");
+    let is_open = Filter::NAMES.iter().any(|name| !form.value(name).is_empty());
+    html.raw("<details class=\"filters\"").raw(if is_open { " open>" } else { ">" });
+    html.raw("<summary id=\"filters\">Filter</summary>");
+    html.raw("<form class=\"filters\" method=\"get\" aria-labelledby=\"filters\" action=\"").raw(action).raw("\">");
     for (name, words, hint) in [
         ("since", "From (UTC)", "2026-11-23"),
         ("until", "To (UTC)", "2026-11-23"),
@@ -261,7 +260,7 @@ fn put_filters(html: &mut Html, action: &'static str, form: &Form) -> Filter {
     put_choice(html, form, "reviewed", "Reviewed", &["yes", "no"]);
     html.raw("<div class=\"buttons\"><button class=\"main\">Filter</button><a href=\"")
         .raw(action)
-        .raw("\">Clear</a></div></form>");
+        .raw("\">Clear</a></div></form></details>");
     filter
 }
 

@@ -117,6 +117,8 @@ async function visit(browser, width, scheme) {
   await reach('the skip link', (it) => it.key === 'skip');
   await page.keyboard.press('Enter');
   expect((await focused()).key === 'main', `${at}: the skip link leads nowhere`);
+  await reach('the filters', (it) => it.key === 'filters');
+  await page.keyboard.press('Enter');
   await reach('the filter', (it) => it.key === 'f-reason');
   await page.keyboard.type('TICKET 4711');
   await enter();

@@ -82,7 +82,7 @@ impl Follower {
     pub fn near_end(path: &Path, bytes: u64) -> io::Result<Self> {
         let mut follower = Self::new(path);
         let files = files(path)?;
-        let last = files.last().map(|path| std::fs::metadata(path)).transpose()?;
+        let last = files.last().map(std::fs::metadata).transpose()?;
         let is_short = last.is_none_or(|metadata| metadata.len() < bytes);
         let Some(first) = files.iter().rev().nth(usize::from(is_short && files.len() > 1)) else { return Ok(follower) };
         let mut current = Current::open(first)?;
