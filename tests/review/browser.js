@@ -140,6 +140,14 @@ async function visit(browser, width, scheme) {
   expect((await text()).includes(note), `${at}: the mark is not shown`);
   least = Math.min(least, await look('marked'));
 
+  await page.goto(`${url}?until=2026-11-22`);
+  const isOpen = await page.$eval('details.filters', (it) => it.open);
+  expect(isOpen, `${at}: the filter that is in force is folded away`);
+  least = Math.min(least, await look('days'));
+  // Columns must not be squeezed until words break.
+  const heads = await page.$$eval('thead th', (all) => all.filter((it) => it.getClientRects().length > 0 && it.clientHeight > 60).map((it) => it.innerText));
+  expect(heads.length === 0, `${at}: heads of columns are broken: ${heads}`);
+
   await reach('the sums', (it) => it.href === 'sums');
   await enter();
   expect((await text()).includes('customers'), `${at}: the sums are missing`);
