@@ -25,8 +25,9 @@
 //! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, audit, metrics |
 //! | [`config`] | the only reader of configuration keys | settings types of the domain folders |
 //! | [`admin`] | console commands and tables | wire, tenant, guard, pool, metrics, audit, config |
+//! | [`review`] | the review page: sessions of reviewers, pages | auth, audit |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, attack, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, driver |
+//! | [`cli`] | serve, attack, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, review, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!
@@ -51,6 +52,7 @@ pub mod fault;
 pub mod guard;
 pub mod metrics;
 pub mod pool;
+pub mod review;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub mod scope;
 #[deny(clippy::wildcard_enum_match_arm)]

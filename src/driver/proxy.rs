@@ -34,6 +34,7 @@ use super::parser::Parsers;
 use super::pool::{PoolParts, Seat, ServerPool};
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::{self, Hooks};
+use super::review::ReviewListener;
 use super::signal::{Signal, Stage};
 use super::stream::{FAREWELL_TIMEOUT, Stream};
 use super::surfaces::Surfaces;
@@ -186,6 +187,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max, clock));
     let gauge = Gauge::new(config.metrics.counted, clock);
     let http = config.metrics.address.map(HttpListener::bind).transpose()?;
+    let review = config.review.address.map(ReviewListener::bind).transpose()?;
     let (alive, ended) = mpsc::channel(1);
     let (endings, ending_orders) = mpsc::channel(1);
     let signal = Signal::default();
@@ -222,7 +224,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let addresses = listener.addresses();
     let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
-    let surfaces = Surfaces::start(&proxy, http);
+    let surfaces = Surfaces::start(&proxy, http, review);
     Ok(RunningServer { proxy, addresses, listening, sweeping, surfaces, ended, endings: ending_orders })
 }
 
