@@ -27,6 +27,7 @@ mod entering;
 mod extended;
 mod holding;
 mod installing;
+mod limiting;
 #[cfg(feature = "mutants")]
 mod mutant;
 mod notified;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::bypass::{Standing as BypassStanding, Terms};
 use crate::fault::{Code, Fault};
 use crate::guard::{Facts, FactsCache, Inspected, Keeping, Policy};
 use crate::metrics::Tally;
@@ -95,6 +97,8 @@ pub struct SessionRules {
     pub recording: Option<Recording>,
     /// That the client names its tenant by SQL: then the injection is vacant.
     pub claims: Option<Claimant>,
+    /// What its bypasses may do; without it they are not limited.
+    pub bypass: Option<Terms>,
     /// A planted defect, for tests that must find it.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
@@ -315,6 +319,7 @@ impl Session {
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
             Input::Overrun(overrun) => self.on_overrun(overrun),
+            Input::Standing => self.on_standing(),
             Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),

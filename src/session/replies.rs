@@ -193,6 +193,7 @@ impl Session {
     fn take_bulk(&mut self, head: Head, rest: &[u8]) -> Result<(usize, Delivery), Ended> {
         let delivery = self.on_small(head.tag)?;
         if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd' | b'V') {
+            self.check_rows(1)?;
             self.note_row();
         }
         self.server_passing = match delivery {
@@ -339,6 +340,7 @@ impl Session {
         };
         if self.recorder.is_some() {
             self.note_tag(tag);
+            self.check_rows(0)?;
         }
         self.steps = self.steps.wrapping_add(1);
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };

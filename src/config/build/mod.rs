@@ -6,6 +6,7 @@
 //! Every part is built even if another one failed, so that all problems are found; `None` means that the
 //! reason has been reported.
 
+mod bypass;
 mod check;
 mod claimed;
 mod clients;
@@ -50,7 +51,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let ledger_section = root.table("ledger");
     let has_ledger = ledger_section.is_present;
     let ledger = if ledger_section.is_present { Some(builder.ledger(&ledger_section)) } else { None };
-    let bypass = builder.bypass(&root.table("bypass"));
+    let bypass = builder.bypass(root);
     let check = builder.check(root, scope.as_ref());
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
     let limits = builder.limits(root, scope.as_ref());
