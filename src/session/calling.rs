@@ -109,7 +109,7 @@ impl Session {
     }
 
     fn send_call(&mut self, front: &[u8], text: &str, facts: &Arc<Facts>) -> Option<Sent> {
-        match self.ready_for_part(facts, &(0..facts.statements.len())) {
+        match self.ready_for_part(facts, &(0..facts.statements.len()), text) {
             Readiness::Ready => {}
             Readiness::Held => return None,
             Readiness::Refused(fault) => return self.refuse_as_query(fault),

@@ -17,7 +17,7 @@ use super::release::{self, Substitute};
 use super::settings::{ClientSettings, Touched};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Claim, Control, Facts, Policy, Statement};
-use crate::scope::{Injection, Residue, TransactionScope, releasing};
+use crate::scope::{Injection, Residue, SET_READ_ONLY, TransactionScope, releasing};
 use crate::upstream::settings::SettingStep;
 use crate::wire::TransactionStatus;
 
@@ -188,6 +188,8 @@ pub struct Circumstances<'a> {
     pub sql_prepared: Option<&'a BTreeSet<Box<str>>>,
     /// Whether un-Synced messages of the extended protocol stand before this Query.
     pub is_segment_open: bool,
+    /// Whether its transactions are to be such that cannot write.
+    pub is_read_only: bool,
     /// In whose block it begins, where transactions are recorded and so every statement's answer is followed.
     pub recorded_in: Option<Block>,
     /// A planted defect.
@@ -312,7 +314,7 @@ impl Front<'_> {
         }
         // Where there are claims the session's own holds nothing, and lets nothing through.
         let injection = claims.as_deref().and_then(ClaimPlan::injection).unwrap_or(self.with.injection);
-        if needs_scope && scope.needs_injection() && injection.is_empty() {
+        if needs_scope && scope.needs_injection() && injection.is_empty() && !self.with.is_read_only {
             scope.on_nothing_to_inject();
         }
         let lacks_tenant = claims.as_deref().is_some_and(|claims| claims.needs_injection(scope));
@@ -330,7 +332,13 @@ impl Front<'_> {
             // The ticket is put in front of the Query and at no other time.
             return Put::Refused(Box::new(Fault::of(Code::ScopeFailed)));
         }
-        writer.insert(self.range.start, injection.set_local(), injection.set_local_statements());
+        match self.with.is_read_only {
+            false => writer.insert(self.range.start, injection.set_local(), injection.set_local_statements()),
+            true => {
+                let text = format!("{SET_READ_ONLY}{}", injection.set_local());
+                writer.insert(self.range.start, &text, injection.set_local_statements().saturating_add(1));
+            }
+        }
         scope.on_injected();
         if let Some(claims) = claims {
             claims.on_injected();

@@ -139,6 +139,9 @@ impl Session {
             Ok(None) => return Ok(None),
             Err(fault) => return Err(self.distrust(fault.to_string())),
         };
+        if head.tag == b'D' && self.expects_standing() && head.body_bytes <= INSPECTED_BYTES_MAX {
+            return self.take_standing_row(head, rest);
+        }
         if is_bulk(head.tag) {
             return self.take_bulk(head, rest).map(Some);
         }
@@ -166,6 +169,16 @@ impl Session {
         Ok(Some((head.frame_bytes(), delivery)))
     }
 
+    /// The row that answers how the transaction stands.
+    fn take_standing_row(&mut self, head: Head, rest: &[u8]) -> Result<Option<(usize, Delivery)>, Ended> {
+        let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
+        if !self.take_standing(body) {
+            return Err(self.distrust("another answer than the transaction's id".to_owned()));
+        }
+        let delivery = self.on_small(head.tag)?;
+        Ok(Some((head.frame_bytes(), delivery)))
+    }
+
     fn pass_reply_on(&mut self, rest: &[u8], left: usize) -> (usize, Delivery) {
         let count = left.min(rest.len());
         let (passing, delivery) = match self.server_passing {
@@ -180,6 +193,7 @@ impl Session {
     fn take_bulk(&mut self, head: Head, rest: &[u8]) -> Result<(usize, Delivery), Ended> {
         let delivery = self.on_small(head.tag)?;
         if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd' | b'V') {
+            self.check_rows(1)?;
             self.note_row();
         }
         self.server_passing = match delivery {
@@ -290,6 +304,11 @@ impl Session {
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
+            Cause::Standing(false) => Ok(Delivery::Swallow),
+            Cause::Standing(true) if tag == b'3' => {
+                let answered = self.on_standing_answered();
+                answered.map(|()| Delivery::Swallow).map_err(|what| self.distrust(what.to_owned()))
+            }
             Cause::Scope(_)
             | Cause::Evict(_)
             | Cause::Install(Part::Preparation)
@@ -298,6 +317,7 @@ impl Session {
             | Cause::Recovery => Ok(Delivery::Swallow),
             Cause::Install(Part::Begin | Part::Sequences | Part::Set | Part::Reset | Part::Scope | Part::Commit)
             | Cause::Inquiry(_)
+            | Cause::Standing(true)
             | Cause::OwnEnd(_)
             | Cause::Refused(_)
             | Cause::Single(_)
@@ -320,6 +340,7 @@ impl Session {
         };
         if self.recorder.is_some() {
             self.note_tag(tag);
+            self.check_rows(0)?;
         }
         self.steps = self.steps.wrapping_add(1);
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
@@ -365,6 +386,7 @@ impl Session {
             Some(Cause::Inquiry(inquiry)) => {
                 out = if inquiry.take(tag) { Ok(Delivery::Swallow) } else { Err("another tag than was asked for") };
             }
+            Some(Cause::Standing(_)) if tag == b"SELECT 1" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnBegin) if tag == b"BEGIN" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnEnd(is_commit)) if (tag == b"COMMIT") == *is_commit => {
                 let is_commit = *is_commit;
@@ -494,6 +516,8 @@ impl Session {
             Cause::Restore(true) => Err("a DISCARD ALL that was not committed"),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
+            Cause::Standing(_) if tag == b"SELECT 1" => Ok(Delivery::Swallow),
+            Cause::Standing(_) => Err("another answer than the transaction's id"),
             Cause::Named(_)
             | Cause::Bind(..)
             | Cause::BindNamed(_)
@@ -850,6 +874,7 @@ impl Session {
             | Cause::Evict(_)
             | Cause::Restore(_)
             | Cause::OwnEnd(_)
+            | Cause::Standing(_)
             | Cause::Inquiry(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
@@ -877,6 +902,7 @@ impl Session {
             | Cause::Restore(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
+            | Cause::Standing(_)
             | Cause::Inquiry(_)
             | Cause::Recovery => return,
         };
@@ -978,7 +1004,7 @@ impl Session {
                 preparing.end(None);
                 statements.set_unnamed(None);
             }
-            Cause::Restore(_) => statements.set_unnamed(None),
+            Cause::Restore(_) | Cause::Standing(_) => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)

@@ -409,6 +409,7 @@ impl Session {
             keeps_state,
             sql_prepared: self.pin.as_ref().map(|pin| pin.prepared()),
             is_segment_open: is_open,
+            is_read_only: lease.is_read_only(),
             recorded_in,
             #[cfg(feature = "mutants")]
             mutant: self.rules.mutant,
