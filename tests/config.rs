@@ -216,12 +216,6 @@ fn impossible_values_are_refused() {
              \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"\n[scope]\nlifetime = \"lease\"\n",
             "databases.b.seal (line 16): a database with scope.lifetime = \"lease\" cannot be sealed",
         ),
-        (
-            "[databases.b]\nserver = \"main\"\nrole = \"app\"\nseal = true\nseal_key = \
-             \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"\n\
-             [logins.late]\npassword = \"demo\"\nclaims = \"session\"\n",
-            "logins.late.claims (line 20): does not go with databases.b, which is sealed",
-        ),
         ("[pool]\nsize_min = 21\n", "pool.size_min (line 14): size_min 21 is larger than size 20"),
         ("[databases.demo.pool]\nsize = 1\n[pool]\nsize_min = 2\n", "databases.demo.pool.size (line 14)"),
         ("[listen]\naddresses = []\n", "at least one address"),
@@ -704,6 +698,12 @@ fn a_login_that_claims_needs_no_origin_and_a_scope_that_ends_with_transactions()
         assert!(problems(&format!("{login}{more}")).contains("logins.web.claims"), "{more}");
     }
     assert!(problems(&format!("{login}claimed_bypass.setting = \"app.bypass_rls\"\n")).contains("needs a ledger"));
+    // Tenants are claimed on sealed databases, too; a bypass is not: their roles act for tenants or past them.
+    let key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    let sealed = format!("[databases.b]\nserver = \"main\"\nrole = \"app\"\nseal = true\nseal_key = \"{key}\"\n");
+    assert_eq!(problems(&format!("{sealed}{login}")), "");
+    let bypass = "claimed_bypass.setting = \"app.bypass_rls\"\n[ledger]\npath = \"ledger.jsonl\"\n";
+    assert!(problems(&format!("{sealed}{login}{bypass}")).contains("does not go with databases.b, which is sealed"));
     assert!(problems("[logins.web]\npassword = \"x\"\nclaims = \"always\"\n").contains("logins.web.claims"));
     assert!(problems("[logins.web]\npassword = \"x\"\n").contains("logins.web.tenant"));
 }

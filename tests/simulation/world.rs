@@ -372,7 +372,7 @@ impl World {
         let tenants = TenantPolicy { source, allowed: AllowedTenants::Any, claiming };
         let of_claims =
             ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: None };
-        let claimant = Claimant { rules: Arc::new(of_claims), base: None };
+        let claimant = Claimant { rules: Arc::new(of_claims), base: None, seal: None };
         let rules = SessionRules {
             injection: tenant.map_or_else(Injection::vacant, |tenant| {
                 Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), self.lifetime)
@@ -381,6 +381,7 @@ impl World {
             facts: Arc::clone(&self.facts),
             recording: None,
             claims: tenant.is_none().then_some(claimant),
+            bypass: None,
             #[cfg(feature = "mutants")]
             mutant: defect,
         };
@@ -777,7 +778,7 @@ impl World {
                 self.feed(number, Input::Claimed(Ok(())));
             }
             Effect::Unclaim if self.clients[number].has_claims => {}
-            Effect::Pin | Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {
+            Effect::Pin | Effect::Rest | Effect::Limit(_) | Effect::Claim(_) | Effect::Unclaim => {
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),

@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Error, SimpleQueryMessage};
+
+use super::target::Way;
 
 /// A line that takes longer is given up: it may wait for a lock, which shows nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,8 +64,8 @@ pub struct Talker {
 impl Talker {
     /// # Errors
     /// Why there is no connection.
-    pub async fn connect(config: &Config) -> Result<Self, Error> {
-        let (client, mut connection) = config.connect(NoTls).await?;
+    pub async fn connect(way: &Way) -> Result<Self, Error> {
+        let (client, mut connection) = way.config.connect(way.secure.clone()).await?;
         let notices = Arc::new(Mutex::new(String::new()));
         let kept = Arc::clone(&notices);
         tokio::spawn(async move {
@@ -95,12 +97,12 @@ impl<'a> FromSql<'a> for Raw {
 ///
 /// # Errors
 /// There is no connection, or it could not be heard what the answer was.
-pub async fn say(config: &Config, lines: &[(bool, String)], form: Form) -> Result<Option<Said>, String> {
+pub async fn say(way: &Way, lines: &[(bool, String)], form: Form) -> Result<Option<Said>, String> {
     // tokio-postgres hears COPY data of the extended protocol only, one statement at a time.
     if matches!(form, Form::Together | Form::BehindCommit) && lines.iter().any(|(_, text)| is_copy(text)) {
         return Ok(None);
     }
-    let talker = Talker::connect(config).await.map_err(|error| format!("--as-a: {}", words(&error)))?;
+    let talker = Talker::connect(way).await.map_err(|error| format!("--as-a: {}", words(&error)))?;
     let mut said = Said::default();
     for (must_not_help, text) in texts(lines, form) {
         let (mut rows, mut is_ok) = (String::new(), false);
