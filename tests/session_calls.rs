@@ -28,6 +28,7 @@ impl Played {
         let rules = SessionRules {
             recording: Some(Recording { needs_reason: false, is_written: true }),
             claims: None,
+            bypass: None,
             injection: Injection::fixed(&ScopeTemplate::fixed(&[("app.tenant_id".into(), "acme".into())]).unwrap()),
             policy: Arc::new(Policy::new(&policy)),
             facts: Arc::new(FactsCache::default()),
@@ -67,6 +68,7 @@ impl Played {
                 | Effect::Refused(_)
                 | Effect::Observed(..)
                 | Effect::Rest
+                | Effect::Limit(_)
                 | Effect::Claim(_)
                 | Effect::Unclaim => {}
             }

@@ -372,7 +372,7 @@ impl World {
         let tenants = TenantPolicy { source, allowed: AllowedTenants::Any, claiming };
         let of_claims =
             ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: None };
-        let claimant = Claimant { rules: Arc::new(of_claims), base: None };
+        let claimant = Claimant { rules: Arc::new(of_claims), base: None, seal: None };
         let rules = SessionRules {
             injection: tenant.map_or_else(Injection::vacant, |tenant| {
                 Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), self.lifetime)
@@ -380,12 +380,8 @@ impl World {
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::clone(&self.facts),
             recording: None,
-<<<<<<< HEAD
             claims: tenant.is_none().then_some(claimant),
-=======
-            claims: None,
             bypass: None,
->>>>>>> ledgerb
             #[cfg(feature = "mutants")]
             mutant: defect,
         };
@@ -775,7 +771,6 @@ impl World {
         match effect {
             Effect::Lease => self.lease(number),
             Effect::Inspect(sql) => self.clients[number].pending = Pending::Inspection(sql),
-<<<<<<< HEAD
             Effect::Claim(tenant) if self.clients[number].has_claims => {
                 if tenant.as_str() != self.clients[number].tenant {
                     self.violate(format!("c{number} is taken to act for {}", tenant.as_str()));
@@ -783,10 +778,7 @@ impl World {
                 self.feed(number, Input::Claimed(Ok(())));
             }
             Effect::Unclaim if self.clients[number].has_claims => {}
-            Effect::Pin | Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {
-=======
             Effect::Pin | Effect::Rest | Effect::Limit(_) | Effect::Claim(_) | Effect::Unclaim => {
->>>>>>> ledgerb
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),
