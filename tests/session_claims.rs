@@ -45,6 +45,7 @@ fn rules_of(seal: Option<Arc<SealKey>>) -> Arc<SessionRules> {
     Arc::new(SessionRules {
         recording: seal.is_some().then_some(Recording { needs_reason: false, is_written: false }),
         claims: Some(Claimant { rules: Arc::new(rules), base: None, seal }),
+        bypass: None,
         injection: Injection::vacant(),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -88,7 +89,8 @@ impl Played {
                 | Effect::Observed(..)
                 | Effect::Record(_)
                 | Effect::Pin
-                | Effect::Rest => {}
+                | Effect::Rest
+                | Effect::Limit(_) => {}
             }
         }
     }

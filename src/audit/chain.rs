@@ -253,7 +253,14 @@ struct DamageText<'l> {
     sha256: &'l str,
 }
 
+/// The number that a line says, if it is a record.
+#[must_use]
+pub fn sequence_of(line: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Link<'_>>(line).ok().map(|link| link.seq)
+}
+
 /// The walk along a ledger, line by line. It ends at the first breach.
+#[derive(Clone)]
 pub struct Verifier {
     expectations: Expectations,
     found: Verified,

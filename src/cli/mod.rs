@@ -74,7 +74,7 @@ enum Command {
     Ledger {
         /// What to do.
         #[command(subcommand)]
-        command: ledger::LedgerCommand,
+        command: Box<ledger::LedgerCommand>,
     },
     /// Install, verify or take away what a sealed database needs (docs/sealed.md).
     Sql {

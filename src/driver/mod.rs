@@ -3,6 +3,7 @@
 //! Owns: carrying out what the pure folders decide. Does not own: any decision about bytes.
 
 pub mod build;
+pub mod bypasses;
 pub mod cancel;
 pub mod client;
 pub mod clock;
@@ -25,6 +26,7 @@ pub mod proxy;
 pub mod quota;
 pub mod registry;
 pub mod reload;
+pub mod review;
 pub mod sealing;
 pub mod shutdown;
 pub mod signal;
@@ -34,7 +36,7 @@ pub mod tls;
 pub mod unix_socket;
 
 pub use build::check;
-pub use ledger::{LedgerSync, checkpoint_path, closed_files};
+pub use ledger::{Followed, Follower, LedgerSync, checkpoint_path, closed_files};
 pub use proxy::{Proxy, RunningServer, StartFault, start, start_with};
 pub use reload::Hooks;
 pub use shutdown::serve;

@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, interval, timeout};
 
 use super::build::{self, PoolKey};
+use super::bypasses::Bypasses;
 use super::client::{ClientTask, Surroundings};
 use super::clock::Clock;
 use super::connect::send_cancel_to;
@@ -34,6 +35,7 @@ use super::parser::Parsers;
 use super::pool::{PoolParts, Seat, ServerPool};
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::{self, Hooks};
+use super::review::ReviewListener;
 use super::signal::{Signal, Stage};
 use super::stream::{FAREWELL_TIMEOUT, Stream};
 use super::surfaces::Surfaces;
@@ -93,6 +95,9 @@ pub enum StartFault {
     Configuration(String),
 }
 
+/// A database of a server group: both names.
+type DatabaseKey = (Arc<str>, Arc<str>);
+
 /// What all sessions share.
 pub struct Proxy {
     pub(super) generation: ArcSwap<Generation>,
@@ -100,12 +105,13 @@ pub struct Proxy {
     /// Pools that the configuration has no place for any more, until their last server is gone.
     pub(super) closing_pools: Mutex<Vec<Arc<ServerPool>>>,
     /// How often definitions have changed, by server group and database: as many as configurations have named.
-    definitions: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Definitions>>>,
+    definitions: Mutex<HashMap<DatabaseKey, Arc<Definitions>>>,
     pub(super) holds: Mutex<Holds>,
     pub(super) entrance: Arc<Entrance>,
     pub(super) clients: Arc<Clients>,
     pub(super) servers: Arc<Servers>,
     pub(super) freezer: Freezer,
+    pub(super) bypasses: Bypasses,
     /// Where transactions of bypass and migration logins are recorded.
     ledger: Mutex<Option<Arc<Ledger>>>,
     /// What tenants and logins have taken.
@@ -176,6 +182,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let ledger =
         config.ledger.as_ref().map(|ledger| Ledger::start(ledger.clone(), build::ledger_sync(&hooks))).transpose()?;
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
+    let bypasses = Bypasses::open(config.state_folder.as_deref())?;
     let handshake = build::handshake(config, generation.policies.clone(), secret.clone(), generation.number)?;
     let pools = reload::pools(&generation, clock)?;
     let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
@@ -183,6 +190,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max, clock));
     let gauge = Gauge::new(config.metrics.counted, clock);
     let http = config.metrics.address.map(HttpListener::bind).transpose()?;
+    let review = config.review.address.map(ReviewListener::bind).transpose()?;
     let (alive, ended) = mpsc::channel(1);
     let (endings, ending_orders) = mpsc::channel(1);
     let signal = Signal::default();
@@ -198,6 +206,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         clients: Arc::default(),
         servers: Arc::default(),
         freezer,
+        bypasses,
         ledger: Mutex::new(ledger),
         admission,
         secret,
@@ -219,7 +228,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let addresses = listener.addresses();
     let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
-    let surfaces = Surfaces::start(&proxy, http);
+    let surfaces = Surfaces::start(&proxy, http, review);
     Ok(RunningServer { proxy, addresses, listening, sweeping, surfaces, ended, endings: ending_orders })
 }
 
@@ -367,6 +376,7 @@ impl Proxy {
             policy,
             facts: Arc::clone(&self.facts),
             claims,
+            bypass: generation.terms_of(client),
             recording,
             #[cfg(feature = "mutants")]
             mutant: build::mutant(&self.hooks),

@@ -681,6 +681,8 @@ impl Session {
             Control::ResetAll | Control::DiscardAll => known.end_claim(true, claims.base.as_ref()),
             Control::Savepoint(name) => known.savepoint(name),
             Control::Release(name) => known.release(name),
+            #[cfg(feature = "mutants")]
+            Control::RollbackTo(_) if self.rules.mutant == Some(super::Mutant::ClaimSurvivesSavepoint) => {}
             Control::RollbackTo(name) => {
                 known.rollback_to(name);
                 if known.scope().is_none() && !known.is_bypass() {

@@ -16,6 +16,7 @@
 //! waiting for servers, parsing SQL.
 
 mod bypassing;
+mod calling;
 mod cause;
 mod claimed;
 mod claims;
@@ -26,8 +27,10 @@ mod entering;
 mod extended;
 mod holding;
 mod installing;
+mod limiting;
 #[cfg(feature = "mutants")]
 mod mutant;
+mod notified;
 mod overrun;
 mod pin;
 mod query;
@@ -45,6 +48,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::bypass::{Standing as BypassStanding, Terms};
 use crate::fault::{Code, Fault};
 use crate::guard::{Facts, FactsCache, Inspected, Keeping, Policy};
 use crate::metrics::Tally;
@@ -93,6 +97,8 @@ pub struct SessionRules {
     pub recording: Option<Recording>,
     /// That the client names its tenant by SQL: then the injection is vacant.
     pub claims: Option<Claimant>,
+    /// What its bypasses may do; without it they are not limited.
+    pub bypass: Option<Terms>,
     /// A planted defect, for tests that must find it.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
@@ -180,6 +186,8 @@ pub struct Session {
     statements: ClientStatements,
     temporary: Temporary,
     defining: Defining,
+    /// The number of its server process, as the client was told.
+    process_id: i32,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -261,6 +269,7 @@ impl Session {
             statements: ClientStatements::default(),
             temporary: Temporary::Never,
             defining: Defining::default(),
+            process_id,
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),
@@ -310,6 +319,7 @@ impl Session {
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
             Input::Overrun(overrun) => self.on_overrun(overrun),
+            Input::Standing => self.on_standing(),
             Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
@@ -425,6 +435,7 @@ impl Session {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
         let is_moving = is_owed && self.copy != CopyIn::Active;
+        let is_moving = is_moving || self.asks_standing();
         if !is_moving && self.waiting == Waiting::Nothing && !self.waits_for_record() {
             self.leave(CloseReason::ClientDone);
         }
@@ -666,9 +677,10 @@ impl Session {
         }
         // A part of a message that came by itself would be lost, and its rest be the next client's.
         let is_half_heard = !self.server_in.is_empty() || self.server_passing != Passing::Nothing;
-        if !lease.replies().is_empty() || is_half_heard {
+        if !lease.replies().is_empty() || is_half_heard || self.announces_own_end() {
             return;
         }
+        let Some(lease) = self.lease.as_mut() else { return };
         if lease.replies().status() == TransactionStatus::Idle {
             self.check_in();
             return;

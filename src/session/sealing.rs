@@ -23,6 +23,7 @@ use super::cause::Cause;
 use super::query::Block;
 use super::recording::Readiness;
 use super::release;
+use crate::audit::TransactionId;
 use crate::guard::{Control, Facts, Statement};
 use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::time::TimeOfDay;
@@ -41,6 +42,14 @@ impl Session {
         self.time_of_day = now;
         if let Some(lease) = self.lease.as_mut() {
             lease.tell_time(now);
+        }
+    }
+
+    /// Under which name the ledger knows the transaction whose intent it has answered for: the database has it under the
+    /// same one.
+    pub const fn tell_transaction(&mut self, id: TransactionId) {
+        if let Some(lease) = self.lease.as_mut() {
+            lease.tell_transaction(id.0.into_bytes());
         }
     }
 

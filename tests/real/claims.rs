@@ -92,7 +92,9 @@ mod mutants {
     #[test]
     fn planted_defects_of_claims_are_found() {
         let _turn = alone();
-        for mutant in ["claim_survives_rollback", "claim_bleeds", "claim_outlives_transaction"] {
+        for mutant in
+            ["claim_survives_rollback", "claim_bleeds", "claim_outlives_transaction", "claim_survives_savepoint"]
+        {
             assert!(
                 !differences(fifteen(), "claims", Some(mutant), &[Pace::Burst]).is_empty(),
                 "{mutant} is not found"

@@ -29,6 +29,8 @@ mod bounds;
 mod bypass;
 mod bypass_crash;
 mod bypass_durable;
+mod bypass_limits;
+mod calls;
 mod check;
 mod claimed_bypass;
 mod claims;
