@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, reason = "a test says why it failed by panicking")]
 
 mod session_support;
+#[path = "session_support/standing.rs"]
+mod standing;
 
 use session_support::{error, query, reply, server, written};
 use std::sync::Arc;
@@ -48,7 +50,8 @@ fn rules(claiming: Claiming, reason: Option<&str>) -> SessionRules {
         ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: Some(bypass) };
     SessionRules {
         recording: Some(Recording { needs_reason: reason.is_none(), is_written: true }),
-        claims: Some(Claimant { rules: Arc::new(rules), base: None }),
+        claims: Some(Claimant { rules: Arc::new(rules), base: None, seal: None }),
+        bypass: None,
         injection: Injection::vacant(),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -100,7 +103,12 @@ impl Played {
                 Effect::Discard(reason) => self.discards.push(reason),
                 Effect::Claim(_) => self.session.handle(Input::Claimed(Ok(()))),
                 Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
-                Effect::Unclaim | Effect::Cancel | Effect::Refused(_) | Effect::Observed(..) | Effect::Rest => {}
+                Effect::Unclaim
+                | Effect::Cancel
+                | Effect::Refused(_)
+                | Effect::Observed(..)
+                | Effect::Limit(_)
+                | Effect::Rest => {}
             }
         }
         self.answer_standing();
@@ -108,7 +116,7 @@ impl Played {
 
     /// Answers the question in front of a COMMIT (tests/session_recorded.rs is about that), as if it had not been asked.
     fn answer_standing(&mut self) {
-        let Some(answer) = self.session.server_out().and_then(session_support::without_question) else { return };
+        let Some(answer) = self.session.server_out().and_then(standing::without_question) else { return };
         self.give(Input::ServerWritten);
         self.give(Input::ServerBytes(&answer));
     }
