@@ -27,8 +27,9 @@
 //! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, bypass, audit, metrics |
 //! | [`config`] | the only reader of configuration keys | settings types of the domain folders |
 //! | [`admin`] | console commands and tables | wire, tenant, guard, pool, bypass, metrics, audit, config |
+//! | [`review`] | the review page: sessions of reviewers, pages | auth, audit |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, attack, check, check-config, explain, ledger, emergency, offboard, sql, demo | tenant, config, guard, check, audit, admin, offboard, driver |
+//! | [`cli`] | serve, attack, check, check-config, explain, ledger, emergency, offboard, sql, demo | tenant, config, guard, check, audit, admin, offboard, review, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!
@@ -55,6 +56,7 @@ pub mod guard;
 pub mod metrics;
 pub mod offboard;
 pub mod pool;
+pub mod review;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub mod scope;
 #[deny(clippy::wildcard_enum_match_arm)]

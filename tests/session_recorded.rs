@@ -6,7 +6,7 @@ mod session_support;
 use std::sync::Arc;
 
 use session_support::{error, query, reply, server, written};
-use tenantgate::audit::{Conclusion, Entry};
+use tenantgate::audit::{Conclusion, Entry, Xid};
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, Preset, inspect};
 use tenantgate::metrics::Count;
@@ -155,10 +155,45 @@ impl Played {
     fn ending() -> Self {
         let mut played = Self::running();
         played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+        played.announced(&standing_of_a_query());
         assert!(contains(&played.sent(), b"COMMIT"));
         assert!(played.told().is_empty(), "nothing is told before it is committed");
         played
     }
+
+    /// The server is asked how the transaction stands, and the ledger says that it has the pre-commit record.
+    fn announced(&mut self, standing: &[u8]) {
+        self.is_asked(standing);
+        self.ledger_says(Ok(()));
+    }
+
+    /// The same up to the record's being on its way.
+    fn is_asked(&mut self, standing: &[u8]) {
+        let sent = self.sent();
+        assert!(contains(&sent, b"pg_current_xact_id_if_assigned") && !contains(&sent, b"COMMIT"), "{sent:?}");
+        let records = self.ledger();
+        self.give(Input::ServerBytes(standing));
+        assert_eq!(self.ledger(), records + "p");
+        assert!(!contains(&self.sent(), b"COMMIT"), "it waits for its record");
+    }
+}
+
+/// DataRow: the transaction has this id.
+fn standing_row() -> Vec<u8> {
+    written(|out| {
+        frontend::put_message(out, b'D', |out| {
+            out.extend_from_slice(b"\0\x02\0\0\0\x03731\0\0\0\x090/15A3B48");
+        });
+    })
+}
+
+fn standing_of_a_query() -> Vec<u8> {
+    [reply(b'T', b"\0\0"), standing_row(), reply(b'C', b"SELECT 1\0"), ready(b'T')].concat()
+}
+
+fn standing_in_a_segment() -> Vec<u8> {
+    let bound = [reply(b'1', b""), reply(b'2', b"")].concat();
+    [bound, standing_row(), reply(b'C', b"SELECT 1\0"), reply(b'3', b"")].concat()
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
@@ -196,15 +231,15 @@ fn ready(status: u8) -> Vec<u8> {
 fn the_client_hears_of_its_end_when_the_record_is_durable() {
     let mut played = Played::ending();
     played.server_says(&[reply(b'C', b"COMMIT\0"), ready(b'I')].concat());
-    assert_eq!(played.ledger(), "ic");
+    assert_eq!(played.ledger(), "ipc");
     assert!(played.told().is_empty(), "nothing is told before it is durable");
     assert!(played.is_given_back, "the server need not wait for the ledger");
     played.says(&query("SELECT 1"));
-    assert_eq!(played.ledger(), "ic", "the next one waits");
+    assert_eq!(played.ledger(), "ipc", "the next one waits");
     played.ledger_says(Ok(()));
     assert_eq!(played.told(), [reply(b'C', b"DELETE 3\0"), ready(b'I')].concat());
-    assert_eq!(played.ledger(), "ici");
-    let Entry::Outcome(outcome) = &played.records[1] else { unreachable!() };
+    assert_eq!(played.ledger(), "ipci");
+    let Entry::Outcome(outcome) = &played.records[2] else { unreachable!() };
     assert_eq!((outcome.done.rows_affected, outcome.done.statements_total), (3, 1));
     assert_eq!(outcome.done.statements[0].text.as_deref(), Some("DELETE FROM t WHERE a = ?"));
 }
@@ -246,11 +281,24 @@ fn whoever_vanishes_there_is_an_outcome() {
         played.ledger_says(Ok(()));
         played
     };
+    let asking: Step = || {
+        let mut played = Played::running();
+        played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+        played
+    };
+    let announcing: Step = || {
+        let mut played = Played::running();
+        played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+        played.is_asked(&standing_of_a_query());
+        played
+    };
     for (name, step, of_server, of_client) in [
         ("intending", intending, "ir", "ir"),
         ("opening", opening, "ir", "i"),
         ("running", Played::running as Step, "ir", "i"),
-        ("ending", Played::ending as Step, "iu", "i"),
+        ("asking", asking as Step, "ir", "i"),
+        ("announcing", announcing as Step, "ipr", "ip"),
+        ("ending", Played::ending as Step, "ipu", "ip"),
     ] {
         let mut played = step();
         played.give(Input::ServerGone);
@@ -264,7 +312,8 @@ fn whoever_vanishes_there_is_an_outcome() {
         if !played.is_closed {
             played.give(Input::Abort(Fault::of(Code::ShuttingDown)));
         }
-        let of_abort = if of_server == "iu" { "iu" } else { "ir" };
+        // A client that left has sent all of it: it is committed, if the ledger knows.
+        let of_abort = if name == "announcing" { "ipu" } else { of_server };
         assert_eq!(played.ledger(), of_abort, "{name}, the client and then the proxy");
     }
 }
@@ -274,9 +323,10 @@ fn what_was_sent_before_the_client_vanished_is_committed() {
     let mut played = Played::running();
     played.give(Input::ClientGone);
     played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+    played.announced(&standing_of_a_query());
     assert!(contains(&played.sent(), b"COMMIT"));
     played.server_says(&[reply(b'C', b"COMMIT\0"), ready(b'I')].concat());
-    assert_eq!(played.ledger(), "ic");
+    assert_eq!(played.ledger(), "ipc");
     assert!(played.is_closed && played.is_given_back);
 }
 
@@ -291,7 +341,7 @@ fn a_failed_statement_is_rolled_back_and_a_failed_commit_is_the_client_s_error()
     assert_eq!(played.told(), [error("23505"), ready(b'I')].concat());
     let mut played = Played::ending();
     played.server_says(&[error("23503"), ready(b'I')].concat());
-    assert_eq!(played.ledger(), "if");
+    assert_eq!(played.ledger(), "ipf");
     played.ledger_says(Ok(()));
     assert_eq!(played.told(), [error("23503"), ready(b'I')].concat());
 }
@@ -307,7 +357,7 @@ fn a_server_that_says_something_else_is_given_up() {
         let mut played = step();
         played.server_says(&said);
         assert!(played.is_discarded && played.is_closed, "{said:?}");
-        assert!(matches!(played.ledger().as_str(), "iu" | "ir"), "{} {said:?}", played.ledger());
+        assert!(matches!(played.ledger().as_str(), "ipu" | "ir"), "{} {said:?}", played.ledger());
     }
 }
 
@@ -348,8 +398,9 @@ fn behind_a_vacuum() -> Played {
     played.says(&execution("v", "VACUUM t"));
     played.replay_is_answered();
     played.ledger_says(Ok(()));
+    assert_eq!((tags(&played.sent()).as_str(), played.ledger().as_str()), ("", "ip"), "it commits by itself");
+    played.ledger_says(Ok(()));
     assert_eq!(tags(&played.sent()), "BE");
-    assert_eq!(played.ledger(), "i");
     played
 }
 
@@ -364,9 +415,9 @@ fn no_block_begins_behind_a_statement_that_has_none() {
     let bound = [reply(b'1', b""), reply(b'2', b"")].concat();
     played.server_says(&[&bound[..], &reply(b'C', b"VACUUM\0"), &bound, &error("26000"), &ready(b'I')].concat());
     assert!(contains(&played.told(), b"TG064"));
-    assert_eq!(played.ledger(), "ic");
+    assert_eq!(played.ledger(), "ipc");
     // Neither does a server that is lost then; before, nobody knows.
-    for (answers, wanted) in [(&bound[..], "iu"), (&[&bound[..], &reply(b'C', b"VACUUM\0")].concat(), "ic")] {
+    for (answers, wanted) in [(&bound[..], "ipu"), (&[&bound[..], &reply(b'C', b"VACUUM\0")].concat(), "ipc")] {
         let mut played = behind_a_vacuum();
         played.server_says(answers);
         played.give(Input::ServerGone);
@@ -375,7 +426,7 @@ fn no_block_begins_behind_a_statement_that_has_none() {
     let mut played = behind_a_vacuum();
     played.says(&sync());
     played.server_says(&[&bound[..], &error("42501"), &ready(b'I')].concat());
-    assert_eq!(played.ledger(), "if");
+    assert_eq!(played.ledger(), "ipf");
     // As one Query without a Sync in front of it.
     for sql in ["BEGIN", "SELECT 1", "SHOW jit; BEGIN"] {
         let mut played = behind_a_vacuum();
@@ -391,8 +442,19 @@ fn no_block_begins_behind_a_statement_that_has_none() {
     assert!(played.is_closed && played.is_discarded);
 }
 
-/// Up to the client's own COMMIT, sent in this way, being with the server.
-fn committing(messages: &[u8]) -> Played {
+/// Up to the client's own COMMIT, sent in this way, being with the server; `front` answers what stands in front of it.
+fn committing(messages: &[u8], front: &[u8]) -> Played {
+    let mut played = asked_to_commit(messages, front);
+    played.announced(&standing(messages));
+    played
+}
+
+fn standing(messages: &[u8]) -> Vec<u8> {
+    if messages.starts_with(b"Q") { standing_of_a_query() } else { standing_in_a_segment() }
+}
+
+/// The same up to the question how its transaction stands.
+fn asked_to_commit(messages: &[u8], front: &[u8]) -> Played {
     let mut played = Played::new();
     played.says(&query("BEGIN"));
     played.replay_is_answered();
@@ -402,6 +464,11 @@ fn committing(messages: &[u8]) -> Played {
     played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
     assert_eq!(played.told(), [reply(b'C', b"BEGIN\0"), ready(b'T'), reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
     played.says(messages);
+    if !front.is_empty() {
+        assert!(!contains(&played.sent(), b"pg_current_xact"), "what is in front may still fail");
+        played.give(Input::ServerWritten);
+        played.give(Input::ServerBytes(front));
+    }
     played
 }
 
@@ -416,14 +483,16 @@ fn the_client_s_own_commit_is_heard_when_the_record_is_durable() {
         ([&execution[..], &sync()].concat(), bound.clone(), ready(b'I')),
         ([&execution[..], &flush].concat(), bound, vec![]),
     ] {
-        let mut played = committing(&sent);
-        played.server_says(&[&front[..], &commit, &behind].concat());
-        assert_eq!((played.ledger().as_str(), played.told()), ("ic", front.clone()));
+        let mut played = committing(&sent, &front);
+        played.server_says(&[&commit[..], &behind].concat());
+        assert_eq!((played.ledger().as_str(), played.told()), ("ipc", front.clone()));
+        let Entry::Outcome(outcome) = &played.records[2] else { unreachable!() };
+        assert_eq!(outcome.xid, Some(Xid(731)));
         played.ledger_says(Ok(()));
         assert_eq!(played.told(), [&commit[..], &behind].concat());
         // A ledger that fails changes nothing of what has happened.
-        let mut played = committing(&sent);
-        played.server_says(&[&front[..], &commit, &behind].concat());
+        let mut played = committing(&sent, &front);
+        played.server_says(&[&commit[..], &behind].concat());
         assert_eq!(played.told(), front);
         played.ledger_says(Err(Fault::of(Code::LedgerUnavailable)));
         assert_eq!(played.told(), [&commit[..], &behind].concat());
@@ -431,10 +500,87 @@ fn the_client_s_own_commit_is_heard_when_the_record_is_durable() {
 }
 
 #[test]
+fn a_commit_that_cannot_be_recorded_goes_to_no_server() {
+    let unavailable = || Err(Fault::of(Code::LedgerUnavailable));
+    // The proxy's own.
+    let mut played = Played::running();
+    played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+    played.is_asked(&standing_of_a_query());
+    played.ledger_says(unavailable());
+    let sent = played.sent();
+    assert!(contains(&sent, b"ROLLBACK") && !contains(&sent, b"COMMIT"));
+    played.server_says(&[reply(b'C', b"ROLLBACK\0"), ready(b'I')].concat());
+    assert_eq!(played.ledger(), "ipf");
+    played.ledger_says(unavailable());
+    let told = played.told();
+    assert!(contains(&told, b"TG062") && !contains(&told, b"DELETE") && told.ends_with(&ready(b'I')));
+    // The client's, in both protocols: its block has failed, as behind any other statement that does.
+    let bound = [reply(b'1', b""), reply(b'2', b"")].concat();
+    let executed = [&execution("c", "COMMIT")[..], &sync()].concat();
+    for (sent, front, refused) in [(query("COMMIT"), vec![], "42601"), (executed, bound, "26000")] {
+        let mut played = asked_to_commit(&sent, &front);
+        played.is_asked(&standing(&sent));
+        played.ledger_says(unavailable());
+        assert!(!contains(&played.sent(), b"COMMIT"));
+        played.server_says(&[error(refused), ready(b'E')].concat());
+        assert!(contains(&played.told(), b"TG062"));
+        assert_eq!(played.ledger(), "ip");
+        played.says(&query("ROLLBACK"));
+        played.server_says(&[reply(b'C', b"ROLLBACK\0"), ready(b'I')].concat());
+        assert_eq!(played.ledger(), "ipf");
+    }
+    // What commits by itself.
+    let mut played = Played::new();
+    played.says(&query("VACUUM t"));
+    played.replay_is_answered();
+    played.ledger_says(Ok(()));
+    assert_eq!(played.ledger(), "ip");
+    played.ledger_says(unavailable());
+    played.ledger_says(unavailable());
+    assert!(!contains(&played.sent(), b"VACUUM"));
+    played.server_says(&[error("42601"), ready(b'I')].concat());
+    assert!(contains(&played.told(), b"TG062"));
+    assert_eq!(played.ledger(), "ipf");
+}
+
+/// A cancel, or a time-out, may hit the question: the COMMIT behind it is not sent.
+#[test]
+fn a_question_that_fails_fails_the_commit() {
+    let bound = [reply(b'1', b""), reply(b'2', b"")].concat();
+    let executed = [&execution("c", "COMMIT")[..], &sync()].concat();
+    for (sent, front) in [(query("COMMIT"), vec![]), (executed, bound)] {
+        let mut played = asked_to_commit(&sent, &front);
+        drop(played.told());
+        played.server_says(&error("57014"));
+        assert!(!contains(&played.sent(), b"COMMIT"));
+        played.give(Input::ServerBytes(&ready(b'E')));
+        assert_eq!(played.told(), [error("57014"), ready(b'E')].concat());
+        played.says(&query("ROLLBACK"));
+        played.server_says(&[reply(b'C', b"ROLLBACK\0"), ready(b'I')].concat());
+        assert_eq!(played.ledger(), "if");
+    }
+    let mut played = Played::running();
+    played.server_says(&[reply(b'C', b"DELETE 3\0"), ready(b'T')].concat());
+    played.server_says(&[error("57014"), ready(b'E')].concat());
+    assert!(contains(&played.sent(), b"ROLLBACK"));
+    played.server_says(&[reply(b'C', b"ROLLBACK\0"), ready(b'I')].concat());
+    assert_eq!(played.ledger(), "if");
+    played.ledger_says(Ok(()));
+    assert_eq!(played.told(), [error("57014"), ready(b'I')].concat());
+    // One that is answered by something else is no server to go on with.
+    for row in [reply(b'D', b"\0\0"), reply(b'D', b"\0\x02\0\0\0\x01x\xff\xff\xff\xff"), reply(b'C', b"SELECT 0\0")] {
+        let mut played = asked_to_commit(&query("COMMIT"), b"");
+        played.server_says(&[reply(b'T', b"\0\0"), row].concat());
+        assert!(played.is_closed && played.is_discarded);
+        assert_eq!(played.ledger(), "ir");
+    }
+}
+
+#[test]
 fn what_stands_behind_a_commit_is_not_heard_before_it() {
     let row = [reply(b'T', b"\0\0"), reply(b'D', b"\0\0"), reply(b'C', b"SHOW\0")].concat();
     let commit = reply(b'C', b"COMMIT\0");
-    let mut played = committing(&query("COMMIT; SHOW jit"));
+    let mut played = committing(&query("COMMIT; SHOW jit"), b"");
     // In pieces, some of them in the middle of a message.
     let said = [&commit[..], &row, &ready(b'I')].concat();
     for piece in said.chunks(7) {
@@ -445,15 +591,15 @@ fn what_stands_behind_a_commit_is_not_heard_before_it() {
     assert_eq!(played.told(), said);
     // If the session ends before that, nobody hears of it but the ledger.
     for cut in [commit.len(), commit.len() + 3, commit.len() + row.len() - 2] {
-        let mut played = committing(&query("COMMIT; SHOW jit"));
+        let mut played = committing(&query("COMMIT; SHOW jit"), b"");
         played.server_says(&said[..cut]);
         played.give(Input::ServerGone);
         let told = played.told();
         assert!(told.starts_with(b"E") && contains(&told, b"TG"), "{told:?}");
         assert!(!contains(&told, &commit) && played.is_closed);
-        assert_eq!(played.ledger(), "ic");
+        assert_eq!(played.ledger(), "ipc");
     }
-    let mut played = committing(&query("COMMIT"));
+    let mut played = committing(&query("COMMIT"), b"");
     played.server_says(&[&commit[..], &reply(b'1', b"")].concat());
     assert!(played.is_closed && !contains(&played.told(), &commit));
 }
@@ -493,7 +639,7 @@ fn a_client_that_left_before_its_first_segment_keeps_no_server() {
 
 #[test]
 fn parts_of_a_query_are_judged_by_the_rules_in_force() {
-    let mut played = committing(&query("COMMIT; ALTER TABLE t DISABLE ROW LEVEL SECURITY"));
+    let mut played = committing(&query("COMMIT; ALTER TABLE t DISABLE ROW LEVEL SECURITY"), b"");
     assert!(!contains(&played.sent(), b"ALTER"));
     played.server_says(&[reply(b'C', b"COMMIT\0"), ready(b'I')].concat());
     assert!(played.is_given_back);
@@ -505,7 +651,7 @@ fn parts_of_a_query_are_judged_by_the_rules_in_force() {
     assert!(!contains(&played.sent(), b"ALTER"));
     played.server_says(&[error("42601"), ready(b'I')].concat());
     assert!(contains(&played.told(), b"TG065"));
-    assert_eq!(played.ledger(), "ic");
+    assert_eq!(played.ledger(), "ipc");
 }
 
 #[test]
@@ -558,17 +704,22 @@ fn a_statement_is_counted_once_whatever_becomes_of_its_answer() {
     expecting("that fails", failing, &[done("ROLLBACK"), ready(b'I')].concat(), 1);
     let mut committing = in_block();
     committing.says(&query("COMMIT"));
+    committing.announced(&standing_of_a_query());
     expecting("held COMMIT", committing, &[done("COMMIT"), ready(b'I')].concat(), 3);
     let mut several = Played::new();
     several.says(&query("DELETE FROM t; COMMIT"));
     several.replay_is_answered();
     several.ledger_says(Ok(()));
     several.server_says(&[done("BEGIN"), ready(b'T')].concat());
-    expecting("a COMMIT that is warned of", several, &[done("DELETE 3"), done("COMMIT"), ready(b'I')].concat(), 2);
+    several.server_says(&[done("DELETE 3"), ready(b'T')].concat());
+    several.announced(&standing_of_a_query());
+    expecting("a COMMIT that is warned of", several, &[done("COMMIT"), ready(b'I')].concat(), 2);
     let mut executed = executing();
     executed.server_says(&[done("DELETE 3"), ready(b'T')].concat());
+    executed.announced(&standing_of_a_query());
     expecting("an Execute in the proxy's block", executed, &[done("COMMIT"), ready(b'I')].concat(), 1);
     let mut executed = executing();
     executed.server_says(&[done("DELETE 3"), ready(b'T')].concat());
+    executed.announced(&standing_of_a_query());
     expecting("one whose COMMIT fails", executed, &[error("23503"), ready(b'I')].concat(), 1);
 }

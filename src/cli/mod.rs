@@ -76,7 +76,7 @@ enum Command {
     Ledger {
         /// What to do.
         #[command(subcommand)]
-        command: ledger::LedgerCommand,
+        command: Box<ledger::LedgerCommand>,
     },
     /// Let a bypass login go beyond its rules for a while; recorded, and closed by itself (docs/bypass.md).
     Emergency(emergency::EmergencyArguments),

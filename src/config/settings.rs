@@ -66,6 +66,8 @@ pub struct Config {
     pub log: LogSettings,
     /// Metrics and health over HTTP.
     pub metrics: HttpSettings,
+    /// The review page.
+    pub review: ReviewSettings,
     /// Who may enter the console.
     pub console: ConsoleSettings,
     /// Threads and shutdown.
@@ -96,6 +98,19 @@ pub struct HttpSettings {
     pub address: Option<SocketAddr>,
     /// What is counted by itself.
     pub counted: MetricsSettings,
+}
+
+/// The review page.
+#[derive(Clone, Debug, Default)]
+pub struct ReviewSettings {
+    /// Where; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// What browsers see: scheme, host and port.
+    pub origin: Option<String>,
+    /// After such a time without a request a session ends.
+    pub idle_timeout: Duration,
+    /// Who may see it, and what their passwords are checked against.
+    pub reviewers: BTreeMap<Arc<str>, LoginSecret>,
 }
 
 /// Who may enter the console: keys of [`Config::logins`], none of them in both sets.

@@ -295,6 +295,9 @@ impl ClientTask {
         let Some(answer) = self.record.as_mut() else { return false };
         let Poll::Ready(answer) = Pin::new(answer).poll(context) else { return false };
         self.record = None;
+        if let Some(ledger) = &self.around.ledger {
+            self.session.tell_transaction(ledger.transaction());
+        }
         self.session.handle(Input::Recorded(answer.unwrap_or_else(|_| Err(Fault::of(Code::LedgerUnavailable)))));
         true
     }

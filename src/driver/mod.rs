@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod quota;
 pub mod registry;
 pub mod reload;
+pub mod review;
 pub mod sealing;
 pub mod shutdown;
 pub mod signal;
@@ -36,7 +37,7 @@ pub mod tls;
 pub mod unix_socket;
 
 pub use build::check;
-pub use ledger::{LedgerSync, checkpoint_path, closed_files};
+pub use ledger::{Followed, Follower, LedgerSync, checkpoint_path, closed_files};
 pub use proxy::{Proxy, RunningServer, StartFault, start, start_with};
 pub use reload::Hooks;
 pub use shutdown::serve;

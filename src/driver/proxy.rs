@@ -35,6 +35,7 @@ use super::parser::Parsers;
 use super::pool::{PoolParts, Seat, ServerPool};
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::{self, Hooks};
+use super::review::ReviewListener;
 use super::signal::{Signal, Stage};
 use super::stream::{FAREWELL_TIMEOUT, Stream};
 use super::surfaces::Surfaces;
@@ -94,6 +95,9 @@ pub enum StartFault {
     Configuration(String),
 }
 
+/// A database of a server group: both names.
+type DatabaseKey = (Arc<str>, Arc<str>);
+
 /// What all sessions share.
 pub struct Proxy {
     pub(super) generation: ArcSwap<Generation>,
@@ -101,7 +105,7 @@ pub struct Proxy {
     /// Pools that the configuration has no place for any more, until their last server is gone.
     pub(super) closing_pools: Mutex<Vec<Arc<ServerPool>>>,
     /// How often definitions have changed, by server group and database: as many as configurations have named.
-    definitions: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Definitions>>>,
+    definitions: Mutex<HashMap<DatabaseKey, Arc<Definitions>>>,
     pub(super) holds: Mutex<Holds>,
     pub(super) entrance: Arc<Entrance>,
     pub(super) clients: Arc<Clients>,
@@ -186,6 +190,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max, clock));
     let gauge = Gauge::new(config.metrics.counted, clock);
     let http = config.metrics.address.map(HttpListener::bind).transpose()?;
+    let review = config.review.address.map(ReviewListener::bind).transpose()?;
     let (alive, ended) = mpsc::channel(1);
     let (endings, ending_orders) = mpsc::channel(1);
     let signal = Signal::default();
@@ -223,7 +228,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let addresses = listener.addresses();
     let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
-    let surfaces = Surfaces::start(&proxy, http);
+    let surfaces = Surfaces::start(&proxy, http, review);
     Ok(RunningServer { proxy, addresses, listening, sweeping, surfaces, ended, endings: ending_orders })
 }
 
@@ -347,7 +352,7 @@ impl Proxy {
             (Purpose::Tenant(tenant), Some(key)) => {
                 Injection::sealed(&scope.template, &self.tenant_to_inject(tenant), key)
             }
-            // No tenant is claimed on a sealed database: the configuration says so.
+            // Whom it claims to act for decides.
             (Purpose::Claims(_), _) => Injection::vacant(),
             (Purpose::Bypass, None) => Injection::fixed(&bypass.template),
             (Purpose::Bypass, Some(key)) => Injection::sealed_bypass(&bypass.template, key),
@@ -355,7 +360,8 @@ impl Proxy {
         };
         let claims = match &client.purpose {
             Purpose::Claims(base) => {
-                Some(Claimant { rules: Arc::clone(generation.claim_rules(client)?), base: base.clone() })
+                let rules = Arc::clone(generation.claim_rules(client)?);
+                Some(Claimant { rules, base: base.clone(), seal: generation.seal_of(client).map(Arc::clone) })
             }
             Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
         };

@@ -246,7 +246,7 @@ impl Injection {
     /// Close, where the client's unnamed one is still to be executed.
     pub(super) fn put_sealed(&self, out: &mut BytesMut, of: Sealing, keep_portal: bool) {
         let Some(seal) = &self.seal else { return };
-        let audit = seal.key.audit_id(of.process_id, of.now);
+        let audit = of.transaction.unwrap_or_else(|| seal.key.audit_id(of.process_id, of.now));
         let holder = match &seal.tenant {
             Some(tenant) => Holder::Tenant(tenant.as_str()),
             None => Holder::Bypass(&audit),
@@ -374,6 +374,8 @@ pub(super) struct Sealing {
     pub is_pinned: bool,
     /// What time it is.
     pub now: TimeOfDay,
+    /// The name that the transaction has in the ledger, if it is recorded.
+    pub transaction: Option<[u8; 16]>,
 }
 
 fn sets_search_path(values: &[(&str, String)]) -> bool {
@@ -449,7 +451,7 @@ mod tests {
         let bytes = |process_id, seconds: i64| {
             let now = TimeOfDay::from_unix_micros(seconds * 1_000_000);
             let mut out = BytesMut::new();
-            injection.put_sealed(&mut out, Sealing { process_id, is_pinned: false, now }, false);
+            injection.put_sealed(&mut out, Sealing { process_id, is_pinned: false, now, transaction: None }, false);
             out
         };
         assert_eq!(bytes(1, 1), bytes(1, 1));

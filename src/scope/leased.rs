@@ -53,6 +53,8 @@ pub struct LeasedServer<C> {
     has_made_temporary: bool,
     /// What time it is, for tickets. Before it is told, none is good.
     now: TimeOfDay,
+    /// Under which name the ledger knows the transaction, if it is recorded.
+    transaction: Option<[u8; 16]>,
     /// What is put on its transactions makes them such that cannot write.
     is_read_only: bool,
 }
@@ -83,6 +85,7 @@ impl<C> LeasedServer<C> {
             is_flushed: false,
             doubt: None,
             now: TimeOfDay::default(),
+            transaction: None,
             is_read_only: false,
         }
     }
@@ -90,6 +93,11 @@ impl<C> LeasedServer<C> {
     /// What time it is.
     pub const fn tell_time(&mut self, now: TimeOfDay) {
         self.now = now;
+    }
+
+    /// Under which name the ledger knows the transaction that begins.
+    pub const fn tell_transaction(&mut self, id: [u8; 16]) {
+        self.transaction = Some(id);
     }
 
     /// The server's facts.
@@ -232,7 +240,8 @@ impl<C> LeasedServer<C> {
         if injection.is_sealed() {
             self.server.is_sealed = true;
             let (process_id, is_pinned) = (self.server.key.process_id, !self.residue.is_none());
-            injection.put_sealed(&mut self.out, Sealing { process_id, is_pinned, now: self.now }, keep_portal);
+            let of = Sealing { process_id, is_pinned, now: self.now, transaction: self.transaction };
+            injection.put_sealed(&mut self.out, of, keep_portal);
         } else {
             let bytes = if keep_portal { injection.bind_execute_close() } else { injection.bind_execute() };
             self.out.extend_from_slice(bytes);

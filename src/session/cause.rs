@@ -76,6 +76,8 @@ pub enum Cause {
     OwnBegin,
     /// The end of the proxy's own block; `true` for COMMIT. Its error is the client's, and so are its notices.
     OwnEnd(bool),
+    /// A part of the question how the transaction stands, in front of its COMMIT; `true` for the last.
+    Standing(bool),
     /// The proxy's own Query that asks what the client has left on the server.
     Inquiry(Box<Inquiry>),
     /// Sync and ROLLBACK behind an installation that failed, or ROLLBACK for a client that left.
@@ -95,6 +97,7 @@ impl Cause {
             | Cause::Install(_)
             | Cause::Restore(_)
             | Cause::OwnBegin
+            | Cause::Standing(_)
             | Cause::Inquiry(_)
             | Cause::Recovery => true,
             Cause::Prefixed { scopes, .. } => *scopes > 0,
@@ -139,6 +142,7 @@ impl Cause {
             | Cause::Evict(_)
             | Cause::Install(_)
             | Cause::Restore(_)
+            | Cause::Standing(_)
             | Cause::OwnBegin => true,
             Cause::OwnEnd(_) | Cause::Inquiry(_) | Cause::Recovery => false,
         }

@@ -493,6 +493,15 @@ impl Session {
                 Readiness::Refused(fault) => return Some(self.refuse_bind(fault)),
             }
         }
+        if let Some(control) = portal.as_ref().and_then(|portal| only(&portal.facts)).map(|it| it.control.clone())
+            && self.recorder.is_some()
+        {
+            match self.ready_for_execute(&control) {
+                Readiness::Ready => {}
+                Readiness::Held => return Some(false),
+                Readiness::Refused(fault) => return Some(self.refuse_bind(fault)),
+            }
+        }
         Some(self.send_execute(frame, portal))
     }
 

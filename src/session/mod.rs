@@ -16,18 +16,21 @@
 //! waiting for servers, parsing SQL.
 
 mod bypassing;
+mod calling;
 mod cause;
 mod claimed;
 mod claims;
 mod configure;
 mod defining;
 mod effect;
+mod entering;
 mod extended;
 mod holding;
 mod installing;
 mod limiting;
 #[cfg(feature = "mutants")]
 mod mutant;
+mod notified;
 mod overrun;
 mod pin;
 mod query;
@@ -183,6 +186,8 @@ pub struct Session {
     statements: ClientStatements,
     temporary: Temporary,
     defining: Defining,
+    /// The number of its server process, as the client was told.
+    process_id: i32,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -239,7 +244,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
-            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording, rules.claims.is_some()))),
+            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording, records_by_claim(&rules)))),
             claims: rules.claims.as_ref().map(|claimant| Box::new(Claims::new(claimant))),
             rules,
             phase: Phase::Ready,
@@ -264,6 +269,7 @@ impl Session {
             statements: ClientStatements::default(),
             temporary: Temporary::Never,
             defining: Defining::default(),
+            process_id,
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),
@@ -429,6 +435,7 @@ impl Session {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
         let is_moving = is_owed && self.copy != CopyIn::Active;
+        let is_moving = is_moving || self.asks_standing();
         if !is_moving && self.waiting == Waiting::Nothing && !self.waits_for_record() {
             self.leave(CloseReason::ClientDone);
         }
@@ -670,9 +677,10 @@ impl Session {
         }
         // A part of a message that came by itself would be lost, and its rest be the next client's.
         let is_half_heard = !self.server_in.is_empty() || self.server_passing != Passing::Nothing;
-        if !lease.replies().is_empty() || is_half_heard {
+        if !lease.replies().is_empty() || is_half_heard || self.announces_own_end() {
             return;
         }
+        let Some(lease) = self.lease.as_mut() else { return };
         if lease.replies().status() == TransactionStatus::Idle {
             self.check_in();
             return;
@@ -776,7 +784,12 @@ impl Session {
 /// How every transaction of a session is recorded. (What is recorded from a claim on comes and goes with the right to claim
 /// it.)
 fn whole_recording(rules: &SessionRules) -> Option<Recording> {
-    rules.recording.filter(|_| rules.claims.is_none())
+    rules.recording.filter(|_| !records_by_claim(rules))
+}
+
+/// Whether a session's records begin with a claim.
+fn records_by_claim(rules: &SessionRules) -> bool {
+    rules.claims.as_ref().is_some_and(|claimant| claimant.rules.bypass.is_some())
 }
 
 /// Most bytes of whole client messages kept while they have to wait; a single longer message may exceed it.

@@ -32,6 +32,8 @@ enum Step {
     StandIn(usize, Option<&'static str>),
     /// A statement that must fail; its error makes place for this one.
     Refused(Box<Fault>),
+    /// No text but a FunctionCall, which is the client's statement of that index.
+    Call(usize),
 }
 
 /// What the answer to a rewritten Query means.
@@ -64,6 +66,25 @@ pub enum PlanStep<'a> {
 }
 
 impl QueryPlan {
+    /// Of a FunctionCall, as the statement that calls the same function.
+    #[must_use]
+    pub fn of_call(facts: Arc<Facts>) -> Self {
+        Self { facts, steps: vec![Step::Call(0)], next: 0, positions: Vec::new() }
+    }
+
+    /// Whether a FunctionCall is being answered and its result has not come.
+    #[must_use]
+    pub fn is_at_call(&self) -> bool {
+        matches!(self.steps.get(self.next), Some(Step::Call(_)))
+    }
+
+    /// Takes a FunctionCallResponse, if one is due.
+    pub fn complete_call(&mut self) -> bool {
+        let is_due = self.is_at_call();
+        self.next = self.next.saturating_add(usize::from(is_due));
+        is_due
+    }
+
     /// Whether the statement being answered is the proxy's own.
     #[must_use]
     pub fn is_own_step(&self) -> bool {
@@ -74,7 +95,7 @@ impl QueryPlan {
     #[must_use]
     pub fn control(&self) -> Option<&Control> {
         match self.steps.get(self.next)? {
-            Step::Client(index) | Step::StandIn(index, _) => {
+            Step::Client(index) | Step::StandIn(index, _) | Step::Call(index) => {
                 self.facts.statements.get(*index).map(|statement| &statement.control)
             }
             Step::Own(_) | Step::Refused(_) => None,
@@ -95,7 +116,7 @@ impl QueryPlan {
             Some(Step::Own(confirms)) => PlanStep::Own(*confirms),
             Some(Step::Client(index)) => self.client_step(*index, None),
             Some(Step::StandIn(index, tag)) => self.client_step(*index, *tag),
-            Some(Step::Refused(_)) | None => PlanStep::Impossible,
+            Some(Step::Refused(_) | Step::Call(_)) | None => PlanStep::Impossible,
         }
     }
 
@@ -111,7 +132,7 @@ impl QueryPlan {
     pub fn refusal_of(&self, sqlstate: Option<SqlState>) -> Option<&Fault> {
         match self.steps.get(self.next) {
             Some(Step::Refused(fault)) if sqlstate == Some(MUST_FAIL_SQLSTATE) => Some(fault),
-            Some(Step::Own(_) | Step::Client(_) | Step::StandIn(..) | Step::Refused(_)) | None => None,
+            Some(Step::Own(_) | Step::Client(_) | Step::StandIn(..) | Step::Refused(_) | Step::Call(_)) | None => None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! ```text
 //!        first statement that needs it          durable           BEGIN answered
 //!  None ─────────────────────────────▶ Intending ──▶ Intended ──▶ Opening ─────▶ Running
-//!    ▲                                     │ refused      └── client's own block ──▲  │ COMMIT or ROLLBACK
+//!    ▲                                     │ refused      └── client's own block ──▲  │ ROLLBACK, or COMMIT (`precommit`)
 //!    │                                     ▼                                          ▼ (Ending: the proxy's own)
 //!    └── durable ── Concluding ◀──────── (the message is refused)      answered ── ◀──┘
 //! ```
@@ -16,11 +16,14 @@
 //! Owns: when a record is due, the block, what is held back. Does not own: the record's content (`audit`), writing
 //! it (the driver).
 
+mod precommit;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use self::precommit::{Commit, Standing};
 use super::cause::Cause;
 use super::holding::Hold;
 use super::limiting::Limiting;
@@ -61,6 +64,12 @@ enum Stage {
     Opening(Wish),
     /// The transaction runs.
     Running(Block),
+    /// In front of a COMMIT the server is asked how the transaction stands.
+    Asking(Commit),
+    /// The pre-commit record is being written.
+    Precommitting(Commit),
+    /// It is durable: what commits the transaction, in front, goes on.
+    Precommitted(Block),
     /// The proxy's block is over: its COMMIT (`true`) or ROLLBACK goes once the client's message that is half sent (COPY
     /// data behind a failure) is there as a whole.
     EndDue(bool),
@@ -106,6 +115,8 @@ pub(super) struct Recorder {
     /// An error came since the last part of a Query was sent.
     query_failed: bool,
     flush_asked: bool,
+    /// What the server has said of the transaction.
+    standing: Option<Standing>,
 }
 
 /// The parts of a Query that wait for those before them.
@@ -136,7 +147,7 @@ impl Recorder {
 
     /// Whether the ledger's answer is awaited.
     pub(super) const fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Intending(_) | Stage::Concluding(_))
+        matches!(self.stage, Stage::Intending(_) | Stage::Precommitting(_) | Stage::Concluding(_))
     }
 
     /// Whether an outcome is being written.
@@ -151,6 +162,9 @@ impl Recorder {
             | Stage::Intended(_)
             | Stage::Opening(_)
             | Stage::Running(_)
+            | Stage::Asking(_)
+            | Stage::Precommitting(_)
+            | Stage::Precommitted(_)
             | Stage::EndDue(_)
             | Stage::Ending => true,
             Stage::None | Stage::Concluding(_) => false,
@@ -201,6 +215,7 @@ impl Session {
     pub(super) fn on_recorded(&mut self, answer: Result<(), Fault>) {
         let Some(recorder) = self.recorder.as_mut() else { return };
         match (recorder.stage, answer) {
+            (Stage::Precommitting(commit), answer) => self.on_precommit_recorded(commit, answer),
             (Stage::Intending(Wish::Cancel), Ok(())) => {
                 recorder.refuse_cancelled();
                 return self.conclude_rolled_back();
@@ -224,6 +239,8 @@ impl Session {
                 | Stage::Intended(_)
                 | Stage::Opening(_)
                 | Stage::Running(_)
+                | Stage::Asking(_)
+                | Stage::Precommitted(_)
                 | Stage::EndDue(_)
                 | Stage::Ending,
                 _,
@@ -238,7 +255,14 @@ impl Session {
         if let Some(recorder) = self.recorder.as_mut() {
             match &mut recorder.stage {
                 Stage::Intending(wish) | Stage::Intended(wish) | Stage::Opening(wish) => *wish = Wish::Cancel,
-                Stage::None | Stage::Running(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {}
+                Stage::None
+                | Stage::Running(_)
+                | Stage::Asking(_)
+                | Stage::Precommitting(_)
+                | Stage::Precommitted(_)
+                | Stage::EndDue(_)
+                | Stage::Ending
+                | Stage::Concluding(_) => {}
             }
         }
     }
@@ -302,7 +326,7 @@ impl Session {
             return true;
         }
         let part = 0..self.part_end(facts, 0);
-        match self.ready_for_part(facts, &part) {
+        match self.ready_for_part(facts, &part, text) {
             Readiness::Ready => {}
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_query(fault),
@@ -332,15 +356,23 @@ impl Session {
             |statement: &Statement| matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. });
         let rest = facts.statements.get(start..).unwrap_or_default();
         let end = rest.iter().position(is_end).map_or(rest.len(), |at| at + 1);
-        let is_due = |statement: &Statement| match self.records_claims_only() {
-            true => self.claims_bypass(statement),
-            false => self.rules.policy.needs_scope(statement),
-        };
+        let is_due = |statement: &Statement| self.begins_record(statement);
         let (until, behind) = rest.split_at(end.min(rest.len()));
+        if let Some(end) = self.announced_part_end(until) {
+            return start + end;
+        }
         match self.sealed_part_end(until) {
             Some(end) => start + end,
             None if behind.iter().any(is_due) => start + end,
             None => facts.statements.len(),
+        }
+    }
+
+    /// Whether a statement has to be recorded.
+    fn begins_record(&self, statement: &Statement) -> bool {
+        match self.records_claims_only() {
+            true => self.claims_bypass(statement),
+            false => self.rules.policy.needs_scope(statement) || matches!(statement.control, Control::Claim(_)),
         }
     }
 
@@ -383,7 +415,7 @@ impl Session {
                 return;
             }
         }
-        match self.ready_for_part(&rest.facts, &part) {
+        match self.ready_for_part(&rest.facts, &part, &rest.text) {
             Readiness::Ready => {}
             Readiness::Held => return self.keep_rest(rest),
             Readiness::Refused(fault) => {
@@ -420,16 +452,17 @@ impl Session {
         }
     }
 
-    fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>) -> Readiness {
+    pub(super) fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>, text: &str) -> Readiness {
         if self.recorder.as_ref().is_some_and(|recorder| !recorder.is_written) {
             return self.ready_for_sealed_part(facts, part);
         }
         if self.records_claims_only() {
             return match self.take_refusal() {
                 Some(fault) => Readiness::Refused(fault),
-                None => match self.record_due(facts, part) {
-                    Some((reason, _)) => self.ready_for_claimed(reason.as_deref()),
-                    None => Readiness::Ready,
+                None => match (self.ready_for_commit_of(facts, part), self.record_due(facts, part)) {
+                    (Some(readiness), _) => readiness,
+                    (None, Some((reason, _))) => self.ready_for_claimed(reason.as_deref()),
+                    (None, None) => Readiness::Ready,
                 },
             };
         }
@@ -446,6 +479,10 @@ impl Session {
             let opens = statements.iter().any(|statement| statement.control == Control::Begin);
             return if opens || due.is_some() { Readiness::Refused(behind_absent()) } else { Readiness::Ready };
         }
+        if let Some(readiness) = self.ready_for_commit_of(facts, part) {
+            return readiness;
+        }
+        let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         let Some((reason, block)) = due else { return Readiness::Ready };
         match recorder.stage {
             Stage::None | Stage::Intended(_) if is_in_doubt && block == Block::Own => self.wait_for_answers(),
@@ -459,16 +496,27 @@ impl Session {
                 self.send_own_query(b"BEGIN", Cause::OwnBegin);
                 Readiness::Held
             }
+            Stage::Intended(_) if block == Block::Absent => {
+                self.announce_bare(facts.statements.get(part.clone()).unwrap_or_default(), text)
+            }
             Stage::Intended(_) => {
+                recorder.stage = Stage::Running(block);
+                Readiness::Ready
+            }
+            Stage::Precommitted(block) => {
                 recorder.stage = Stage::Running(block);
                 Readiness::Ready
             }
             Stage::Running(Block::Own | Block::Clients) => Readiness::Ready,
             // One that is alone in its Query went out when it was intended; nothing goes behind it.
             Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
-            Stage::Intending(_) | Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {
-                Readiness::Held
-            }
+            Stage::Intending(_)
+            | Stage::Opening(_)
+            | Stage::Asking(_)
+            | Stage::Precommitting(_)
+            | Stage::EndDue(_)
+            | Stage::Ending
+            | Stage::Concluding(_) => Readiness::Held,
         }
     }
 
@@ -489,9 +537,14 @@ impl Session {
                 recorder.flush_asked = false;
                 Readiness::Ready
             }
-            Stage::Intending(_) | Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {
-                Readiness::Held
-            }
+            Stage::Intending(_)
+            | Stage::Opening(_)
+            | Stage::Asking(_)
+            | Stage::Precommitting(_)
+            | Stage::Precommitted(_)
+            | Stage::EndDue(_)
+            | Stage::Ending
+            | Stage::Concluding(_) => Readiness::Held,
         }
     }
 
@@ -554,14 +607,16 @@ impl Session {
             | Stage::Intending(_)
             | Stage::Intended(_)
             | Stage::Opening(_)
+            | Stage::Asking(_)
+            | Stage::Precommitting(_)
+            | Stage::Precommitted(_)
             | Stage::EndDue(_)
             | Stage::Ending
             | Stage::Concluding(_) => Block::Clients,
         })
     }
 
-    /// These statements of a text were sent. (A COMMIT goes with its part: the pre-commit record has its place in front of
-    /// that.)
+    /// These statements of a text were sent. (A COMMIT goes behind its pre-commit record.)
     pub(super) fn note_sent(&mut self, statements: &[Statement], text: &str) {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.query_failed = false;
@@ -583,7 +638,7 @@ impl Session {
         };
         let readiness = match readiness {
             Readiness::Ready => self.within_limits(&statement.facts.statements, text),
-            held @ (Readiness::Held | Readiness::Refused(_)) => held,
+            other @ (Readiness::Held | Readiness::Refused(_)) => other,
         };
         if matches!(readiness, Readiness::Ready)
             && let Some(recorder) = self.recorder.as_mut()
@@ -614,13 +669,21 @@ impl Session {
             // An intent may be left over from a Bind that an error has skipped.
             Stage::None | Stage::Intended(_) if is_in_doubt => self.wait_for_answers(),
             Stage::None => self.intend(reason.as_deref()),
-            Stage::Intended(_) => self.enter_block(is_idle, &statement.facts),
+            Stage::Intended(_) => self.enter_block(is_idle, statement),
+            Stage::Precommitted(block) => {
+                recorder.stage = Stage::Running(block);
+                Readiness::Ready
+            }
             Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
             Stage::Running(_) if is_idle => self.wait_for_answers(),
             Stage::Running(_) => Readiness::Ready,
-            Stage::Intending(_) | Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending | Stage::Concluding(_) => {
-                Readiness::Held
-            }
+            Stage::Intending(_)
+            | Stage::Opening(_)
+            | Stage::Asking(_)
+            | Stage::Precommitting(_)
+            | Stage::EndDue(_)
+            | Stage::Ending
+            | Stage::Concluding(_) => Readiness::Held,
         }
     }
 
@@ -636,7 +699,8 @@ impl Session {
     }
 
     /// The intent of a Bind's transaction is durable: the block around it.
-    fn enter_block(&mut self, is_idle: bool, facts: &Facts) -> Readiness {
+    fn enter_block(&mut self, is_idle: bool, statement: &ClientStatement) -> Readiness {
+        let facts = &statement.facts;
         let is_alone = !self.has_executed && facts.statements.iter().all(|statement| statement.outside_block);
         let keep_portal = self.portals.has_unnamed();
         let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_mut()) else {
@@ -647,6 +711,10 @@ impl Session {
             true => Block::Own,
             false => Block::Clients,
         };
+        if block == Block::Absent {
+            let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
+            return self.announce_bare(&facts.statements, text);
+        }
         if block == Block::Own {
             lease.begin_block(keep_portal, || Cause::OwnBegin);
         }
@@ -654,7 +722,7 @@ impl Session {
         Readiness::Ready
     }
 
-    /// An Execute is sent: one of COMMIT decides. (The pre-commit record has its place in front of it.)
+    /// An Execute is sent: one of COMMIT decides.
     pub(super) fn note_execute(&mut self, control: &Control) {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.commit_sent |= recorder.is_open() && matches!(control, Control::Commit { .. });
@@ -685,6 +753,9 @@ impl Session {
             lease.scope_mut().on_begin();
         } else {
             lease.scope_mut().on_end(false);
+        }
+        if let (Cause::OwnEnd(is_commit), Some(claims)) = (&cause, self.claims.as_mut()) {
+            claims.end_ahead(*is_commit);
         }
         let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
         // Nothing is skipped: the segment before this has been answered.
@@ -769,6 +840,7 @@ impl Session {
             if recorder.is_open() {
                 recorder.account.note_failure(sqlstate);
             }
+            recorder.stop_asking();
             recorder.query_failed = true;
             recorder.held_complete = None;
         }
@@ -875,6 +947,9 @@ impl Session {
     pub(super) fn on_recorded_ready(&mut self, cause: &Cause, status: TransactionStatus) -> Option<Delivery> {
         let recorder = self.recorder.as_mut()?;
         recorder.flush_asked = false;
+        if matches!(cause, Cause::Standing(_)) {
+            return self.on_standing_ready(status).ok();
+        }
         match (recorder.stage, status) {
             (Stage::Opening(wish), TransactionStatus::InBlock) => {
                 recorder.stage = Stage::Running(Block::Own);
@@ -910,6 +985,7 @@ impl Session {
             (Stage::Running(block), TransactionStatus::Idle) => self.conclude_idle(block),
             (Stage::Ending, TransactionStatus::Idle) => self.conclude_rolled_back(),
             (Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending, _) => return None,
+            (Stage::Asking(_) | Stage::Precommitting(_) | Stage::Precommitted(_), _) => return None,
             (Stage::None | Stage::Intending(_) | Stage::Intended(_) | Stage::Concluding(_) | Stage::Running(_), _) => {}
         }
         debug_assert!(!matches!(cause, Cause::Recovery));
@@ -943,13 +1019,24 @@ impl Session {
         }
     }
 
-    /// Ends the proxy's block. The pre-commit record has its place in front of this COMMIT.
+    /// Ends the proxy's block; a COMMIT goes when its record is durable.
     fn end_own_block(&mut self, is_commit: bool) {
         if let Some(recorder) = self.recorder.as_mut() {
             if matches!(self.client_passing, Passing::Forward(_)) {
                 recorder.stage = Stage::EndDue(is_commit);
                 return;
             }
+            if is_commit && recorder.is_written {
+                self.portals.clear();
+                self.ask(Commit::Own);
+                return;
+            }
+        }
+        self.send_own_end(is_commit);
+    }
+
+    fn send_own_end(&mut self, is_commit: bool) {
+        if let Some(recorder) = self.recorder.as_mut() {
             recorder.stage = Stage::Ending;
             recorder.commit_sent = is_commit;
         }

@@ -77,7 +77,9 @@ impl Session {
     /// What owes no answer (COPY data behind its failure), once dropped or written, may be the last that a server at
     /// rest waited for: no reply will come to give it back.
     pub(super) fn give_back_if_quiet(&mut self) {
-        if self.server_in.is_empty() && self.lease.as_ref().is_some_and(LeasedServer::is_quiet) {
+        // Whose tenant is asked for goes on with the server it has.
+        let is_asking = self.waiting == super::Waiting::Claim && !self.is_leaving();
+        if !is_asking && self.server_in.is_empty() && self.lease.as_ref().is_some_and(LeasedServer::is_quiet) {
             self.after_replies();
             self.advance();
         }
@@ -137,6 +139,9 @@ impl Session {
             Ok(None) => return Ok(None),
             Err(fault) => return Err(self.distrust(fault.to_string())),
         };
+        if head.tag == b'D' && self.expects_standing() && head.body_bytes <= INSPECTED_BYTES_MAX {
+            return self.take_standing_row(head, rest);
+        }
         if is_bulk(head.tag) {
             return self.take_bulk(head, rest).map(Some);
         }
@@ -150,7 +155,7 @@ impl Session {
         let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
         let delivery = match head.tag {
             b'N' => Ok(self.on_notice()),
-            b'A' if self.is_notified() => Ok(Delivery::Forward),
+            b'A' if self.is_notified() => Ok(self.on_notification(rest.get(..head.frame_bytes()).unwrap_or_default())),
             b'A' => Ok(Delivery::Swallow),
             b'S' => self.on_parameter(body),
             b'Z' => self.on_ready(body),
@@ -161,6 +166,16 @@ impl Session {
             }
             _ => self.on_small(head.tag),
         }?;
+        Ok(Some((head.frame_bytes(), delivery)))
+    }
+
+    /// The row that answers how the transaction stands.
+    fn take_standing_row(&mut self, head: Head, rest: &[u8]) -> Result<Option<(usize, Delivery)>, Ended> {
+        let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
+        if !self.take_standing(body) {
+            return Err(self.distrust("another answer than the transaction's id".to_owned()));
+        }
+        let delivery = self.on_small(head.tag)?;
         Ok(Some((head.frame_bytes(), delivery)))
     }
 
@@ -177,7 +192,7 @@ impl Session {
     /// Rows, row descriptions and COPY data: decided on the head, forwarded as they come.
     fn take_bulk(&mut self, head: Head, rest: &[u8]) -> Result<(usize, Delivery), Ended> {
         let delivery = self.on_small(head.tag)?;
-        if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd') {
+        if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd' | b'V') {
             self.check_rows(1)?;
             self.note_row();
         }
@@ -226,10 +241,17 @@ impl Session {
                 if matches!(lease.replies().front(), Some(Cause::OwnEnd(_))) {
                     return Err(self.distrust(format!("message {:?} for a COMMIT", char::from(tag))));
                 }
-                if lease.replies().front().is_some_and(Cause::is_own) {
+                let is_result = tag == b'V';
+                if is_result != self.owes_result() || (is_result && !self.takes_result()) {
+                    return Err(
+                        self.distrust(format!("message {:?} for a Query, or for a FunctionCall", char::from(tag)))
+                    );
+                }
+                let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
+                if front.is_some_and(Cause::is_own) {
                     return Ok(Delivery::Swallow);
                 }
-                self.count_statement(tag == b'I');
+                self.count_statement(matches!(tag, b'I' | b'V'));
                 Ok(Delivery::Forward)
             }
             Ok(Received::Complete(cause)) => self.on_answered(cause, tag),
@@ -282,6 +304,11 @@ impl Session {
                 self.tally.add(Count::ServerParses, 1);
                 Ok(Delivery::Swallow)
             }
+            Cause::Standing(false) => Ok(Delivery::Swallow),
+            Cause::Standing(true) if tag == b'3' => {
+                let answered = self.on_standing_answered();
+                answered.map(|()| Delivery::Swallow).map_err(|what| self.distrust(what.to_owned()))
+            }
             Cause::Scope(_)
             | Cause::Evict(_)
             | Cause::Install(Part::Preparation)
@@ -290,6 +317,7 @@ impl Session {
             | Cause::Recovery => Ok(Delivery::Swallow),
             Cause::Install(Part::Begin | Part::Sequences | Part::Set | Part::Reset | Part::Scope | Part::Commit)
             | Cause::Inquiry(_)
+            | Cause::Standing(true)
             | Cause::OwnEnd(_)
             | Cause::Refused(_)
             | Cause::Single(_)
@@ -358,6 +386,7 @@ impl Session {
             Some(Cause::Inquiry(inquiry)) => {
                 out = if inquiry.take(tag) { Ok(Delivery::Swallow) } else { Err("another tag than was asked for") };
             }
+            Some(Cause::Standing(_)) if tag == b"SELECT 1" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnBegin) if tag == b"BEGIN" => out = Ok(Delivery::Swallow),
             Some(Cause::OwnEnd(is_commit)) if (tag == b"COMMIT") == *is_commit => {
                 let is_commit = *is_commit;
@@ -487,6 +516,8 @@ impl Session {
             Cause::Restore(true) => Err("a DISCARD ALL that was not committed"),
             Cause::OwnBegin if tag == b"BEGIN" => Ok(Delivery::Swallow),
             Cause::OwnBegin => Err("a block that was not opened"),
+            Cause::Standing(_) if tag == b"SELECT 1" => Ok(Delivery::Swallow),
+            Cause::Standing(_) => Err("another answer than the transaction's id"),
             Cause::Named(_)
             | Cause::Bind(..)
             | Cause::BindNamed(_)
@@ -723,8 +754,9 @@ impl Session {
             Ok(Received::Failed { cause, skipped }) => {
                 let is_injected = matches!(cause, Cause::Scope(_) | Cause::OwnBegin);
                 let has_query = skipped.iter().any(|cause| matches!(cause, Cause::Plan(_)));
+                let has_call = skipped.iter().any(|cause| matches!(cause, Cause::Plan(plan) if plan.is_at_call()));
                 let delivery = self.on_extended_error(&cause, body, fields)?;
-                if is_injected && has_query && self.is_sealed() {
+                if is_injected && (has_call || (has_query && self.is_sealed())) {
                     self.close_skipped_query();
                 }
                 self.count_statement(cause.fails_statement(fields.sqlstate()));
@@ -842,6 +874,7 @@ impl Session {
             | Cause::Evict(_)
             | Cause::Restore(_)
             | Cause::OwnEnd(_)
+            | Cause::Standing(_)
             | Cause::Inquiry(_)
             | Cause::Recovery => Ok(Delivery::Forward),
         }
@@ -869,6 +902,7 @@ impl Session {
             | Cause::Restore(_)
             | Cause::OwnBegin
             | Cause::OwnEnd(_)
+            | Cause::Standing(_)
             | Cause::Inquiry(_)
             | Cause::Recovery => return,
         };
@@ -970,7 +1004,7 @@ impl Session {
                 preparing.end(None);
                 statements.set_unnamed(None);
             }
-            Cause::Restore(_) => statements.set_unnamed(None),
+            Cause::Restore(_) | Cause::Standing(_) => statements.set_unnamed(None),
             Cause::Evict(number) => statements.note_unclosed(number),
             Cause::Client
             | Cause::Named(_)
@@ -1077,7 +1111,7 @@ const fn deallocates(control: &Control) -> bool {
 
 /// Messages whose body is never looked at and may be long.
 const fn is_bulk(tag: u8) -> bool {
-    matches!(tag, b'D' | b'd' | b'T' | b't')
+    matches!(tag, b'D' | b'd' | b'T' | b't' | b'V')
 }
 
 /// Whether an error in front of everything that a Query does is about the client's part of its text: PostgreSQL reads the

@@ -23,6 +23,7 @@ use super::cause::Cause;
 use super::query::Block;
 use super::recording::Readiness;
 use super::release;
+use crate::audit::TransactionId;
 use crate::guard::{Control, Facts, Statement};
 use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::time::TimeOfDay;
@@ -33,7 +34,7 @@ impl Session {
     /// Whether its transactions need tickets, and so the time of day.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        self.rules.injection.is_sealed()
+        self.rules.injection.is_sealed() || self.claims.as_ref().is_some_and(|claims| claims.is_sealed())
     }
 
     /// What time it is, for tickets made from now on.
@@ -44,9 +45,20 @@ impl Session {
         }
     }
 
+    /// Under which name the ledger knows the transaction whose intent it has answered for: the database has it under the
+    /// same one.
+    pub const fn tell_transaction(&mut self, id: TransactionId) {
+        if let Some(lease) = self.lease.as_mut() {
+            lease.tell_transaction(id.0.into_bytes());
+        }
+    }
+
     /// Where a part has to end so that what stands behind it can be given a ticket: a ticket takes a snapshot, and in front
     /// of these none may be taken.
     pub(super) fn sealed_part_end(&self, statements: &[Statement]) -> Option<usize> {
+        if self.claims.is_some() {
+            return self.entries(statements, false).end;
+        }
         let due = statements.iter().position(|statement| self.rules.policy.needs_scope(statement))?;
         let is_before = |statement: &Statement| matches!(statement.control, Control::Begin | Control::SetTransaction);
         let has_before = statements.get(..due)?.iter().any(is_before);
@@ -82,6 +94,9 @@ impl Session {
         if !self.is_sealed() || self.runs_without_block() || !self.is_due(facts, part) {
             return;
         }
+        if self.claims.is_some() {
+            return self.seal_claimed_part(facts, part);
+        }
         let rules = std::sync::Arc::clone(&self.rules);
         if let Some(lease) = self.lease.as_mut().filter(|lease| lease.scope().needs_injection()) {
             super::extended::inject(lease, &rules, None, false);
@@ -109,6 +124,9 @@ impl Session {
     }
 
     fn is_due(&self, facts: &Facts, part: &Range<usize>) -> bool {
+        if self.claims.is_some() {
+            return self.entry(facts, part).is_some();
+        }
         self.record_due(facts, part).is_some()
     }
 

@@ -101,6 +101,7 @@ impl Place {
             let id = record["id"].as_str().unwrap().to_owned();
             match record["kind"].as_str() {
                 Some("intent") => assert!(open.insert(id), "{record}"),
+                Some("precommit") => assert!(open.contains(&id), "{record}"),
                 Some("outcome") => {
                     assert!(open.remove(&id), "no intent for {record}");
                     outcomes.push(record);

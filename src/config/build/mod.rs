@@ -18,6 +18,7 @@ mod logins;
 mod names;
 mod pem;
 mod pools;
+mod review;
 mod rules;
 mod scope;
 mod secrets;
@@ -57,6 +58,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let client_statements = limits::client_statements(root);
     let log = log(&root.table("log"));
     let metrics = builder.metrics(root);
+    let review = builder.review(&root.table("review"), has_ledger);
     let console = builder.console(root);
     let runtime = runtime(&root.table("runtime"));
     let state_folder = root.table("state").text("folder").map(|folder| builder.environment.locate(&folder));
@@ -83,6 +85,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         client_statements: client_statements?,
         log: log?,
         metrics: metrics?,
+        review: review?,
         console: console?,
         runtime: runtime?,
         state_folder,
