@@ -1,5 +1,5 @@
 //! FunctionCall, input by input: what stands in front of it, what may answer it, and when either side goes.
-#![expect(clippy::unwrap_used, reason = "a test says why it failed by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says why it failed by panicking")]
 
 mod session_support;
 

@@ -638,7 +638,7 @@ impl Session {
         };
         let readiness = match readiness {
             Readiness::Ready => self.within_limits(&statement.facts.statements, text),
-            other => other,
+            Readiness::Held | Readiness::Refused(_) => readiness,
         };
         if matches!(readiness, Readiness::Ready)
             && let Some(recorder) = self.recorder.as_mut()
