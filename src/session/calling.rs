@@ -114,6 +114,9 @@ impl Session {
             Readiness::Held => return None,
             Readiness::Refused(fault) => return self.refuse_as_query(fault),
         }
+        if let Readiness::Refused(fault) = self.within_limits(&facts.statements, text) {
+            return self.refuse_as_query(fault);
+        }
         let needs_scope = self.needs_scope(facts);
         let keep_portal = self.portals.has_unnamed();
         let lease = self.lease.as_mut()?;

@@ -638,7 +638,7 @@ impl Session {
         };
         let readiness = match readiness {
             Readiness::Ready => self.within_limits(&statement.facts.statements, text),
-            Readiness::Held | Readiness::Refused(_) => readiness,
+            other @ (Readiness::Held | Readiness::Refused(_)) => other,
         };
         if matches!(readiness, Readiness::Ready)
             && let Some(recorder) = self.recorder.as_mut()
