@@ -657,6 +657,7 @@ impl Session {
     }
 
     /// A statement has succeeded.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other statement moves a claim")]
     pub(super) fn claims_done(&mut self, lease: &mut LeasedServer<super::Cause>, control: &Control, tag: &[u8]) {
         #[cfg(feature = "mutants")]
         let is_kept = self.rules.mutant == Some(super::Mutant::ClaimSurvivesSavepoint);
