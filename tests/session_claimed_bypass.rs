@@ -3,8 +3,6 @@
 #![expect(clippy::expect_used, reason = "a test says why it failed by panicking")]
 
 mod session_support;
-#[path = "session_support/standing.rs"]
-mod standing;
 
 use bytes::BytesMut;
 use session_support::{error, query, reply, server, written};
@@ -53,7 +51,6 @@ fn rules(claiming: Claiming, reason: Option<&str>) -> SessionRules {
         bypass: None,
         recording: Some(Recording { needs_reason: reason.is_none(), is_written: true }),
         claims: Some(Claimant { rules: Arc::new(rules), base: None, seal: None }),
-        bypass: None,
         injection: Injection::vacant(),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -118,7 +115,7 @@ impl Played {
 
     /// Answers the question in front of a COMMIT (tests/session_recorded.rs is about that), as if it had not been asked.
     fn answer_standing(&mut self) {
-        let Some(answer) = self.session.server_out().and_then(standing::without_question) else { return };
+        let Some(answer) = self.session.server_out().and_then(without_question) else { return };
         self.give(Input::ServerWritten);
         self.give(Input::ServerBytes(&answer));
     }
