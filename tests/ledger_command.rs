@@ -10,6 +10,8 @@ mod book;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use book::Book;
 use serde_json::Value;
@@ -164,13 +166,23 @@ fn tail_follows_through_rotations() {
     let folder = tempfile::tempdir().unwrap();
     let mut book = book(folder.path());
     assert_eq!(ids(&said(&book.path, "tail", &["-n", "2", "--format", "json"])), ["ffff", "cccc"]);
-    let mut tail = Command::new(env!("CARGO_BIN_EXE_tenantgate"))
+    let tail = Command::new(env!("CARGO_BIN_EXE_tenantgate"))
         .args(["ledger", "tail", "--follow", "-n", "1", "--format", "json", "--ledger"])
         .arg(&book.path)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines().map(|line| ids(&line.unwrap()).remove(0));
+    let tail = Arc::new(Mutex::new(tail));
+    let stdout = tail.lock().unwrap().stdout.take().unwrap();
+    // What never comes would be waited for without end.
+    std::thread::spawn({
+        let tail = Arc::clone(&tail);
+        move || {
+            std::thread::sleep(Duration::from_secs(120));
+            tail.lock().unwrap().kill().unwrap();
+        }
+    });
+    let mut lines = BufReader::new(stdout).lines().map(|line| ids(&line.unwrap()).remove(0));
     assert_eq!(lines.next().unwrap(), "ffff");
     for round in 0..4 {
         let id = format!("r{round}");
@@ -182,6 +194,7 @@ fn tail_follows_through_rotations() {
         }
         assert_eq!(lines.next().unwrap(), id);
     }
+    let mut tail = tail.lock().unwrap();
     tail.kill().unwrap();
     tail.wait().unwrap();
 }

@@ -341,6 +341,21 @@ fn behind_a_proxy_the_configured_origin_counts() {
     assert!(!body.contains("=\"/"), "{body}");
 }
 
+#[test]
+fn a_reload_logs_out_whose_password_it_changes() {
+    let page = start();
+    let (cookie, _) = page.log_in();
+    let file = page.folder.path().join("tenantgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(PASSWORD, "another")).unwrap();
+    assert!(Command::new("kill").args(["-HUP", &page.child.id().to_string()]).status().unwrap().success());
+    // Until the reload is done the session goes on.
+    let is_out = (0..2_000).any(|_| page.read("/sums", &cookie).status == 303);
+    assert!(is_out, "the session goes on");
+    assert_eq!(page.send("/login", "", "", "name=rita&password=correct+horse").status, 403);
+    assert_eq!(page.send("/login", "", "", "name=rita&password=another").status, 303);
+}
+
 fn chromium() -> String {
     if let Some(path) = std::env::var_os("TENANTGATE_CHROMIUM") {
         return path.to_string_lossy().into_owned();

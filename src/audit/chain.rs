@@ -253,12 +253,6 @@ struct DamageText<'l> {
     sha256: &'l str,
 }
 
-/// The number that a line says, if it is a record.
-#[must_use]
-pub fn sequence_of(line: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Link<'_>>(line).ok().map(|link| link.seq)
-}
-
 /// The walk along a ledger, line by line. It ends at the first breach.
 #[derive(Clone)]
 pub struct Verifier {
@@ -298,6 +292,12 @@ impl Verifier {
     /// The next file begins.
     pub const fn next_file(&mut self) {
         self.spot = Spot { file: self.spot.file + 1, line: 0, sequence: None };
+    }
+
+    /// The last record so far.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.head.map(|(head, _)| head)
     }
 
     /// A line without its line break; `is_closed` says that it had one.

@@ -28,7 +28,7 @@ mod totals;
 
 pub use account::Account;
 pub use act::{Act, Fields, TenantAct, TenantRecord};
-pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier, sequence_of};
+pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier};
 pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, signing_key};
 pub use deed::Deed;
 pub use dossier::{Dossier, Fit, Leaf, Wanted};

@@ -86,10 +86,11 @@ fn without_a_proxy_tenants_escape() {
     });
     let (status, said) = attack(cluster, database, direct);
     assert_eq!(status, Some(1), "{said}");
-    for technique in ["SET LOCAL", "set_config in a CTE", "an anonymous block", "query_to_xml"] {
+    for technique in ["SET LOCAL", "set_config in COPY", "set_config in a CTE", "an anonymous block", "query_to_xml"] {
         let line = said.lines().find(|line| line.trim_start().starts_with(technique) && line.contains("ESCAPED"));
         assert!(line.is_some(), "{technique}: {said}");
     }
+    assert!(said.contains("455 attempts"), "each in five forms, COPY's too: {said}");
     let (status, said) =
         attack(cluster, database, [String::new(), String::new()].map(|_| "host=127.0.0.1 port=1".into()));
     assert_eq!(status, Some(2), "{said}");

@@ -94,7 +94,7 @@ async fn try_all(arguments: &AttackArguments, stage: &Stage, rows: &mut Vec<Row>
     for technique in techniques(|text| stage.fill_in(text)) {
         rows.push((technique.name.clone(), Vec::new()));
         for form in Form::ALL {
-            let Some(said) = talk::say(&stage.as_a, &technique.lines, form).await? else { continue };
+            let said = talk::say(&stage.as_a, &technique.lines, form).await?;
             let verdict = judge(stage, &said).await?;
             if arguments.verbose || verdict == Verdict::Escaped {
                 println!("-- {} ({form:?}): {verdict:?}\n{}", technique.name, said.heard);

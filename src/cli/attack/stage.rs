@@ -37,7 +37,7 @@ impl Stage {
     /// Why it cannot be made.
     pub async fn set(target: Target) -> Result<Self, String> {
         let Target { as_a, as_b, owner, tenants, setting } = target;
-        let owner = Talker::connect(&owner).await.map_err(|error| format!("--owner: {}", words(&error)))?.client;
+        let owner = Talker::connect(&owner).await.map_err(|error| format!("--owner: {error}"))?.client;
         let kind = if tenants.iter().all(|tenant| Uuid::parse_str(tenant).is_ok()) { "uuid" } else { "text" };
         let stage = Self {
             as_a,
@@ -56,7 +56,7 @@ impl Stage {
 
     /// Whom the proxy is on the server.
     async fn role(&self) -> Result<String, String> {
-        let client = Talker::connect(&self.as_a).await.map_err(|error| format!("--as-a: {}", words(&error)))?.client;
+        let client = Talker::connect(&self.as_a).await.map_err(|error| format!("--as-a: {error}"))?.client;
         let row = client.query_one("SELECT quote_ident(current_user)", &[]).await.map_err(|error| words(&error))?;
         row.try_get(0).map_err(|error| words(&error))
     }
@@ -152,12 +152,12 @@ impl Stage {
     }
 
     async fn other(&self) -> Result<Client, String> {
-        Ok(Talker::connect(&self.as_b).await.map_err(|error| format!("--as-b: {}", words(&error)))?.client)
+        Ok(Talker::connect(&self.as_b).await.map_err(|error| format!("--as-b: {error}"))?.client)
     }
 
     async fn seen(&self, way: &Way, flag: &str) -> Result<Vec<String>, String> {
         let told = |error: tokio_postgres::Error| format!("{flag}: {}", words(&error));
-        let client = Talker::connect(way).await.map_err(told)?.client;
+        let client = Talker::connect(way).await.map_err(|error| format!("{flag}: {error}"))?.client;
         let answers = client.simple_query(&format!("SELECT note FROM {TABLE} ORDER BY id")).await.map_err(told)?;
         let note = |answer: &SimpleQueryMessage| match answer {
             SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),

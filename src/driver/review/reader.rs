@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::audit::{
-    Checkpoint, Deed, Digest, Dossier, Expectations, Head, Leaf, PublicKey, Shelf, Verifier, Wanted, sequence_of,
-};
+use crate::audit::{Checkpoint, Deed, Dossier, Expectations, Head, Leaf, PublicKey, Shelf, Verifier, Wanted};
 use crate::config::LedgerSettings;
 use crate::driver::ledger::{Followed, Follower, closed_files};
 use crate::review::Checked;
@@ -119,8 +117,8 @@ impl Reader {
                     *is_wrong = true;
                     let file = file_of(path, broken.spot.file);
                     *checked = Checked::Wrong { broken, file, at: Timestamp::now() };
-                } else if let Some(sequence) = sequence_of(line) {
-                    *before_last = last.replace(Head { sequence, digest: Digest::of(line) });
+                } else if verifier.head() != *last {
+                    *before_last = std::mem::replace(last, verifier.head());
                 }
             }
             Followed::NextFile => verifier.next_file(),
@@ -185,7 +183,7 @@ pub fn dossier(path: &Path, id: &str) -> io::Result<Option<(Deed, Vec<Leaf>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Judgement, Line, Mark, Place};
+    use crate::audit::{Digest, Judgement, Line, Mark, Place};
 
     fn lines(count: u64, note: &str) -> Vec<String> {
         let mut prev = Digest::NONE;
