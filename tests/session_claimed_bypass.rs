@@ -53,10 +53,7 @@ fn rules(claiming: Claiming, reason: Option<&str>) -> SessionRules {
         bypass: None,
         recording: Some(Recording { needs_reason: reason.is_none(), is_written: true }),
         claims: Some(Claimant { rules: Arc::new(rules), base: None, seal: None }),
-<<<<<<< HEAD
         bypass: None,
-=======
->>>>>>> sealed8
         injection: Injection::vacant(),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -112,13 +109,8 @@ impl Played {
                 | Effect::Cancel
                 | Effect::Refused(_)
                 | Effect::Observed(..)
-<<<<<<< HEAD
                 | Effect::Limit(_)
                 | Effect::Rest => {}
-=======
-                | Effect::Rest
-                | Effect::Limit(_) => {}
->>>>>>> sealed8
             }
         }
         self.answer_standing();
@@ -126,11 +118,7 @@ impl Played {
 
     /// Answers the question in front of a COMMIT (tests/session_recorded.rs is about that), as if it had not been asked.
     fn answer_standing(&mut self) {
-<<<<<<< HEAD
         let Some(answer) = self.session.server_out().and_then(standing::without_question) else { return };
-=======
-        let Some(answer) = self.session.server_out().and_then(without_question) else { return };
->>>>>>> sealed8
         self.give(Input::ServerWritten);
         self.give(Input::ServerBytes(&answer));
     }
