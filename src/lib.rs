@@ -21,6 +21,7 @@
 //! | [`pool`] | who may use which server, when | tenant, scope |
 //! | [`bypass`] | which bypass transactions may run, and how much they may do | tenant, auth, guard |
 //! | [`audit`] | records of bypass and migration transactions | tenant, guard |
+//! | [`offboard`] | erasing a tenant's rows: order, statements, manifest, proof | – |
 //! | [`metrics`] | counters and histograms | tenant |
 //! | [`check`] | whether a database's schema keeps tenants apart: facts → findings | tenant, guard |
 //! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, bypass, audit, metrics |
@@ -28,7 +29,7 @@
 //! | [`admin`] | console commands and tables | wire, tenant, guard, pool, bypass, metrics, audit, config |
 //! | [`review`] | the review page: sessions of reviewers, pages | auth, audit |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, attack, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, review, driver |
+//! | [`cli`] | serve, attack, check, check-config, explain, ledger, emergency, offboard, sql, demo | tenant, config, guard, check, audit, admin, offboard, review, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!
@@ -53,6 +54,7 @@ pub mod fault;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub mod guard;
 pub mod metrics;
+pub mod offboard;
 pub mod pool;
 pub mod review;
 #[deny(clippy::wildcard_enum_match_arm)]

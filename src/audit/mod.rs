@@ -12,6 +12,7 @@
 
 mod account;
 mod act;
+mod bypass_act;
 mod chain;
 mod checkpoint;
 mod deed;
@@ -28,6 +29,7 @@ mod totals;
 
 pub use account::Account;
 pub use act::{Act, Fields, TenantAct, TenantRecord};
+pub use bypass_act::{BypassAct, BypassRecord};
 pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier};
 pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, signing_key};
 pub use deed::Deed;

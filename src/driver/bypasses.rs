@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::freeze::{FreezeFault, replace};
-use crate::bypass::{Emergencies, Emergency, Standing};
+use crate::bypass::{Emergencies, Emergency, EmergencyFault, Standing};
 use crate::fault::{Code, Fault};
 use crate::time::TimeOfDay;
 
@@ -90,20 +90,21 @@ impl Bypasses {
         self.state.load().emergencies.iter().cloned().collect()
     }
 
+    /// Whether one could be opened now.
+    ///
+    /// # Errors
+    /// As [`Bypasses::open_emergency`].
+    pub fn could_open(&self, emergency: &Emergency, longest: Duration) -> Result<(), Fault> {
+        opened(&self.state.load(), emergency.clone(), longest).map(drop)
+    }
+
     /// Opens one. What it takes the place of comes back.
     ///
     /// # Errors
     /// Bypasses are frozen, it would last too long, or there are too many.
     pub fn open_emergency(&self, emergency: Emergency, longest: Duration) -> Result<Option<Arc<Emergency>>, Fault> {
         let _turn = self.changing.lock();
-        let state = self.state.load_full();
-        if let Some(freeze) = &state.freeze {
-            let detail = format!("The reason given is: {}", freeze.reason);
-            return Err(Fault::of(Code::BypassFrozen).with_detail(detail));
-        }
-        let refused =
-            |fault: crate::bypass::EmergencyFault| Fault::of(Code::CommandRefused).with_detail(format!("{fault}."));
-        let (emergencies, replaced) = state.emergencies.with(emergency, longest).map_err(refused)?;
+        let (emergencies, replaced) = opened(&self.state.load(), emergency, longest)?;
         self.state.store(Arc::new(State { freeze: None, emergencies }));
         Ok(replaced)
     }
@@ -163,6 +164,19 @@ impl Bypasses {
         self.state.store(Arc::new(State { freeze: None, emergencies: state.emergencies.clone() }));
         Ok(())
     }
+}
+
+fn opened(
+    state: &State,
+    emergency: Emergency,
+    longest: Duration,
+) -> Result<(Emergencies, Option<Arc<Emergency>>), Fault> {
+    if let Some(freeze) = &state.freeze {
+        let detail = format!("The reason given is: {}", freeze.reason);
+        return Err(Fault::of(Code::BypassFrozen).with_detail(detail));
+    }
+    let refused = |fault: EmergencyFault| Fault::of(Code::CommandRefused).with_detail(format!("{fault}."));
+    state.emergencies.with(emergency, longest).map_err(refused)
 }
 
 fn read(path: &Path) -> io::Result<Option<BypassFreeze>> {

@@ -3,6 +3,7 @@
 //! Owns: carrying out what the pure folders decide. Does not own: any decision about bytes.
 
 pub mod build;
+mod bypass_orders;
 pub mod bypasses;
 pub mod cancel;
 pub mod client;

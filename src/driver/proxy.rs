@@ -244,6 +244,7 @@ async fn sweep(proxy: Arc<Proxy>) {
             pool.sweep();
             !pool.is_empty()
         });
+        proxy.expire_emergencies();
         proxy.entrance.clients.settle();
         proxy.entrance.logins.settle();
         if watchdog.is_some_and(|interval| told_at.elapsed() >= interval) {

@@ -54,8 +54,10 @@ ticket = "OPS-[0-9]+"
 
 pub struct Place {
     pub proxy: Proxy,
-    database: String,
+    pub database: String,
     ledger: PathBuf,
+    cluster: &'static Cluster,
+    more: String,
     _folder: tempfile::TempDir,
 }
 
@@ -75,7 +77,7 @@ pub fn place(cluster: &'static Cluster, name: &str, more: &str) -> Place {
     let logins = login_of_its_own("ops", "bypass", "app_bypass");
     let more = format!("{logins}{more}\n[ledger]\npath = {ledger:?}\n[state]\nfolder = {:?}\n", folder.path());
     let proxy = Proxy::start(&Wish { cluster, database: &database, pool_size: 4, mutant: None, more: &more });
-    Place { proxy, database, ledger, _folder: folder }
+    Place { proxy, database, ledger, cluster, more, _folder: folder }
 }
 
 impl Place {
@@ -85,6 +87,14 @@ impl Place {
 
     pub fn ops(&self, reason: &str) -> Client {
         Client::connect(&self.target("ops").with("tenantgate.reason", reason))
+    }
+
+    /// Another proxy in this one's place.
+    pub fn restart(&mut self) {
+        self.proxy.signal("TERM");
+        self.proxy.wait_until_it_ends(std::time::Duration::from_secs(20)).unwrap();
+        let (cluster, more) = (self.cluster, self.more.as_str());
+        self.proxy = Proxy::start(&Wish { cluster, database: &self.database, pool_size: 4, mutant: None, more });
     }
 
     /// `tenantgate.reason` and what became of it, in order.
