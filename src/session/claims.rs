@@ -657,7 +657,14 @@ impl Session {
     }
 
     /// A statement has succeeded.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other statement moves a claim")]
     pub(super) fn claims_done(&mut self, lease: &mut LeasedServer<super::Cause>, control: &Control, tag: &[u8]) {
+        #[cfg(feature = "mutants")]
+        let is_kept = self.rules.mutant == Some(super::Mutant::ClaimSurvivesSavepoint);
+        #[cfg(feature = "mutants")]
+        if is_kept && matches!(control, Control::RollbackTo(_)) {
+            return;
+        }
         let Some(claims) = self.claims.as_mut() else { return };
         let known = &mut claims.known;
         match control {
@@ -680,8 +687,6 @@ impl Session {
             Control::ResetAll | Control::DiscardAll => known.end_claim(true, claims.base.as_ref()),
             Control::Savepoint(name) => known.savepoint(name),
             Control::Release(name) => known.release(name),
-            #[cfg(feature = "mutants")]
-            Control::RollbackTo(_) if self.rules.mutant == Some(super::Mutant::ClaimSurvivesSavepoint) => {}
             Control::RollbackTo(name) => {
                 known.rollback_to(name);
                 if known.scope().is_none() && !known.is_bypass() {

@@ -247,6 +247,10 @@ impl Session {
                         self.distrust(format!("message {:?} for a Query, or for a FunctionCall", char::from(tag)))
                     );
                 }
+                if is_result {
+                    // To the record it is the SELECT that calls the function.
+                    self.note_tag(b"SELECT 1");
+                }
                 let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
                 if front.is_some_and(Cause::is_own) {
                     return Ok(Delivery::Swallow);

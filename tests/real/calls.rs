@@ -106,7 +106,12 @@ fn a_call_by_number_is_answered_as_by_postgresql_and_recorded() {
         let mut deploy = Client::connect(&target("deploy"));
         assert_eq!(session(&mut deploy), wanted, "PostgreSQL {}", cluster.version);
         let texts = std::fs::read_to_string(&ledger).unwrap();
-        assert_eq!(texts.matches("SELECT pg_catalog.lowrite($1, $2)").count(), 1, "{texts}");
+        let outcome = texts.lines().find(|line| line.contains("\"kind\":\"outcome\"")).unwrap();
+        for function in ["lo_create($1)", "lo_open($1, $2)", "lowrite($1, $2)", "loread($1, $2)"] {
+            assert_eq!(outcome.matches(&format!("SELECT pg_catalog.{function}")).count(), 1, "{outcome}");
+        }
+        // Each with its own answer, the statement of SQL between them, too.
+        assert_eq!(outcome.matches("\"rows\":1,").count(), 5, "{outcome}");
 
         // Outside of a block, of a function that is not on the list, of one without a name, over a tenant's login.
         assert_eq!(call(&mut deploy, LO_OPEN, &["1", "2"]), ["E 0A000", "Z \"I\""]);

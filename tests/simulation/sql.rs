@@ -379,6 +379,9 @@ fn command(walk: &mut Walk<'_>) -> Result<Sql, SyntaxError> {
             walk.at = walk.tokens.len();
         }
         Sql::Begin(has_level)
+    } else if walk.is("set transaction read only") {
+        // Prepared by the proxy everywhere, run for bypass logins alone.
+        Sql::SetTransaction
     } else if walk.is("set transaction isolation level") {
         walk.at = walk.tokens.len();
         Sql::SetTransaction
