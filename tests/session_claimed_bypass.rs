@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test says why it failed by panicking")]
 
 mod session_support;
+#[path = "session_support/standing.rs"]
+mod standing;
 
 use session_support::{error, query, reply, server, written};
 use std::sync::Arc;
@@ -108,7 +110,7 @@ impl Played {
 
     /// Answers the question in front of a COMMIT (tests/session_recorded.rs is about that), as if it had not been asked.
     fn answer_standing(&mut self) {
-        let Some(answer) = self.session.server_out().and_then(session_support::without_question) else { return };
+        let Some(answer) = self.session.server_out().and_then(standing::without_question) else { return };
         self.give(Input::ServerWritten);
         self.give(Input::ServerBytes(&answer));
     }

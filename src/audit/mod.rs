@@ -17,6 +17,7 @@ mod checkpoint;
 mod line;
 mod parameter;
 mod reason;
+mod reconcile;
 mod record;
 mod review;
 
@@ -27,6 +28,7 @@ pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, s
 pub use line::{Line, Place, SCHEMA_VERSION};
 pub use parameter::ParameterKey;
 pub use reason::Reason;
+pub use reconcile::{Crash, Evidence, Known, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, judge};
 pub use record::{
     Actor, Conclusion, Done, Entry, Intent, Opening, OpeningCause, Outcome, PreCommit, Record, StatementNote,
     TransactionId, Xid,

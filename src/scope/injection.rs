@@ -437,7 +437,7 @@ mod tests {
         let bytes = |process_id, seconds: i64| {
             let now = TimeOfDay::from_unix_micros(seconds * 1_000_000);
             let mut out = BytesMut::new();
-            injection.put_sealed(&mut out, Sealing { process_id, is_pinned: false, now }, false);
+            injection.put_sealed(&mut out, Sealing { process_id, is_pinned: false, now, transaction: None }, false);
             out
         };
         assert_eq!(bytes(1, 1), bytes(1, 1));

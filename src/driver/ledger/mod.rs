@@ -9,6 +9,7 @@ mod writer;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -53,12 +54,15 @@ pub struct Recent {
 pub struct Ledger {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
+    path: PathBuf,
 }
 
 #[derive(Default)]
 struct Shared {
     queued: AtomicUsize,
     is_writable: AtomicBool,
+    /// An outcome is not known, or nobody has looked yet.
+    has_unknown: AtomicBool,
     recent: Mutex<VecDeque<Recent>>,
     /// Transactions that the file told of when the process began, oldest first.
     past: Mutex<Vec<BypassRow>>,
@@ -104,11 +108,24 @@ impl Ledger {
             settings.node = host_name();
         }
         let (jobs, queue) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { has_unknown: AtomicBool::new(true), ..Shared::default() });
+        let path = settings.path.clone();
         let mut writer = Writer::new(settings, sync, Arc::clone(&shared));
         writer.begin();
         std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&queue))?;
-        Ok(Arc::new(Self { jobs, shared }))
+        Ok(Arc::new(Self { jobs, shared, path }))
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether an outcome that is not known was written since this was asked last; the first time it may have been by an
+    /// earlier process.
+    pub fn take_unknown(&self) -> bool {
+        self.shared.has_unknown.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the last attempt to write or open succeeded.
