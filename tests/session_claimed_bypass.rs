@@ -1,6 +1,6 @@
 //! A bypass that is claimed inside a transaction: when its record is due, what reaches the server and when, and what
 //! becomes of it when somebody vanishes, fails or says no.
-#![expect(clippy::unwrap_used, reason = "a test says why it failed by panicking")]
+#![expect(clippy::expect_used, reason = "a test says why it failed by panicking")]
 
 mod session_support;
 #[path = "session_support/standing.rs"]

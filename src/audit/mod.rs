@@ -28,7 +28,9 @@ pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, s
 pub use line::{Line, Place, SCHEMA_VERSION};
 pub use parameter::ParameterKey;
 pub use reason::Reason;
-pub use reconcile::{Crash, Evidence, Known, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, judge};
+pub use reconcile::{
+    Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, judge,
+};
 pub use record::{
     Actor, Conclusion, Done, Entry, Intent, Opening, OpeningCause, Outcome, PreCommit, Record, StatementNote,
     TransactionId, Xid,

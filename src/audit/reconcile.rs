@@ -193,9 +193,71 @@ pub fn judge(testimony: &Testimony) -> Option<(Conclusion, Evidence)> {
     }
 }
 
+/// What ledgers say of transactions that leave a row in sealed databases.
+#[derive(Debug, Default)]
+pub struct Ledgers {
+    /// Each transaction's database, and whether it has to have a row.
+    known: HashMap<Uuid, (String, bool)>,
+    /// The time of the first record whose name a row has.
+    since: Option<String>,
+}
+
+impl Ledgers {
+    /// The next line of one of them.
+    pub fn take(&mut self, line: &[u8]) {
+        let Ok(read) = serde_json::from_slice::<Read>(line) else { return };
+        let Ok(id) = read.id.parse::<Uuid>() else { return };
+        if read.v < ANNOUNCED_SINCE {
+            return;
+        }
+        match read.kind.as_str() {
+            "intent" => {
+                if self.since.as_ref().is_none_or(|since| *since > read.at) {
+                    self.since = Some(read.at);
+                }
+                self.known.insert(id, (read.database, false));
+            }
+            "outcome" | "reconciled" => {
+                if let Some((_, has_row)) = self.known.get_mut(&id) {
+                    *has_row = read.xid.is_some() && read.result.as_deref() == Some(Conclusion::Committed.word());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Since when rows have names that a ledger knows; RFC 3339.
+    #[must_use]
+    pub fn since(&self) -> Option<&str> {
+        self.since.as_deref()
+    }
+
+    /// A row of this name is there. Whether a record is, too.
+    pub fn take_row(&mut self, id: &Uuid) -> bool {
+        match self.known.get_mut(id) {
+            Some((_, has_row)) => {
+                *has_row = false;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The committed transactions of a database whose rows were not there.
+    #[must_use]
+    pub fn without_row(&self, database: &str) -> Vec<Uuid> {
+        let missing = self.known.iter().filter(|(_, (of, has_row))| *has_row && of == database);
+        let mut missing: Vec<_> = missing.map(|(id, _)| *id).collect();
+        missing.sort();
+        missing
+    }
+}
+
 /// What is read of a line.
 #[derive(Deserialize)]
 struct Read {
+    #[serde(default)]
+    at: String,
     #[serde(default)]
     v: u64,
     kind: String,

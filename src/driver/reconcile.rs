@@ -9,13 +9,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use jiff::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use super::build;
 use super::clock::Clock;
@@ -24,7 +26,8 @@ use super::ledger::{Ledger, closed_files};
 use super::proxy::Proxy;
 use super::stream::Stream;
 use crate::audit::{
-    Conclusion, Crash, Evidence, Known, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, Xid, judge,
+    Conclusion, Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, Xid,
+    judge,
 };
 use crate::config::Config;
 use crate::fault::SqlState;
@@ -44,8 +47,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long all questions to one database may take.
 const ASKING: Duration = Duration::from_secs(60);
 
-/// Rows of an answer: each question has one.
-const ROWS_MAX: usize = 16;
+/// Since when the server keeps statistics, where its last checkpoint is, and whether that is older. (A checkpoint's time has
+/// whole seconds of a clock that may be late by a tick.)
+const ERA: &str = "SELECT (pg_catalog.date_part('epoch', since) * 1000000)::pg_catalog.int8, checkpoint_lsn, \
+    checkpoint_time < since - interval '2 seconds' \
+    FROM pg_catalog.pg_control_checkpoint(), pg_catalog.pg_stat_get_bgwriter_stat_reset_time() since";
 
 /// The transactions of a ledger whose end is not known.
 ///
@@ -53,6 +59,12 @@ const ROWS_MAX: usize = 16;
 /// A file cannot be read.
 pub fn unresolved(path: &Path) -> io::Result<Vec<Unresolved>> {
     let mut search = Search::default();
+    each_line(path, |line| search.take(line))?;
+    Ok(search.end())
+}
+
+/// The lines of a ledger, its closed files' first.
+fn each_line(path: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut files = closed_files(path)?;
     files.push(path.to_path_buf());
     for file in files {
@@ -68,10 +80,84 @@ pub fn unresolved(path: &Path) -> io::Result<Vec<Unresolved>> {
             if io::Read::take(&mut reader, LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
                 break;
             }
-            search.take(&line);
+            take(&line);
         }
     }
-    Ok(search.end())
+    Ok(())
+}
+
+/// Where ledgers and the rows of sealed databases differ.
+#[derive(Debug, Default)]
+pub struct Differences {
+    /// Sealed databases whose rows cannot be read.
+    pub unread: Vec<String>,
+    /// Rows without a record: the database and the row's name.
+    pub without_record: Vec<(String, Uuid)>,
+    /// Records of committed transactions without a row.
+    pub without_row: Vec<(String, Uuid)>,
+}
+
+impl Differences {
+    /// Whether there is none, as far as can be seen.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.without_record.is_empty() && self.without_row.is_empty()
+    }
+}
+
+/// Holds ledgers, the first of which is `path`, against the rows of sealed databases. If dropped: nothing is left.
+///
+/// # Errors
+/// A ledger cannot be read.
+pub async fn differences(config: &Config, path: &Path, files: &[PathBuf]) -> io::Result<Differences> {
+    let mut ledgers = Ledgers::default();
+    for file in files {
+        each_line(file, |line| ledgers.take(line))?;
+    }
+    let mut found = Differences::default();
+    let mut own = Ledgers::default();
+    each_line(path, |line| own.take(line))?;
+    let Some(since) = ledgers.since().map(str::to_owned) else { return Ok(found) };
+    for (database, entry) in config.databases.iter().filter(|(_, entry)| entry.seal.is_some()) {
+        let mut rows = None;
+        for key in build::keys_of(config, database, entry) {
+            let Ok((target, identity)) = build::target(config, &key, Clock::start()) else { continue };
+            rows = timeout(ASKING, rows_of(&target, identity, &since)).await.ok().flatten();
+            if rows.is_some() {
+                break;
+            }
+        }
+        let Some(rows) = rows else {
+            found.unread.push(database.to_string());
+            continue;
+        };
+        for id in rows {
+            own.take_row(&id);
+            if !ledgers.take_row(&id) {
+                found.without_record.push((database.to_string(), id));
+            }
+        }
+        found.without_row.extend(own.without_row(database).into_iter().map(|id| (database.to_string(), id)));
+    }
+    Ok(found)
+}
+
+/// The names of all rows of sealed bypasses since a time; `None` where they cannot be read.
+async fn rows_of(target: &ServerTarget, identity: Identity, since: &str) -> Option<Vec<Uuid>> {
+    let since: Timestamp = since.parse().ok()?;
+    let Connected { mut stream, leftover: mut input, .. } = connect(target, identity).await.ok()?;
+    let mut court = Court { stream: &mut stream, input: &mut input };
+    if !court.has_rows().await.ok()? {
+        return None;
+    }
+    let sql = format!("SELECT audit FROM tenantgate.bypass WHERE at >= '{since}'::pg_catalog.timestamptz");
+    let mut ids = Vec::new();
+    let take = |row: Row| {
+        ids.extend(row.first().and_then(|id| id.as_deref()?.parse::<Uuid>().ok()));
+        true
+    };
+    court.each(&sql, take).await.ok()?;
+    Some(ids)
 }
 
 /// Finds out what can be found out now, and has it written; gives what is left.
@@ -175,11 +261,9 @@ struct Court<'s> {
 struct Era {
     /// When its statistics began, in microseconds: a crash discards them.
     since: u64,
-    /// Checkpoints since.
-    checkpoints: i64,
-    /// Where the last one is.
+    /// Where its last checkpoint is.
     checkpoint: Option<WalPlace>,
-    /// Whether it was made before the statistics began.
+    /// Whether that was made before the statistics began: then these were reset, and no crash was recovered from.
     is_older: bool,
 }
 
@@ -195,24 +279,11 @@ type Row = Vec<Option<String>>;
 
 impl Court<'_> {
     async fn era(&mut self) -> Result<Era, Silence> {
-        let version = self.one("SHOW server_version_num").await?;
-        let version: u32 = number(&version, 0).ok_or(Silence::Lost)?;
-        let (counts, view) = match version {
-            170_000.. => ("num_timed + num_requested", "pg_stat_checkpointer"),
-            _ => ("checkpoints_timed + checkpoints_req", "pg_stat_bgwriter"),
-        };
-        let sql = format!(
-            "SELECT (pg_catalog.date_part('epoch', since) * 1000000)::pg_catalog.int8, {counts}, checkpoint_lsn, \
-             checkpoint_time < pg_catalog.date_trunc('second', since) \
-             FROM pg_catalog.{view}, pg_catalog.pg_control_checkpoint(), \
-             pg_catalog.pg_stat_get_bgwriter_stat_reset_time() since"
-        );
-        let row = self.one(&sql).await?;
+        let row = self.one(ERA).await?;
         Ok(Era {
             since: number(&row, 0).ok_or(Silence::Lost)?,
-            checkpoints: number(&row, 1).ok_or(Silence::Lost)?,
-            checkpoint: row.get(2).and_then(|place| WalPlace::parse(place.as_deref()?)),
-            is_older: row.get(3).is_some_and(|value| value.as_deref() == Some("t")),
+            checkpoint: row.get(1).and_then(|place| WalPlace::parse(place.as_deref()?)),
+            is_older: row.get(2).is_none_or(|value| value.as_deref() != Some("f")),
         })
     }
 
@@ -254,20 +325,21 @@ impl Court<'_> {
     }
 
     async fn one(&mut self, sql: &str) -> Result<Row, Silence> {
-        let mut rows = self.rows(sql).await?;
-        rows.pop().filter(|_| rows.is_empty()).ok_or(Silence::Lost)
+        let mut only = None;
+        self.each(sql, |row| only.replace(row).is_none()).await?;
+        only.ok_or(Silence::Lost)
     }
 
-    /// The rows of an answer, as texts.
-    async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, Silence> {
+    /// Gives each row of an answer, as texts, to `take`, which says whether there may be more.
+    async fn each(&mut self, sql: &str, mut take: impl FnMut(Row) -> bool) -> Result<(), Silence> {
         let mut query = BytesMut::new();
         put_query(&mut query, sql.as_bytes());
         self.stream.write_all(&query).await.map_err(|_| Silence::Lost)?;
         self.stream.flush().await.map_err(|_| Silence::Lost)?;
-        let (mut rows, mut refused) = (Vec::new(), None);
+        let mut refused = None;
         loop {
             let head = Head::read(self.input).map_err(|_| Silence::Lost)?;
-            if head.is_some_and(|head| head.body_bytes > INSPECTED_BYTES_MAX) || rows.len() > ROWS_MAX {
+            if head.is_some_and(|head| head.body_bytes > INSPECTED_BYTES_MAX) {
                 return Err(Silence::Lost);
             }
             let Some((head, body)) =
@@ -279,31 +351,29 @@ impl Court<'_> {
                 continue;
             };
             match head.tag {
-                b'D' => rows.push(row(body).ok_or(Silence::Lost)?),
+                b'D' if row(body).is_some_and(&mut take) => {}
+                b'D' => return Err(Silence::Lost),
                 b'E' => refused = Some(Silence::Refused(Fields::new(body).sqlstate())),
                 _ => {}
             }
             self.input.advance(head.frame_bytes());
             if head.tag == b'Z' {
-                return refused.map_or(Ok(rows), Err);
+                return refused.map_or(Ok(()), Err);
             }
         }
     }
 }
 
 impl Era {
-    /// Statistics that began later than those of then tell of a crash, unless somebody has reset them. Behind a crash the
-    /// first checkpoint is where the write-ahead log had ended: what was to be committed behind that place is lost, and
-    /// what was to be in front of it is known by its own id. Later checkpoints hide that place.
+    /// Statistics that began later than those of then tell of a crash, or of several, unless somebody has reset them. The
+    /// first checkpoint behind a crash is where the write-ahead log had ended, and later ones are behind it: a transaction
+    /// that had written behind the last of them is lost. Of others it cannot be seen any more.
     fn crash_since(&self, then: Option<u64>, wal: Option<WalPlace>) -> Crash {
         if then == Some(self.since) {
             return Crash::Harmless;
         }
         match (wal, self.checkpoint) {
-            // Nothing was recovered: they were reset.
-            (Some(_), Some(_)) if self.is_older => Crash::Harmless,
-            (Some(wal), Some(checkpoint)) if checkpoint < wal => Crash::Lost,
-            (Some(_), Some(_)) if self.checkpoints <= 1 => Crash::Harmless,
+            (Some(wal), Some(checkpoint)) if checkpoint < wal && !self.is_older => Crash::Lost,
             _ => Crash::Possible,
         }
     }

@@ -4,6 +4,7 @@
 
 mod keygen;
 mod list;
+mod reconcile;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ pub enum LedgerCommand {
     List(list::ListArguments),
     /// Find whether records were changed, removed, put in or moved; exit status 0: nothing found, 1: something, 2: unreadable.
     Verify(verify::VerifyArguments),
+    /// Find out how transactions ended of which the ledger does not know it, and whether sealed databases agree with it; exit status 0: all known and agreed, 1: not, 2: unreadable.
+    Reconcile(reconcile::ReconcileArguments),
     /// Make a key that signs checkpoints ([ledger] signing_key_file), and print its public half.
     Keygen(keygen::KeygenArguments),
 }
@@ -62,6 +65,7 @@ pub fn run(command: &LedgerCommand) -> ExitCode {
     let done = match command {
         LedgerCommand::List(arguments) => list::list(arguments).map(|()| ExitCode::SUCCESS),
         LedgerCommand::Verify(arguments) => verify::run(arguments),
+        LedgerCommand::Reconcile(arguments) => reconcile::run(arguments),
         LedgerCommand::Keygen(arguments) => keygen::run(arguments).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|reason| {

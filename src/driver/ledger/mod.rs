@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -55,6 +55,7 @@ pub struct Ledger {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
     path: PathBuf,
+    write_timeout: Duration,
 }
 
 #[derive(Default)]
@@ -109,11 +110,11 @@ impl Ledger {
         }
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared { has_unknown: AtomicBool::new(true), ..Shared::default() });
-        let path = settings.path.clone();
+        let (path, write_timeout) = (settings.path.clone(), settings.write_timeout);
         let mut writer = Writer::new(settings, sync, Arc::clone(&shared));
         writer.begin();
         std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&queue))?;
-        Ok(Arc::new(Self { jobs, shared, path }))
+        Ok(Arc::new(Self { jobs, shared, path, write_timeout }))
     }
 
     /// Its file.
@@ -256,6 +257,12 @@ impl SessionLedger {
         Self { ledger, actor: Arc::new(actor), transaction: TransactionId(Uuid::nil()), since: Instant::now() }
     }
 
+    /// How long a session waits for a record.
+    #[must_use]
+    pub fn write_timeout(&self) -> Duration {
+        self.ledger.write_timeout
+    }
+
     /// The transaction that was intended last.
     #[must_use]
     pub const fn transaction(&self) -> TransactionId {
@@ -304,7 +311,6 @@ mod tests {
     use crate::audit::{Account, Expectations, Intent, SigningKey, Verified, Verifier, review};
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
-    use std::time::Duration;
 
     fn start(path: &Path) -> Arc<Ledger> {
         Ledger::start(settings(path), Arc::new(File::sync_data)).unwrap()
