@@ -19,7 +19,7 @@ help:
 	@echo "make fmt clippy real mutants   parts of make test; make unit: a quick part of real"
 
 setup:
-	@.ci/setup build server drivers prisma pg18 others bench exporter
+	@.ci/setup build server drivers prisma pg18 others bench exporter browser
 
 demo:
 	@.ci/setup build server
@@ -54,7 +54,7 @@ mutants:
 
 test: export TENANTGATE_SKIPS = $(SKIPS)
 test:
-	@.ci/setup build server drivers prisma pg18 others exporter
+	@.ci/setup build server drivers prisma pg18 others exporter browser
 	@mkdir -p target && : >$(SKIPS)
 	$(MAKE) fmt
 	$(MAKE) clippy

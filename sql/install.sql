@@ -102,8 +102,13 @@ begin
   foreach latch in array array['latch', 'bypass_latch'] loop
     if pg_catalog.to_regclass('tenantgate.' || latch) is null then
       execute pg_catalog.format('create %s sequence tenantgate.%I minvalue -9223372036854775808 start 1', kind, latch);
+    elsif kind = 'unlogged' and (select relpersistence = 'p' from pg_catalog.pg_class where oid = pg_catalog.to_regclass('tenantgate.' || latch)) then
+      -- Made by 14, before pg_upgrade. Transactions that are under way have it; nobody waits long behind this.
+      perform pg_catalog.set_config('lock_timeout', '5s', true);
+      execute pg_catalog.format('alter sequence tenantgate.%I set unlogged', latch);
     end if;
   end loop;
+  update tenantgate.key set can_latch = (kind = 'unlogged') where can_latch is distinct from (kind = 'unlogged');
 end $$;
 
 -- HMAC's two constants for a key.

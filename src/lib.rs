@@ -19,14 +19,17 @@
 //! | [`upstream`] | one server's life: login, replies owed by cause | wire, auth |
 //! | [`scope`] | puts a tenant on a server transaction, proves a server clean | wire, tenant, guard, upstream |
 //! | [`pool`] | who may use which server, when | tenant, scope |
+//! | [`bypass`] | which bypass transactions may run, and how much they may do | tenant, auth, guard |
 //! | [`audit`] | records of bypass and migration transactions | tenant, guard |
+//! | [`offboard`] | erasing a tenant's rows: order, statements, manifest, proof | – |
 //! | [`metrics`] | counters and histograms | tenant |
 //! | [`check`] | whether a database's schema keeps tenants apart: facts → findings | tenant, guard |
-//! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, audit, metrics |
+//! | [`session`] | one client's life after startup | wire, tenant, guard, upstream, scope, pool, bypass, audit, metrics |
 //! | [`config`] | the only reader of configuration keys | settings types of the domain folders |
-//! | [`admin`] | console commands and tables | wire, tenant, guard, pool, metrics, audit, config |
+//! | [`admin`] | console commands and tables | wire, tenant, guard, pool, bypass, metrics, audit, config |
+//! | [`review`] | the review page: sessions of reviewers, pages | auth, audit |
 //! | [`driver`] | the only async, the only I/O | all above |
-//! | [`cli`] | serve, attack, check, check-config, explain, ledger, sql, demo | config, guard, check, audit, admin, driver |
+//! | [`cli`] | serve, attack, check, check-config, explain, ledger, emergency, offboard, sql, demo | tenant, config, guard, check, audit, admin, offboard, review, driver |
 //!
 //! `tests/architecture.rs` enforces this table.
 //!
@@ -42,6 +45,7 @@
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub mod bypass;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -50,7 +54,9 @@ pub mod fault;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub mod guard;
 pub mod metrics;
+pub mod offboard;
 pub mod pool;
+pub mod review;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub mod scope;
 #[deny(clippy::wildcard_enum_match_arm)]

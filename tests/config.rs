@@ -216,12 +216,6 @@ fn impossible_values_are_refused() {
              \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"\n[scope]\nlifetime = \"lease\"\n",
             "databases.b.seal (line 16): a database with scope.lifetime = \"lease\" cannot be sealed",
         ),
-        (
-            "[databases.b]\nserver = \"main\"\nrole = \"app\"\nseal = true\nseal_key = \
-             \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"\n\
-             [logins.late]\npassword = \"demo\"\nclaims = \"session\"\n",
-            "logins.late.claims (line 20): does not go with databases.b, which is sealed",
-        ),
         ("[pool]\nsize_min = 21\n", "pool.size_min (line 14): size_min 21 is larger than size 20"),
         ("[databases.demo.pool]\nsize = 1\n[pool]\nsize_min = 2\n", "databases.demo.pool.size (line 14)"),
         ("[listen]\naddresses = []\n", "at least one address"),
@@ -704,6 +698,36 @@ fn a_login_that_claims_needs_no_origin_and_a_scope_that_ends_with_transactions()
         assert!(problems(&format!("{login}{more}")).contains("logins.web.claims"), "{more}");
     }
     assert!(problems(&format!("{login}claimed_bypass.setting = \"app.bypass_rls\"\n")).contains("needs a ledger"));
+    // Tenants are claimed on sealed databases, too; a bypass is not: their roles act for tenants or past them.
+    let key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    let sealed = format!("[databases.b]\nserver = \"main\"\nrole = \"app\"\nseal = true\nseal_key = \"{key}\"\n");
+    assert_eq!(problems(&format!("{sealed}{login}")), "");
+    let bypass = "claimed_bypass.setting = \"app.bypass_rls\"\n[ledger]\npath = \"ledger.jsonl\"\n";
+    assert!(problems(&format!("{sealed}{login}{bypass}")).contains("does not go with databases.b, which is sealed"));
     assert!(problems("[logins.web]\npassword = \"x\"\nclaims = \"always\"\n").contains("logins.web.claims"));
     assert!(problems("[logins.web]\npassword = \"x\"\n").contains("logins.web.tenant"));
+}
+
+#[test]
+fn the_review_page_needs_a_ledger_reviewers_and_a_way_without_listeners() {
+    let page = |more: &str| format!("[ledger]\n[review]\naddress = \"127.0.0.1:1\"\n{more}");
+    let rita = "[review.reviewers.rita]\npassword = \"x\"\n";
+    let config = load(&format!("{BASE}{}", page(rita))).review;
+    assert_eq!((config.address.unwrap().port(), config.idle_timeout), (1, Duration::from_secs(1800)));
+    assert!(config.reviewers.contains_key("rita") && load(BASE).review.address.is_none());
+    assert_only_problem(&page(""), "nobody may see the review page");
+    assert_only_problem(&page("[review.reviewers.rita]\n"), "a reviewer needs a password");
+    assert_only_problem(&format!("[review]\naddress = \"127.0.0.1:1\"\n{rita}"), "needs a ledger");
+    let open = |origin: &str| page(&format!("{origin}{rita}")).replace("127.0.0.1:1", "0.0.0.0:1");
+    assert_only_problem(&open(""), "passwords would cross the network without TLS");
+    assert_only_problem(
+        &open("origin = \"http://review.example.com\"\n"),
+        "passwords would cross the network without TLS",
+    );
+    for wrong in ["review.example.com", "https://", "https://Review.example.com", "https://review.example.com/"] {
+        assert_only_problem(&page(&format!("origin = \"{wrong}\"\n{rita}")), "is no origin");
+    }
+    let loaded = config::load(&format!("{BASE}{}", open("origin = \"https://r.example:8443\"\n")), &EmptyEnvironment);
+    let loaded = loaded.map_err(|problems| lines(&problems)).unwrap();
+    assert!(lines(&loaded.warnings).iter().any(|line| line.contains("without TLS")), "{:?}", loaded.warnings);
 }

@@ -7,8 +7,8 @@ use session_support::{error, query, reply, server, written};
 use std::sync::Arc;
 use tenantgate::fault::{Code, Fault, Severity};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, inspect};
-use tenantgate::scope::{CleanServer, DiscardReason, Injection, ScopeTemplate};
-use tenantgate::session::{ClaimRules, Claimant, Effect, Input, Session, SessionRules};
+use tenantgate::scope::{CleanServer, DiscardReason, Injection, ScopeTemplate, SealKey};
+use tenantgate::session::{ClaimRules, Claimant, Effect, Input, Recording, Session, SessionRules};
 use tenantgate::tenant::{AllowedTenants, Claiming, Separator, TenantKind, TenantPolicy, TenantSource};
 use tenantgate::upstream::{Parameters, Settings};
 use tenantgate::wire::{TransactionStatus, backend, frontend};
@@ -24,6 +24,11 @@ struct Played {
 }
 
 fn rules() -> Arc<SessionRules> {
+    rules_of(None)
+}
+
+/// With a key: of a sealed database.
+fn rules_of(seal: Option<Arc<SealKey>>) -> Arc<SessionRules> {
     let names = || vec!["app.tenant_id".to_owned()];
     let settings = PolicySettings {
         scope_settings: names(),
@@ -38,8 +43,9 @@ fn rules() -> Arc<SessionRules> {
     };
     let rules = ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: None };
     Arc::new(SessionRules {
-        recording: None,
-        claims: Some(Claimant { rules: Arc::new(rules), base: None }),
+        recording: seal.is_some().then_some(Recording { needs_reason: false, is_written: false }),
+        claims: Some(Claimant { rules: Arc::new(rules), base: None, seal }),
+        bypass: None,
         injection: Injection::vacant(),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -50,7 +56,15 @@ fn rules() -> Arc<SessionRules> {
 
 impl Played {
     fn new() -> Self {
-        let session = Session::new(rules(), Settings::default(), &Arc::new(Parameters::default()), 7, b"abcd");
+        Self::under(rules())
+    }
+
+    fn sealed() -> Self {
+        Self::under(rules_of(SealKey::parse(&"1".repeat(64)).map(Arc::new)))
+    }
+
+    fn under(rules: Arc<SessionRules>) -> Self {
+        let session = Session::new(rules, Settings::default(), &Arc::new(Parameters::default()), 7, b"abcd");
         let mut played = Self { session, shelf: vec![], discards: vec![], is_closed: false, asked: vec![] };
         played.told();
         played
@@ -75,7 +89,8 @@ impl Played {
                 | Effect::Observed(..)
                 | Effect::Record(_)
                 | Effect::Pin
-                | Effect::Rest => {}
+                | Effect::Rest
+                | Effect::Limit(_) => {}
             }
         }
     }
@@ -267,4 +282,56 @@ fn a_claim_in_front_of_a_failed_one_is_taken_back_with_its_segment() {
     played.says("SELECT 1");
     assert!(played.told_text().contains("TG130"), "the session's claim was rolled back");
     assert_eq!(played.asked.join(" "), "acme -");
+}
+
+/// What the server answers to a ticket.
+fn let_in() -> Vec<u8> {
+    [vec![b'2', 0, 0, 0, 4], complete("SELECT 0")].concat()
+}
+
+#[test]
+fn each_transaction_of_a_query_on_a_sealed_database_gets_its_own_ticket() {
+    let mut played = Played::sealed();
+    played.says("BEGIN; SET LOCAL app.tenant_id = 'a'; SELECT 1; COMMIT; BEGIN; SET LOCAL app.tenant_id = 'b'; COMMIT");
+    for _ in 0..2 {
+        assert_eq!(played.sent(), "");
+        played.granted();
+    }
+    let sent = played.sent();
+    assert!(sent.contains("BEGIN") && !sent.contains("tg_scope"), "{sent}");
+    played.server_says(&[complete("BEGIN"), ready(IN_BLOCK)]);
+    assert_eq!(played.asked.join(" "), "a b a", "who is acted for is known to whoever counts");
+    played.granted();
+    let sent = played.sent();
+    assert!(sent.contains("tg_scope") && sent.contains("SELECT 1; COMMIT") && !sent.contains("'b'"), "{sent}");
+    let done = [complete("SET"), complete("SELECT 1"), complete("COMMIT"), ready(TransactionStatus::Idle)];
+    played.server_says(&[&[let_in()][..], &done].concat());
+    let sent = played.sent();
+    assert!(sent.contains("BEGIN") && !sent.contains("tg_scope"), "{sent}");
+    played.server_says(&[complete("BEGIN"), ready(IN_BLOCK)]);
+    played.granted();
+    let sent = played.sent();
+    assert!(sent.contains("tg_scope") && sent.contains("'b'; COMMIT"), "{sent}");
+    played.server_says(&[let_in(), complete("SET"), complete("COMMIT"), ready(TransactionStatus::Idle)]);
+    assert_eq!(played.told_text().matches("COMMIT").count(), 2);
+    assert_eq!((played.asked.last().map(String::as_str), played.shelf.len()), (Some("-"), 1));
+}
+
+/// A ticket in front of the SAVEPOINT would stay where the claim behind it is taken back.
+#[test]
+fn a_ticket_stands_behind_the_savepoint_that_takes_it_back() {
+    let mut played = Played::sealed();
+    played.says("BEGIN; SAVEPOINT s; SET LOCAL app.tenant_id = 'a'; ROLLBACK TO s; SET LOCAL app.tenant_id = 'b'");
+    played.granted();
+    played.granted();
+    let sent = played.sent();
+    assert!(sent.contains("SAVEPOINT s") && !sent.contains("tg_scope"), "{sent}");
+    played.server_says(&[complete("BEGIN"), complete("SAVEPOINT"), ready(IN_BLOCK)]);
+    played.granted();
+    let sent = played.sent();
+    assert!(sent.contains("tg_scope") && sent.contains("ROLLBACK TO s") && !sent.contains("'b'"), "{sent}");
+    played.server_says(&[let_in(), complete("SET"), complete("ROLLBACK"), ready(IN_BLOCK)]);
+    played.granted();
+    let sent = played.sent();
+    assert!(sent.contains("tg_scope") && sent.contains("'b'"), "{sent}");
 }

@@ -45,6 +45,7 @@ fn rules(settings_allowed: &[&str]) -> Arc<SessionRules> {
     Arc::new(SessionRules {
         recording: None,
         claims: None,
+        bypass: None,
         injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy,
         facts: Arc::new(FactsCache::default()),
@@ -72,7 +73,7 @@ impl Played {
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(_) => self.is_given_back = true,
                 Effect::Pin => self.session.handle(Input::Pinned(Ok(()))),
-                Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {}
+                Effect::Rest | Effect::Limit(_) | Effect::Claim(_) | Effect::Unclaim => {}
                 Effect::Cancel => self.cancels += 1,
                 Effect::Discard(_) | Effect::Refused(_) | Effect::Observed(..) | Effect::Record(_) => {}
             }

@@ -34,6 +34,7 @@ impl Played {
         let rules = Arc::new(SessionRules {
             recording: None,
             claims: None,
+            bypass: None,
             injection: injection(tenant),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::new(FactsCache::default()),
@@ -66,6 +67,7 @@ impl Played {
                 | Effect::Record(_)
                 | Effect::Pin
                 | Effect::Rest
+                | Effect::Limit(_)
                 | Effect::Claim(_)
                 | Effect::Unclaim => {}
             }

@@ -41,6 +41,7 @@ impl Played {
         let rules = Arc::new(SessionRules {
             recording: None,
             claims: None,
+            bypass: None,
             injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::new(FactsCache::default()),
@@ -75,6 +76,7 @@ impl Played {
                 Effect::Pin => self.session.handle(Input::Pinned(self.answer.clone())),
                 Effect::Claim(_) | Effect::Unclaim => {}
                 Effect::Rest => self.rests += 1,
+                Effect::Limit(_) => {}
                 Effect::Inspect(sql) => self.session.handle(Input::Inspected(inspect(&sql, &Limits::default()))),
                 Effect::Close(_) => self.is_closed = true,
                 Effect::CheckIn(clean) => {

@@ -33,6 +33,7 @@ fn rules(preset: Preset) -> SessionRules {
     SessionRules {
         recording: Some(Recording { needs_reason: true, is_written: true }),
         claims: None,
+        bypass: None,
         injection: Injection::fixed(&ScopeTemplate::fixed(&[]).unwrap()),
         policy,
         facts: Arc::new(FactsCache::default()),
@@ -83,6 +84,7 @@ impl Played {
                 | Effect::Refused(_)
                 | Effect::Observed(..)
                 | Effect::Rest
+                | Effect::Limit(_)
                 | Effect::Claim(_)
                 | Effect::Unclaim => {}
             }

@@ -27,6 +27,7 @@ fn rules() -> Arc<SessionRules> {
     Arc::new(SessionRules {
         recording: None,
         claims: None,
+        bypass: None,
         injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy: Arc::new(Policy::new(&settings)),
         facts: Arc::new(FactsCache::default()),
@@ -63,6 +64,7 @@ impl Played {
                 | Effect::Record(_)
                 | Effect::Pin
                 | Effect::Rest
+                | Effect::Limit(_)
                 | Effect::Claim(_)
                 | Effect::Unclaim => {}
             }

@@ -47,6 +47,7 @@ fn rules(preset: Preset, tenant: &str) -> Arc<SessionRules> {
     Arc::new(SessionRules {
         recording: preset.is_recorded().then_some(Recording { needs_reason: false, is_written: true }),
         claims: None,
+        bypass: None,
         injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),
         policy: Arc::new(policy(preset)),
         facts: Arc::new(FactsCache::new(1024 * 1024)),
@@ -147,6 +148,7 @@ impl Played {
                 | Effect::Refused(_)
                 | Effect::Observed(..)
                 | Effect::Rest
+                | Effect::Limit(_)
                 | Effect::Claim(_)
                 | Effect::Unclaim => {}
             }

@@ -9,6 +9,7 @@ use super::operations::{Command, ShutdownMode};
 use super::table::Table;
 use super::words::{self, Word};
 pub use crate::config::ConsoleRight as Right;
+use crate::config::parse_duration;
 use crate::fault::{Code, Fault};
 use crate::tenant::{FreezeReason, TenantId, TenantKind};
 
@@ -43,8 +44,9 @@ impl Request {
                 Command::KillClient(_) => "KILL_CLIENT",
                 Command::Reload => "RELOAD",
                 Command::Shutdown(_) => "SHUTDOWN",
-                Command::Freeze { .. } => "FREEZE",
-                Command::Thaw { .. } => "THAW",
+                Command::Freeze { .. } | Command::FreezeBypass { .. } => "FREEZE",
+                Command::Thaw { .. } | Command::ThawBypass { .. } => "THAW",
+                Command::OpenEmergency { .. } | Command::CloseEmergency { .. } => "EMERGENCY",
             },
         }
     }
@@ -119,14 +121,27 @@ pub const COMMANDS: &[CommandRow] = &[
     ),
     row(
         "freeze",
-        "FREEZE TENANT '<tenant>' REASON '<why>'",
+        "FREEZE {TENANT '<tenant>' | BYPASS} REASON '<why>'",
         Right::Admin,
-        "Ends a tenant's sessions and lets nobody log in for it, also after a restart.",
-        |it| it.tenant_and_reason().map(|(tenant, reason)| Request::Perform(Command::Freeze { tenant, reason })),
+        "Ends a tenant's sessions and lets nobody log in for it, or ends every bypass and emergency and lets none begin; also after a restart.",
+        |it| match it.bypass_reason()? {
+            Some(reason) => Ok(Request::Perform(Command::FreezeBypass { reason })),
+            None => it.tenant_and_reason().map(|(tenant, reason)| Request::Perform(Command::Freeze { tenant, reason })),
+        },
     ),
-    row("thaw", "THAW TENANT '<tenant>' REASON '<why>'", Right::Admin, "Ends a freeze.", |it| {
-        it.tenant_and_reason().map(|(tenant, reason)| Request::Perform(Command::Thaw { tenant, reason }))
+    row("thaw", "THAW {TENANT '<tenant>' | BYPASS} REASON '<why>'", Right::Admin, "Ends a freeze.", |it| {
+        match it.bypass_reason()? {
+            Some(reason) => Ok(Request::Perform(Command::ThawBypass { reason })),
+            None => it.tenant_and_reason().map(|(tenant, reason)| Request::Perform(Command::Thaw { tenant, reason })),
+        }
     }),
+    row(
+        "emergency",
+        "EMERGENCY {OPEN '<login>' FOR '<time>' REASON '<why>' | CLOSE '<login or id>'}",
+        Right::Admin,
+        "Lets a bypass login go beyond its rules for a while, or no longer.",
+        read_emergency,
+    ),
 ];
 
 /// Settings that drivers set on whatever they connect to: they mean nothing here.
@@ -228,14 +243,26 @@ impl Arguments<'_> {
         }
         let name = self.name().ok_or_else(|| self.wrong("a tenant is expected"))?;
         let tenant = TenantId::parse(self.kind, &name).map_err(|_| self.wrong("this is no tenant's name"))?;
+        Ok((tenant, self.reason()?))
+    }
+
+    fn reason(&mut self) -> Result<FreezeReason, Fault> {
         if !self.keyword("reason") {
             return Err(self.wrong("a reason is expected"));
         }
         let Some(Word::Text(reason)) = self.next() else {
             return Err(self.wrong("the reason is expected in single quotes"));
         };
-        let reason = FreezeReason::parse(reason).map_err(|fault| self.wrong(fault.to_string()))?;
-        Ok((tenant, reason))
+        FreezeReason::parse(reason).map_err(|fault| self.wrong(fault.to_string()))
+    }
+
+    /// `BYPASS REASON …`; `None`: it is about something else.
+    fn bypass_reason(&mut self) -> Result<Option<FreezeReason>, Fault> {
+        if !matches!(self.words.first(), Some(Word::Bare(word)) if word.eq_ignore_ascii_case("bypass")) {
+            return Ok(None);
+        }
+        self.words = self.words.get(1..).unwrap_or_default();
+        self.reason().map(Some)
     }
 }
 
@@ -272,6 +299,27 @@ fn read_set(arguments: &mut Arguments<'_>) -> Result<Request, Fault> {
     }
     arguments.words = &[];
     Ok(Request::Set)
+}
+
+/// `OPEN login FOR 'time' REASON 'why'`, `CLOSE login`
+fn read_emergency(arguments: &mut Arguments<'_>) -> Result<Request, Fault> {
+    let is_open = match arguments.next() {
+        Some(Word::Bare(word)) if word.eq_ignore_ascii_case("open") => true,
+        Some(Word::Bare(word)) if word.eq_ignore_ascii_case("close") => false,
+        _ => return Err(arguments.wrong("OPEN or CLOSE is expected")),
+    };
+    let name = arguments.name().filter(|name| !name.is_empty());
+    let name: Arc<str> = name.ok_or_else(|| arguments.wrong("a login is expected"))?.into();
+    if !is_open {
+        return Ok(Request::Perform(Command::CloseEmergency { name }));
+    }
+    if !arguments.keyword("for") {
+        return Err(arguments.wrong("the word FOR is expected"));
+    }
+    let duration = arguments.name().and_then(|text| parse_duration(&text)).filter(|time| !time.is_zero());
+    let duration = duration.ok_or_else(|| arguments.wrong("a length of time like '30m' is expected"))?;
+    let reason = arguments.reason()?;
+    Ok(Request::Perform(Command::OpenEmergency { login: name, duration, reason }))
 }
 
 fn read_kill_client(arguments: &mut Arguments<'_>) -> Result<Request, Fault> {
@@ -321,6 +369,17 @@ mod tests {
                 "FREEZE TENANT 'acme' REASON 'it''s ours'",
                 Command::Freeze { tenant: tenant.clone(), reason: FreezeReason::parse("it's ours").unwrap() },
             ),
+            ("freeze bypass reason 'leak'", Command::FreezeBypass { reason: FreezeReason::parse("leak").unwrap() }),
+            ("THAW BYPASS REASON 'ok'", Command::ThawBypass { reason: FreezeReason::parse("ok").unwrap() }),
+            (
+                "EMERGENCY OPEN 'ops' FOR '1h30m' REASON 'fire'",
+                Command::OpenEmergency {
+                    login: "ops".into(),
+                    duration: std::time::Duration::from_secs(5_400),
+                    reason: FreezeReason::parse("fire").unwrap(),
+                },
+            ),
+            ("emergency close ops", Command::CloseEmergency { name: "ops".into() }),
             ("thaw tenant acme reason 'ok'", Command::Thaw { tenant, reason: FreezeReason::parse("ok").unwrap() }),
         ] {
             assert_eq!(admin(text), Ok(Request::Perform(wanted)), "{text}");
@@ -361,6 +420,14 @@ mod tests {
             "FREEZE TENANT acme REASON why",
             "FREEZE TENANT '' REASON 'x'",
             "FREEZE TENANT acme REASON 'a\nb'",
+            "FREEZE BYPASS",
+            "THAW BYPASS REASON",
+            "EMERGENCY ops FOR '30m' REASON 'fire'",
+            "EMERGENCY OPEN ops FOR '30' REASON 'fire'",
+            "EMERGENCY OPEN ops FOR '0s' REASON 'fire'",
+            "EMERGENCY OPEN ops REASON 'fire'",
+            "EMERGENCY OPEN ops FOR '30m'",
+            "EMERGENCY CLOSE",
             "SET work_mem = 1",
             "SET timezone",
             "RELOAD now",

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::admin::snapshot::{
-    BypassRow, ClientRow, ClientState, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, ServerState, TenantRow,
-    UserRow,
+    BypassRow, ClientRow, ClientState, ConfigRow, DatabaseRow, EmergencyRow, FrozenRow, PoolRow, ServerRow,
+    ServerState, TenantRow, UserRow,
 };
 use crate::admin::{Denial, DenialRow, Denials, Observations};
 use crate::guard::{Observed, StatementClass};
@@ -115,6 +115,14 @@ impl Operations for Paper {
     }
     fn frozen(&self) -> Vec<FrozenRow> {
         vec![FrozenRow { tenant: tenant(), reason: word("why"), by: word("ops"), at: word("2026-11-23T09:00:00Z") }]
+    }
+    fn emergencies(&self) -> Vec<EmergencyRow> {
+        let (at, until) = (word("2026-11-23T09:00:00Z"), word("2026-11-23T09:30:00Z"));
+        let (id, login, reason) = (word("1"), word("ops"), word("fire"));
+        vec![EmergencyRow { id, login, until, reason, by: word("root"), address: word("::1"), at }]
+    }
+    fn bypass_freeze(&self) -> Option<[std::sync::Arc<str>; 3]> {
+        None
     }
     fn bypasses(&self) -> Vec<BypassRow> {
         vec![BypassRow { login: word("ops"), rows: 9, ..BypassRow::default() }]

@@ -25,7 +25,7 @@ pub use observations::{ObservationRow, Observations};
 pub use operations::{Actor, Command, Operations, ShutdownMode};
 pub use rows::View;
 pub use snapshot::{
-    BypassRow, ClientRow, ClientState, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, ServerState, TenantRow,
-    UserRow,
+    BypassRow, ClientRow, ClientState, ConfigRow, DatabaseRow, EmergencyRow, FrozenRow, PoolRow, ServerRow,
+    ServerState, TenantRow, UserRow,
 };
 pub use table::{Column, ColumnKind, ColumnOrigin, Shown, Table, Value};

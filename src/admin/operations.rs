@@ -4,9 +4,10 @@
 //! them, nor how they are carried out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::snapshot::{
-    BypassRow, ClientRow, ConfigRow, DatabaseRow, FrozenRow, PoolRow, ServerRow, TenantRow, UserRow,
+    BypassRow, ClientRow, ConfigRow, DatabaseRow, EmergencyRow, FrozenRow, PoolRow, ServerRow, TenantRow, UserRow,
 };
 use crate::fault::Fault;
 use crate::tenant::{FreezeReason, TenantId};
@@ -55,6 +56,30 @@ pub enum Command {
         /// Why, in the administrator's words.
         reason: FreezeReason,
     },
+    /// Every bypass ends, none begins, and emergencies are closed, also after a restart.
+    FreezeBypass {
+        /// Why.
+        reason: FreezeReason,
+    },
+    /// Ends that.
+    ThawBypass {
+        /// Why.
+        reason: FreezeReason,
+    },
+    /// A bypass login goes beyond its rules for a while.
+    OpenEmergency {
+        /// Whose.
+        login: Arc<str>,
+        /// For how long.
+        duration: Duration,
+        /// Why.
+        reason: FreezeReason,
+    },
+    /// Ends that.
+    CloseEmergency {
+        /// Its id, or its login.
+        name: Arc<str>,
+    },
     /// Ends a freeze.
     Thaw {
         /// Whose.
@@ -80,6 +105,10 @@ pub trait Operations: Send + Sync + 'static {
     fn tenants(&self) -> Vec<TenantRow>;
     /// Every tenant that is frozen.
     fn frozen(&self) -> Vec<FrozenRow>;
+    /// Every emergency that is open.
+    fn emergencies(&self) -> Vec<EmergencyRow>;
+    /// That all bypasses are frozen: reason, by whom, since when.
+    fn bypass_freeze(&self) -> Option<[Arc<str>; 3]>;
     /// The latest transactions that crossed tenants, the latest first.
     fn bypasses(&self) -> Vec<BypassRow>;
     /// The configuration in force, secrets masked.

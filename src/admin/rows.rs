@@ -62,6 +62,7 @@ impl<O: Operations> View<'_, O> {
             Table::Observed => self.observed(),
             Table::Bypasses => self.bypasses(),
             Table::Frozen => self.frozen(),
+            Table::Emergencies => self.emergencies(),
         };
         Shown { columns: table.columns().to_vec(), rows }
     }
@@ -310,7 +311,19 @@ impl<O: Operations> View<'_, O> {
         let row = |row: super::snapshot::FrozenRow| {
             vec![row.tenant.as_str().into(), row.reason.as_ref().into(), row.by.as_ref().into(), row.at.as_ref().into()]
         };
-        self.operations.frozen().into_iter().map(row).collect()
+        let bypasses = self
+            .operations
+            .bypass_freeze()
+            .map(|[reason, by, at]| vec![Value::Null, reason.as_ref().into(), by.as_ref().into(), at.as_ref().into()]);
+        bypasses.into_iter().chain(self.operations.frozen().into_iter().map(row)).collect()
+    }
+
+    fn emergencies(&self) -> Vec<Vec<Value>> {
+        let row = |row: super::snapshot::EmergencyRow| {
+            let words = [row.id, row.login, row.until, row.reason, row.by, row.address, row.at];
+            words.iter().map(|word| word.as_ref().into()).collect()
+        };
+        self.operations.emergencies().into_iter().map(row).collect()
     }
 
     /// As PgBouncer writes times, always in UTC.

@@ -207,6 +207,25 @@ pub struct FrozenRow {
     pub at: Arc<str>,
 }
 
+/// One open emergency.
+#[derive(Clone, Debug)]
+pub struct EmergencyRow {
+    /// Its name in the ledger.
+    pub id: Arc<str>,
+    /// Whose.
+    pub login: Arc<str>,
+    /// When it ends, as RFC 3339 in UTC.
+    pub until: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+    /// Who has opened it.
+    pub by: Arc<str>,
+    /// Where from.
+    pub address: Arc<str>,
+    /// When.
+    pub at: Arc<str>,
+}
+
 /// A key of the configuration.
 #[derive(Clone, Debug)]
 pub struct ConfigRow {

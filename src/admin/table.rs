@@ -210,6 +210,8 @@ tables! {
          statements: Int4, rows: Numeric, tables: Text, duration_us: Numeric, id: Text];
     Frozen = "FROZEN", "Every tenant that is frozen.", [],
         [tenant: Text, reason: Text, by: Text, since: Text];
+    Emergencies = "EMERGENCIES", "Every emergency that is open.", [],
+        [id: Text, login: Text, until: Text, reason: Text, by: Text, address: Text, since: Text];
 }
 
 impl Table {

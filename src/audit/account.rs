@@ -98,7 +98,7 @@ impl Account {
     }
 
     fn note_tables(&mut self, statement: &Statement) {
-        for relation in &statement.relations {
+        for relation in statement.relations.iter().filter(|relation| !relation.is_common) {
             let name = name_of(relation);
             if self.done.tables.contains(&name) {
                 continue;
@@ -156,6 +156,18 @@ impl Account {
     /// The pre-commit record has said this.
     pub const fn note_xid(&mut self, xid: Option<Xid>) {
         self.xid = xid;
+    }
+
+    /// How many statements were sent.
+    #[must_use]
+    pub const fn statements_total(&self) -> u64 {
+        self.done.statements_total
+    }
+
+    /// How many rows were delivered and written.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.done.rows_delivered.saturating_add(self.done.rows_affected)
     }
 
     /// Ends the account.

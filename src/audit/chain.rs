@@ -254,6 +254,7 @@ struct DamageText<'l> {
 }
 
 /// The walk along a ledger, line by line. It ends at the first breach.
+#[derive(Clone)]
 pub struct Verifier {
     expectations: Expectations,
     found: Verified,
@@ -291,6 +292,12 @@ impl Verifier {
     /// The next file begins.
     pub const fn next_file(&mut self) {
         self.spot = Spot { file: self.spot.file + 1, line: 0, sequence: None };
+    }
+
+    /// The last record so far.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.head.map(|(head, _)| head)
     }
 
     /// A line without its line break; `is_closed` says that it had one.

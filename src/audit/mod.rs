@@ -12,21 +12,34 @@
 
 mod account;
 mod act;
+mod bypass_act;
 mod chain;
 mod checkpoint;
+mod deed;
+mod dossier;
+mod joining;
 mod line;
+mod mark;
 mod parameter;
+mod query;
 mod reason;
 mod reconcile;
 mod record;
 mod review;
+mod totals;
 
 pub use account::Account;
 pub use act::{Act, Fields, TenantAct, TenantRecord};
+pub use bypass_act::{BypassAct, BypassRecord};
 pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier};
 pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, signing_key};
+pub use deed::Deed;
+pub use dossier::{Dossier, Fit, Leaf, Wanted};
+pub use joining::{Joiner, Late, Shelf};
 pub use line::{Line, Place, SCHEMA_VERSION};
+pub use mark::{Judgement, Mark, parse_note};
 pub use parameter::ParameterKey;
+pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
 pub use reconcile::{
     Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, judge,
@@ -36,3 +49,4 @@ pub use record::{
     TransactionId, Xid,
 };
 pub use review::{Reviewed, review};
+pub use totals::{Sum, Totals, ranked};

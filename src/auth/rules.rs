@@ -129,6 +129,19 @@ pub enum AddressPattern {
     Local,
 }
 
+impl AddressPattern {
+    /// Whether a peer is one of those.
+    #[must_use]
+    pub fn holds(&self, peer: PeerAddress) -> bool {
+        match (self, peer.ip()) {
+            (AddressPattern::Any, _) => true,
+            (AddressPattern::Block(block), Some(ip)) => block.contains(ip),
+            (AddressPattern::Block(_), None) => false,
+            (AddressPattern::Local, _) => peer == PeerAddress::Unix,
+        }
+    }
+}
+
 /// Which connections a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsNeed {
@@ -331,12 +344,7 @@ enum Admission {
 impl Rule {
     /// Whether everything but the login fits.
     fn matches(&self, facts: &Facts<'_>) -> bool {
-        let address_fits = match (self.address, facts.address.ip()) {
-            (AddressPattern::Any, _) => true,
-            (AddressPattern::Block(block), Some(ip)) => block.contains(ip),
-            (AddressPattern::Block(_), None) => false,
-            (AddressPattern::Local, _) => facts.address == PeerAddress::Unix,
-        };
+        let address_fits = self.address.holds(facts.address);
         let tls_fits = match self.tls {
             TlsNeed::Any => true,
             TlsNeed::Required => facts.tls,

@@ -120,6 +120,8 @@ pub struct Report {
     pub executors: BTreeSet<TableName>,
     /// The covered tables with their tenant columns, for probes.
     pub covered: Vec<CoveredTable>,
+    /// All tables that hold tenants' rows, but partitions; without a column those that belong to tenants by a reference.
+    pub tenant_tables: Vec<(TableName, Option<String>)>,
 }
 
 /// A table that policies protect.

@@ -103,6 +103,9 @@ fn cover(
     for table in tenant_tables {
         let is_covered = tables::judge(frame, subjects, table, found) && !subjects.is_empty();
         let name = (table.relation.schema.clone(), table.relation.name.clone());
+        if !table.relation.partition {
+            report.tenant_tables.push((name.clone(), table.column.map(|column| column.name.clone())));
+        }
         if table.is_counted {
             coverage.total += 1;
             coverage.covered += usize::from(is_covered);

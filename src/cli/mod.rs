@@ -1,4 +1,4 @@
-//! The command line: serve, attack, check, check-config, explain, ledger, sql, demo.
+//! The command line: serve, attack, check, check-config, explain, ledger, emergency, offboard, sql, demo.
 //!
 //! Owns: arguments, exit statuses, and giving the configuration its files and variables. Does not own: what
 //! the commands do with a configuration (see `driver`).
@@ -7,10 +7,12 @@ mod attack;
 mod check;
 mod check_config;
 mod demo;
+mod emergency;
 mod environment;
 mod explain;
 mod ledger;
 mod log;
+mod offboard;
 mod serve;
 mod sql;
 
@@ -74,8 +76,12 @@ enum Command {
     Ledger {
         /// What to do.
         #[command(subcommand)]
-        command: ledger::LedgerCommand,
+        command: Box<ledger::LedgerCommand>,
     },
+    /// Let a bypass login go beyond its rules for a while; recorded, and closed by itself (docs/bypass.md).
+    Emergency(emergency::EmergencyArguments),
+    /// Export and erase a tenant's rows, through the proxy, with a proof (docs/offboarding.md).
+    Offboard(offboard::OffboardArguments),
     /// Install, verify or take away what a sealed database needs (docs/sealed.md).
     Sql {
         /// What to do.
@@ -99,6 +105,8 @@ pub fn run() -> ExitCode {
             explain::run_command(sql.as_deref(), format, sender, config.as_deref())
         }
         Command::Ledger { command } => ledger::run(&command),
+        Command::Emergency(arguments) => emergency::run(&arguments),
+        Command::Offboard(arguments) => offboard::run(&arguments),
         Command::Sql { command } => sql::run(&command),
         Command::Attack(arguments) => attack::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -18,6 +18,7 @@ mod units;
 pub use environment::{EmptyEnvironment, Environment, NamedFile};
 pub use problem::{Gravity, Place, Problem};
 pub use settings::*;
+pub use units::parse_duration;
 
 use std::sync::Arc;
 

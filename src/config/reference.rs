@@ -82,6 +82,8 @@ const DAY: u64 = 24 * 60 * MINUTE;
 const DURATION_MS_MAX: u64 = 365 * DAY;
 /// Lists and queues are arrays in memory: nobody means more.
 const COUNT_MAX: u64 = 1_000_000;
+/// More rows than any transaction has.
+const ROWS_MAX: u64 = 1_000_000_000_000;
 /// Parsing time and memory grow with text: 800 KB of `AND`s cost 4 s and 700 MB.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
@@ -468,6 +470,12 @@ const AFTER_POOL: &[KeyRow] = &[
         "Statements that leave something in a server's session (temporary tables, LISTEN, cursors WITH HOLD, PREPARE, advisory locks): refused (TG017), or the server stays with its client until that is gone; default: pin for preset application, else refuse.",
     ),
     row(
+        "logins.*.emergencies",
+        Kind::Choice(&["allowed", "only", "never"]),
+        Shown::Default("\"allowed\""),
+        "Whether tenantgate emergency lifts the rules of a bypass login for a while. only: without one it bypasses nothing (TG175).",
+    ),
+    row(
         "logins.*.claims",
         Kind::Choice(&["none", "transaction", "session"]),
         Shown::Default("\"none\""),
@@ -572,6 +580,18 @@ const AFTER_POOL: &[KeyRow] = &[
 const AFTER_LOGINS: &[KeyRow] = &[
     row("bypass", Kind::Table, Shown::Header, "What logins with preset = \"bypass\" get beside their role."),
     row(
+        "bypass.reason_chars_min",
+        Kind::Number { min: 1, max: 200 },
+        Shown::Default("8"),
+        "Least visible characters of a bypass's reason (TG061); above 1 one that repeats a single character is refused, too.",
+    ),
+    row(
+        "bypass.emergency_max",
+        Kind::Duration { min_ms: 1_000, max_ms: 7 * DAY },
+        Shown::Default("\"4h\""),
+        "Longest time for which tenantgate emergency can be given.",
+    ),
+    row(
         "bypass.settings",
         Kind::Named,
         Shown::Header,
@@ -582,6 +602,69 @@ const AFTER_LOGINS: &[KeyRow] = &[
         Kind::Text,
         Shown::Example("\"true\""),
         "A custom setting (prefix.name) and its plain value.",
+    ),
+    row(
+        "bypass.rules",
+        Kind::TableList,
+        Shown::Header,
+        "What a bypass login may do for which reason: the first rule of its that fits the reason counts, none that fits: refused (TG175); a login without any rule is not limited.",
+    ),
+    row("bypass.rules.*.login", Kind::Text, Shown::Default("\"*\""), "A bypass login, or * for all."),
+    row(
+        "bypass.rules.*.reason",
+        Kind::Text,
+        Shown::Alternative("\"incident .*\""),
+        "A regular expression that fits the whole reason; default: every reason.",
+    ),
+    row(
+        "bypass.rules.*.databases",
+        Kind::TextList,
+        Shown::Alternative("[\"demo\"]"),
+        "Databases, as clients name them (TG176); default: all.",
+    ),
+    row(
+        "bypass.rules.*.tables",
+        Kind::TextList,
+        Shown::Alternative("[\"public.orders\", \"support.*\"]"),
+        "Tables that statements may name (TG177): schema.table, schema.*, or a name alone for statements that give no schema; default: all.",
+    ),
+    row("bypass.rules.*.read_only", Kind::Flag, Shown::Default("false"), "Nothing may be written (TG178)."),
+    row(
+        "bypass.rules.*.duration",
+        LONG,
+        Shown::Alternative("\"5m\""),
+        "Longest time of a transaction (TG179); default: that of [limits].",
+    ),
+    row(
+        "bypass.rules.*.rows",
+        Kind::Number { min: 0, max: ROWS_MAX },
+        Shown::Alternative("1000"),
+        "Most rows that a transaction delivers and writes together (TG179).",
+    ),
+    row("bypass.rules.*.statements", COUNT, Shown::Alternative("20"), "Most statements of a transaction (TG179)."),
+    row(
+        "bypass.rules.*.expires",
+        Kind::Text,
+        Shown::Alternative("\"2030-12-31\""),
+        "Last day (UTC), or a time like 2030-12-31T18:00:00Z (TG176).",
+    ),
+    row(
+        "bypass.rules.*.ticket",
+        Kind::Text,
+        Shown::Alternative("\"OPS-[0-9]+\""),
+        "A regular expression for a ticket that the reason has to name (TG176).",
+    ),
+    row(
+        "bypass.rules.*.addresses",
+        Kind::TextList,
+        Shown::Alternative("[\"10.0.0.0/8\", \"local\"]"),
+        "Where the client has to be (TG176): blocks of addresses, or local for unix sockets.",
+    ),
+    row(
+        "bypass.rules.*.hours",
+        Kind::TextList,
+        Shown::Alternative("[\"Mon-Fri 08:00-18:00\"]"),
+        "When, in UTC (TG176); a transaction that runs into their end is ended (TG179).",
     ),
     row("ledger", Kind::Table, Shown::Header, "The record of every transaction of bypass and migration logins."),
     row(
@@ -815,6 +898,51 @@ const AFTER_LOGINS: &[KeyRow] = &[
         Kind::Number { min: 0, max: TENANTS_SHOWN_MAX },
         Shown::Default("100"),
         "Tenants with series of their own, the busiest; the others share one.",
+    ),
+    row(
+        "review",
+        Kind::Table,
+        Shown::Header,
+        "The review page: the ledger in a browser, for reviewers with a password of their own (docs/review.md). Needs a [ledger].",
+    ),
+    row(
+        "review.address",
+        Kind::Text,
+        Shown::Alternative("\"127.0.0.1:9128\""),
+        "Where; default: nowhere. It has no TLS of its own: on another address than this machine's it needs an origin with https.",
+    ),
+    row(
+        "review.origin",
+        Kind::Text,
+        Shown::Alternative("\"https://review.example.com\""),
+        "What browsers see where a proxy stands in front of it. Forms count only from there; with https the cookie never goes without TLS.",
+    ),
+    row(
+        "review.idle_timeout",
+        LONG,
+        Shown::Default("\"30m\""),
+        "A reviewer who has asked for nothing so long logs in again; after 12 hours in any case.",
+    ),
+    row("review.reviewers", Kind::Named, Shown::Header, "Reviewers, by the name that stands in their marks."),
+    row("review.reviewers.*", Kind::Table, Shown::Header, "One reviewer. It needs exactly one of the four secrets."),
+    row("review.reviewers.*.password", Kind::Secret, Shown::Example("\"secret\""), "The password."),
+    row(
+        "review.reviewers.*.password_env",
+        Kind::Text,
+        Shown::Alternative("\"REVIEWER_PASSWORD\""),
+        "Environment variable that holds the password.",
+    ),
+    row(
+        "review.reviewers.*.password_file",
+        Kind::Text,
+        Shown::Alternative("\"reviewer.password\""),
+        "File that holds the password; one trailing newline is dropped.",
+    ),
+    row(
+        "review.reviewers.*.scram",
+        Kind::Secret,
+        Shown::Alternative("\"SCRAM-SHA-256$4096:…\""),
+        "SCRAM verifier as in pg_authid.rolpassword, in place of the password.",
     ),
     row(
         "console",

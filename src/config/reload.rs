@@ -66,6 +66,7 @@ const FIXED: &[FixedKey] = &[
     fixed!("log.format", log.format),
     fixed!("metrics.address", metrics.address),
     fixed!("metrics.tenants_max", metrics.counted),
+    fixed!("review.address", review.address),
     fixed!("runtime.threads", runtime.threads),
     fixed!("state.folder", state_folder),
 ];
@@ -134,14 +135,22 @@ mod tests {
     fn each_of_them_is_named_and_kept() {
         let before = "[listen]\naddresses = [\"127.0.0.1:1\"]\nunix_folder = \"/a\"\nunix_port = 1\nunix_mode = \"0700\"\n\
                       [log]\nformat = \"text\"\n[metrics]\naddress = \"127.0.0.1:3\"\ntenants_max = 1\n\
+                      [review]\naddress = \"127.0.0.1:5\"\n[review.reviewers.r]\npassword = \"x\"\n\
                       [runtime]\nthreads = 1\n[state]\nfolder = \"/a\"\n[ledger]\npath = \"/a\"\n\
-                      checkpoint_records = 1\ncheckpoint_interval = \"1s\"\nheartbeat_interval = \"1s\"\nrotate_bytes = 1\n";
+                      checkpoint_records = 1\ncheckpoint_interval = \"1s\"\nheartbeat_interval = \"1s\"\nrotate_bytes = 1\n\
+                      node = \"one\"\nwrite_timeout = \"1s\"\ngroup_commit = true\n";
         let after = before.replace("\"/a\"", "\"/b\"").replace("= 1\n", "= 2\n").replace(":1\"", ":2\"");
-        let after =
-            after.replace("0700", "0750").replace("text", "json").replace(":3\"", ":4\"").replace("\"1s\"", "\"2s\"");
+        let after = after
+            .replace("0700", "0750")
+            .replace("text", "json")
+            .replace(":3\"", ":4\"")
+            .replace(":5\"", ":6\"")
+            .replace("\"1s\"", "\"2s\"")
+            .replace("\"one\"", "\"two\"")
+            .replace("= true", "= false");
         let (in_force, mut next) = (config(before), config(&after));
         // A key is a file, and there are none here.
-        let is_file = |pattern: &&str| *pattern == "ledger.signing_key_file";
+        let is_file = |pattern: &&str| matches!(*pattern, "ledger.signing_key_file" | "ledger.parameter_key_file");
         let named: Vec<&str> = FIXED.iter().map(|key| key.pattern).filter(|pattern| !is_file(pattern)).collect();
         assert_eq!(keep_fixed(&in_force, &mut next), named);
         assert!(keep_fixed(&in_force, &mut next).is_empty(), "all are kept now");

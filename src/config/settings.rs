@@ -14,13 +14,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::audit::{ParameterKey, SigningKey};
 use crate::auth::scram::Verifier;
 use crate::auth::{Access, DatabaseList, Rules};
+use crate::bypass::Rule;
 pub use crate::check::{CheckSettings, OnGap};
 use crate::guard::{Gaps, Keeping, Lists, Mode, PolicySettings, Preset};
 use crate::metrics::MetricsSettings;
 use crate::pool::{Limits, PoolLimits};
 use crate::scope::SealKey;
 pub use crate::scope::{Lifetime, ScopeTemplate};
-use crate::tenant::{ClaimedBypass, TenantKind, TenantPolicy};
+use crate::tenant::{ClaimedBypass, Glob, TenantKind, TenantPolicy};
 use crate::upstream::StatementLimits;
 use crate::upstream::hosts::{HostChoice, SessionAttributes};
 use crate::upstream::login::{AllowedMethods, BindingPolicy};
@@ -65,6 +66,8 @@ pub struct Config {
     pub log: LogSettings,
     /// Metrics and health over HTTP.
     pub metrics: HttpSettings,
+    /// The review page.
+    pub review: ReviewSettings,
     /// Who may enter the console.
     pub console: ConsoleSettings,
     /// Threads and shutdown.
@@ -95,6 +98,19 @@ pub struct HttpSettings {
     pub address: Option<SocketAddr>,
     /// What is counted by itself.
     pub counted: MetricsSettings,
+}
+
+/// The review page.
+#[derive(Clone, Debug, Default)]
+pub struct ReviewSettings {
+    /// Where; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// What browsers see: scheme, host and port.
+    pub origin: Option<String>,
+    /// After such a time without a request a session ends.
+    pub idle_timeout: Duration,
+    /// Who may see it, and what their passwords are checked against.
+    pub reviewers: BTreeMap<Arc<str>, LoginSecret>,
 }
 
 /// Who may enter the console: keys of [`Config::logins`], none of them in both sets.
@@ -363,6 +379,8 @@ pub struct LoginEntry {
     pub preset: Preset,
     /// Whether its clients may leave state on a server, which then stays with them.
     pub keeping: Keeping,
+    /// Whether emergencies are for it: of bypass logins alone.
+    pub emergencies: EmergencyUse,
     /// What it may do beside its preset, and what not.
     pub guard: LoginGuard,
     /// How its tenant is found and which ones it may act for; `None` for bypass logins, and for those that are for the
@@ -440,6 +458,41 @@ pub struct LedgerSettings {
 pub struct BypassSettings {
     /// Settings that are put on their transactions, possibly none.
     pub template: ScopeTemplate,
+    /// What may be done for which reason, in the file's order.
+    pub rules: Vec<BypassRule>,
+    /// Least visible characters of a reason.
+    pub reason_chars_min: usize,
+    /// Longest time of an emergency.
+    pub emergency_max: Duration,
+}
+
+/// A rule, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BypassRule {
+    /// Which logins it is for.
+    pub login: Glob,
+    /// What they may do.
+    pub rule: Rule,
+}
+
+impl BypassSettings {
+    /// A login's own rules.
+    #[must_use]
+    pub fn rules_of(&self, login: &str) -> Arc<[Rule]> {
+        self.rules.iter().filter(|it| it.login.matches(login)).map(|it| it.rule.clone()).collect()
+    }
+}
+
+/// Whether emergencies are for a login.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmergencyUse {
+    /// They go beyond its rules.
+    #[default]
+    Allowed,
+    /// Without one it may do nothing.
+    Only,
+    /// None is opened for it.
+    Never,
 }
 
 /// What a login's password is checked against.

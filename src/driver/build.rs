@@ -22,6 +22,7 @@ use crate::config::{
     TlsNegotiation,
 };
 use crate::guard::{Gaps, Keeping, Policy, PolicySettings, Preset};
+use crate::review::Reviewer;
 use crate::scope::Prelude;
 use crate::startup::{ConsoleAccess, Judged, StartupSettings, TlsOffer};
 use crate::tenant::Claiming;
@@ -203,6 +204,19 @@ fn login(name: &Arc<str>, entry: &LoginEntry, secret: &auth::ProcessSecret) -> a
         LoginSecret::Scram(verifier) => verifier.clone(),
     });
     auth::Login { name: Arc::clone(name), verifier, databases: entry.databases.clone(), access: entry.access() }
+}
+
+/// Who may see the review page. Their verifiers are the same after a reload, unless their passwords are others.
+#[must_use]
+pub fn reviewers(config: &Config, secret: &auth::ProcessSecret) -> Vec<Reviewer> {
+    let reviewer = |(name, proof): (&Arc<str>, &LoginSecret)| {
+        let verifier = match proof {
+            LoginSecret::Plain(password) => secret.verifier(&format!("reviewer {name}"), password),
+            LoginSecret::Scram(verifier) => verifier.clone(),
+        };
+        Reviewer { name: Arc::clone(name), verifier }
+    };
+    config.review.reviewers.iter().map(reviewer).collect()
 }
 
 /// A way to the servers of a pool.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 
 use super::clock::now_of_day;
 use super::connect::send_cancel_to;
@@ -29,12 +29,13 @@ use super::registry::{Order, Orders, Registration};
 use super::signal::Stage;
 use super::stream::Stream;
 use crate::audit::{Account, Conclusion, Entry};
+use crate::bypass::LimitName;
 use crate::fault::{Code, Fault, Severity};
 use crate::guard::{Inspected, Preset};
 use crate::metrics::Count;
 use crate::pool::{Check, Pooled};
 use crate::scope::DiscardReason;
-use crate::session::{CloseReason, Effect, Input, Session};
+use crate::session::{CloseReason, Effect, Input, Overrun, Session};
 use crate::tenant::TenantId;
 use crate::time::Moment;
 
@@ -114,6 +115,8 @@ pub struct ClientTask {
     client: Registration,
     stage: Stage,
     deadlines: Deadlines,
+    /// When its bypass is over.
+    limit: Option<Box<(LimitName, Pin<Box<Sleep>>)>>,
     /// A cancel of the session's own that is on its way.
     cancelling: Option<oneshot::Receiver<()>>,
     closing: Option<CloseReason>,
@@ -146,6 +149,7 @@ impl ClientTask {
             client,
             stage: Stage::Serving,
             deadlines: Deadlines::default(),
+            limit: None,
             cancelling: None,
             closing: None,
             needs_flush: false,
@@ -157,6 +161,7 @@ impl ClientTask {
     pub async fn run(mut self: Box<Self>, input: BytesMut) -> CloseReason {
         if !input.is_empty() {
             self.session.tell_time(now_of_day());
+            self.tell();
             self.session.handle(Input::ClientBytes(&input));
         }
         drop(input);
@@ -172,9 +177,7 @@ impl ClientTask {
 
     /// Takes turns until nothing moves; ready when the session is over.
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.session.is_sealed() {
-            self.session.tell_time(now_of_day());
-        }
+        self.tell();
         self.look_at_orders(context);
         for _ in 0..TURNS_MAX {
             self.carry_out(context);
@@ -205,6 +208,7 @@ impl ClientTask {
             moved = self.poll_read_client(context);
         }
         moved |= self.poll_cancelling(context);
+        moved |= self.poll_limit(context);
         moved || self.poll_deadlines(context)
     }
 
@@ -218,6 +222,9 @@ impl ClientTask {
                 Effect::CheckIn(clean) => {
                     self.check_in(clean);
                     self.look_at_generation(context);
+                }
+                Effect::Limit(limit) => {
+                    self.limit = limit.map(|(left, name)| Box::new((name, Box::pin(sleep(left)))));
                 }
                 Effect::Pin => self.pin_server(),
                 Effect::Claim(tenant) => {
@@ -606,6 +613,28 @@ impl ClientTask {
         true
     }
 
+    fn poll_limit(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(limit) = self.limit.as_mut() else { return false };
+        if limit.1.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        let name = limit.0;
+        self.limit = None;
+        self.session.handle(Input::Overrun(Overrun::Bypass(name)));
+        true
+    }
+
+    /// What time it is, and how bypasses stand, for a session that depends on either.
+    fn tell(&mut self) {
+        if self.session.is_sealed() {
+            self.session.tell_time(now_of_day());
+        }
+        if self.session.is_bypass() {
+            let login = &self.client.slot().facts().login;
+            self.session.tell_standing(self.around.proxy.bypasses.standing(login, now_of_day()));
+        }
+    }
+
     /// Where the session stands is noted before the task sleeps, so that nothing is timed that is over already.
     fn poll_deadlines(&mut self, context: &mut Context<'_>) -> bool {
         let Some(overrun) = self.deadlines.poll(self.session.pulse(), &self.around.pool, context) else { return false };
@@ -758,6 +787,9 @@ impl ClientTask {
         }
         if orders.has(Order::Kill) {
             return self.session.handle(Input::Expel(Fault::of(Code::Killed)));
+        }
+        if orders.has(Order::Standing) {
+            self.session.handle(Input::Standing);
         }
         // A cancel of a client that waits for a server ends its wait; of one that waits for nothing, nothing.
         if orders.has(Order::Cancel) && matches!(self.pending, Pending::Lease(_)) {

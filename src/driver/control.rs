@@ -20,8 +20,8 @@ use super::proxy::Proxy;
 use super::registry::Order;
 use super::signal::Stage;
 use crate::admin::{
-    Actor, BypassRow, ClientRow, ClientState, Command, ConfigRow, DatabaseRow, FrozenRow, Operations, PoolRow,
-    ServerRow, ShutdownMode, TenantRow, UserRow,
+    Actor, BypassRow, ClientRow, ClientState, Command, ConfigRow, DatabaseRow, EmergencyRow, FrozenRow, Operations,
+    PoolRow, ServerRow, ShutdownMode, TenantRow, UserRow,
 };
 use crate::audit::{TenantAct, TenantRecord};
 use crate::config::reload::is_changeable;
@@ -185,7 +185,26 @@ impl Operations for Proxy {
     }
 
     fn bypasses(&self) -> Vec<BypassRow> {
-        self.ledger().map(|ledger| ledger.transactions()).unwrap_or_default()
+        let open = self.emergency_rows().into_iter().map(|row| BypassRow {
+            id: row.id,
+            at: row.at,
+            login: row.login,
+            address: row.address,
+            preset: "emergency".into(),
+            reason: row.reason,
+            outcome: "open".into(),
+            ..BypassRow::default()
+        });
+        open.chain(self.ledger().map(|ledger| ledger.transactions()).unwrap_or_default()).collect()
+    }
+
+    fn emergencies(&self) -> Vec<EmergencyRow> {
+        self.emergency_rows()
+    }
+
+    fn bypass_freeze(&self) -> Option<[Arc<str>; 3]> {
+        let freeze = self.bypasses.freeze()?;
+        Some([freeze.reason.as_str().into(), freeze.by.as_str().into(), freeze.at.as_str().into()])
     }
 
     fn config(&self) -> Vec<ConfigRow> {
@@ -223,6 +242,12 @@ impl Operations for Proxy {
             Command::Reload => self.reload(&actor).await,
             Command::Shutdown(mode) => self.order_end(mode),
             Command::Freeze { tenant, reason } => self.freeze(&tenant, &reason, &actor).await,
+            Command::FreezeBypass { reason } => self.freeze_bypass(reason.text(), &actor).await,
+            Command::ThawBypass { reason } => self.thaw_bypass(reason.text(), &actor).await,
+            Command::OpenEmergency { login, duration, reason } => {
+                self.open_emergency(&login, duration, reason.text(), &actor).await
+            }
+            Command::CloseEmergency { name } => self.close_emergency(&name, &actor),
             Command::Thaw { tenant, reason } => self.thaw(&tenant, &reason, &actor).await,
         }
     }

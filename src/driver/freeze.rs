@@ -169,19 +169,20 @@ fn read(path: &Path, kind: TenantKind) -> Result<FrozenTenants, FreezeFault> {
     FrozenTenants::parse(&text, kind).map_err(|fault| FreezeFault::Broken { path: path.to_path_buf(), fault })
 }
 
-/// All of it or nothing, and on the disk when it returns.
 fn write(folder: &Path, set: &FrozenTenants) -> Result<(), FreezeFault> {
     let path = folder.join(FILE_NAME);
     let text = set.to_text().map_err(|fault| FreezeFault::Broken { path: path.clone(), fault })?;
-    let replace = || {
-        let temporary = folder.join(format!("{FILE_NAME}.new"));
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(folder)?.sync_all()
-    };
-    replace().map_err(|reason| FreezeFault::Io { path: path.clone(), reason })
+    replace(folder, FILE_NAME, &text).map_err(|reason| FreezeFault::Io { path: path.clone(), reason })
+}
+
+/// Writes a file of the folder anew: all of it or nothing, and on the disk when it returns.
+pub(super) fn replace(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.new"));
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

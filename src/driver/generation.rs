@@ -15,7 +15,8 @@ use super::build::{self, Policies, PoolKey};
 use super::registry::{ClientFacts, Shown};
 use super::tls;
 use crate::auth::{Access, Decision, Facts, PeerAddress, Proof, Refusal};
-use crate::config::{ClientTls, Config, DatabaseEntry, LoginEntry};
+use crate::bypass::{Rule, Terms};
+use crate::config::{ClientTls, Config, DatabaseEntry, EmergencyUse, LoginEntry};
 use crate::fault::{Code, Fault};
 use crate::guard::Preset;
 use crate::scope::{Gate, Lifetime, Prelude, SealKey};
@@ -47,6 +48,8 @@ pub struct Generation {
     bypass_roles: HashSet<Arc<str>>,
     /// What the sessions of logins that may claim have in common.
     claims: HashMap<Arc<str>, Arc<ClaimRules>>,
+    /// The rules of bypass logins.
+    bypass_rules: HashMap<Arc<str>, Arc<[Rule]>>,
     /// Since which generation each login's secret is what it is.
     secrets_since: HashMap<Arc<str>, u64>,
     /// Since which generation the same authority vouches for clients' certificates.
@@ -88,6 +91,8 @@ impl Generation {
         let sealed_preludes = [sealed(Gate::Tenants, 0), sealed(Gate::Bypass, 1)];
         let bypass = config.logins.values().filter(|login| login.access() == Access::Bypass);
         let bypass_roles = bypass.filter_map(|login| login.role.clone()).collect();
+        let logins = config.logins.iter().filter(|(_, login)| login.access() == Access::Bypass);
+        let bypass_rules = logins.map(|(name, _)| (Arc::clone(name), config.bypass.rules_of(name))).collect();
         let secrets_since = config.logins.iter().map(|(name, entry)| (Arc::clone(name), since(name, entry))).collect();
         let policies = Policies::new(&config);
         let with_gaps = config.gaps.iter().filter(|(_, gaps)| !gaps.is_empty());
@@ -106,6 +111,7 @@ impl Generation {
             bypass_prelude,
             sealed_preludes,
             bypass_roles,
+            bypass_rules,
             secrets_since,
             authority_since,
             verifier,
@@ -175,6 +181,26 @@ impl Generation {
     #[must_use]
     pub fn preset_of(&self, client: &ClientFacts) -> Preset {
         self.config.logins.get(&client.login).map(|login| login.preset).unwrap_or_default()
+    }
+
+    /// What a client's bypasses may do; `None` for what is no bypass.
+    #[must_use]
+    pub fn terms_of(&self, client: &ClientFacts) -> Option<Terms> {
+        let login = self.config.logins.get(&client.login)?;
+        let rules = match self.bypass_rules.get(&client.login) {
+            Some(rules) => Arc::clone(rules),
+            // A bypass by a claim: its reason is the configuration's, and all that counts is whether bypasses are frozen.
+            None if login.claimed_bypass.is_some() => Arc::default(),
+            None => return None,
+        };
+        let is_by_claim = login.claimed_bypass.is_some();
+        Some(Terms {
+            rules,
+            only_in_emergency: login.emergencies == EmergencyUse::Only,
+            reason_chars_min: if is_by_claim { 1 } else { self.config.bypass.reason_chars_min },
+            database: Arc::clone(&client.database),
+            address: client.address,
+        })
     }
 
     /// How a client may claim its tenant.

@@ -3,6 +3,8 @@
 //! Owns: carrying out what the pure folders decide. Does not own: any decision about bytes.
 
 pub mod build;
+mod bypass_orders;
+pub mod bypasses;
 pub mod cancel;
 pub mod client;
 pub mod clock;
@@ -26,6 +28,7 @@ pub mod quota;
 pub mod reconcile;
 pub mod registry;
 pub mod reload;
+pub mod review;
 pub mod sealing;
 pub mod shutdown;
 pub mod signal;
@@ -35,7 +38,7 @@ pub mod tls;
 pub mod unix_socket;
 
 pub use build::check;
-pub use ledger::{LedgerSync, checkpoint_path, closed_files};
+pub use ledger::{Followed, Follower, LedgerSync, checkpoint_path, closed_files};
 pub use proxy::{Proxy, RunningServer, StartFault, start, start_with};
 pub use reload::Hooks;
 pub use shutdown::serve;

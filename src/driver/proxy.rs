@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, interval, timeout};
 
 use super::build::{self, PoolKey};
+use super::bypasses::Bypasses;
 use super::client::{ClientTask, Surroundings};
 use super::clock::Clock;
 use super::connect::send_cancel_to;
@@ -35,6 +36,7 @@ use super::pool::{PoolParts, Seat, ServerPool};
 use super::reconcile;
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::{self, Hooks};
+use super::review::ReviewListener;
 use super::signal::{Signal, Stage};
 use super::stream::{FAREWELL_TIMEOUT, Stream};
 use super::surfaces::Surfaces;
@@ -94,6 +96,9 @@ pub enum StartFault {
     Configuration(String),
 }
 
+/// A database of a server group: both names.
+type DatabaseKey = (Arc<str>, Arc<str>);
+
 /// What all sessions share.
 pub struct Proxy {
     pub(super) generation: ArcSwap<Generation>,
@@ -101,12 +106,13 @@ pub struct Proxy {
     /// Pools that the configuration has no place for any more, until their last server is gone.
     pub(super) closing_pools: Mutex<Vec<Arc<ServerPool>>>,
     /// How often definitions have changed, by server group and database: as many as configurations have named.
-    definitions: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Definitions>>>,
+    definitions: Mutex<HashMap<DatabaseKey, Arc<Definitions>>>,
     pub(super) holds: Mutex<Holds>,
     pub(super) entrance: Arc<Entrance>,
     pub(super) clients: Arc<Clients>,
     pub(super) servers: Arc<Servers>,
     pub(super) freezer: Freezer,
+    pub(super) bypasses: Bypasses,
     /// Where transactions of bypass and migration logins are recorded.
     ledger: Mutex<Option<Arc<Ledger>>>,
     /// What tenants and logins have taken.
@@ -177,6 +183,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let ledger =
         config.ledger.as_ref().map(|ledger| Ledger::start(ledger.clone(), build::ledger_sync(&hooks))).transpose()?;
     let freezer = Freezer::open(config.state_folder.as_deref(), config.scope.tenant_kind)?;
+    let bypasses = Bypasses::open(config.state_folder.as_deref())?;
     let handshake = build::handshake(config, generation.policies.clone(), secret.clone(), generation.number)?;
     let pools = reload::pools(&generation, clock)?;
     let listener = Listener::bind(&config.listen.addresses, config.listen.unix.as_ref())?;
@@ -184,6 +191,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let entrance = Arc::new(Entrance::new(handshake, clients_max, logins_max, clock));
     let gauge = Gauge::new(config.metrics.counted, clock);
     let http = config.metrics.address.map(HttpListener::bind).transpose()?;
+    let review = config.review.address.map(ReviewListener::bind).transpose()?;
     let (alive, ended) = mpsc::channel(1);
     let (endings, ending_orders) = mpsc::channel(1);
     let signal = Signal::default();
@@ -199,6 +207,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
         clients: Arc::default(),
         servers: Arc::default(),
         freezer,
+        bypasses,
         ledger: Mutex::new(ledger),
         admission,
         secret,
@@ -221,7 +230,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
     drop(tokio::spawn(reconcile::keep_reconciling(Arc::downgrade(&proxy))));
-    let surfaces = Surfaces::start(&proxy, http);
+    let surfaces = Surfaces::start(&proxy, http, review);
     Ok(RunningServer { proxy, addresses, listening, sweeping, surfaces, ended, endings: ending_orders })
 }
 
@@ -237,6 +246,7 @@ async fn sweep(proxy: Arc<Proxy>) {
             pool.sweep();
             !pool.is_empty()
         });
+        proxy.expire_emergencies();
         proxy.entrance.clients.settle();
         proxy.entrance.logins.settle();
         if watchdog.is_some_and(|interval| told_at.elapsed() >= interval) {
@@ -344,7 +354,7 @@ impl Proxy {
             (Purpose::Tenant(tenant), Some(key)) => {
                 Injection::sealed(&scope.template, &self.tenant_to_inject(tenant), key)
             }
-            // No tenant is claimed on a sealed database: the configuration says so.
+            // Whom it claims to act for decides.
             (Purpose::Claims(_), _) => Injection::vacant(),
             (Purpose::Bypass, None) => Injection::fixed(&bypass.template),
             (Purpose::Bypass, Some(key)) => Injection::sealed_bypass(&bypass.template, key),
@@ -352,7 +362,8 @@ impl Proxy {
         };
         let claims = match &client.purpose {
             Purpose::Claims(base) => {
-                Some(Claimant { rules: Arc::clone(generation.claim_rules(client)?), base: base.clone() })
+                let rules = Arc::clone(generation.claim_rules(client)?);
+                Some(Claimant { rules, base: base.clone(), seal: generation.seal_of(client).map(Arc::clone) })
             }
             Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
         };
@@ -368,6 +379,7 @@ impl Proxy {
             policy,
             facts: Arc::clone(&self.facts),
             claims,
+            bypass: generation.terms_of(client),
             recording,
             #[cfg(feature = "mutants")]
             mutant: build::mutant(&self.hooks),

@@ -105,6 +105,8 @@ pub enum Order {
     Freeze = 4,
     /// Its user has cancelled what may not be with the server yet that it has.
     CancelUnsent = 8,
+    /// Look at how bypasses stand.
+    Standing = 16,
 }
 
 /// Orders that have come since the last look.

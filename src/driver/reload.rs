@@ -5,9 +5,9 @@
 //! and each session takes the new rules up when it has no server. If anything is wrong, nothing is changed.
 //!
 //! ```text
-//!  load ─▶ keep what needs a restart ─▶ build ─▶ put in force (see `put_in_force`)
-//!    │ problems                           │ fault
-//!    ▼                                    ▼
+//!  load ─▶ keep what needs a restart ─▶ build ─▶ ask databases that are newly sealed ─▶ put in force (see `put_in_force`)
+//!    │ problems                           │ fault    │ it does not hold
+//!    ▼                                    ▼          ▼
 //!  all of them in the log and to the console; the old generation stays
 //! ```
 //!
@@ -25,6 +25,7 @@ use super::ledger::LedgerSync;
 use super::notify;
 use super::pool::{ServerPool, Way};
 use super::proxy::{Proxy, StartFault};
+use super::sealing::verify_pools;
 use crate::admin::Actor;
 use crate::auth::ProcessSecret;
 use crate::config::reload::keep_fixed;
@@ -81,7 +82,11 @@ impl Proxy {
         // Reading files and deriving keys from passwords takes a while: not on a thread that serves clients.
         let prepared = tokio::task::spawn_blocking(move || prepare(load.as_deref(), &in_force, secret, clock)).await;
         let prepared = prepared.unwrap_or_else(|_| Err(vec!["the proxy is ending".to_owned()]));
-        let outcome = match prepared.and_then(|prepared| self.check_frozen(prepared)) {
+        let checked = match prepared.and_then(|prepared| self.check_frozen(prepared)) {
+            Ok(prepared) => self.check_seals(prepared).await,
+            Err(problems) => Err(problems),
+        };
+        let outcome = match checked {
             Ok(prepared) => {
                 self.put_in_force(prepared);
                 Ok(())
@@ -102,6 +107,15 @@ impl Proxy {
         match self.freezer.fits(prepared.generation.config.scope.tenant_kind) {
             true => Ok(prepared),
             false => Err(vec!["scope.tenant_type: tenants are frozen that are not of this type; thaw them".to_owned()]),
+        }
+    }
+
+    /// A database that is to be sealed from now on has to hold, as at the start. If dropped: nothing has changed.
+    async fn check_seals(&self, prepared: Prepared) -> Result<Prepared, Vec<String>> {
+        let before = self.generation.load_full();
+        match verify_pools(&prepared.generation.config, Some(&before.config)).await {
+            Ok(()) => Ok(prepared),
+            Err(fault) => Err(vec![fault.to_string()]),
         }
     }
 
@@ -224,7 +238,7 @@ pub(super) fn pools(generation: &Generation, clock: Clock) -> Result<HashMap<Poo
 }
 
 /// Whether servers that were connected under one configuration are what the other one wants.
-fn is_same_way(before: &Config, now: &Config, key: &PoolKey) -> bool {
+pub(super) fn is_same_way(before: &Config, now: &Config, key: &PoolKey) -> bool {
     let is_same_role = match (before.roles.get(&key.role), now.roles.get(&key.role)) {
         (Some(one), Some(another)) => one.is_same(another),
         (_, _) => false,

@@ -6,10 +6,11 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::build;
+use super::build::{self, PoolKey};
 use super::clock::Clock;
 use super::connect::{ConnectFault, Connected, connect};
 use super::proxy::StartFault;
+use super::reload::is_same_way;
 use super::stream::Stream;
 use crate::config::Config;
 use crate::scope::{Gate, Prelude};
@@ -78,13 +79,15 @@ fn message(body: &[u8]) -> String {
     String::from_utf8_lossy(Fields::new(body).find(b'M').unwrap_or_default()).into_owned()
 }
 
-/// Asks the server of every pool of a sealed database, before clients are let in. One that cannot be reached now is asked
-/// when it can be. If dropped: nothing is left.
+/// Asks the server of every pool of a sealed database that was not there `before` as it is now, so that nobody is let in to one
+/// that does not hold. One that cannot be reached now is asked when it can be. If dropped: nothing is left.
 ///
 /// # Errors
 /// A database is not as it was sealed.
-pub(super) async fn verify_pools(config: &Config) -> Result<(), StartFault> {
-    for (key, entry) in build::pool_keys(config).into_iter().filter(|(_, entry)| entry.seal.is_some()) {
+pub(super) async fn verify_pools(config: &Config, before: Option<&Config>) -> Result<(), StartFault> {
+    let was_asked = |key: &PoolKey| before.is_some_and(|before| is_sealed_alike(before, config, key));
+    let sealed = build::pool_keys(config).into_iter().filter(|(_, entry)| entry.seal.is_some());
+    for (key, entry) in sealed.filter(|(key, _)| !was_asked(key)) {
         let prelude = Prelude::sealed(&config.scope.template, Gate::Tenants);
         // Nothing asked would be nothing wrong.
         let Some(question) = prelude.verification else { continue };
@@ -109,4 +112,11 @@ pub(super) async fn verify_pools(config: &Config) -> Result<(), StartFault> {
         }
     }
     Ok(())
+}
+
+/// Whether both configurations have this pool, sealed, with the same servers and the same role. (Which key signs tickets is
+/// nothing that could be asked.)
+fn is_sealed_alike(before: &Config, now: &Config, key: &PoolKey) -> bool {
+    let is_sealed = |config| build::pool_keys(config).get(key).is_some_and(|entry| entry.seal.is_some());
+    is_sealed(before) && is_sealed(now) && is_same_way(before, now, key)
 }

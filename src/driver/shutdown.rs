@@ -177,7 +177,7 @@ async fn reload_on_hangup(proxy: Arc<Proxy>, mut hangup: tokio::signal::unix::Si
 pub async fn serve(config: Config, hooks: Hooks) -> Result<(), StartFault> {
     let signals = end_signals()?;
     let hangup = signal(SignalKind::hangup())?;
-    verify_pools(&config).await?;
+    verify_pools(&config, None).await?;
     let running = start_with(config, hooks)?;
     for address in running.local_addresses() {
         tracing::info!(%address, "listening");

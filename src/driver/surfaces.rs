@@ -17,6 +17,7 @@ use super::http::{HttpListener, Published};
 use super::pool::ServerPool;
 use super::proxy::Proxy;
 use super::registry::{ClientFacts, ClientSlot, Order, Registration};
+use super::review::ReviewListener;
 use super::signal::Stage;
 use super::stream::FAREWELL_TIMEOUT;
 use crate::admin::{Actor, Console, Operations as _};
@@ -33,12 +34,13 @@ const STATS_PERIOD: Duration = Duration::from_secs(60);
 pub struct Surfaces {
     ticking: JoinHandle<()>,
     http: Option<JoinHandle<()>>,
+    review: Option<JoinHandle<()>>,
 }
 
 impl Surfaces {
     /// Starts them. Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(proxy: &Arc<Proxy>, http: Option<HttpListener>) -> Self {
+    pub fn start(proxy: &Arc<Proxy>, http: Option<HttpListener>, review: Option<ReviewListener>) -> Self {
         let view = Arc::new(PublishedProxy(Arc::clone(proxy)));
         if let Some(address) = http.as_ref().and_then(HttpListener::address) {
             tracing::info!(%address, "metrics and health over HTTP");
@@ -46,13 +48,17 @@ impl Surfaces {
         // Every configured database has its row and its series from the beginning.
         proxy.databases().iter().for_each(|row| drop(proxy.gauge.metrics.database(&row.name)));
         let http = http.map(|listener| tokio::spawn(listener.serve(view)));
-        Self { ticking: tokio::spawn(tick(Arc::clone(proxy))), http }
+        if let Some(address) = review.as_ref().and_then(ReviewListener::address) {
+            tracing::info!(%address, "the review page over HTTP");
+        }
+        let review = review.map(|listener| tokio::spawn(listener.serve(Arc::clone(proxy))));
+        Self { ticking: tokio::spawn(tick(Arc::clone(proxy))), http, review }
     }
 
     /// Ends them. Who was accepted is still answered.
     pub fn end(self) {
         self.ticking.abort();
-        self.http.iter().for_each(JoinHandle::abort);
+        self.http.iter().chain(&self.review).for_each(JoinHandle::abort);
     }
 }
 
@@ -86,6 +92,8 @@ impl Published for PublishedProxy {
             logging_in: proxy.entrance.logins.taken(),
             observing: proxy.generation.load().policies.observing(),
             is_ledger_writable: proxy.ledger().map(|ledger| ledger.is_writable()),
+            emergencies: proxy.bypasses.emergencies().len(),
+            is_bypass_frozen: proxy.bypasses.freeze().is_some(),
             pools: proxy.all_pools().iter().map(|pool| ServerPool::gauge(pool)).collect(),
             clients: clients.collect(),
         };

@@ -190,6 +190,29 @@ codes! {
     NeedsBypass = "TG065", b"42501", Error, "this changes who may see what and needs a bypass login",
         "Run it over a login with preset = \"bypass\", with a reason.";
 
+    // -- limits of a bypass
+    /// No rule of the login is about the reason, or the login may bypass in an emergency only.
+    BypassNotCovered = "TG175", b"42501", Error, "no rule of this login covers this bypass",
+        "Give the reason in the form that the login's rules ask for, or have an emergency opened (tenantgate emergency).";
+    /// The rule that fits asks for another database, address, time or ticket.
+    BypassOutside = "TG176", b"42501", Error, "this bypass is not allowed here and now",
+        "The detail names the limit; the rules are the login's [[logins.*.bypass]].";
+    /// A table, or what may hide one, that the rule does not list.
+    BypassTable = "TG177", b"42501", Error, "this bypass may not use that table",
+        "Name the tables as the rule lists them, with or without a schema; functions of the database are not allowed beside such a list.";
+    /// A write in a bypass that may only read.
+    BypassReadOnly = "TG178", b"25006", Error, "this bypass may only read",
+        "Give a reason whose rule lets the login write.";
+    /// More statements, rows or time than the rule allows.
+    BypassOverLimit = "TG179", b"53400", Error, "the bypass is over its limit and was ended",
+        "Do it in smaller transactions, or have the rule's limit raised. What it has written is rolled back.";
+    /// FREEZE BYPASS.
+    BypassFrozen = "TG180", b"55000", Error, "bypasses are frozen",
+        "Ask the operator: nobody bypasses the tenants until THAW BYPASS.";
+    /// The emergency under which a transaction ran is over.
+    EmergencyOver = "TG181", b"57P01", Fatal, "the emergency under which this ran is over",
+        "What the transaction has written is rolled back; have another emergency opened if it is needed.";
+
     // -- the operator
     /// A reload took away what the session rests on.
     NoLongerAdmitted = "TG070", b"57P01", Fatal, "the configuration has changed and this session may not go on",

@@ -416,6 +416,8 @@ pub struct RelationUse {
     pub access: Access,
     /// What is known of it.
     pub class: RelationClass,
+    /// It is no relation but a WITH query of the statement.
+    pub is_common: bool,
     /// 1-based character position; 0 where unknown.
     pub position: u32,
 }

@@ -89,6 +89,12 @@ static TABLE: LazyLock<HashMap<&'static str, FunctionClass, foldhash::fast::Fixe
     table
 });
 
+/// Whether no function of that name can be called as `x.f`, which gives it one argument.
+fn is_of_several(name: &str) -> bool {
+    let lines = include_str!("tables/several.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.flat_map(str::split_whitespace).any(|known| known == name)
+}
+
 /// Functions of contributed and other common extensions that run strings, sorted; prefixes come on top.
 const EXTENSION_STRING_EXECUTORS: &[&str] = &[
     "connectby",
@@ -135,6 +141,12 @@ pub(super) fn class_of(schema: Option<&str>, name: &str, arguments: u16, notatio
     match (notation, class) {
         // A column may be called like anything harmless or uncallable; `t.system` calls nothing.
         (Notation::Attribute, FunctionClass::Plain | FunctionClass::Internal) => FunctionClass::User,
+        // (A definition that names a function by itself says nothing of arguments.)
+        (Notation::Attribute, FunctionClass::SessionState | FunctionClass::Sequence)
+            if arguments == 1 && is_of_several(name) =>
+        {
+            FunctionClass::User
+        }
         (Notation::Attribute | Notation::Call, class) => class,
     }
 }

@@ -28,6 +28,7 @@ mod facts;
 mod functions;
 mod gaps;
 mod nodes;
+mod numbered;
 mod parser;
 mod policy;
 mod redact;
@@ -52,6 +53,7 @@ pub use facts::{
 };
 pub use functions::FunctionClass;
 pub use gaps::Gaps;
+pub use numbered::call_of_number;
 pub use policy::{AllowedSetting, Mode, Observed, Policy, PolicySettings, Preset};
 pub use redact::redacted;
 pub use relations::RelationClass;

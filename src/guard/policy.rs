@@ -467,7 +467,9 @@ impl Policy {
             return refused(Code::RoleChange);
         }
         if settings::is_for_the_ledger(name) {
-            let is_given = self.preset.is_recorded() || (self.may_bypass() && self.bypass_needs_reason);
+            // Why may be configured, for whom never is.
+            let is_asked = self.bypass_needs_reason || name != settings::REASON_SETTING;
+            let is_given = self.preset.is_recorded() || (self.may_bypass() && is_asked);
             return if is_given { Ok(()) } else { refused(Code::SettingRefused) };
         }
         if self.listed.denies_setting(name) {

@@ -30,7 +30,7 @@ pub(super) struct Found {
 }
 
 type FunctionKey = (Option<Box<str>>, Box<str>, u16);
-type RelationKey = (Option<Box<str>>, Box<str>, Access, RelationClass);
+type RelationKey = (Option<Box<str>>, Box<str>, Access, RelationClass, bool);
 
 /// A walk under way.
 pub(super) struct Walk<'t> {
@@ -116,15 +116,15 @@ impl<'t> Walk<'t> {
         let schema = (!schemaname.is_empty()).then(|| Box::<str>::from(schemaname.as_str()));
         let name: Box<str> = relname.as_str().into();
         let mut class = relations::class_of(schema.as_deref(), &name);
-        let may_be_common = class == RelationClass::Unknown && schema.is_none() && access == Access::Read;
-        if may_be_common && self.common_tables.contains(&name) {
+        let is_common = schema.is_none() && access == Access::Read && self.common_tables.contains(&name);
+        if is_common && class == RelationClass::Unknown {
             class = RelationClass::User;
         }
         // Each time it is read: it may have another alias.
         if class == RelationClass::Readable && relname == "pg_class" {
             self.estimates.on_class(alias.as_ref());
         }
-        if !self.relations_seen.insert((schema.clone(), name.clone(), access, class)) {
+        if !self.relations_seen.insert((schema.clone(), name.clone(), access, class, is_common)) {
             return;
         }
         if schemaname == "pg_temp" {
@@ -133,7 +133,7 @@ impl<'t> Walk<'t> {
             self.demand(DemandKind::TemporarySchema, schemaname, *location);
         }
         let position = self.positions.of(*location);
-        self.found.relations.push(RelationUse { schema, name, access, class, position });
+        self.found.relations.push(RelationUse { schema, name, access, class, is_common, position });
     }
 
     fn function(&mut self, schema: Option<&str>, name: &str, arguments: usize, notation: Notation, location: i32) {

@@ -88,6 +88,8 @@ metrics! {
     BYPASSES = "tenantgate_bypass_transactions_total", Counter, ["outcome"], "Transactions of bypass logins, by the outcome in the ledger: committed, rolled_back, failed or unknown.";
     MIGRATIONS = "tenantgate_migration_transactions_total", Counter, ["outcome"], "Transactions of migration logins, by the outcome in the ledger.";
     LEDGER_WRITABLE = "tenantgate_ledger_writable", Gauge, [], "1 if the last attempt to write the ledger succeeded, else 0; absent without a ledger.";
+    EMERGENCIES = "tenantgate_emergencies_open", Gauge, [], "Emergencies that are open: bypass logins beyond their rules.";
+    BYPASS_FROZEN = "tenantgate_bypass_frozen", Gauge, [], "1 while all bypasses are frozen, else 0.";
     POOL_SERVERS = "tenantgate_pool_servers", Gauge, ["pool", "state"], "Servers of a pool (server group/database/role): idle, leased or connecting.";
     POOL_PINNED = "tenantgate_pool_pinned_servers", Gauge, ["pool"], "Servers of a pool that stay with their clients beyond a transaction; they count as leased, too.";
     POOL_SIZE = "tenantgate_pool_size", Gauge, ["pool"], "Servers of a pool at most.";
@@ -151,6 +153,10 @@ pub struct Gauges {
     pub observing: usize,
     /// Whether the ledger can be written, if there is one.
     pub is_ledger_writable: Option<bool>,
+    /// Emergencies that are open.
+    pub emergencies: usize,
+    /// Whether all bypasses are frozen.
+    pub is_bypass_frozen: bool,
     /// All pools.
     pub pools: Vec<PoolGauge>,
     /// All clients.
@@ -200,6 +206,9 @@ fn families(metrics: &Metrics, gauges: &Gauges) -> Vec<MetricFamily> {
     families.push(by_word(MIGRATIONS, &metrics.migrations.snapshot()));
     let writable = gauges.is_ledger_writable.map(|it| series(LEDGER_WRITABLE, &[], f64::from(u8::from(it))));
     families.push(family(LEDGER_WRITABLE, writable));
+    families.push(family(EMERGENCIES, [series(EMERGENCIES, &[], count(gauges.emergencies))]));
+    let is_frozen = f64::from(u8::from(gauges.is_bypass_frozen));
+    families.push(family(BYPASS_FROZEN, [series(BYPASS_FROZEN, &[], is_frozen)]));
     families.extend(pool_families(&gauges.pools));
     families.push(family(CLIENTS, gauges.clients.iter().flat_map(client_series)));
     families.extend(tenant_families(&metrics.tenant_figures()));
@@ -389,6 +398,8 @@ mod tests {
             logging_in: 4,
             observing: 0,
             is_ledger_writable: Some(false),
+            emergencies: 1,
+            is_bypass_frozen: true,
             pools: vec![pool],
             clients: vec![clients],
         };

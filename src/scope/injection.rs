@@ -40,11 +40,15 @@ pub const SET: &[u8] = b"tg_set";
 pub const BLOCK: &[u8] = b"tg_block";
 /// `COMMIT` of the settings replay.
 pub const COMMIT: &[u8] = b"tg_commit";
+/// What makes a transaction one that cannot write.
+const READ_ONLY: &[u8] = b"tg_read_only";
+/// The same in the simple protocol.
+pub const SET_READ_ONLY: &str = "SET TRANSACTION READ ONLY;";
 /// Portal of an injection while the client's unnamed portal must survive.
 const PORTAL: &[u8] = b"tg_portal";
 
 /// How many statements the prelude prepares.
-pub const PRELUDE_STATEMENTS: usize = 5;
+pub const PRELUDE_STATEMENTS: usize = 6;
 
 /// What every server is sent right after its login: the statements that injections and replays use.
 #[derive(Clone, Debug)]
@@ -106,6 +110,7 @@ impl Prelude {
         frontend::put_parse(&mut out, COMMIT, b"COMMIT", &[]);
         // As a client's own BEGIN: with the client's default isolation level.
         frontend::put_parse(&mut out, BLOCK, b"BEGIN", &[]);
+        frontend::put_parse(&mut out, READ_ONLY, b"SET TRANSACTION READ ONLY", &[]);
         frontend::put_sync(&mut out);
         Self { bytes: out.freeze(), lifetime, verification: None }
     }
@@ -380,9 +385,18 @@ fn sets_search_path(values: &[(&str, String)]) -> bool {
 /// Bind and Execute of the BEGIN of a recorded transaction's block; with a portal of the proxy's own where the client's
 /// unnamed one is still to be executed.
 pub(super) fn begin_block(keep_portal: bool) -> BytesMut {
+    run(BLOCK, keep_portal)
+}
+
+/// The same of what makes the running transaction one that cannot write. It takes no snapshot.
+pub(super) fn read_only(keep_portal: bool) -> BytesMut {
+    run(READ_ONLY, keep_portal)
+}
+
+fn run(statement: &[u8], keep_portal: bool) -> BytesMut {
     let portal = if keep_portal { PORTAL } else { b"" };
     let mut bytes = BytesMut::new();
-    frontend::put_bind_text(&mut bytes, portal, BLOCK, &[]);
+    frontend::put_bind_text(&mut bytes, portal, statement, &[]);
     frontend::put_execute(&mut bytes, portal);
     if keep_portal {
         frontend::put_close(&mut bytes, Target::Portal, PORTAL);

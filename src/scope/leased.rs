@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::clean::{CleanServer, DiscardReason, is_carried};
 use super::frame::ScopedFrame;
-use super::injection::{Injection, Sealing, begin_block};
+use super::injection::{Injection, Sealing, begin_block, read_only};
 use super::residue::{Found, PinnedServer, Residue};
 use super::transaction::TransactionScope;
 use crate::time::TimeOfDay;
@@ -55,6 +55,8 @@ pub struct LeasedServer<C> {
     now: TimeOfDay,
     /// Under which name the ledger knows the transaction, if it is recorded.
     transaction: Option<[u8; 16]>,
+    /// What is put on its transactions makes them such that cannot write.
+    is_read_only: bool,
 }
 
 impl<C> LeasedServer<C> {
@@ -84,6 +86,7 @@ impl<C> LeasedServer<C> {
             doubt: None,
             now: TimeOfDay::default(),
             transaction: None,
+            is_read_only: false,
         }
     }
 
@@ -222,8 +225,16 @@ impl<C> LeasedServer<C> {
             // There is nobody to put on it. Or: it would outlive this transaction, or be undone with it: there is no scoped frame on this lease.
             return;
         }
-        if injection.is_empty() {
+        if injection.is_empty() && !self.is_read_only {
             self.scope.on_nothing_to_inject();
+            return;
+        }
+        if self.is_read_only {
+            self.out.extend_from_slice(&read_only(keep_portal));
+            self.owe_injection(keep_portal, injection.is_empty(), &cause);
+        }
+        if injection.is_empty() {
+            self.scope.on_injected();
             return;
         }
         if injection.is_sealed() {
@@ -235,13 +246,28 @@ impl<C> LeasedServer<C> {
             let bytes = if keep_portal { injection.bind_execute_close() } else { injection.bind_execute() };
             self.out.extend_from_slice(bytes);
         }
-        // While the server skips to Sync the injection is skipped like the client's own statement behind it.
+        self.owe_injection(keep_portal, true, &cause);
+        self.scope.on_injected();
+    }
+
+    /// While the server skips to Sync an injection is skipped like the client's own statement behind it.
+    fn owe_injection(&mut self, keep_portal: bool, confirms: bool, cause: impl Fn(bool) -> C) {
         drop(self.replies.push(Expect::Bind, cause(false)));
-        drop(self.replies.push(Expect::Execute, cause(true)));
+        drop(self.replies.push(Expect::Execute, cause(confirms)));
         if keep_portal {
             drop(self.replies.push(Expect::Close, cause(false)));
         }
-        self.scope.on_injected();
+    }
+
+    /// Whether what is put on the transactions from now on makes them such that cannot write.
+    pub const fn set_read_only(&mut self, is_read_only: bool) {
+        self.is_read_only = is_read_only;
+    }
+
+    /// Whether it does.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// The injection with one entry for its two answers: the defect that a test has to find.

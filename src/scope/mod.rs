@@ -16,7 +16,7 @@ mod transaction;
 
 pub use clean::{CleanServer, DiscardReason};
 pub use frame::{NeedsNoScope, ScopedFrame};
-pub use injection::{Gate, Injection, Lifetime, PRELUDE_STATEMENTS, Prelude};
+pub use injection::{Gate, Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, SET_READ_ONLY};
 pub use leased::LeasedServer;
 #[cfg(feature = "mutants")]
 pub use replay::replay_inside;

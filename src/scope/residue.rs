@@ -190,6 +190,12 @@ pub struct PinnedServer {
 }
 
 impl PinnedServer {
+    /// The number of its process.
+    #[must_use]
+    pub fn process_id(&self) -> i32 {
+        self.server.key.process_id
+    }
+
     pub(super) const fn proven(server: Box<Server>, carried: Option<Bytes>, residue: Residue, _proof: Quiet) -> Self {
         Self { server, carried, residue }
     }

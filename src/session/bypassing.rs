@@ -173,9 +173,9 @@ impl Session {
         claim_in(statement).is_some_and(|claim| claims.rules.is_bypass(claim))
     }
 
-    /// Whether records are of claimed bypasses alone.
-    pub(super) const fn records_claims_only(&self) -> bool {
-        self.claims.is_some()
+    /// Whether records are of claimed bypasses alone. (On a sealed database there are none: what is not written is its blocks.)
+    pub(super) fn records_claims_only(&self) -> bool {
+        self.claims.as_ref().is_some_and(|claims| !claims.is_sealed())
     }
 
     /// The reason that is written for every claimed bypass, if the client gives none.

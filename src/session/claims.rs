@@ -33,7 +33,7 @@ use super::release::{NOTHING, Substitute};
 use super::{Effect, Session, SessionRules, Waiting};
 use crate::fault::{Code, Fault};
 use crate::guard::{Claim, ClaimForm, ClaimSpan, ClaimSubject, ClaimedValue, Control, Facts, Statement};
-use crate::scope::{Injection, LeasedServer, Lifetime, ScopeTemplate, TransactionScope};
+use crate::scope::{Injection, LeasedServer, Lifetime, ScopeTemplate, SealKey, TransactionScope};
 use crate::tenant::{ClaimedBypass, TenantId, TenantKind, TenantPolicy};
 use crate::wire::TransactionStatus;
 use crate::wire::backend;
@@ -59,6 +59,8 @@ pub struct Claimant {
     pub rules: Arc<ClaimRules>,
     /// The tenant that the client named at its start: it counts where none is claimed.
     pub base: Option<TenantId>,
+    /// What tickets are signed with, where the database is sealed.
+    pub seal: Option<Arc<SealKey>>,
 }
 
 impl ClaimRules {
@@ -108,8 +110,11 @@ impl ClaimRules {
             .with_hint(hint)
     }
 
-    fn injection(&self, tenant: &TenantId) -> Injection {
-        Injection::new(&self.template, tenant, Lifetime::Transaction)
+    fn injection(&self, tenant: &TenantId, seal: Option<&Arc<SealKey>>) -> Injection {
+        match seal {
+            None => Injection::new(&self.template, tenant, Lifetime::Transaction),
+            Some(key) => Injection::sealed(&self.template, tenant, Arc::clone(key)),
+        }
     }
 }
 
@@ -134,6 +139,7 @@ pub(super) enum Token {
 pub(super) struct Claims {
     pub(super) rules: Arc<ClaimRules>,
     base: Option<TenantId>,
+    seal: Option<Arc<SealKey>>,
     pub(super) ahead: View,
     known: View,
     /// Whom the driver believes the session to act for.
@@ -157,6 +163,7 @@ impl Claims {
         Self {
             rules: Arc::clone(&from.rules),
             base: from.base.clone(),
+            seal: from.seal.clone(),
             ahead: view.clone(),
             known: view,
             acting: None,
@@ -176,6 +183,24 @@ impl Claims {
     /// What the next statement gets, if it has a tenant that was granted.
     pub(super) fn injection(&self) -> Option<&Injection> {
         self.injection_of(self.ahead.tenant()?)
+    }
+
+    /// Whether tickets are shown for whom it acts.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.seal.is_some()
+    }
+
+    /// A ticket for this tenant is about to be sent in front of a Query; `None` where the driver was not asked.
+    pub(super) fn enter(&mut self, tenant: &TenantId) -> Option<Injection> {
+        let injection = self.injection_of(tenant)?.clone();
+        self.ahead.act_for(tenant);
+        self.unconfirmed.push_back(Token::Tenant(tenant.clone()));
+        Some(injection)
+    }
+
+    /// The transaction is ended by the proxy itself.
+    pub(super) fn end_ahead(&mut self, is_committed: bool) {
+        self.ahead.end(is_committed);
     }
 
     /// The injection for the tenant in force was sent.
@@ -279,6 +304,22 @@ impl<'a> Plan<'a> {
         self.claims.injection_of(self.view.tenant()?)
     }
 
+    /// For whom the next statement runs.
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        self.view.tenant()
+    }
+
+    /// For whom this claim asks; `None` where it ends one, or cannot be made in this transaction.
+    pub(super) fn claimed(&self, claim: &Claim) -> Option<TenantId> {
+        let tenant = self.claims.rules.tenant_named(claim)?;
+        self.claims.conflict(&self.view, &tenant).is_none().then_some(tenant)
+    }
+
+    /// A ticket for this tenant stands in front of the next statement.
+    pub(super) fn on_entered(&mut self, tenant: &TenantId) {
+        self.view.act_for(tenant);
+    }
+
     /// It was put in front of the next statement.
     pub(super) fn on_injected(&mut self) {
         if let Some(tenant) = self.view.tenant().cloned() {
@@ -327,6 +368,10 @@ impl<'a> Plan<'a> {
         scope: &mut TransactionScope,
     ) -> Result<(Cow<'a, str>, usize), Fault> {
         let injection = self.claims.injection_of(tenant).ok_or_else(|| Fault::of(Code::Internal))?;
+        if injection.is_sealed() {
+            // The ticket is put in front of the Query and at no other time.
+            return Err(Fault::of(Code::ScopeFailed));
+        }
         self.scopes.push(Token::Tenant(tenant.clone()));
         self.view.act_for(tenant);
         scope.on_injected();
@@ -489,7 +534,7 @@ impl Session {
         }
         match answer {
             Ok(()) => {
-                let injection = claims.rules.injection(&tenant);
+                let injection = claims.rules.injection(&tenant, claims.seal.as_ref());
                 claims.granted.push((tenant.clone(), injection));
                 let before = claims.acting.replace(tenant);
                 claims.is_several |= before.is_some() && before != claims.acting;
@@ -614,6 +659,12 @@ impl Session {
     /// A statement has succeeded.
     #[expect(clippy::wildcard_enum_match_arm, reason = "no other statement moves a claim")]
     pub(super) fn claims_done(&mut self, lease: &mut LeasedServer<super::Cause>, control: &Control, tag: &[u8]) {
+        #[cfg(feature = "mutants")]
+        let is_kept = self.rules.mutant == Some(super::Mutant::ClaimSurvivesSavepoint);
+        #[cfg(feature = "mutants")]
+        if is_kept && matches!(control, Control::RollbackTo(_)) {
+            return;
+        }
         let Some(claims) = self.claims.as_mut() else { return };
         let known = &mut claims.known;
         match control {
@@ -695,8 +746,9 @@ impl Session {
         };
         claims.rules = Arc::clone(&claimant.rules);
         claims.base.clone_from(&claimant.base);
+        claims.seal.clone_from(&claimant.seal);
         for (tenant, injection) in &mut claims.granted {
-            *injection = claimant.rules.injection(tenant);
+            *injection = claimant.rules.injection(tenant, claimant.seal.as_ref());
         }
         claims.known.session.as_ref().is_none_or(|tenant| {
             let is_same = TenantId::parse(claims.rules.kind, tenant.as_str()).is_ok_and(|same| same == *tenant);

@@ -1,12 +1,14 @@
 //! What goes into a session and what it wants done.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::SessionRules;
 use super::stopwatch::Overrun;
 use crate::audit::Entry;
+use crate::bypass::LimitName;
 use crate::fault::{Code, Fault};
 use crate::guard::{Inspected, Observed};
 use crate::scope::{CleanServer, DiscardReason};
@@ -45,6 +47,8 @@ pub enum Input<'a> {
     Cancelled,
     /// Something has lasted too long.
     Overrun(Overrun),
+    /// How bypasses stand has changed, and the session has been told.
+    Standing,
     /// The cancel that was asked for has reached the server, or never will.
     CancelSettled,
     /// The proxy shuts down: end at the next moment without a transaction.
@@ -78,6 +82,8 @@ pub enum Effect {
     Inspect(Bytes),
     /// Write a record of the running transaction; answer with [`Input::Recorded`] once it is durable.
     Record(Entry),
+    /// Answer with [`Overrun::Bypass`] when so much time has passed; `None`: not any more.
+    Limit(Option<(Duration, LimitName)>),
     /// Give the server back.
     CheckIn(CleanServer),
     /// Cancel what the server is doing; answer with [`Input::CancelSettled`].

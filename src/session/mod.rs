@@ -16,17 +16,21 @@
 //! waiting for servers, parsing SQL.
 
 mod bypassing;
+mod calling;
 mod cause;
 mod claimed;
 mod claims;
 mod configure;
 mod defining;
 mod effect;
+mod entering;
 mod extended;
 mod holding;
 mod installing;
+mod limiting;
 #[cfg(feature = "mutants")]
 mod mutant;
+mod notified;
 mod overrun;
 mod pin;
 mod query;
@@ -44,6 +48,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::bypass::{Standing as BypassStanding, Terms};
 use crate::fault::{Code, Fault};
 use crate::guard::{Facts, FactsCache, Inspected, Keeping, Policy};
 use crate::metrics::Tally;
@@ -92,6 +97,8 @@ pub struct SessionRules {
     pub recording: Option<Recording>,
     /// That the client names its tenant by SQL: then the injection is vacant.
     pub claims: Option<Claimant>,
+    /// What its bypasses may do; without it they are not limited.
+    pub bypass: Option<Terms>,
     /// A planted defect, for tests that must find it.
     #[cfg(feature = "mutants")]
     pub mutant: Option<Mutant>,
@@ -179,6 +186,8 @@ pub struct Session {
     statements: ClientStatements,
     temporary: Temporary,
     defining: Defining,
+    /// The number of its server process, as the client was told.
+    process_id: i32,
     portals: Portals,
     settings: ClientSettings,
     /// What the client was last told of the reported settings.
@@ -235,7 +244,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
-            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording, rules.claims.is_some()))),
+            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording, records_by_claim(&rules)))),
             claims: rules.claims.as_ref().map(|claimant| Box::new(Claims::new(claimant))),
             rules,
             phase: Phase::Ready,
@@ -260,6 +269,7 @@ impl Session {
             statements: ClientStatements::default(),
             temporary: Temporary::Never,
             defining: Defining::default(),
+            process_id,
             portals: Portals::default(),
             settings: ClientSettings::new(base),
             defaults: Arc::clone(&told),
@@ -309,6 +319,7 @@ impl Session {
             Input::ClientGone => self.leave(CloseReason::ClientGone),
             Input::ServerGone => self.on_server_gone(),
             Input::Overrun(overrun) => self.on_overrun(overrun),
+            Input::Standing => self.on_standing(),
             Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
@@ -773,7 +784,12 @@ impl Session {
 /// How every transaction of a session is recorded. (What is recorded from a claim on comes and goes with the right to claim
 /// it.)
 fn whole_recording(rules: &SessionRules) -> Option<Recording> {
-    rules.recording.filter(|_| rules.claims.is_none())
+    rules.recording.filter(|_| !records_by_claim(rules))
+}
+
+/// Whether a session's records begin with a claim.
+fn records_by_claim(rules: &SessionRules) -> bool {
+    rules.claims.as_ref().is_some_and(|claimant| claimant.rules.bypass.is_some())
 }
 
 /// Most bytes of whole client messages kept while they have to wait; a single longer message may exceed it.

@@ -68,6 +68,8 @@ mutants! {
     ClaimBleeds = "claim_bleeds";
     /// A local claim is believed to outlive its transaction.
     ClaimOutlivesTransaction = "claim_outlives_transaction";
+    /// A ROLLBACK TO a savepoint in front of a claim is believed to leave it.
+    ClaimSurvivesSavepoint = "claim_survives_savepoint";
     /// Settings are put on a server inside the client's transaction, whose roll-back takes them away.
     ReplayInsideTransaction = "replay_inside_transaction";
     /// Prepared statements are told apart by a hash alone.

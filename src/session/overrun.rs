@@ -77,6 +77,7 @@ impl Session {
             | Overrun::Transaction(_)
             | Overrun::Idle(_)
             | Overrun::Pinned(_)
+            | Overrun::Bypass(_)
                 if self.is_leaving() => {}
             Overrun::Statement(limit) => {
                 let fault = fault_of(Code::StatementTimeLimit, limit);
@@ -91,6 +92,7 @@ impl Session {
             }
             Overrun::Transaction(limit) => self.end_by_limit(&fault_of(Code::TransactionTimeLimit, limit)),
             Overrun::Idle(limit) => self.end_by_limit(&fault_of(Code::IdleTimeLimit, limit)),
+            Overrun::Bypass(limit) => self.on_bypass_overrun(limit),
             Overrun::Pinned(limit) => self.end_by_limit(&fault_of(Code::PinTimeLimit, limit)),
         }
     }
@@ -127,7 +129,7 @@ impl Session {
     }
 
     /// Ends the session; its server is brought to rest first.
-    fn end_by_limit(&mut self, fault: &Fault) {
+    pub(super) fn end_by_limit(&mut self, fault: &Fault) {
         self.note_refusal(fault);
         if self.lease.as_ref().is_some_and(|lease| !lease.replies().is_empty()) {
             self.effects.push_back(Effect::Cancel);

@@ -454,7 +454,8 @@ impl Session {
     fn on_resting_message(&mut self, tag: u8, frame: &[u8]) {
         let body = frame.get(HEAD_BYTES..).unwrap_or_default();
         match tag {
-            b'A' | b'N' => self.client_out.extend_from_slice(frame),
+            b'A' => self.put_notification(frame),
+            b'N' => self.client_out.extend_from_slice(frame),
             b'S' => self.on_resting_parameter(body),
             b'E' if Fields::new(body).is_fatal() => {
                 // The client hears PostgreSQL's own words, in front of nothing that waits for a record.
@@ -506,6 +507,11 @@ impl Session {
 }
 
 impl Pin {
+    /// The server, between transactions.
+    pub(super) const fn resting_server(&self) -> Option<&PinnedServer> {
+        self.resting.as_ref()
+    }
+
     fn asked(keeping: Keeping) -> Self {
         Self {
             claim: Claim::Asked,

@@ -17,7 +17,7 @@ use super::release::{self, Substitute};
 use super::settings::{ClientSettings, Touched};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Claim, Control, Facts, Policy, Statement};
-use crate::scope::{Injection, Residue, TransactionScope, releasing};
+use crate::scope::{Injection, Residue, SET_READ_ONLY, TransactionScope, releasing};
 use crate::upstream::settings::SettingStep;
 use crate::wire::TransactionStatus;
 
@@ -32,6 +32,8 @@ enum Step {
     StandIn(usize, Option<&'static str>),
     /// A statement that must fail; its error makes place for this one.
     Refused(Box<Fault>),
+    /// No text but a FunctionCall, which is the client's statement of that index.
+    Call(usize),
 }
 
 /// What the answer to a rewritten Query means.
@@ -64,6 +66,25 @@ pub enum PlanStep<'a> {
 }
 
 impl QueryPlan {
+    /// Of a FunctionCall, as the statement that calls the same function.
+    #[must_use]
+    pub fn of_call(facts: Arc<Facts>) -> Self {
+        Self { facts, steps: vec![Step::Call(0)], next: 0, positions: Vec::new() }
+    }
+
+    /// Whether a FunctionCall is being answered and its result has not come.
+    #[must_use]
+    pub fn is_at_call(&self) -> bool {
+        matches!(self.steps.get(self.next), Some(Step::Call(_)))
+    }
+
+    /// Takes a FunctionCallResponse, if one is due.
+    pub fn complete_call(&mut self) -> bool {
+        let is_due = self.is_at_call();
+        self.next = self.next.saturating_add(usize::from(is_due));
+        is_due
+    }
+
     /// Whether the statement being answered is the proxy's own.
     #[must_use]
     pub fn is_own_step(&self) -> bool {
@@ -74,7 +95,7 @@ impl QueryPlan {
     #[must_use]
     pub fn control(&self) -> Option<&Control> {
         match self.steps.get(self.next)? {
-            Step::Client(index) | Step::StandIn(index, _) => {
+            Step::Client(index) | Step::StandIn(index, _) | Step::Call(index) => {
                 self.facts.statements.get(*index).map(|statement| &statement.control)
             }
             Step::Own(_) | Step::Refused(_) => None,
@@ -95,7 +116,7 @@ impl QueryPlan {
             Some(Step::Own(confirms)) => PlanStep::Own(*confirms),
             Some(Step::Client(index)) => self.client_step(*index, None),
             Some(Step::StandIn(index, tag)) => self.client_step(*index, *tag),
-            Some(Step::Refused(_)) | None => PlanStep::Impossible,
+            Some(Step::Refused(_) | Step::Call(_)) | None => PlanStep::Impossible,
         }
     }
 
@@ -111,7 +132,7 @@ impl QueryPlan {
     pub fn refusal_of(&self, sqlstate: Option<SqlState>) -> Option<&Fault> {
         match self.steps.get(self.next) {
             Some(Step::Refused(fault)) if sqlstate == Some(MUST_FAIL_SQLSTATE) => Some(fault),
-            Some(Step::Own(_) | Step::Client(_) | Step::StandIn(..) | Step::Refused(_)) | None => None,
+            Some(Step::Own(_) | Step::Client(_) | Step::StandIn(..) | Step::Refused(_) | Step::Call(_)) | None => None,
         }
     }
 
@@ -167,6 +188,8 @@ pub struct Circumstances<'a> {
     pub sql_prepared: Option<&'a BTreeSet<Box<str>>>,
     /// Whether un-Synced messages of the extended protocol stand before this Query.
     pub is_segment_open: bool,
+    /// Whether its transactions are to be such that cannot write.
+    pub is_read_only: bool,
     /// In whose block it begins, where transactions are recorded and so every statement's answer is followed.
     pub recorded_in: Option<Block>,
     /// A planted defect.
@@ -291,7 +314,7 @@ impl Front<'_> {
         }
         // Where there are claims the session's own holds nothing, and lets nothing through.
         let injection = claims.as_deref().and_then(ClaimPlan::injection).unwrap_or(self.with.injection);
-        if needs_scope && scope.needs_injection() && injection.is_empty() {
+        if needs_scope && scope.needs_injection() && injection.is_empty() && !self.with.is_read_only {
             scope.on_nothing_to_inject();
         }
         let lacks_tenant = claims.as_deref().is_some_and(|claims| claims.needs_injection(scope));
@@ -309,7 +332,13 @@ impl Front<'_> {
             // The ticket is put in front of the Query and at no other time.
             return Put::Refused(Box::new(Fault::of(Code::ScopeFailed)));
         }
-        writer.insert(self.range.start, injection.set_local(), injection.set_local_statements());
+        match self.with.is_read_only {
+            false => writer.insert(self.range.start, injection.set_local(), injection.set_local_statements()),
+            true => {
+                let text = format!("{SET_READ_ONLY}{}", injection.set_local());
+                writer.insert(self.range.start, &text, injection.set_local_statements().saturating_add(1));
+            }
+        }
         scope.on_injected();
         if let Some(claims) = claims {
             claims.on_injected();

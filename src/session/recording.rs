@@ -26,6 +26,7 @@ use bytes::BytesMut;
 use self::precommit::{Commit, Standing};
 use super::cause::Cause;
 use super::holding::Hold;
+use super::limiting::Limiting;
 use super::query::{self, Block};
 use super::release;
 use super::replies::Delivery;
@@ -94,7 +95,9 @@ pub(super) struct Recorder {
     stage: Stage,
     /// The COMMIT of the proxy's block was sent right behind the Query.
     is_end_sent: bool,
-    account: Account,
+    pub(super) account: Account,
+    /// What it may do, where that is limited.
+    pub(super) limiting: Limiting,
     /// A COMMIT was sent for the open record: without its answer the outcome is unknown.
     commit_sent: bool,
     /// The statement that runs outside of blocks is done, whatever fails behind it.
@@ -184,6 +187,7 @@ impl Recorder {
     }
 
     fn note(&mut self, statement: &Statement, text: &str) {
+        self.limiting.note_sent(&statement.control);
         if self.is_open() && self.is_written {
             self.account.note_statement(statement, text, None);
             self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
@@ -279,10 +283,16 @@ impl Session {
     fn intend(&mut self, reason: Option<&str>) -> Readiness {
         let reason = reason.or_else(|| self.fixed_reason()).and_then(|text| Reason::parse(text).ok());
         let needs_reason = self.rules.recording.is_some_and(|recording| recording.needs_reason);
-        let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
+        if self.recorder.is_none() {
+            return Readiness::Ready;
+        }
         if reason.is_none() && needs_reason {
             return Readiness::Refused(Fault::of(Code::ReasonMissing));
         }
+        if let Err(fault) = self.admit_bypass(reason.as_ref()) {
+            return Readiness::Refused(fault);
+        }
+        let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         recorder.stage = Stage::Intending(Wish::Go);
         recorder.account = Account::default();
         recorder.commit_sent = false;
@@ -296,12 +306,13 @@ impl Session {
     fn intent(&self, reason: Option<Reason>) -> Intent {
         let server = self.lease.as_ref().map(|lease| lease.server());
         let setting = |name| self.settings.current(name).filter(|text| !text.is_empty()).map(Box::from);
+        let (emergency, ticket) = self.bypass_marks(reason.as_ref());
         Intent {
             reason,
-            ticket: None,
+            ticket,
             on_behalf_of: setting(ON_BEHALF_SETTING),
             application: setting("application_name"),
-            emergency: None,
+            emergency,
             server: server.map_or(0, |server| server.id.0),
             server_process: server.map_or(0, |server| server.key.process_id),
             server_version: server.map_or(0, |server| server.version),
@@ -319,6 +330,9 @@ impl Session {
             Readiness::Ready => {}
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_query(fault),
+        }
+        if let Readiness::Refused(fault) = self.part_within_limits(facts, &part, text) {
+            return self.refuse_query(fault);
         }
         self.seal_part(facts, &part);
         let end = part.end;
@@ -358,7 +372,7 @@ impl Session {
     fn begins_record(&self, statement: &Statement) -> bool {
         match self.records_claims_only() {
             true => self.claims_bypass(statement),
-            false => self.rules.policy.needs_scope(statement),
+            false => self.rules.policy.needs_scope(statement) || matches!(statement.control, Control::Claim(_)),
         }
     }
 
@@ -409,6 +423,10 @@ impl Session {
                 return;
             }
         }
+        if let Readiness::Refused(fault) = self.part_within_limits(&rest.facts, &part, &rest.text) {
+            self.refuse_query(fault);
+            return;
+        }
         self.seal_part(&rest.facts, &part);
         let end = part.end;
         let is_sent = self.send_planned(b"", &rest.text, &rest.facts, part.clone());
@@ -418,6 +436,10 @@ impl Session {
         if is_sent && end < rest.facts.statements.len() {
             self.keep_rest(Rest { sent: end, ..rest });
         }
+    }
+
+    fn part_within_limits(&mut self, facts: &Facts, part: &Range<usize>, text: &str) -> Readiness {
+        self.within_limits(facts.statements.get(part.clone()).unwrap_or_default(), text)
     }
 
     fn is_server_skipping(&self) -> bool {
@@ -430,7 +452,7 @@ impl Session {
         }
     }
 
-    fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>, text: &str) -> Readiness {
+    pub(super) fn ready_for_part(&mut self, facts: &Facts, part: &Range<usize>, text: &str) -> Readiness {
         if self.recorder.as_ref().is_some_and(|recorder| !recorder.is_written) {
             return self.ready_for_sealed_part(facts, part);
         }
@@ -609,15 +631,19 @@ impl Session {
         if self.recorder.as_ref().is_none_or(|recorder| !recorder.is_written) {
             return Readiness::Ready;
         }
+        let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
         let readiness = match self.records_claims_only() {
             true => self.ready_for_bind_behind_claim(),
             false => self.ready_for_recorded_bind(statement),
+        };
+        let readiness = match readiness {
+            Readiness::Ready => self.within_limits(&statement.facts.statements, text),
+            other @ (Readiness::Held | Readiness::Refused(_)) => other,
         };
         if matches!(readiness, Readiness::Ready)
             && let Some(recorder) = self.recorder.as_mut()
         {
             recorder.flush_asked = false;
-            let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
             statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
         }
         readiness
@@ -727,6 +753,9 @@ impl Session {
             lease.scope_mut().on_begin();
         } else {
             lease.scope_mut().on_end(false);
+        }
+        if let (Cause::OwnEnd(is_commit), Some(claims)) = (&cause, self.claims.as_mut()) {
+            claims.end_ahead(*is_commit);
         }
         let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [&bytes, b"", b""], Some(Expect::Query));
         // Nothing is skipped: the segment before this has been answered.
@@ -878,7 +907,10 @@ impl Session {
     }
 
     pub(super) fn conclude_rolled_back(&mut self) {
-        let has_failed = self.recorder.as_ref().is_some_and(|recorder| recorder.failure.is_some());
+        let has_failed = self
+            .recorder
+            .as_ref()
+            .is_some_and(|recorder| recorder.failure.is_some() || recorder.limiting.ended_by.is_some());
         self.conclude(if has_failed { Conclusion::Failed } else { Conclusion::RolledBack });
     }
 
@@ -886,11 +918,16 @@ impl Session {
     fn conclude(&mut self, conclusion: Conclusion) {
         let is_served = matches!(self.phase, Phase::Ready | Phase::Skipping);
         let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open()) else { return };
+        if recorder.limiting.end() {
+            self.effects.push_back(Effect::Limit(None));
+        }
         if !recorder.is_written {
             recorder.stage = Stage::None;
             return;
         }
-        let failure = recorder.failure.take().filter(|_| conclusion != Conclusion::Committed);
+        // What the proxy has ended it for, not what that has made of it on the server.
+        let ended_by = recorder.limiting.ended_by.take().map(|code| SqlState(*code.row().sqlstate));
+        let failure = ended_by.or(recorder.failure.take()).filter(|_| conclusion != Conclusion::Committed);
         let outcome = std::mem::take(&mut recorder.account).conclude(conclusion, failure);
         recorder.commit_sent = false;
         recorder.stage = if is_served { Stage::Concluding(None) } else { Stage::None };

@@ -77,7 +77,9 @@ impl Session {
     /// What owes no answer (COPY data behind its failure), once dropped or written, may be the last that a server at
     /// rest waited for: no reply will come to give it back.
     pub(super) fn give_back_if_quiet(&mut self) {
-        if self.server_in.is_empty() && self.lease.as_ref().is_some_and(LeasedServer::is_quiet) {
+        // Whose tenant is asked for goes on with the server it has.
+        let is_asking = self.waiting == super::Waiting::Claim && !self.is_leaving();
+        if !is_asking && self.server_in.is_empty() && self.lease.as_ref().is_some_and(LeasedServer::is_quiet) {
             self.after_replies();
             self.advance();
         }
@@ -153,7 +155,7 @@ impl Session {
         let Some(body) = rest.get(HEAD_BYTES..head.frame_bytes()) else { return Ok(None) };
         let delivery = match head.tag {
             b'N' => Ok(self.on_notice()),
-            b'A' if self.is_notified() => Ok(Delivery::Forward),
+            b'A' if self.is_notified() => Ok(self.on_notification(rest.get(..head.frame_bytes()).unwrap_or_default())),
             b'A' => Ok(Delivery::Swallow),
             b'S' => self.on_parameter(body),
             b'Z' => self.on_ready(body),
@@ -190,7 +192,8 @@ impl Session {
     /// Rows, row descriptions and COPY data: decided on the head, forwarded as they come.
     fn take_bulk(&mut self, head: Head, rest: &[u8]) -> Result<(usize, Delivery), Ended> {
         let delivery = self.on_small(head.tag)?;
-        if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd') {
+        if self.recorder.is_some() && delivery == Delivery::Forward && matches!(head.tag, b'D' | b'd' | b'V') {
+            self.check_rows(1)?;
             self.note_row();
         }
         self.server_passing = match delivery {
@@ -238,10 +241,21 @@ impl Session {
                 if matches!(lease.replies().front(), Some(Cause::OwnEnd(_))) {
                     return Err(self.distrust(format!("message {:?} for a COMMIT", char::from(tag))));
                 }
-                if lease.replies().front().is_some_and(Cause::is_own) {
+                let is_result = tag == b'V';
+                if is_result != self.owes_result() || (is_result && !self.takes_result()) {
+                    return Err(
+                        self.distrust(format!("message {:?} for a Query, or for a FunctionCall", char::from(tag)))
+                    );
+                }
+                if is_result {
+                    // To the record it is the SELECT that calls the function.
+                    self.note_tag(b"SELECT 1");
+                }
+                let front = self.lease.as_ref().and_then(|lease| lease.replies().front());
+                if front.is_some_and(Cause::is_own) {
                     return Ok(Delivery::Swallow);
                 }
-                self.count_statement(tag == b'I');
+                self.count_statement(matches!(tag, b'I' | b'V'));
                 Ok(Delivery::Forward)
             }
             Ok(Received::Complete(cause)) => self.on_answered(cause, tag),
@@ -330,6 +344,7 @@ impl Session {
         };
         if self.recorder.is_some() {
             self.note_tag(tag);
+            self.check_rows(0)?;
         }
         self.steps = self.steps.wrapping_add(1);
         let Some(lease) = self.lease.as_mut() else { return Err(Ended) };
@@ -743,8 +758,9 @@ impl Session {
             Ok(Received::Failed { cause, skipped }) => {
                 let is_injected = matches!(cause, Cause::Scope(_) | Cause::OwnBegin);
                 let has_query = skipped.iter().any(|cause| matches!(cause, Cause::Plan(_)));
+                let has_call = skipped.iter().any(|cause| matches!(cause, Cause::Plan(plan) if plan.is_at_call()));
                 let delivery = self.on_extended_error(&cause, body, fields)?;
-                if is_injected && has_query && self.is_sealed() {
+                if is_injected && (has_call || (has_query && self.is_sealed())) {
                     self.close_skipped_query();
                 }
                 self.count_statement(cause.fails_statement(fields.sqlstate()));
@@ -1099,7 +1115,7 @@ const fn deallocates(control: &Control) -> bool {
 
 /// Messages whose body is never looked at and may be long.
 const fn is_bulk(tag: u8) -> bool {
-    matches!(tag, b'D' | b'd' | b'T' | b't')
+    matches!(tag, b'D' | b'd' | b'T' | b't' | b'V')
 }
 
 /// Whether an error in front of everything that a Query does is about the client's part of its text: PostgreSQL reads the

@@ -182,7 +182,7 @@ impl Session {
             Kind::Parse if head.body_bytes > self.text_bytes_max().saturating_add(PARSE_EXTRA_BYTES_MAX) => {
                 return self.drop_long_text(head, rest, Session::refuse_parse);
             }
-            Kind::FunctionCall => return self.drop_long_text(head, rest, Session::refuse_function_call),
+            Kind::FunctionCall => return self.take_function_call(head, rest),
             Kind::Query
             | Kind::Parse
             | Kind::Describe
@@ -409,6 +409,7 @@ impl Session {
             keeps_state,
             sql_prepared: self.pin.as_ref().map(|pin| pin.prepared()),
             is_segment_open: is_open,
+            is_read_only: lease.is_read_only(),
             recorded_in,
             #[cfg(feature = "mutants")]
             mutant: self.rules.mutant,
@@ -591,18 +592,6 @@ impl Session {
         let refused = Refused { fault, expected: SqlState(expected), dropped };
         drop(lease.send(frame, Cause::Refused(Box::new(refused))));
         true
-    }
-
-    /// FunctionCall runs a function by its number, past every inspection.
-    fn refuse_function_call(&mut self, _too_long: Fault) -> bool {
-        let is_open = self.lease.as_ref().is_some_and(|lease| lease.replies().is_open());
-        let fault = Fault::of(Code::FunctionCallRefused)
-            .with_detail("It names a function by its number, which cannot be checked.");
-        if is_open {
-            self.end_with(fault, DiscardReason::ClientLeft, CloseReason::ClientViolation);
-            return true;
-        }
-        self.refuse_query(fault)
     }
 
     pub(super) fn note_refusal(&mut self, fault: &Fault) {

@@ -34,7 +34,7 @@ impl Session {
     /// Whether its transactions need tickets, and so the time of day.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        self.rules.injection.is_sealed()
+        self.rules.injection.is_sealed() || self.claims.as_ref().is_some_and(|claims| claims.is_sealed())
     }
 
     /// What time it is, for tickets made from now on.
@@ -56,6 +56,9 @@ impl Session {
     /// Where a part has to end so that what stands behind it can be given a ticket: a ticket takes a snapshot, and in front
     /// of these none may be taken.
     pub(super) fn sealed_part_end(&self, statements: &[Statement]) -> Option<usize> {
+        if self.claims.is_some() {
+            return self.entries(statements, false).end;
+        }
         let due = statements.iter().position(|statement| self.rules.policy.needs_scope(statement))?;
         let is_before = |statement: &Statement| matches!(statement.control, Control::Begin | Control::SetTransaction);
         let has_before = statements.get(..due)?.iter().any(is_before);
@@ -91,6 +94,9 @@ impl Session {
         if !self.is_sealed() || self.runs_without_block() || !self.is_due(facts, part) {
             return;
         }
+        if self.claims.is_some() {
+            return self.seal_claimed_part(facts, part);
+        }
         let rules = std::sync::Arc::clone(&self.rules);
         if let Some(lease) = self.lease.as_mut().filter(|lease| lease.scope().needs_injection()) {
             super::extended::inject(lease, &rules, None, false);
@@ -118,6 +124,9 @@ impl Session {
     }
 
     fn is_due(&self, facts: &Facts, part: &Range<usize>) -> bool {
+        if self.claims.is_some() {
+            return self.entry(facts, part).is_some();
+        }
         self.record_due(facts, part).is_some()
     }
 

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use crate::bypass::LimitName;
 use crate::pool::TimeLimits;
 use crate::time::Moment;
 
@@ -61,6 +62,8 @@ pub enum Overrun {
     Unending(Duration),
     /// Bringing the server to rest for a client that is gone.
     Leaving,
+    /// A bypass, for what its rule or emergency allows.
+    Bypass(LimitName),
 }
 
 /// Whether this answer's statement was cancelled.

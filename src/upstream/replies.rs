@@ -284,7 +284,8 @@ fn answer(expect: Expect, failed: bool, tag: u8) -> Option<Answer> {
         (Expect::Describe, b'T' | b'n') | (Expect::Execute, b'C' | b'I' | b's') => Some(Answer::Last),
         (Expect::Execute | Expect::Query, b'D' | b'd' | b'H' | b'c') => Some(Answer::Part),
         (Expect::Execute | Expect::Query, b'G') => Some(Answer::Ignoring),
-        (Expect::Query, b'T' | b'C' | b'I') => Some(Answer::Part),
+        // The last is a FunctionCall's, which is answered like a Query.
+        (Expect::Query, b'T' | b'C' | b'I' | b'V') => Some(Answer::Part),
         (
             Expect::Parse
             | Expect::Bind

@@ -571,3 +571,9 @@ RESET ALL; DISCARD ALL
 
 -- allow discard transaction
 DISCARD ALL; BEGIN
+
+-- allow select
+SELECT s.lastval, s.setval FROM s WHERE s.lastval > 5
+
+-- allow update
+UPDATE s SET lastval = s.lastval + 1 RETURNING (s).lastval

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::sealed;
+use super::upheaval::certificate;
 use crate::support::cluster::{self, Cluster};
 use crate::support::proxy::{self, Proxy, Wish};
 
@@ -10,10 +11,15 @@ const A: &str = "00000000-0000-0000-0000-00000000000a";
 const B: &str = "00000000-0000-0000-0000-00000000000b";
 
 fn attack(cluster: &Cluster, database: &str, through: [String; 2]) -> (Option<i32>, String) {
-    let owner = format!("host=127.0.0.1 port={} user=postgres dbname={database}", cluster.address.port());
     let [a, b] = through;
-    let arguments = ["attack", "--as-a", &a, "--as-b", &b, "--owner", &owner, "--tenant-a", A, "--tenant-b", B];
-    let output = Command::new(proxy::binary()).args(arguments).output().expect("the tool runs");
+    run(cluster, database, &["--as-a", &a, "--as-b", &b, "--tenant-a", A, "--tenant-b", B])
+}
+
+fn run(cluster: &Cluster, database: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let owner = format!("host=127.0.0.1 port={} user=postgres dbname={database}", cluster.address.port());
+    let mut command = Command::new(proxy::binary());
+    command.args(["attack", "--owner", &owner]).args(arguments).env_remove("PGPASSWORD");
+    let output = command.output().expect("the tool runs");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code(), said)
 }
@@ -39,10 +45,33 @@ fn nothing_escapes_a_guarded_or_a_sealed_database() {
         assert_eq!(admin.rows("SELECT nspname FROM pg_namespace WHERE nspname = 'tenantgate_attack'").len(), 0);
         sealed::seal(&mut admin, database);
         let proxy = sealed::start_sealing(&wish);
-        let (status, said) = attack(cluster, database, of(&proxy, database));
+        let (status, said) = by_configuration(cluster, database, &proxy);
         assert_eq!(status, Some(0), "{said}");
         assert!(said.contains("on a sealed database") && said.contains(" 0 escaped"), "{said}");
     }
+}
+
+/// The configuration says where the proxy is and how its login names tenants, who are made up; it is reached by TLS alone.
+fn by_configuration(cluster: &Cluster, database: &str, proxy: &Proxy) -> (Option<i32>, String) {
+    let (file, folder) = (proxy.folder().join("tenantgate.toml"), proxy.folder());
+    certificate(folder);
+    let tls = format!(
+        "[tls]\nmode = \"require\"\ncertificate = \"{0}/server.crt\"\nkey = \"{0}/server.key\"\n",
+        folder.display()
+    );
+    proxy.edit("[tls]\nmode = \"disable\"\n", &tls);
+    assert!(proxy.reload(), "{}", proxy.log_tail());
+    let (file, ca) = (file.display().to_string(), folder.join("server.crt").display().to_string());
+    let there = format!("localhost:{}", proxy.address.port());
+    let arguments = ["--config", &file, "--database", database, "--login", "app_user", "--ca", &ca, "--proxy"];
+    // By its address: the certificate is somebody else's.
+    let (status, said) = run(cluster, database, &[&arguments[..], &[&proxy.address.to_string()]].concat());
+    assert!(status == Some(2) && said.contains("--as-a"), "{said}");
+    for (login, wanted) in [("nobody", "there is no logins.nobody"), ("acme_app", "from the user name")] {
+        let (status, said) = run(cluster, database, &["--config", &file, "--database", database, "--login", login]);
+        assert!(status == Some(2) && said.contains(wanted), "{said}");
+    }
+    run(cluster, database, &[&arguments[..], &[&there]].concat())
 }
 
 /// The same tenants without a proxy: a tool that finds nothing there finds nothing anywhere.
@@ -57,10 +86,11 @@ fn without_a_proxy_tenants_escape() {
     });
     let (status, said) = attack(cluster, database, direct);
     assert_eq!(status, Some(1), "{said}");
-    for technique in ["SET LOCAL", "set_config in a CTE", "an anonymous block", "query_to_xml"] {
+    for technique in ["SET LOCAL", "set_config in COPY", "set_config in a CTE", "an anonymous block", "query_to_xml"] {
         let line = said.lines().find(|line| line.trim_start().starts_with(technique) && line.contains("ESCAPED"));
         assert!(line.is_some(), "{technique}: {said}");
     }
+    assert!(said.contains("455 attempts"), "each in five forms, COPY's too: {said}");
     let (status, said) =
         attack(cluster, database, [String::new(), String::new()].map(|_| "host=127.0.0.1 port=1".into()));
     assert_eq!(status, Some(2), "{said}");

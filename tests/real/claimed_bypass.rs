@@ -2,13 +2,15 @@
 //! `app.bypass_rls`, over one login and one role.
 
 use super::support::alone;
-use super::support::cluster::{Cluster, every};
+use super::support::cluster::{Cluster, every, fifteen};
+use super::support::inside::Inside;
 use super::support::message::Message;
 use super::support::proxy::{Proxy, Wish};
 use super::support::raw::{Client, Target};
 use super::support::reply::Reply;
 use serde_json::Value;
 use std::path::PathBuf;
+use tenantgate::admin::Operations as _;
 
 const DATABASE: &str = "claimed_bypass";
 const ACME: &str = "00000000-0000-0000-0000-00000000000a";
@@ -259,4 +261,35 @@ fn a_ledger_that_cannot_be_written_refuses_the_bypass_and_tenants_go_on() {
         assert_eq!(client.value("SELECT count(*) FROM things"), "30");
         client.run("COMMIT");
     }
+}
+
+#[test]
+fn a_reload_gives_the_right_and_takes_it_and_the_console_shows_what_was_done_with_it() {
+    let _turn = alone();
+    fifteen().create_database(DATABASE);
+    fifteen().admin(DATABASE).run(SCHEMA);
+    let folder = tempfile::tempdir().unwrap();
+    let more = format!("{LOGIN}{SCOPE}[ledger]\npath = {:?}\n", folder.path().join("ledger.jsonl"));
+    let proxy =
+        Inside::start(&Wish { cluster: fifteen(), database: DATABASE, pool_size: 2, mutant: None, more: &more });
+    let mut client = Client::connect(&proxy.login("web", "demo"));
+    let refused = |client: &mut Client| {
+        client.run("BEGIN");
+        assert!(words(&client.query(ON)).starts_with("TG013"));
+        client.run("ROLLBACK");
+    };
+    refused(&mut client);
+    proxy.reload_with(SCOPE, &format!("{RIGHT}{SCOPE}"));
+    client.run("BEGIN");
+    client.run(ON);
+    assert_eq!(client.value("SELECT count(*) FROM things"), "30");
+    client.run("COMMIT");
+    let shown = proxy.operations().bypasses();
+    let [row] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!((&*row.preset, &*row.outcome, &*row.reason), ("claimed_bypass", "committed", "nightly report"));
+    proxy.reload_with(&format!("{RIGHT}{SCOPE}"), SCOPE);
+    refused(&mut client);
+    tenant(&mut client);
+    assert_eq!(client.value("SELECT count(*) FROM things"), "10");
+    client.run("COMMIT");
 }

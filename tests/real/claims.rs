@@ -1,6 +1,7 @@
 //! Claims: a client's own statements name its tenant, and everything else is as in PostgreSQL itself.
 
 use crate::scripts::{DATABASE as SCRIPTS, Shuffler, play, superuser};
+use crate::sealed;
 use crate::support::cluster::{Cluster, every, fifteen};
 use crate::support::dice::Dice;
 use crate::support::inside::Inside;
@@ -45,8 +46,20 @@ tenant.allowed = { pattern = "00000000-*" }
 
 /// What differs from PostgreSQL itself.
 fn differences(cluster: &Cluster, login: &str, mutant: Option<&str>, paces: &[Pace]) -> Vec<String> {
-    let mut admin = superuser(cluster);
+    let admin = superuser(cluster);
     let proxy = Proxy::start(&Wish { cluster, database: SCRIPTS, pool_size: 2, mutant, more: LOGINS });
+    differences_of(cluster, admin, &proxy, login, paces)
+}
+
+/// The same over a sealed database.
+fn differences_where_sealed(cluster: &Cluster, login: &str, paces: &[Pace]) -> Vec<String> {
+    let mut admin = superuser(cluster);
+    sealed::seal(&mut admin, SCRIPTS);
+    let wish = Wish { cluster, database: SCRIPTS, pool_size: 2, mutant: None, more: LOGINS };
+    differences_of(cluster, admin, &sealed::start_sealing(&wish), login, paces)
+}
+
+fn differences_of(cluster: &Cluster, mut admin: Client, proxy: &Proxy, login: &str, paces: &[Pace]) -> Vec<String> {
     let natively = |_: char| Target::new(cluster.address, "app_user", SCRIPTS);
     let proxied = |_: char| Target::new(proxy.address, login, SCRIPTS).password("demo");
     let mut found = Vec::new();
@@ -79,7 +92,9 @@ mod mutants {
     #[test]
     fn planted_defects_of_claims_are_found() {
         let _turn = alone();
-        for mutant in ["claim_survives_rollback", "claim_bleeds", "claim_outlives_transaction"] {
+        for mutant in
+            ["claim_survives_rollback", "claim_bleeds", "claim_outlives_transaction", "claim_survives_savepoint"]
+        {
             assert!(
                 !differences(fifteen(), "claims", Some(mutant), &[Pace::Burst]).is_empty(),
                 "{mutant} is not found"
@@ -96,6 +111,15 @@ fn scripts_with_claims_get_the_same_replies() {
     }
     compare(fifteen(), "claims_pinned", &[Pace::Burst]);
     compare(fifteen(), "claims_whole", &[Pace::Burst]);
+}
+
+#[test]
+fn scripts_with_claims_get_the_same_replies_where_tickets_are_shown() {
+    let _turn = alone();
+    for cluster in every() {
+        let found = differences_where_sealed(cluster, "claims", &[Pace::Burst, Pace::Trickle]);
+        assert!(found.is_empty(), "{} differ:\n{}", found.len(), found.join("\n"));
+    }
 }
 
 /// The first users' shape: text columns in camel case under a setting of another name.
@@ -378,6 +402,19 @@ BEGIN
     RETURN current_setting('app.tenant_id', true);
 END $$;";
 
+/// The same, of a role that shows tickets: what the setting says is not asked. (Directly, nobody has any.)
+const WHO_BY_TICKET: &str = "
+CREATE OR REPLACE FUNCTION who() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF coalesce(current_setting('app.tenant_id', true), '') = '' THEN
+        RAISE EXCEPTION 'nobody' USING ERRCODE = '42501';
+    END IF;
+    IF current_setting('tenantless.direct', true) = 'on' THEN
+        RETURN current_setting('app.tenant_id', true);
+    END IF;
+    RETURN tenantgate.tenant_id();
+END $$;";
+
 /// One statement of a generated session, and how far the next ones go with it.
 struct Walker {
     dice: Dice,
@@ -510,15 +547,34 @@ fn heard(reply: &Reply) -> Option<String> {
 
 #[test]
 fn generated_claims_are_as_in_postgresql_itself() {
+    generated(400, |cluster| {
+        cluster.admin(UNITS).run(WHO);
+        Proxy::start(&Wish { cluster, database: UNITS, pool_size: 2, mutant: None, more: LOGINS })
+    });
+}
+
+/// Who it is says the ticket; without the proxy, the setting.
+#[test]
+fn generated_claims_are_as_in_postgresql_itself_where_tickets_are_shown() {
+    generated(200, |cluster| {
+        let mut admin = cluster.admin(UNITS);
+        admin.run(WHO);
+        sealed::seal(&mut admin, UNITS);
+        admin.run(WHO_BY_TICKET);
+        sealed::start_sealing(&Wish { cluster, database: UNITS, pool_size: 2, mutant: None, more: LOGINS })
+    });
+}
+
+fn generated(sessions: u64, start: impl Fn(&'static Cluster) -> Proxy) {
     let _turn = alone();
-    let (first, count) = (number("TENANTGATE_SEED", 1), number("TENANTGATE_SESSIONS", 400));
+    let (first, count) = (number("TENANTGATE_SEED", 1), number("TENANTGATE_SESSIONS", sessions));
     for cluster in every() {
         cluster.create_database(UNITS);
-        cluster.admin(UNITS).run(WHO);
-        let proxy = Proxy::start(&Wish { cluster, database: UNITS, pool_size: 2, mutant: None, more: LOGINS });
+        let proxy = start(cluster);
         let disturbers: Vec<_> = [ACME, GLOBEX].map(|tenant| Shuffler::start(proxy.target(tenant))).into();
         for seed in first..first + count {
-            let mut native = Client::connect(&Target::new(cluster.address, "app_user", UNITS));
+            let direct = Target::new(cluster.address, "app_user", UNITS).with("tenantless.direct", "on");
+            let mut native = Client::connect(&direct);
             let mut proxied = Client::connect(&Target::new(proxy.address, "claims", UNITS).password("demo"));
             let (left, right) = (walk(&mut native, seed), walk(&mut proxied, seed));
             let at = left.iter().zip(&right).position(|(left, right)| left != right);

@@ -430,7 +430,7 @@ fn transactions_in_the_ledger_and_the_ledger_itself_are_counted() {
     ));
     let target = |login: &str| Target::new(bench.proxy.address, login, DATABASE).password("demo");
     assert!((bench.metric("tenantgate_ledger_writable") - 1.0).abs() < 0.1);
-    let mut support = Client::connect(&target("support").with("tenantgate.reason", "a test"));
+    let mut support = Client::connect(&target("support").with("tenantgate.reason", "a test of the console"));
     let mut deploy = Client::connect(&target("deploy"));
     support.run("SELECT 1");
     support.query("SELECT 1 / 0");

@@ -48,6 +48,24 @@ fn every_function_of_every_release_has_a_class_and_no_other_has() {
     );
 }
 
+/// `x.lastval` gives the function one argument, and there is none that takes it.
+#[test]
+fn what_takes_several_arguments_or_none_takes_one_in_no_release() {
+    let names = table(include_str!("../../src/guard/tables/several.txt"));
+    let list: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    let takes_one = |name: &str| {
+        format!(
+            "SELECT DISTINCT proname FROM pg_catalog.pg_proc WHERE proname IN ({name}) \
+             AND pronargs - pronargdefaults <= 1 AND (pronargs >= 1 OR provariadic <> 0)"
+        )
+    };
+    for cluster in every_release() {
+        let found = cluster.admin("postgres").rows(&takes_one(&list.join(", ")));
+        assert!(found.is_empty(), "PostgreSQL {}: {found:?}", cluster.version);
+        assert_eq!(cluster.admin("postgres").rows(&takes_one("'currval', 'lastval'")).len(), 1, "the question is good");
+    }
+}
+
 #[test]
 fn every_relation_of_every_release_has_a_class_and_no_other_has() {
     has_every_name(

@@ -14,6 +14,7 @@
 //! | `TENANTGATE_CUT_STRIDE` | links are cut behind every so manieth byte; 1: behind each |
 //! | `TENANTGATE_VALUE_BYTES` | how long the longest values are, up to 1000000000 |
 //! | `TENANTGATE_LOAD_TRANSACTIONS`, `TENANTGATE_SEED` | size and choices of the storm |
+//! | `TENANTGATE_UPHEAVAL_ROUNDS` | how often sealed databases and their proxies are restarted under load |
 //!
 //! The feature `mutants` adds the proofs that planted defects are found: `cargo test --features mutants --test real
 //! mutants`.
@@ -28,6 +29,9 @@ mod bounds;
 mod bypass;
 mod bypass_crash;
 mod bypass_durable;
+mod bypass_emergency;
+mod bypass_limits;
+mod calls;
 mod check;
 mod claimed_bypass;
 mod claims;
@@ -43,6 +47,7 @@ mod limits;
 mod load;
 mod login;
 mod misbehaviour;
+mod offboard;
 mod operations;
 mod pgbench;
 mod pins;
@@ -50,6 +55,8 @@ mod reload;
 mod reported;
 mod scripts;
 mod sealed;
+mod sealed_reload;
+mod sealed_upheaval;
 mod soak;
 mod statements;
 mod tokio_session;

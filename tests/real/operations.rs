@@ -284,7 +284,7 @@ fn acts(ledger: &Path) -> Vec<(String, String, String)> {
     let acts = text.lines().filter(|line| !line.contains("\"version\"")).map(|line| {
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
         let word = |name: &str| record[name].as_str().unwrap().to_owned();
-        assert_eq!((word("login").as_str(), record["v"].as_u64()), ("ops", Some(2)), "{line}");
+        assert_eq!((word("login").as_str(), record["v"].as_u64()), ("ops", Some(3)), "{line}");
         assert!(!word("address").is_empty() && word("at").ends_with('Z') && word("id").len() == 36, "{line}");
         (word("kind"), word("tenant"), word("reason"))
     });

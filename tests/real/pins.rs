@@ -316,7 +316,10 @@ fn notifications_reach_the_listener_while_it_is_idle_and_nobody_else() {
         listener.run("SELECT 2");
         let tags = tags_of(&listener.run("COMMIT"));
         assert!(tags == "CAZ" || { tags == "CZ" && notification(&mut listener).1 == "three" }, "{tags}");
-        assert_eq!(tags_of(&listener.run("NOTIFY jobs, 'own'")), "CAZ");
+        let own = listener.run("NOTIFY jobs, 'own'");
+        assert_eq!(tags_of(&own), "CAZ");
+        let number = own[1].body.first_chunk().map(|number| i32::from_be_bytes(*number));
+        assert_eq!(number, Some(listener.process_id()), "the number that the client was told as its own");
         // A server tells of what was committed before it answers what comes behind.
         assert_eq!(tags_of(&other.run("SELECT 1")), "TDCZ");
         assert_eq!(tags_of(&other.run("SELECT 1")), "TDCZ");

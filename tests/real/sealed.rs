@@ -21,7 +21,7 @@ const UNINSTALL: &str = include_str!("../../sql/uninstall.sql");
 const ATTACKS: &str = include_str!("sealed_attacks.sql");
 
 /// Of the tickets.
-const KEY: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+pub const KEY: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 const OTHER_KEY: &str = "2222222222222222222222222222222222222222222222222222222222222222";
 
 /// What no other tenant may see.
@@ -50,7 +50,7 @@ SELECT tenantgate.protect('notes', 'tenant'), tenantgate.protect('ids', 'tenant'
 static ONE_BY_ONE: Mutex<()> = Mutex::new(());
 
 /// A database of `installer`, who is no superuser, with the tables in it.
-fn prepare(cluster: &Cluster, database: &str) {
+pub fn prepare(cluster: &Cluster, database: &str) {
     let _guard = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.create_database(database);
     let mut admin = cluster.admin(database);
@@ -64,7 +64,7 @@ fn prepare(cluster: &Cluster, database: &str) {
     installer.run(TABLES);
 }
 
-fn owner(cluster: &Cluster, database: &str) -> Client {
+pub fn owner(cluster: &Cluster, database: &str) -> Client {
     Client::connect(&Target::new(cluster.address, "installer", database))
 }
 
@@ -125,7 +125,7 @@ fn tags(replies: &[Reply]) -> String {
 }
 
 /// All that was said, as text.
-fn said(replies: &[Reply]) -> String {
+pub fn said(replies: &[Reply]) -> String {
     replies.iter().map(|reply| String::from_utf8_lossy(&reply.body).into_owned()).collect::<Vec<_>>().join("\n")
 }
 
@@ -302,6 +302,35 @@ fn keys_rotate_one_by_one() {
     }
 }
 
+/// What 14 has made takes the slower form after pg_upgrade, until `upgrade` has seen it.
+#[test]
+fn an_upgrade_brings_a_pg_upgraded_database_to_the_faster_form() {
+    for cluster in cluster::every() {
+        let database = "sealed_upgraded";
+        prepare(cluster, database);
+        cluster.admin(database).run(
+            "UPDATE tenantgate.key SET can_latch = false;
+             ALTER SEQUENCE tenantgate.latch SET LOGGED; ALTER SEQUENCE tenantgate.bypass_latch SET LOGGED",
+        );
+        let mut client = Client::connect(&Target::new(cluster.address, "app_user", database));
+        let (key, process_id) = (key(KEY), process_id(&mut client));
+        let mut form = || {
+            client.run("BEGIN");
+            client.run(&enter(&key, "a", process_id, [false; 2], now()));
+            assert_eq!(client.value("SELECT note FROM notes"), "a-note", "on {}", cluster.version);
+            let form = client.value(
+                "SELECT (coalesce(current_setting('tenantgate.seal', true), '') <> '')::text || ' ' ||
+                        (pg_current_xact_id_if_assigned() IS NULL)::text",
+            );
+            client.run("COMMIT");
+            form
+        };
+        assert_eq!(form(), "false true", "signed, on {}", cluster.version);
+        owner(cluster, database).run(INSTALL);
+        assert_eq!(form(), "true true", "latched, and without a transaction id, on {}", cluster.version);
+    }
+}
+
 /// The log may be read by many, and a statement's text by everybody with the same role.
 #[test]
 fn a_bypass_needs_its_own_ticket_and_leaves_a_row() {
@@ -379,7 +408,7 @@ fn start(cluster: &Cluster, database: &str, pool_size: u32) -> Proxy {
 }
 
 /// A sealed database, whose tenants are text.
-fn configured(cluster: &Cluster, database: &str, pool_size: u32, address: SocketAddr) -> String {
+pub fn configured(cluster: &Cluster, database: &str, pool_size: u32, address: SocketAddr) -> String {
     let wish = Wish { cluster, database, pool_size, mutant: None, more: "" };
     let sealed = format!("role = \"app\"\nseal = true\nseal_key = \"{KEY}\"");
     let text = proxy::configuration(&wish, address);
@@ -683,7 +712,6 @@ fn a_database_that_does_not_hold_is_refused() {
                 "REVOKE USAGE ON tenantgate.latch FROM app_user",
                 "rights on tenantgate.latch",
             ),
-            ("GRANT tenantgate_vault TO app_user", "REVOKE tenantgate_vault FROM app_user", "owns the keys"),
             (
                 "GRANT EXECUTE ON FUNCTION tenantgate.add_key(bytea) TO app_user",
                 "REVOKE EXECUTE ON FUNCTION tenantgate.add_key(bytea) FROM app_user",
@@ -734,6 +762,13 @@ fn a_database_that_does_not_hold_is_refused() {
             }
             admin.run(mends);
         }
+        // A role of its own: memberships are the cluster's, and other tests' proxies look at theirs.
+        drop(admin.query("CREATE ROLE sealed_keeper LOGIN"));
+        admin.run("SELECT tenantgate.allow('sealed_keeper', 'tenant'); GRANT tenantgate_vault TO sealed_keeper");
+        let (status, said) =
+            run_tool(&["sql", "verify", "--connect", &connect.replace("user=app_user", "user=sealed_keeper")]);
+        admin.run("REVOKE tenantgate_vault FROM sealed_keeper; SELECT tenantgate.disallow('sealed_keeper')");
+        assert!(status == Some(1) && said.contains("owns the keys"), "on {}: {said}", cluster.version);
         // What a role does not inherit is a SET ROLE away.
         let beside = if cluster.version >= 16 { "WITH INHERIT FALSE" } else { "" };
         drop(admin.query("CREATE ROLE sealed_beside NOLOGIN"));

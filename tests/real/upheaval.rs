@@ -172,7 +172,8 @@ fn acts_on_roles(cluster: &Cluster, outcomes: &mut Vec<Outcome>) {
     }
 }
 
-fn certificate(folder: &Path) {
+/// A certificate for `localhost`, signed by itself.
+pub fn certificate(folder: &Path) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     std::fs::write(folder.join("server.crt"), parameters.self_signed(&key).expect("one").pem()).expect("a file");

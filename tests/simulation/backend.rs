@@ -121,6 +121,8 @@ pub struct Backend {
     is_alone: bool,
     /// A tenant is set for the session, and stays until another is.
     pub keeps_tenant: bool,
+    /// The tenant is claimed: by the proxy in its client's place, or, alone, by the client itself.
+    pub has_claims: bool,
     pub events: Vec<Event>,
     input: BytesMut,
     consumed: u64,
@@ -186,6 +188,7 @@ impl Backend {
             version,
             is_alone,
             keeps_tenant: false,
+            has_claims: false,
             events: Vec::new(),
             input: BytesMut::new(),
             consumed: 0,
@@ -617,6 +620,7 @@ impl Backend {
     fn run_of_query(&mut self, parsed: &Parsed, is_last: bool, database: &mut Database) -> Reply<()> {
         self.check_cancel()?;
         self.check_block(&parsed.sql)?;
+        self.check_tenant(&parsed.sql)?;
         analyse(parsed)?;
         if parsed.sql == Sql::CopyIn {
             return self.begin_copy(false);
@@ -659,6 +663,18 @@ impl Backend {
         self.is_cancelled = false;
         self.events.push(Event::CancelHit { at: self.at });
         Err(error("57014", "canceling statement due to user request"))
+    }
+
+    /// Alone it refuses what the proxy refuses: what needs a tenant that nobody has claimed.
+    fn check_tenant(&self, sql: &Sql) -> Reply<()> {
+        let is_claim = matches!(sql, Sql::Configure { name: Value::Text(name), .. } if name == TENANT);
+        let is_needed =
+            sql.takes_snapshot() || matches!(sql, Sql::Missing(_)) || matches!(sql, Sql::Show(name) if name == TENANT);
+        let is_missing = self.value(TENANT).is_empty();
+        if self.is_alone && self.has_claims && is_needed && !is_claim && is_missing {
+            return Err(error("42501", "nobody"));
+        }
+        Ok(())
     }
 
     fn check_block(&self, sql: &Sql) -> Reply<()> {
@@ -705,6 +721,9 @@ impl Backend {
         let prepared = self.find_statement(names.statement)?;
         self.check_cancel()?;
         self.start();
+        if let Some(parsed) = prepared.parsed.as_ref().filter(|_| self.block != Block::Failed) {
+            self.check_tenant(&parsed.sql)?;
+        }
         let count = prepared.parsed.as_ref().map_or(0, |parsed| parsed.sql.parameters());
         let values = body.get(names.prefix_bytes..).unwrap_or_default();
         let mut parameters = Vec::new();
@@ -899,7 +918,8 @@ impl Backend {
     }
 
     fn is_in_block(&self, is_extended: bool) -> bool {
-        self.block != Block::None || (is_extended && self.executed > 0)
+        // Older servers do not take what stands behind an Execute for one of several.
+        self.block != Block::None || (is_extended && self.executed > 0 && self.version >= 180_000)
     }
 
     /// What it gives, and its tag.
@@ -948,6 +968,7 @@ impl Backend {
                 self.set(&name, &value, *local)?;
                 if *hidden { Vec::new() } else { vec![value] }
             }
+            Sql::Literal(value, _) => vec![text(value)],
             Sql::Show(name) => {
                 self.known(name)?;
                 vec![self.value(name)]
@@ -1004,6 +1025,10 @@ impl Backend {
     fn check_scope(&mut self, local: bool) {
         if local == self.keeps_tenant {
             self.violated(format!("a tenant was set, {}", if local { "SET LOCAL" } else { "SET" }));
+        }
+        if self.has_claims {
+            // Where and how often a client claims is its own affair.
+            return;
         }
         if self.local.contains_key(TENANT) {
             self.violated("a tenant was put twice on one transaction".to_owned());

@@ -85,6 +85,8 @@ pub struct Story<'a> {
     pub version: u32,
     pub parameters: &'a [(&'a str, &'a str)],
     pub tenant: &'a str,
+    /// It says so itself, by SQL.
+    pub has_claims: bool,
     pub sent: &'a [u8],
     pub received: &'a [u8],
     /// How many errors of that SQLSTATE its own cancels and the pool's refusals may have made.
@@ -101,8 +103,11 @@ pub struct Story<'a> {
 /// What the model alone says, and what the client has committed by then.
 fn alone(story: &Story<'_>, failures: &Failures) -> (Vec<Message>, Database) {
     let mut parameters = story.parameters.to_vec();
-    parameters.push((TENANT, story.tenant));
+    if !story.has_claims {
+        parameters.push((TENANT, story.tenant));
+    }
     let mut backend = Backend::new(story.version, true, &parameters);
+    backend.has_claims = story.has_claims;
     backend.failures.clone_from(failures);
     let mut database = Database::default();
     backend.receive(story.sent);

@@ -35,6 +35,8 @@ pub struct Wishes {
     pub has_wide: bool,
     /// Once in so many bursts is pipelined.
     pub pipelined_once_in: u64,
+    /// The client names this tenant by SQL.
+    pub claims: Option<&'static str>,
 }
 
 /// The bursts of one client.
@@ -156,9 +158,43 @@ impl Writer<'_> {
         }
     }
 
+    // -- claims
+
+    /// Whether a client that claims does so now, once in so many times; nobody else's dice are touched.
+    fn claims_once_in(&mut self, times: u64) -> Option<String> {
+        let tenant = self.wishes.claims?.replace('\'', "''");
+        if !self.dice.once_in(times) {
+            return None;
+        }
+        Some(match self.dice.below(8) {
+            0..=1 => format!("SET LOCAL app.tenant_id = '{tenant}'"),
+            2..=4 => format!("SELECT set_config('app.tenant_id', '{tenant}', true)"),
+            5 => format!("SET app.tenant_id TO '{tenant}'"),
+            6 => format!("SELECT set_config('app.tenant_id', '{tenant}', false)"),
+            _ => "RESET app.tenant_id".to_owned(),
+        })
+    }
+
+    /// A claim by the extended protocol, perhaps with its tenant bound.
+    fn extended_claim(&mut self, times: u64) -> Vec<u8> {
+        let Some(sql) = self.claims_once_in(times) else { return Vec::new() };
+        if !sql.starts_with("SELECT") || self.dice.once_in(2) {
+            return self.run_unnamed(&sql, 0);
+        }
+        let tenant = self.wishes.claims.unwrap_or_default();
+        let sql = "SELECT set_config('app.tenant_id', $1, true)";
+        let mut bytes = message(|out| frontend::put_parse(out, b"", sql.as_bytes(), &[]));
+        bytes.extend(message(|out| frontend::put_bind_text(out, b"", b"", &[tenant.as_bytes()])));
+        bytes.extend(message(|out| frontend::put_execute(out, b"")));
+        bytes
+    }
+
     // -- the simple protocol
 
     fn simple(&mut self) {
+        if let Some(claim) = self.claims_once_in(4) {
+            return self.query(&claim);
+        }
         let sql = match self.dice.below(8) {
             0 => String::new(),
             1 => format!("{};", self.plain()),
@@ -170,7 +206,9 @@ impl Writer<'_> {
 
     fn several(&mut self) {
         let mut list = Vec::new();
+        list.extend(self.claims_once_in(2));
         for _ in 0..2 + self.dice.below(4) {
+            list.extend(self.claims_once_in(6));
             let sql = match self.dice.below(9) {
                 0 => "BEGIN".to_owned(),
                 1 => "COMMIT".to_owned(),
@@ -189,6 +227,9 @@ impl Writer<'_> {
         self.query(begin);
         if self.dice.once_in(4) {
             self.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE");
+        }
+        if let Some(claim) = self.claims_once_in(2) {
+            self.query(&claim);
         }
         for _ in 0..1 + self.dice.below(4) {
             let sql = self.inside();
@@ -220,10 +261,12 @@ impl Writer<'_> {
         self.savepoint += 1;
         let name = self.savepoint;
         let mut list = vec!["BEGIN".to_owned()];
+        list.extend(self.claims_once_in(3));
         if self.dice.once_in(2) {
             list.push(self.plain());
         }
         list.push(format!("SAVEPOINT p{name}"));
+        list.extend(self.claims_once_in(2));
         list.push(self.plain());
         list.push(format!("ROLLBACK TO p{name}"));
         list.push(self.plain());
@@ -242,6 +285,9 @@ impl Writer<'_> {
     }
 
     fn inside(&mut self) -> String {
+        if let Some(claim) = self.claims_once_in(4) {
+            return claim;
+        }
         match self.dice.below(12) {
             0 => self.setting(),
             1..=2 => {
@@ -290,6 +336,10 @@ impl Writer<'_> {
         let sql = match self.dice.below(4) {
             0 => format!("{}; COPY notes FROM STDIN; {}", self.plain(), self.plain()),
             _ => "COPY notes FROM STDIN".to_owned(),
+        };
+        let sql = match self.claims_once_in(2) {
+            Some(claim) => format!("{claim}; {sql}"),
+            None => sql,
         };
         let mut bytes = message(|out| frontend::put_query(out, sql.as_bytes()));
         if self.dice.once_in(4) {
@@ -348,7 +398,7 @@ impl Writer<'_> {
     }
 
     fn unnamed(&mut self) {
-        let mut bytes = Vec::new();
+        let mut bytes = self.extended_claim(2);
         let mut label = String::new();
         for _ in 0..1 + self.dice.below(3) {
             let is_bound = self.dice.once_in(2);
@@ -385,6 +435,7 @@ impl Writer<'_> {
                 parameters
             }
         };
+        bytes.extend(self.extended_claim(2));
         for _ in 0..1 + self.dice.below(2) {
             bytes.extend(self.bind_execute(&name, parameters));
             label = format!("{label} B {name} E");
@@ -402,6 +453,7 @@ impl Writer<'_> {
         if self.dice.once_in(4) {
             list.push("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE".to_owned());
         }
+        list.extend(self.claims_once_in(2));
         for _ in 0..1 + self.dice.below(4) {
             let sql = self.inside();
             list.push(sql);
@@ -428,6 +480,9 @@ impl Writer<'_> {
         let in_block = self.dice.once_in(2);
         if in_block {
             self.query("BEGIN");
+            if let Some(claim) = self.claims_once_in(2) {
+                self.query(&claim);
+            }
         }
         self.portal += 1;
         let name = if self.dice.once_in(2) { String::new() } else { format!("c{}", self.portal) };
@@ -460,7 +515,8 @@ impl Writer<'_> {
     }
 
     fn extended_copy(&mut self) {
-        let mut bytes = self.run_unnamed("COPY notes FROM STDIN", 0);
+        let mut bytes = self.extended_claim(2);
+        bytes.extend(self.run_unnamed("COPY notes FROM STDIN", 0));
         let mut label = "P[COPY] B E".to_owned();
         if self.dice.once_in(2) {
             bytes.extend(message(frontend::put_sync));

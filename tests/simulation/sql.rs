@@ -63,6 +63,8 @@ pub enum Sql {
     DiscardAll,
     DeallocateAll,
     UnlistenNothing,
+    /// `SELECT 'x'::pg_catalog.text AS "name"`, as the proxy writes it in a claim's place.
+    Literal(Value, String),
 }
 
 impl Sql {
@@ -93,7 +95,7 @@ impl Sql {
             Sql::Count(_) => "count",
             Sql::Configure { hidden: false, .. } => "set_config",
             Sql::Configure { hidden: true, .. } => "",
-            Sql::Show(name) => name,
+            Sql::Show(name) | Sql::Literal(_, name) => name,
             _ => return None,
         })
     }
@@ -111,7 +113,8 @@ impl Sql {
             | Sql::Count(mark)
             | Sql::Insert(mark)
             | Sql::Later(mark)
-            | Sql::CopyOut(mark, _) => number(mark),
+            | Sql::CopyOut(mark, _)
+            | Sql::Literal(mark, _) => number(mark),
             Sql::Configure { name, value, .. } => number(name).max(number(value)),
             _ => 0,
         }
@@ -309,6 +312,9 @@ fn select(walk: &mut Walk<'_>, position: &mut u32) -> Result<Sql, SyntaxError> {
     if walk.is("set_config (") {
         return configure(walk, false);
     }
+    if let Some(literal) = literal(walk)? {
+        return Ok(literal);
+    }
     let function = walk.name()?;
     walk.must("(")?;
     let mark = walk.value()?;
@@ -339,6 +345,19 @@ fn select(walk: &mut Walk<'_>, position: &mut u32) -> Result<Sql, SyntaxError> {
     Ok(sql)
 }
 
+fn literal(walk: &mut Walk<'_>) -> Result<Option<Sql>, SyntaxError> {
+    let start = walk.at;
+    let value = walk.value()?;
+    if !walk.is(": : pg_catalog.text as") {
+        walk.at = start;
+        return Ok(None);
+    }
+    match walk.value()? {
+        Value::Text(name) => Ok(Some(Sql::Literal(value, name))),
+        Value::Parameter(_) => Err(SyntaxError),
+    }
+}
+
 fn configure(walk: &mut Walk<'_>, hidden: bool) -> Result<Sql, SyntaxError> {
     let name = walk.value()?;
     walk.must(",")?;
@@ -360,6 +379,9 @@ fn command(walk: &mut Walk<'_>) -> Result<Sql, SyntaxError> {
             walk.at = walk.tokens.len();
         }
         Sql::Begin(has_level)
+    } else if walk.is("set transaction read only") {
+        // Prepared by the proxy everywhere, run for bypass logins alone.
+        Sql::SetTransaction
     } else if walk.is("set transaction isolation level") {
         walk.at = walk.tokens.len();
         Sql::SetTransaction

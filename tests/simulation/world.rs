@@ -23,8 +23,10 @@ use tenantgate::pool::{
     Requested, Seat, Ticket, TimeLimits,
 };
 use tenantgate::scope::{CleanServer, DiscardReason, Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, ScopeTemplate};
-use tenantgate::session::{CloseReason, Effect, Input, Session, SessionRules, Standing, Stopwatch};
-use tenantgate::tenant::{TenantId, TenantKind};
+use tenantgate::session::{
+    ClaimRules, Claimant, CloseReason, Effect, Input, Session, SessionRules, Standing, Stopwatch,
+};
+use tenantgate::tenant::{AllowedTenants, Claiming, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
 use tenantgate::time::Moment;
 use tenantgate::upstream::login::{AllowedMethods, BindingPolicy, Channel, Identity, ServerLogin, Way};
 use tenantgate::upstream::{Expect, Parameters, Received, Replies, Server, ServerId, ServerKey, Settings};
@@ -87,6 +89,7 @@ enum Pending {
 struct Client {
     mark: String,
     tenant: String,
+    has_claims: bool,
     base: Vec<(&'static str, &'static str)>,
     seat: Seat,
     membership: Membership,
@@ -169,6 +172,8 @@ enum Move {
 /// One run.
 pub struct World {
     dice: Dice,
+    /// Who claims; `None` where nobody does. Dice of its own, so that other runs are as they were without claims.
+    claimants: Option<Dice>,
     now: Moment,
     version: u32,
     lifetime: Lifetime,
@@ -236,7 +241,10 @@ impl World {
         let fairness = if dice.once_in(3) { Fairness::Off } else { Fairness::Tenants };
         let is_calm = dice.once_in(3);
         let lifetime = if dice.once_in(4) { Lifetime::Lease } else { Lifetime::Transaction };
+        let mut claimants = Dice::new(seed ^ 0x00c1_a145);
+        let has_claimants = lifetime == Lifetime::Transaction && claimants.once_in(4);
         let mut world = Self {
+            claimants: has_claimants.then_some(claimants),
             now: Moment::from_micros(1),
             version: if dice.once_in(2) { 150_004 } else { 180_004 },
             lifetime,
@@ -299,7 +307,9 @@ impl World {
         is_calm: bool,
     ) -> Client {
         let mark = format!("c{number}");
-        let tenant = TENANTS[usize::try_from(self.dice.below(4)).unwrap_or(0)].to_owned();
+        let named = TENANTS[usize::try_from(self.dice.below(4)).unwrap_or(0)];
+        let tenant = named.to_owned();
+        let has_claims = self.claimants.as_mut().is_some_and(|dice| !dice.once_in(3));
         let style = [Style::Simple, Style::Extended, Style::Mixed][usize::try_from(self.dice.below(3)).unwrap_or(0)];
         let wishes = Wishes {
             style,
@@ -307,6 +317,7 @@ impl World {
             slow_once_in: if is_calm { 0 } else { [4, 20][usize::try_from(self.dice.below(2)).unwrap_or(0)] },
             has_wide: self.piece_max > 1000,
             pipelined_once_in: [2, 4, 1_000_000][usize::try_from(self.dice.below(3)).unwrap_or(0)],
+            claims: has_claims.then_some(named),
         };
         let base: Vec<(&str, &str)> = match self.dice.below(3) {
             0 => vec![("application_name", "mine")],
@@ -315,13 +326,15 @@ impl World {
         };
         let bursts = write(&mut self.dice, &mark, wishes);
         let injected = injected_tenant(defect, &tenant, before.replace(tenant.clone()));
-        let session = self.session(&base, &injected, defect);
+        let injected = (!has_claims).then_some(&*injected);
+        let session = self.session(&base, injected, defect);
         let id = tenant_id(&tenant);
         let membership = admission.admit(Some(&id), &"app".into()).expect("there is no limit of clients");
         let seat = self.pool.join(&membership);
         Client {
             mark,
             tenant,
+            has_claims,
             base,
             seat,
             membership,
@@ -350,14 +363,25 @@ impl World {
     }
 
     #[cfg_attr(not(feature = "mutants"), expect(unused_variables, reason = "there is no defect to be planted"))]
-    fn session(&self, base: &[(&'static str, &'static str)], tenant: &str, defect: Defect) -> Session {
-        let settings = PolicySettings { scope_settings: vec!["app.tenant_id".to_owned()], ..PolicySettings::default() };
+    fn session(&self, base: &[(&'static str, &'static str)], tenant: Option<&str>, defect: Defect) -> Session {
+        let names = || vec![TENANT.to_owned()];
+        let claiming = if tenant.is_some() { Claiming::None } else { Claiming::Session };
+        let settings =
+            PolicySettings { scope_settings: names(), claim_settings: names(), claiming, ..PolicySettings::default() };
+        let source = TenantSource::Named { from: vec![], separator: Separator::default() };
+        let tenants = TenantPolicy { source, allowed: AllowedTenants::Any, claiming };
+        let of_claims =
+            ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: None };
+        let claimant = Claimant { rules: Arc::new(of_claims), base: None, seal: None };
         let rules = SessionRules {
-            injection: Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), self.lifetime),
+            injection: tenant.map_or_else(Injection::vacant, |tenant| {
+                Injection::new(&ScopeTemplate::default(), &tenant_id(tenant), self.lifetime)
+            }),
             policy: Arc::new(Policy::new(&settings)),
             facts: Arc::clone(&self.facts),
             recording: None,
-            claims: None,
+            claims: tenant.is_none().then_some(claimant),
+            bypass: None,
             #[cfg(feature = "mutants")]
             mutant: defect,
         };
@@ -747,7 +771,14 @@ impl World {
         match effect {
             Effect::Lease => self.lease(number),
             Effect::Inspect(sql) => self.clients[number].pending = Pending::Inspection(sql),
-            Effect::Pin | Effect::Rest | Effect::Claim(_) | Effect::Unclaim => {
+            Effect::Claim(tenant) if self.clients[number].has_claims => {
+                if tenant.as_str() != self.clients[number].tenant {
+                    self.violate(format!("c{number} is taken to act for {}", tenant.as_str()));
+                }
+                self.feed(number, Input::Claimed(Ok(())));
+            }
+            Effect::Unclaim if self.clients[number].has_claims => {}
+            Effect::Pin | Effect::Rest | Effect::Limit(_) | Effect::Claim(_) | Effect::Unclaim => {
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),
@@ -987,6 +1018,7 @@ impl World {
         let process_id = i32::try_from(self.now.as_micros()).unwrap_or(i32::MAX);
         let mut backend = Backend::new(self.version, false, &[]);
         backend.keeps_tenant = self.lifetime == Lifetime::Lease;
+        backend.has_claims = self.claimants.is_some();
         backend.greet(process_id);
         let server = self.log_in(&mut backend, ServerId(at as u64 + 1));
         let clean = self.prelude(&mut backend, server);
@@ -1213,6 +1245,7 @@ impl World {
                 version: self.version,
                 parameters: &client.base,
                 tenant: &client.tenant,
+                has_claims: client.has_claims,
                 sent: &client.sent,
                 received: &client.received,
                 excused: client.excused.clone(),

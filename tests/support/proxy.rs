@@ -133,9 +133,9 @@ pub fn login_of_its_own(name: &str, preset: &str, user: &str) -> String {
     )
 }
 
-/// Configuration of a ledger.
+/// Configuration of a ledger, in front of which any reason is good.
 pub fn ledger(path: &Path) -> String {
-    format!("[ledger]\npath = {path:?}\n")
+    format!("[bypass]\nreason_chars_min = 1\n[ledger]\npath = {path:?}\n")
 }
 
 /// What a process is started with, beside its configuration.

@@ -15,46 +15,23 @@
 //!
 //! Owns: the techniques (`techniques.sql`), their forms, the verdict. Does not own: the connections (tokio-postgres).
 
+mod secure;
 mod stage;
 mod talk;
+mod target;
 
 use std::process::ExitCode;
 
-use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
 use self::stage::Stage;
 use self::talk::{Form, Said};
+pub use self::target::AttackArguments;
+use self::target::Target;
 use super::{EXIT_UNUSABLE, EXIT_WRONG};
 
 const TECHNIQUES: &str = include_str!("techniques.sql");
-
-/// Whom to attack.
-#[derive(Debug, Args)]
-pub struct AttackArguments {
-    /// Through the proxy as tenant A: postgres://app_user.<tenant>@proxy:6432/app, or "host=… user=…".
-    #[arg(long, value_name = "URL")]
-    as_a: String,
-    /// Through the proxy as tenant B.
-    #[arg(long, value_name = "URL")]
-    as_b: String,
-    /// Straight to PostgreSQL as a role that may create a schema and, where the database is sealed, protect a table.
-    #[arg(long, value_name = "URL")]
-    owner: String,
-    /// The tenant of --as-a.
-    #[arg(long, value_name = "TENANT")]
-    tenant_a: String,
-    /// The tenant of --as-b.
-    #[arg(long, value_name = "TENANT")]
-    tenant_b: String,
-    /// The setting that the proxy puts the tenant into.
-    #[arg(long, value_name = "NAME", default_value = "app.tenant_id")]
-    setting: String,
-    /// Print what every attempt was told.
-    #[arg(long)]
-    verbose: bool,
-}
 
 /// What came of a technique; the worst of its forms counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +72,7 @@ type Row = (String, Vec<(Form, Verdict)>);
 
 /// How many techniques escaped.
 async fn attack(arguments: &AttackArguments) -> Result<usize, String> {
-    let stage = Stage::set(arguments).await?;
+    let stage = Stage::set(Target::of(arguments)?).await?;
     let mut rows = Vec::new();
     let done = try_all(arguments, &stage, &mut rows).await;
     // Whatever has happened.
@@ -117,7 +94,7 @@ async fn try_all(arguments: &AttackArguments, stage: &Stage, rows: &mut Vec<Row>
     for technique in techniques(|text| stage.fill_in(text)) {
         rows.push((technique.name.clone(), Vec::new()));
         for form in Form::ALL {
-            let Some(said) = talk::say(&stage.as_a, &technique.lines, form).await? else { continue };
+            let said = talk::say(&stage.as_a, &technique.lines, form).await?;
             let verdict = judge(stage, &said).await?;
             if arguments.verbose || verdict == Verdict::Escaped {
                 println!("-- {} ({form:?}): {verdict:?}\n{}", technique.name, said.heard);

@@ -1,10 +1,10 @@
 //! The probe table with a row of each tenant, and whether the other tenant's is as it was.
 
-use tokio_postgres::{Client, Config, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
-use super::AttackArguments;
 use super::talk::{Talker, words};
+use super::target::{Target, Way};
 use crate::check::facts::literal;
 
 /// Where the probe table lives.
@@ -19,8 +19,8 @@ const SEALED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronam
 /// What is attacked.
 pub struct Stage {
     /// Through the proxy.
-    pub as_a: Config,
-    as_b: Config,
+    pub as_a: Way,
+    as_b: Way,
     owner: Client,
     /// What only the other tenant may see.
     pub secret: String,
@@ -35,34 +35,33 @@ impl Stage {
     ///
     /// # Errors
     /// Why it cannot be made.
-    pub async fn set(arguments: &AttackArguments) -> Result<Self, String> {
-        let config = |text: &str, flag: &str| text.parse::<Config>().map_err(|error| format!("{flag}: {error}"));
-        let owner = config(&arguments.owner, "--owner")?;
-        let owner = Talker::connect(&owner).await.map_err(|error| format!("--owner: {}", words(&error)))?.client;
+    pub async fn set(target: Target) -> Result<Self, String> {
+        let Target { as_a, as_b, owner, tenants, setting } = target;
+        let owner = Talker::connect(&owner).await.map_err(|error| format!("--owner: {error}"))?.client;
+        let kind = if tenants.iter().all(|tenant| Uuid::parse_str(tenant).is_ok()) { "uuid" } else { "text" };
         let stage = Self {
-            as_a: config(&arguments.as_a, "--as-a")?,
-            as_b: config(&arguments.as_b, "--as-b")?,
+            as_a,
+            as_b,
             secret: format!("tg-secret-{}", Uuid::new_v4().simple()),
             is_sealed: owns(&owner, SEALED).await?,
             owner,
-            tenants: [literal(&arguments.tenant_a), literal(&arguments.tenant_b)],
-            setting: arguments.setting.clone(),
+            tenants: tenants.map(|tenant| literal(&tenant)),
+            setting,
         };
         let role = stage.role().await?;
         // One transaction: what fails leaves nothing, and a schema of that name that was there is nobody's to drop.
-        stage.make(arguments, &role).await?;
+        stage.make(kind, &role).await?;
         Ok(stage)
     }
 
     /// Whom the proxy is on the server.
     async fn role(&self) -> Result<String, String> {
-        let client = Talker::connect(&self.as_a).await.map_err(|error| format!("--as-a: {}", words(&error)))?.client;
+        let client = Talker::connect(&self.as_a).await.map_err(|error| format!("--as-a: {error}"))?.client;
         let row = client.query_one("SELECT quote_ident(current_user)", &[]).await.map_err(|error| words(&error))?;
         row.try_get(0).map_err(|error| words(&error))
     }
 
-    async fn make(&self, arguments: &AttackArguments, role: &str) -> Result<(), String> {
-        let kind = if Uuid::parse_str(&arguments.tenant_a).is_ok() { "uuid" } else { "text" };
+    async fn make(&self, kind: &str, role: &str) -> Result<(), String> {
         let [a, b] = &self.tenants;
         let secret = &self.secret;
         let setting = literal(&self.setting);
@@ -153,12 +152,12 @@ impl Stage {
     }
 
     async fn other(&self) -> Result<Client, String> {
-        Ok(Talker::connect(&self.as_b).await.map_err(|error| format!("--as-b: {}", words(&error)))?.client)
+        Ok(Talker::connect(&self.as_b).await.map_err(|error| format!("--as-b: {error}"))?.client)
     }
 
-    async fn seen(&self, config: &Config, flag: &str) -> Result<Vec<String>, String> {
+    async fn seen(&self, way: &Way, flag: &str) -> Result<Vec<String>, String> {
         let told = |error: tokio_postgres::Error| format!("{flag}: {}", words(&error));
-        let client = Talker::connect(config).await.map_err(told)?.client;
+        let client = Talker::connect(way).await.map_err(|error| format!("{flag}: {error}"))?.client;
         let answers = client.simple_query(&format!("SELECT note FROM {TABLE} ORDER BY id")).await.map_err(told)?;
         let note = |answer: &SimpleQueryMessage| match answer {
             SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Error, NoTls, SimpleQueryMessage};
+
+use super::target::Way;
 
 /// A line that takes longer is given up: it may wait for a lock, which shows nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,13 +60,19 @@ pub struct Said {
 pub struct Talker {
     pub client: Client,
     notices: Arc<Mutex<String>>,
+    copied: Arc<Mutex<String>>,
 }
 
 impl Talker {
     /// # Errors
     /// Why there is no connection.
-    pub async fn connect(config: &Config) -> Result<Self, Error> {
-        let (client, mut connection) = config.connect(NoTls).await?;
+    pub async fn connect(way: &Way) -> Result<Self, String> {
+        let stream = way.secure.connect(&way.config).await.map_err(|error| error.to_string())?;
+        let copied = stream.copied();
+        let mut config = way.config.clone();
+        // It is done.
+        config.ssl_mode(SslMode::Disable);
+        let (client, mut connection) = config.connect_raw(stream, NoTls).await.map_err(|error| words(&error))?;
         let notices = Arc::new(Mutex::new(String::new()));
         let kept = Arc::clone(&notices);
         tokio::spawn(async move {
@@ -74,7 +83,7 @@ impl Talker {
                 }
             }
         });
-        Ok(Self { client, notices })
+        Ok(Self { client, notices, copied })
     }
 }
 
@@ -91,16 +100,12 @@ impl<'a> FromSql<'a> for Raw {
     }
 }
 
-/// Says the lines over a connection of their own. `None`: they cannot be said so.
+/// Says the lines over a connection of their own.
 ///
 /// # Errors
 /// There is no connection, or it could not be heard what the answer was.
-pub async fn say(config: &Config, lines: &[(bool, String)], form: Form) -> Result<Option<Said>, String> {
-    // tokio-postgres hears COPY data of the extended protocol only, one statement at a time.
-    if matches!(form, Form::Together | Form::BehindCommit) && lines.iter().any(|(_, text)| is_copy(text)) {
-        return Ok(None);
-    }
-    let talker = Talker::connect(config).await.map_err(|error| format!("--as-a: {}", words(&error)))?;
+pub async fn say(way: &Way, lines: &[(bool, String)], form: Form) -> Result<Said, String> {
+    let talker = Talker::connect(way).await.map_err(|error| format!("--as-a: {error}"))?;
     let mut said = Said::default();
     for (must_not_help, text) in texts(lines, form) {
         let (mut rows, mut is_ok) = (String::new(), false);
@@ -113,6 +118,7 @@ pub async fn say(config: &Config, lines: &[(bool, String)], form: Form) -> Resul
             Ok(Err(error)) if is_unheard(&error) => return Err(format!("{text}: {}", words(&error))),
             Ok(Err(error)) => words(&error),
         };
+        rows.push_str(&std::mem::take(&mut *talker.copied.lock()));
         said.has_helped |= is_ok && must_not_help;
         said.heard.push_str(&format!("{text}\n{rows}  {told}\n"));
         if talker.client.is_closed() {
@@ -120,16 +126,12 @@ pub async fn say(config: &Config, lines: &[(bool, String)], form: Form) -> Resul
         }
     }
     said.heard.push_str(&talker.notices.lock());
-    Ok(Some(said))
+    Ok(said)
 }
 
 /// The answer came and this client does not understand it: nothing is known of what it showed.
 fn is_unheard(error: &Error) -> bool {
     error.as_db_error().is_none() && error.to_string().contains("unexpected message")
-}
-
-fn is_copy(text: &str) -> bool {
-    text.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("COPY")) && text.contains("STDOUT")
 }
 
 fn texts(lines: &[(bool, String)], form: Form) -> Vec<(bool, String)> {
@@ -166,7 +168,6 @@ fn disguised(text: &str) -> String {
 /// Rows are kept as they come: what stands in front of an error was shown, too.
 async fn hear(client: &Client, text: &str, form: Form, rows: &mut String) -> Result<(), Error> {
     match form {
-        _ if is_copy(text) => copied(client, text, rows).await,
         Form::Extended => bound(client, text, rows).await,
         Form::Simple | Form::Together | Form::BehindCommit | Form::Disguised => simple(client, text, rows).await,
     }
@@ -192,14 +193,6 @@ async fn bound(client: &Client, text: &str, rows: &mut String) -> Result<(), Err
             rows.push_str(&row.try_get::<_, Option<Raw>>(column)?.map_or_else(String::new, |raw| raw.0));
         }
         rows.push('\n');
-    }
-    Ok(())
-}
-
-async fn copied(client: &Client, text: &str, rows: &mut String) -> Result<(), Error> {
-    let mut stream = pin!(client.copy_out(text).await?);
-    while let Some(part) = stream.next().await {
-        rows.push_str(&String::from_utf8_lossy(&part?));
     }
     Ok(())
 }

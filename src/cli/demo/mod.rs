@@ -6,6 +6,7 @@
 mod binaries;
 mod cluster;
 mod operator;
+mod reviewer;
 mod show;
 mod tour;
 
@@ -18,11 +19,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 use super::log::{self, LogTarget};
 use super::{EXIT_WRONG, serve};
-use crate::config::{self, Config, EmptyEnvironment, LogFormat, LogLevel, LogSettings, RuntimeSettings};
+use crate::audit::SigningKey;
+use crate::config::{Config, LogFormat, LogLevel, LogSettings, RuntimeSettings};
 use crate::driver::{self, Hooks, RunningServer};
 use cluster::Cluster;
 use operator::Outlook;
@@ -117,8 +121,13 @@ async fn with_cluster(cluster: &Cluster, arguments: &DemoArguments) -> anyhow::R
     let admin = cluster.admin("demo").await?;
     admin.batch_execute(&SCHEMA.replace("{app_password}", &app_password)).await.context("loading the schema")?;
 
-    let outlook = Outlook { ledger: cluster.folder().join("ledger.jsonl"), metrics: free_address()? };
-    let file = write_configuration(cluster, arguments, &app_password, outlook.metrics)?;
+    let outlook = Outlook {
+        ledger: cluster.folder().join("ledger.jsonl"),
+        metrics: free_address()?,
+        review: free_address()?,
+        public_key: write_signing_key(cluster.folder())?,
+    };
+    let file = write_configuration(cluster, arguments, &app_password, &outlook)?;
     let log_file = cluster.folder().join("tenantgate.log");
     log::start(
         LogSettings { format: LogFormat::Text, level: LogLevel::Info },
@@ -143,8 +152,7 @@ fn start(file: &Path) -> anyhow::Result<RunningServer> {
 }
 
 fn load(file: &Path) -> anyhow::Result<Config> {
-    let text = std::fs::read_to_string(file)?;
-    config::load(&text, &EmptyEnvironment).map(|loaded| loaded.config).map_err(|problems| {
+    serve::load_again(file).map(|loaded| loaded.config).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow!("the demo's own configuration is wrong:\n{}", lines.join("\n"))
     })
@@ -159,15 +167,26 @@ fn write_configuration(
     cluster: &Cluster,
     arguments: &DemoArguments,
     app_password: &str,
-    metrics: SocketAddr,
+    outlook: &Outlook,
 ) -> anyhow::Result<PathBuf> {
     let address = SocketAddr::from(([127, 0, 0, 1], listen_port(arguments.port)));
-    let text = configuration(address, cluster.folder(), &cluster.sockets(), arguments.pool_size, app_password, metrics);
+    let text = configuration(address, cluster.folder(), &cluster.sockets(), arguments.pool_size, app_password, outlook);
     std::fs::create_dir(cluster.folder().join("state"))?;
     let path = cluster.folder().join("tenantgate.toml");
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(text.as_bytes())?;
     Ok(path)
+}
+
+/// The key that signs the ledger's checkpoints; gives its public half.
+fn write_signing_key(folder: &Path) -> anyhow::Result<String> {
+    let mut seed = Zeroizing::new([0_u8; 32]);
+    aws_lc_rs::rand::fill(seed.as_mut_slice()).map_err(|_| anyhow!("the system gives no random bytes"))?;
+    let key = SigningKey::from_seed("demo", &seed).map_err(|reason| anyhow!(reason))?;
+    let text = SigningKey::file_text("demo", &seed).context("the key cannot be written")?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(folder.join("ledger.key"))?;
+    file.write_all(text.expose_secret().as_bytes())?;
+    Ok(key.public().to_string())
 }
 
 /// Without `--port`, a taken 6432 (a PgBouncer, another demo) is no reason to fail.
@@ -184,11 +203,11 @@ fn configuration(
     sockets: &Path,
     pool_size: u16,
     app_password: &str,
-    metrics: SocketAddr,
+    outlook: &Outlook,
 ) -> String {
     let (host, server_port) = (sockets.display(), cluster::PORT);
     let acme = tour::ACME;
-    let operators = operators(folder, metrics);
+    let operators = operators(folder, outlook);
     format!(
         r#"# Made by `tenantgate demo` for its throw-away cluster.
 
@@ -235,8 +254,10 @@ shutdown_timeout = "2s"
 }
 
 /// The part of the configuration that operators and reviewers need.
-fn operators(folder: &Path, metrics: SocketAddr) -> String {
+fn operators(folder: &Path, outlook: &Outlook) -> String {
     let folder = folder.display();
+    let Outlook { metrics, review, .. } = outlook;
+    let (reviewer, password) = reviewer::REVIEWER;
     format!(
         r#"# Sees all tenants, with a reason, and every transaction leaves its records.
 [logins.ops]
@@ -246,6 +267,13 @@ role = "bypass"
 
 [ledger]
 path = "{folder}/ledger.jsonl"
+signing_key_file = "{folder}/ledger.key"
+
+# Reviewers read it in a browser.
+[review]
+address = "{review}"
+[review.reviewers.{reviewer}]
+password = "{password}"
 
 [logins.admin]
 password = "demo"
@@ -271,9 +299,14 @@ mod tests {
     #[test]
     fn the_demos_configuration_has_no_problems() {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        let folder = Path::new("/tmp/x");
-        let text = configuration(address, folder, &folder.join("sockets"), 1, "secret", address);
-        let loaded = config::load(&text, &EmptyEnvironment).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let public_key = write_signing_key(folder.path()).unwrap();
+        let ledger = folder.path().join("ledger.jsonl");
+        let outlook = Outlook { ledger, metrics: address, review: address, public_key };
+        let text = configuration(address, folder.path(), &folder.path().join("sockets"), 1, "secret", &outlook);
+        let file = folder.path().join("demo.toml");
+        std::fs::write(&file, text).unwrap();
+        let loaded = serve::load_again(&file).unwrap();
         assert!(loaded.warnings.is_empty() && loaded.config.databases["demo"].pool.size == 1);
     }
 }

@@ -20,6 +20,10 @@ pub struct Outlook {
     pub ledger: std::path::PathBuf,
     /// Where metrics are served.
     pub metrics: SocketAddr,
+    /// Where the review page is.
+    pub review: SocketAddr,
+    /// Whose signatures the ledger's checkpoints have.
+    pub public_key: String,
 }
 
 const REASON: &str = "ticket 4711: totals over all customers";

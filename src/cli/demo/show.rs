@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use super::operator::Outlook;
+use super::reviewer::REVIEWER;
 use super::tour::{ACME, GLOBEX, INITECH};
 
 const TENANTS: [(&str, &str); 3] = [("acme", ACME), ("globex", GLOBEX), ("initech", INITECH)];
@@ -180,5 +181,7 @@ pub fn connection_strings(address: SocketAddr, outlook: &Outlook) {
     println!("  {:<22} psql \"{console} user=admin\" -c RELOAD      (after a change of its configuration)", "reload");
     println!("  {:<22} curl http://{}/metrics", "metrics", outlook.metrics);
     println!("  {:<22} tenantgate ledger list --ledger {}", "ledger", outlook.ledger.display());
+    let (name, password) = REVIEWER;
+    println!("  {:<22} http://{}/      (name {name}, password {password})", "review of it", outlook.review);
     println!("\nand in it: SELECT pg_backend_pid(), * FROM invoices;");
 }

@@ -1,135 +1,76 @@
-//! `tenantgate ledger list`: the transactions of bypass and migration logins, as a table.
+//! `tenantgate ledger list` and `export`: the transactions of bypass and migration logins, and other acts.
 //!
 //! Exit status: 0 if the ledger could be read, 2 if not.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
 
 use super::Source;
-use crate::audit::{Reviewed, review};
+use super::filter::{FilterArguments, Format};
+use super::lines;
+use super::sheet::{Out, Sheet};
 
-/// Which transactions are shown.
+/// Which acts are shown.
 #[derive(Debug, Args)]
 pub struct ListArguments {
     #[command(flatten)]
     source: Source,
-    /// Only those whose intent was written at or after this time (RFC 3339, 2026-11-23T09:00:00Z).
-    #[arg(long, value_name = "TIME")]
-    since: Option<jiff::Timestamp>,
-    /// Only those of this login.
-    #[arg(long, value_name = "LOGIN")]
-    login: Option<String>,
-    /// One JSON object a line instead of a table.
-    #[arg(long)]
+    #[command(flatten)]
+    filter: FilterArguments,
+    /// How they are written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// The so many that ended last [default: 1000 in a table, otherwise all]; those without an outcome come behind them.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
+    /// As --format json.
+    #[arg(long, conflicts_with = "format")]
     json: bool,
 }
 
 /// Shows them.
 pub fn list(arguments: &ListArguments) -> Result<(), String> {
-    let mut text = String::new();
-    for path in arguments.source.files()? {
-        let bytes = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        text.push_str(&String::from_utf8_lossy(&bytes));
-    }
-    let (rows, broken) = review(text.lines());
-    let rows: Vec<Reviewed> = rows.into_iter().filter(|row| is_wanted(row, arguments)).collect();
-    let shown = if arguments.json { as_json(&rows) } else { as_table(&rows) };
-    writeln!(std::io::stdout().lock(), "{shown}").map_err(|error| format!("cannot write: {error}"))?;
-    if broken > 0 {
-        eprintln!("tenantgate: {broken} lines cannot be read");
-    }
-    Ok(())
+    let format = if arguments.json { Format::Json } else { arguments.format };
+    let out = Out::new(Box::new(std::io::stdout()));
+    write(&arguments.source, &arguments.filter, Sheet::new(format, arguments.limit, out)?)
 }
 
-fn is_wanted(row: &Reviewed, arguments: &ListArguments) -> bool {
-    let is_late_enough = arguments.since.is_none_or(|since| {
-        // A time that cannot be read is shown rather than hidden.
-        row.at.parse::<jiff::Timestamp>().map_or(true, |at| at >= since)
-    });
-    is_late_enough && arguments.login.as_ref().is_none_or(|login| *login == row.login)
+/// What is exported.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    filter: FilterArguments,
+    /// How it is written.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(["json", "csv"]), default_value = "json")]
+    format: String,
+    /// Where: made anew, mode 0600; without it standard output.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
-fn as_json(rows: &[Reviewed]) -> String {
-    let line = |row: &Reviewed| serde_json::to_string(row).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+/// Writes all of them.
+pub fn export(arguments: &ExportArguments) -> Result<(), String> {
+    let format = if arguments.format == "csv" { Format::Csv } else { Format::Json };
+    // First of all: a ledger that cannot be read leaves no empty file.
+    arguments.source.files()?.iter().try_for_each(|path| {
+        File::open(path).map(drop).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    })?;
+    let out = match &arguments.output {
+        None => Out::new(Box::new(std::io::stdout())),
+        Some(path) => {
+            let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+            Out::new(Box::new(file.map_err(|error| format!("{} cannot be written: {error}", path.display()))?))
+        }
+    };
+    write(&arguments.source, &arguments.filter, Sheet::new(format, None, out)?)
 }
 
-fn as_table(rows: &[Reviewed]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(width());
-    table.set_header([
-        "time",
-        "ended",
-        "login",
-        "address",
-        "database",
-        "preset",
-        "role",
-        "tenant",
-        "reason",
-        "result",
-        "rows",
-        "written",
-        "tables",
-        "statements",
-    ]);
-    for row in rows {
-        let result = match (&row.result, &row.sqlstate) {
-            (None, _) => "no outcome".to_owned(),
-            (Some(result), None) => result.clone(),
-            (Some(result), Some(sqlstate)) => format!("{result} ({sqlstate})"),
-        };
-        table.add_row([
-            printable(&row.at),
-            printable(row.ended_at.as_deref().unwrap_or("-")),
-            printable(&row.login),
-            printable(&row.address),
-            // What was done to a tenant was done in no database, by no role.
-            known(&row.database),
-            known(&row.preset),
-            known(&row.role),
-            printable(row.tenant.as_deref().unwrap_or("-")),
-            printable(row.reason.as_deref().unwrap_or("-")),
-            printable(&result),
-            row.rows_delivered.to_string(),
-            row.rows_affected.to_string(),
-            printable(&row.tables.join(", ")),
-            printable(&statements(row)),
-        ]);
-    }
-    table.to_string()
-}
-
-/// The terminal's, as the shell tells it.
-fn width() -> u16 {
-    const DEFAULT: u16 = 180;
-    std::env::var("COLUMNS")
-        .ok()
-        .and_then(|columns| columns.parse().ok())
-        .filter(|width| *width >= 80)
-        .unwrap_or(DEFAULT)
-}
-
-/// The first few; the rest is counted.
-fn statements(row: &Reviewed) -> String {
-    const SHOWN_MAX: usize = 3;
-    let mut text = row.statements.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join("; ");
-    let more = row.statements_total.saturating_sub(SHOWN_MAX.min(row.statements.len()) as u64);
-    if more > 0 {
-        text.push_str(&format!("; and {more} more"));
-    }
-    text
-}
-
-/// What not every row has.
-fn known(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { printable(text) }
-}
-
-/// A terminal must not be told what to do by a record.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+fn write(source: &Source, filter: &FilterArguments, mut sheet: Sheet) -> Result<(), String> {
+    lines::acts(&source.files()?, &filter.filter()?, &mut |act| sheet.put(act))?;
+    sheet.end()
 }

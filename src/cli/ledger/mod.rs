@@ -2,9 +2,15 @@
 //!
 //! Owns: which command runs, and where the files are. Does not own: reading records (`audit`), writing them (`driver`).
 
+mod filter;
 mod keygen;
+mod lines;
 mod list;
 mod reconcile;
+mod sheet;
+mod show;
+mod stats;
+mod tail;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -19,8 +25,16 @@ use crate::config::LedgerSettings;
 /// What is done with the ledger.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Show its transactions, each with its outcome.
+    /// Show its transactions, each with its outcome, and other acts.
     List(list::ListArguments),
+    /// Show one transaction in full; exit status 0: it is there, 1: it is not, or its records do not fit the chain, 2: unreadable.
+    Show(show::ShowArguments),
+    /// Sum up by reason, actor, table and day.
+    Stats(stats::StatsArguments),
+    /// Show the last acts, and those that come.
+    Tail(tail::TailArguments),
+    /// Write all acts that fit, as JSON or CSV.
+    Export(list::ExportArguments),
     /// Find whether records were changed, removed, put in or moved; exit status 0: nothing found, 1: something, 2: unreadable.
     Verify(verify::VerifyArguments),
     /// Find out how transactions ended of which the ledger does not know it, and whether sealed databases agree with it; exit status 0: all known and agreed, 1: not, 2: unreadable.
@@ -46,6 +60,12 @@ impl Source {
         self.config.as_deref().map(configured).transpose()
     }
 
+    /// The file that is written to.
+    fn last(&self) -> Result<PathBuf, String> {
+        let configured = self.settings()?.map(|settings| settings.path);
+        configured.or_else(|| self.ledger.last().cloned()).ok_or_else(|| "no ledger is given".to_owned())
+    }
+
     /// Its files, oldest first.
     fn files(&self) -> Result<Vec<PathBuf>, String> {
         let one = match (self.settings()?, self.ledger.as_slice()) {
@@ -64,11 +84,19 @@ impl Source {
 pub fn run(command: &LedgerCommand) -> ExitCode {
     let done = match command {
         LedgerCommand::List(arguments) => list::list(arguments).map(|()| ExitCode::SUCCESS),
+        LedgerCommand::Show(arguments) => show::run(arguments),
+        LedgerCommand::Stats(arguments) => stats::run(arguments).map(|()| ExitCode::SUCCESS),
+        LedgerCommand::Tail(arguments) => tail::run(arguments).map(|()| ExitCode::SUCCESS),
+        LedgerCommand::Export(arguments) => list::export(arguments).map(|()| ExitCode::SUCCESS),
         LedgerCommand::Verify(arguments) => verify::run(arguments),
         LedgerCommand::Reconcile(arguments) => reconcile::run(arguments),
         LedgerCommand::Keygen(arguments) => keygen::run(arguments).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|reason| {
+        if reason.is_empty() {
+            // Whoever read has gone.
+            return ExitCode::SUCCESS;
+        }
         eprintln!("tenantgate: {reason}");
         ExitCode::from(EXIT_UNUSABLE)
     })

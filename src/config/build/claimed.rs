@@ -77,8 +77,9 @@ impl Builder<'_> {
     /// Each needs a ledger, and its setting is nobody's own.
     pub fn check_claimed_bypasses(&mut self, root: &Section, config: &Config) {
         let table = root.table("logins");
-        for (name, bypass) in
-            config.logins.iter().filter_map(|(name, login)| Some((name, login.claimed_bypass.as_ref()?)))
+        let sealed = config.databases.iter().filter(|(_, database)| database.seal.is_some());
+        for (name, login, bypass) in
+            config.logins.iter().filter_map(|(name, login)| Some((name, login, login.claimed_bypass.as_ref()?)))
         {
             let section = table.table(name).table("claimed_bypass");
             if config.ledger.is_none() {
@@ -86,6 +87,13 @@ impl Builder<'_> {
                 self.problems.error_with_hint(&section.place, "needs a ledger, and there is none", hint);
             }
             let lists = config.logins.values().map(|login| &login.guard.lists);
+            if let Some((database, _)) = sealed.clone().find(|(database, _)| login.databases.has(database)) {
+                let hint = "use a bypass login there, or list the login's other databases";
+                let message = format!(
+                    "does not go with databases.{database}, which is sealed: its roles cannot go past the seal"
+                );
+                self.problems.error_with_hint(&section.place, message, hint);
+            }
             let mut lists = lists.chain([&config.guard.policy.lists]);
             if lists.any(|lists| lists.settings.allowed.iter().any(|allowed| **allowed == *bypass.setting)) {
                 let message = format!("{:?} is allowed as a setting, too: without a record", bypass.setting);

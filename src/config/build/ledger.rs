@@ -76,7 +76,19 @@ impl Builder<'_> {
     }
 
     /// `[bypass]`
-    pub fn bypass(&mut self, section: &Section) -> Option<BypassSettings> {
+    pub fn bypass(&mut self, root: &Section) -> Option<BypassSettings> {
+        let section = root.table("bypass");
+        let rules = self.bypass_rules(root);
+        let template = self.bypass_template(&section);
+        Some(BypassSettings {
+            template: template?,
+            rules: rules?,
+            reason_chars_min: section.number("reason_chars_min")?,
+            emergency_max: section.duration("emergency_max")?,
+        })
+    }
+
+    fn bypass_template(&mut self, section: &Section) -> Option<ScopeTemplate> {
         let table = section.table("settings");
         let texts = table.named_texts();
         if texts.len() > SETTINGS_MAX {
@@ -91,7 +103,7 @@ impl Builder<'_> {
         }
         let settings: Vec<_> = texts.into_iter().map(|(name, text)| (name, text.value)).collect();
         match ScopeTemplate::fixed(&settings) {
-            Ok(template) => Some(BypassSettings { template }),
+            Ok(template) => Some(template),
             Err(fault) => {
                 self.problems.error(&table.place, fault.to_string());
                 None

@@ -7,7 +7,7 @@ use super::{Builder, pick};
 use crate::auth::DatabaseList;
 use crate::config::problem::Place;
 use crate::config::raw::{Placed, Section, TenantsText};
-use crate::config::settings::{LoginEntry, LoginGuard, LoginSecret, ScopeSettings};
+use crate::config::settings::{EmergencyUse, LoginEntry, LoginGuard, LoginSecret, ScopeSettings};
 use crate::guard::{Keeping, Preset};
 use crate::scope::Lifetime;
 use crate::tenant::{
@@ -78,6 +78,7 @@ impl Builder<'_> {
         }
         let keeping = self.keeping(section, preset.unwrap_or_default());
         let guard = self.login_guard(&section.table("guard"), scope);
+        let emergencies = self.emergencies(section, preset.unwrap_or_default());
         let claimed_bypass = self.claimed_bypass(section, scope);
         // A role that is given and wrong has been reported.
         let role = role.flatten();
@@ -89,6 +90,7 @@ impl Builder<'_> {
                 role,
                 preset: preset?,
                 keeping: keeping?,
+                emergencies: emergencies?,
                 guard: guard?,
                 tenant: tenant?,
                 claimed_bypass: claimed_bypass?,
@@ -119,7 +121,7 @@ impl Builder<'_> {
         secret: Option<LoginSecret>,
     ) -> Option<(Arc<str>, LoginEntry)> {
         let tables = [section.table("tenant"), section.table("guard"), section.table("claimed_bypass")];
-        let keys = ["role", "databases", "pool_mode", "session_state", "claims"]
+        let keys = ["role", "databases", "pool_mode", "session_state", "claims", "emergencies"]
             .into_iter()
             .filter(|key| section.has(key))
             .map(|key| section.place_of(key));
@@ -136,6 +138,7 @@ impl Builder<'_> {
                 role: None,
                 preset: Preset::Tenant,
                 keeping: Keeping::Refuse,
+                emergencies: EmergencyUse::default(),
                 guard: LoginGuard::default(),
                 tenant: None,
                 claimed_bypass: None,

@@ -6,6 +6,7 @@
 //! Every part is built even if another one failed, so that all problems are found; `None` means that the
 //! reason has been reported.
 
+mod bypass;
 mod check;
 mod claimed;
 mod clients;
@@ -17,6 +18,7 @@ mod logins;
 mod names;
 mod pem;
 mod pools;
+mod review;
 mod rules;
 mod scope;
 mod secrets;
@@ -49,13 +51,14 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
     let ledger_section = root.table("ledger");
     let has_ledger = ledger_section.is_present;
     let ledger = if ledger_section.is_present { Some(builder.ledger(&ledger_section)) } else { None };
-    let bypass = builder.bypass(&root.table("bypass"));
+    let bypass = builder.bypass(root);
     let check = builder.check(root, scope.as_ref());
     let guard = builder.guard(&root.table("guard"), scope.as_ref());
     let limits = builder.limits(root, scope.as_ref());
     let client_statements = limits::client_statements(root);
     let log = log(&root.table("log"));
     let metrics = builder.metrics(root);
+    let review = builder.review(&root.table("review"), has_ledger);
     let console = builder.console(root);
     let runtime = runtime(&root.table("runtime"));
     let state_folder = root.table("state").text("folder").map(|folder| builder.environment.locate(&folder));
@@ -82,6 +85,7 @@ pub fn build(root: &Section, environment: &dyn Environment, problems: &mut Probl
         client_statements: client_statements?,
         log: log?,
         metrics: metrics?,
+        review: review?,
         console: console?,
         runtime: runtime?,
         state_folder,

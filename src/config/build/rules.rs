@@ -77,7 +77,8 @@ impl Builder<'_> {
         self.reference(root, kind, &Placed { place, value }).map(|name| Glob::exact(&name))
     }
 
-    fn address(&mut self, place: &Place, text: &str) -> Option<AddressPattern> {
+    /// Where from.
+    pub fn address(&mut self, place: &Place, text: &str) -> Option<AddressPattern> {
         match text {
             "*" => return Some(AddressPattern::Any),
             "local" => return Some(AddressPattern::Local),

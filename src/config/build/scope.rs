@@ -3,7 +3,7 @@
 use super::Builder;
 use super::pick;
 use crate::config::raw::{Placed, Section};
-use crate::config::settings::{Config, LoginEntry, ScopeSettings};
+use crate::config::settings::{Config, ScopeSettings};
 use crate::scope::{Lifetime, ScopeTemplate, is_setting_name};
 use crate::tenant::TenantKind;
 
@@ -21,7 +21,7 @@ impl Builder<'_> {
         Some(ScopeSettings { tenant_kind: tenant_kind?, lifetime: lifetime?, template: template? })
     }
 
-    /// What is sealed ends with its transaction, and its tenant is known beforehand.
+    /// What is sealed ends with its transaction.
     pub fn check_seals(&mut self, root: &Section, config: &Config) {
         for (key, _) in config.databases.iter().filter(|(_, database)| database.seal.is_some()) {
             if config.scope.lifetime == Lifetime::Lease {
@@ -29,17 +29,6 @@ impl Builder<'_> {
                 let hint = "set scope.lifetime = \"transaction\"";
                 let message = "a database with scope.lifetime = \"lease\" cannot be sealed";
                 self.problems.error_with_hint(&place, message, hint);
-            }
-            let may_claim = |login: &&LoginEntry| login.tenant.as_ref().is_some_and(|it| it.claiming.is_allowed());
-            let logins = config.logins.iter().filter(|(_, login)| login.databases.has(key) && may_claim(login));
-            for (name, _) in logins {
-                let place = root.table("logins").table(name).place_of("claims");
-                let message = format!("does not go with databases.{key}, which is sealed");
-                self.problems.error_with_hint(
-                    &place,
-                    message,
-                    "list the login's other databases, or let it name its tenant at login",
-                );
             }
         }
     }

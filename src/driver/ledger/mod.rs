@@ -3,6 +3,7 @@
 //! Owns: the queue in front of the thread, its bounds, the last records in memory. Does not own: the file (`writer`),
 //! what a record says (`audit`), or who waits for it.
 
+mod follow;
 mod found;
 mod writer;
 
@@ -33,6 +34,7 @@ const QUEUED_MAX: usize = 10_000;
 /// How many of the last records are kept in memory for the console.
 const RECENT_MAX: usize = 1_000;
 
+pub use follow::{Followed, Follower};
 pub use found::{checkpoint_path, closed_files};
 
 /// Makes what was written to a file durable.

@@ -1,0 +1,73 @@
+//! The lines of a ledger's files, in memory of one line, and the acts they tell.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use crate::audit::{Deed, Filter, Joiner, Late};
+
+/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
+const LINE_BYTES_MAX: u64 = 4 << 20;
+
+/// What is met on the way.
+pub enum Met<'l> {
+    /// A line, without its line break.
+    Line(&'l [u8]),
+    /// The next file begins.
+    NextFile,
+}
+
+/// Reads all files; whoever is told may end it.
+pub fn each(files: &[PathBuf], on: &mut dyn FnMut(Met<'_>) -> ControlFlow<()>) -> Result<(), String> {
+    let mut line = Vec::new();
+    for (index, path) in files.iter().enumerate() {
+        if index > 0 && on(Met::NextFile).is_break() {
+            return Ok(());
+        }
+        let failed = |error| format!("{} cannot be read: {error}", path.display());
+        let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
+        loop {
+            line.clear();
+            if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(failed)? == 0 {
+                break;
+            }
+            if on(Met::Line(line.strip_suffix(b"\n").unwrap_or(&line))).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The acts that are wanted, in the order in which they ended; says on standard error how many lines are no records.
+pub fn acts(files: &[PathBuf], filter: &Filter, on: &mut dyn FnMut(Deed) -> Result<(), String>) -> Result<(), String> {
+    let mut late = Late::default();
+    each(files, &mut |met| {
+        if let Met::Line(line) = met {
+            late.take(line);
+        }
+        ControlFlow::Continue(())
+    })?;
+    if late.left_out > 0 {
+        eprintln!("tenantgate: reviews of {} transactions are not shown: there are too many", late.left_out);
+    }
+    let mut joiner = Joiner::new(late);
+    let mut told = Ok(());
+    each(files, &mut |met| {
+        let Met::Line(line) = met else { return ControlFlow::Continue(()) };
+        joiner.take(line, &mut |act| give(act, filter, on, &mut told));
+        if told.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    let broken = if told.is_ok() { joiner.end(&mut |act| give(act, filter, on, &mut told)) } else { 0 };
+    if broken > 0 {
+        eprintln!("tenantgate: {broken} lines cannot be read");
+    }
+    told
+}
+
+fn give(act: Deed, filter: &Filter, on: &mut dyn FnMut(Deed) -> Result<(), String>, told: &mut Result<(), String>) {
+    if told.is_ok() && filter.fits(&act) {
+        *told = on(act);
+    }
+}

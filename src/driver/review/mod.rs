@@ -1,0 +1,377 @@
+//! The review page over HTTP: a listener of its own, whose every answer but the login needs a session.
+//!
+//! Owns: the socket and its limits, bodies, what a request does: read, mark, log in. Does not own: pages and sessions
+//! (`review`), the ledger's files (`reader`), the record of a mark (`ledger`).
+
+mod reader;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use secrecy::SecretString;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use self::reader::Reader;
+use super::build;
+use super::listener::{ACCEPT_PAUSE, ListenFault, bind_tcp};
+use super::proxy::Proxy;
+use crate::audit::{Judgement, Mark, parse_note};
+use crate::review::{
+    Answer, Form, Gate, Origins, Request, Route, Sight, Visit, detail_page, failure_page, login_page, redirect, style,
+    sums_page, transactions_page,
+};
+
+/// A handful of reviewers with a browser each, which open six connections.
+const CONNECTIONS_MAX: usize = 64;
+
+/// A request's head: cookies and a filter's address.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// A form: a note of 500 characters, each up to twelve bytes long as it is sent.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// A head or a body that takes longer is nobody's who wants an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection is closed after so long, whatever it does.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How many requests read files at the same time; others wait for them.
+const READERS_MAX: usize = 4;
+
+/// A socket that is listened on.
+pub struct ReviewListener {
+    socket: TcpListener,
+}
+
+impl ReviewListener {
+    /// Listens. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub fn bind(address: SocketAddr) -> Result<Self, ListenFault> {
+        let backlog = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let bound = bind_tcp(address, backlog).map(|socket| Self { socket });
+        bound.map_err(|reason| ListenFault { address: address.to_string(), reason })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
+    /// If dropped: nobody is accepted any more; who was accepted is answered.
+    ///
+    /// Answers until dropped.
+    pub async fn serve(self, proxy: Arc<Proxy>) {
+        let Some(desk) = Desk::new(proxy) else { return };
+        let (desk, places) = (Arc::new(desk), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        loop {
+            match self.socket.accept().await {
+                Ok((tcp, address)) => match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        let desk = Arc::clone(&desk);
+                        tokio::spawn(async move {
+                            answer_all(tcp, address, desk).await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => tracing::debug!(%address, "too many connections to the review page"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection to the review page");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// If dropped: the connection is closed.
+async fn answer_all(tcp: TcpStream, address: SocketAddr, desk: Arc<Desk>) {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let desk = Arc::clone(&desk);
+        async move { Ok::<_, Infallible>(as_response(desk.answer(request, address).await)) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    let connection = server.serve_connection(TokioIo::new(tcp), service);
+    match timeout(CONNECTION_TIMEOUT, connection).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%address, %error, "a connection to the review page failed"),
+    }
+}
+
+fn as_response(answer: Answer) -> Response<Full<Bytes>> {
+    let Answer { status, headers, kind, body } = answer;
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let all = Answer::HEADERS.into_iter().map(|(name, value)| (name, value.to_owned())).chain(headers);
+    for (name, value) in all.chain([("content-type", kind.to_owned())]) {
+        match HeaderValue::from_str(&value) {
+            Ok(value) => drop(response.headers_mut().append(HeaderName::from_static(name), value)),
+            Err(error) => tracing::error!(name, %error, "a header of the review page cannot be sent"),
+        }
+    }
+    response
+}
+
+/// What all requests share.
+struct Desk {
+    proxy: Arc<Proxy>,
+    gate: Mutex<GateOf>,
+    reader: Arc<Mutex<Reader>>,
+    readers: Semaphore,
+    path: std::path::PathBuf,
+}
+
+/// The gate, and the configuration that its reviewers are of.
+struct GateOf {
+    gate: Gate,
+    generation: u64,
+}
+
+/// A form that was sent by somebody who is logged in, from a page of theirs.
+struct Sent {
+    visit: Visit,
+    form: Form,
+}
+
+impl Desk {
+    fn new(proxy: Arc<Proxy>) -> Option<Self> {
+        let generation = proxy.generation.load_full();
+        let ledger = generation.config.ledger.as_ref()?;
+        let settings = &generation.config.review;
+        let is_secure = Origins { configured: settings.origin.clone() }.is_secure();
+        let reviewers = build::reviewers(&generation.config, &proxy.secret);
+        let gate = Gate::new(reviewers, settings.idle_timeout, is_secure, proxy.clock().now());
+        let reader = Arc::new(Mutex::new(Reader::new(ledger)));
+        let (path, number) = (ledger.path.clone(), generation.number);
+        let gate = Mutex::new(GateOf { gate, generation: number });
+        Some(Self { proxy, gate, reader, readers: Semaphore::new(READERS_MAX), path })
+    }
+
+    /// With the reviewers of the configuration in force.
+    fn with_gate<T>(&self, use_it: impl FnOnce(&mut Gate) -> T) -> T {
+        let mut of = self.gate.lock();
+        let generation = self.proxy.generation.load();
+        if of.generation != generation.number {
+            of.generation = generation.number;
+            let reviewers = build::reviewers(&generation.config, &self.proxy.secret);
+            of.gate.renew(reviewers, generation.config.review.idle_timeout);
+        }
+        use_it(&mut of.gate)
+    }
+
+    fn origins(&self) -> Origins {
+        Origins { configured: self.proxy.generation.load().config.review.origin.clone() }
+    }
+
+    /// If dropped: what was asked for may have been done, and nobody is told.
+    async fn answer(&self, request: hyper::Request<Incoming>, address: SocketAddr) -> Answer {
+        let (head, body) = request.into_parts();
+        let text = |name: &HeaderName| header(&head.headers, name);
+        let fetch_site = head.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+        let request = Request {
+            is_read: matches!(head.method, Method::GET | Method::HEAD),
+            is_post: head.method == Method::POST,
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or_default(),
+            cookie: text(&COOKIE),
+            host: text(&HOST),
+            origin: text(&ORIGIN),
+            fetch_site,
+        };
+        let route = Route::of(&request);
+        let form = match self.form(&request, &head.headers, body).await {
+            Ok(form) => form,
+            Err(refusal) => return refusal,
+        };
+        let visit = self.with_gate(|gate| gate.visit(request.cookie, self.proxy.clock().now()));
+        match route {
+            Route::Style => style(),
+            Route::LoginForm if visit.is_some() => redirect("./", &[]),
+            Route::LoginForm => Answer::page(200, login_page(None)),
+            Route::Login => self.log_in(&form, address).await,
+            other => match visit {
+                None if request.is_read => redirect("login", &[]),
+                None => refused(None, 403, "Not logged in", "The session has ended: log in again."),
+                Some(visit) => self.answer_reviewer(other, Sent { visit, form }, request.cookie).await,
+            },
+        }
+    }
+
+    /// What a POST has sent, if it may change something; nothing of another request. If dropped: nothing was done.
+    async fn form(&self, request: &Request<'_>, headers: &HeaderMap, body: Incoming) -> Result<Form, Answer> {
+        if !request.is_post {
+            return Ok(Form::default());
+        }
+        if !self.origins().admits(request) {
+            return Err(refused(None, 403, "Refused", "This form was not sent from a page of the review itself."));
+        }
+        let kind = header(headers, &CONTENT_TYPE).unwrap_or_default();
+        if !kind.starts_with("application/x-www-form-urlencoded") {
+            return Err(refused(None, 415, "Refused", "Only forms are taken."));
+        }
+        match timeout(READ_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+            Ok(Ok(body)) => Ok(Form::parse(&String::from_utf8_lossy(&body.to_bytes()))),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a form of the review page was not read");
+                Err(refused(None, 413, "Refused", "The form is longer than any form here, or was cut off."))
+            }
+            Err(_) => Err(refused(None, 408, "Refused", "The form took too long.")),
+        }
+    }
+
+    /// If dropped: an attempt is counted, and no session begun.
+    async fn log_in(&self, form: &Form, address: SocketAddr) -> Answer {
+        let (name, password) = (form.value("name"), SecretString::from(form.value("password")));
+        let attempt = self.with_gate(|gate| gate.attempt(name, self.proxy.clock().now()));
+        let Some(attempt) = attempt else {
+            tracing::warn!(%address, "too many logins to the review page");
+            let mut answer = Answer::page(429, login_page(Some("Too many attempts: wait some seconds.")));
+            answer.headers.push(("retry-after", "10".to_owned()));
+            return answer;
+        };
+        let checked = spawn_blocking(move || attempt.check(&password).ok_or_else(|| attempt.name().to_owned())).await;
+        let reviewer = match checked {
+            Ok(Ok(reviewer)) => reviewer,
+            Ok(Err(name)) => {
+                let name: String = name.chars().take(64).collect();
+                tracing::warn!(%address, name, "a login to the review page failed");
+                return Answer::page(403, login_page(Some("Name or password is wrong.")));
+            }
+            Err(error) => return cannot(None, &error.to_string()),
+        };
+        let mut random = [0_u8; 64];
+        if rand::fill(&mut random).is_err() {
+            return cannot(None, "the system gives no random bytes");
+        }
+        tracing::info!(%address, reviewer = &*reviewer, "logged in to the review page");
+        let cookie = self.with_gate(|gate| gate.open(reviewer, &random, self.proxy.clock().now()));
+        redirect("./", &[]).with_cookie(cookie)
+    }
+
+    /// If dropped: a mark may have been written.
+    async fn answer_reviewer(&self, route: Route, sent: Sent, cookie: Option<&str>) -> Answer {
+        let Sent { visit, form } = sent;
+        let is_change = matches!(route, Route::Logout | Route::Mark | Route::Verify);
+        if is_change && !visit.has_sent(form.value("csrf")) {
+            return refused(Some(&visit), 403, "Refused", "This form is not of your session: load the page again.");
+        }
+        match route {
+            Route::Transactions(form) => self.shown(move |reader| page(reader, &visit, &form, transactions_page)).await,
+            Route::Sums(form) => self.shown(move |reader| page(reader, &visit, &form, sums_page)).await,
+            Route::Detail(form) => self.detail(visit, form).await,
+            Route::Verify => {
+                self.shown(|reader| {
+                    reader.begin_anew();
+                    redirect("./", &[])
+                })
+                .await
+            }
+            Route::Mark => self.mark(&visit, &form).await,
+            Route::Logout => redirect("login", &[]).with_cookie(self.with_gate(|gate| gate.close(cookie))),
+            Route::OtherMethod => refused(Some(&visit), 405, "Refused", "That is not how this page is asked for."),
+            Route::Unknown | Route::Style | Route::LoginForm | Route::Login => {
+                refused(Some(&visit), 404, "Nothing here", "There is no such page.")
+            }
+        }
+    }
+
+    /// Works with the reader, beside the threads that serve clients. If dropped: it is worked all the same.
+    async fn shown(&self, work: impl FnOnce(&mut Reader) -> Answer + Send + 'static) -> Answer {
+        let Ok(_place) = self.readers.acquire().await else { return cannot(None, "the proxy ends") };
+        let reader = Arc::clone(&self.reader);
+        spawn_blocking(move || work(&mut reader.lock())).await.unwrap_or_else(|error| cannot(None, &error.to_string()))
+    }
+
+    /// If dropped: nothing is lost.
+    async fn detail(&self, visit: Visit, form: Form) -> Answer {
+        let path = self.path.clone();
+        self.shown(move |reader| {
+            reader.refresh();
+            let found = match reader::dossier(&path, form.value("id")) {
+                Ok(found) => found,
+                Err(error) => return cannot(Some(&visit), &format!("the ledger cannot be read: {error}")),
+            };
+            let Some((act, leaves)) = found else {
+                return refused(Some(&visit), 404, "Nothing here", "The ledger has no record of this transaction.");
+            };
+            match reader.seen() {
+                Some((shelf, checked)) => {
+                    let sight = Sight { visit: &visit, shelf, checked };
+                    Answer::page(200, detail_page(sight, &act, &leaves, &form))
+                }
+                None => cannot(Some(&visit), "the ledger was not read"),
+            }
+        })
+        .await
+    }
+
+    /// Writes a mark into the ledger. If dropped: it may be written.
+    async fn mark(&self, visit: &Visit, form: &Form) -> Answer {
+        let unfit = |reason: &str| refused(Some(visit), 400, "The mark is not written", reason);
+        let id = form.value("id").to_owned();
+        let Ok(transaction) = Uuid::parse_str(&id) else { return unfit("It is about no transaction.") };
+        let Some(judgement) = Judgement::parse(form.value("verdict")) else { return unfit("It needs a verdict.") };
+        let note = match parse_note(form.value("note")) {
+            Ok(note) => note,
+            Err(reason) => return unfit(reason),
+        };
+        let (path, wanted) = (self.path.clone(), transaction.to_string());
+        let found = spawn_blocking(move || reader::dossier(&path, &wanted)).await;
+        match found {
+            Ok(Ok(Some(_))) => {}
+            Ok(Ok(None)) => return unfit("The ledger has no record of this transaction."),
+            Ok(Err(error)) => return cannot(Some(visit), &format!("the ledger cannot be read: {error}")),
+            Err(error) => return cannot(Some(visit), &error.to_string()),
+        }
+        let Some(ledger) = self.proxy.ledger() else { return cannot(Some(visit), "there is no ledger") };
+        let reviewer = Arc::clone(&visit.reviewer);
+        let mark = Mark { id: Uuid::now_v7(), transaction, reviewer, judgement, note };
+        match ledger.record_act(Box::new(mark)).await {
+            Ok(Ok(())) => redirect("transaction", &[("id", &transaction.to_string()), ("marked", "1")]),
+            Ok(Err(_)) | Err(_) => {
+                refused(Some(visit), 503, "The mark is not written", "The ledger cannot be written at the moment.")
+            }
+        }
+    }
+}
+
+fn page(reader: &mut Reader, visit: &Visit, form: &Form, page: fn(Sight<'_>, &Form) -> String) -> Answer {
+    reader.refresh();
+    match reader.seen() {
+        Some((shelf, checked)) => Answer::page(200, page(Sight { visit, shelf, checked }, form)),
+        None => cannot(Some(visit), "the ledger was not read"),
+    }
+}
+
+fn refused(visit: Option<&Visit>, status: u16, title: &str, reason: &str) -> Answer {
+    Answer::page(status, failure_page(visit, title, reason))
+}
+
+fn cannot(visit: Option<&Visit>, reason: &str) -> Answer {
+    tracing::error!(reason, "the review page");
+    refused(visit, 500, "It did not work", reason)
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
