@@ -12,9 +12,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use tenantgate::audit::{
     Account, Act, Actor, Conclusion, Digest, Entry, Evidence, Head, Intent, Line, Opening, OpeningCause, Place,
-    PreCommit, Reason, Reconciled, Record, SigningKey, TenantAct, TenantRecord, TransactionId, Xid,
+    PreCommit, Reason, Reconciled, Record, Refusal, RightsChange, SigningKey, TenantAct, TenantRecord, TransactionId,
+    Xid,
 };
-use tenantgate::fault::SqlState;
+use tenantgate::fault::{Code, SqlState};
 use tenantgate::guard::{Limits, inspect};
 use tenantgate::tenant::{TenantId, TenantKind};
 use uuid::Uuid;
@@ -128,6 +129,16 @@ fn lines() -> Vec<Line> {
     let reconciled = Reconciled { id, conclusion, evidence: Evidence::XactStatus, xid: Some(Xid(731)) };
     let acts: [Box<dyn Act>; 3] =
         [Box::new(tenant(TenantAct::Freeze)), Box::new(tenant(TenantAct::Thaw)), Box::new(reconciled)];
+    let refusal = Refusal::new(Uuid::now_v7(), actor(), Code::ReasonMissing, "select", Some("because"));
+    let rights = RightsChange {
+        id,
+        login: "SIGHUP".into(),
+        address: "signal".into(),
+        before: "0".repeat(32).into(),
+        after: "1".repeat(32).into(),
+        changes: vec!["logins.a.preset".to_owned()],
+    };
+    let more: [Box<dyn Act>; 2] = [Box::new(refusal), Box::new(rights)];
     let key = SigningKey::from_seed("test", &[7; 32]).unwrap();
     let opening = |cause| Opening {
         id,
@@ -152,7 +163,7 @@ fn lines() -> Vec<Line> {
         Line::of_heartbeat(&id, &place),
         Line::of_checkpoint(&note, &place),
     ];
-    lines.extend(acts.iter().map(|act| Line::of_act(&**act, &place)));
+    lines.extend(acts.iter().chain(&more).map(|act| Line::of_act(&**act, &place)));
     lines
 }
 

@@ -275,7 +275,8 @@ impl Session {
     // -- before a transaction
 
     /// The reason as it stands once everything that was sent is answered.
-    pub(super) fn reason(&self) -> Option<&str> {
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
         self.settings.current(REASON_SETTING)
     }
 
