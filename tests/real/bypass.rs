@@ -97,7 +97,8 @@ impl Place {
     fn all_records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
         let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        text.lines().map(read).collect()
+        // The last line may be on its way.
+        text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(read).collect()
     }
 
     /// The outcomes, after checking that each has its intent before it and that nothing is open.

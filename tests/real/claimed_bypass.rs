@@ -63,7 +63,10 @@ impl Place {
     /// What the ledger has of transactions.
     fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
-        let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let all = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         all.filter(|record| matches!(record["kind"].as_str(), Some("intent" | "outcome"))).collect()
     }
 }
