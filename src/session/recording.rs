@@ -658,7 +658,10 @@ impl Session {
             && let Some(recorder) = self.recorder.as_mut()
         {
             recorder.flush_asked = false;
+            let commit_sent = recorder.commit_sent;
             statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
+            // A COMMIT that is bound is not executed yet: see `note_execute`.
+            recorder.commit_sent = commit_sent || recorder.is_absent();
         }
         readiness
     }
