@@ -311,7 +311,7 @@ impl Session {
             reason,
             ticket,
             on_behalf_of: setting(ON_BEHALF_SETTING),
-            application: setting("application_name"),
+            application: setting("application_name").map(|name: Box<str>| Intent::application_of(&name)),
             emergency,
             server: server.map_or(0, |server| server.id.0),
             server_process: server.map_or(0, |server| server.key.process_id),
