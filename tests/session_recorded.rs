@@ -182,7 +182,7 @@ impl Played {
 fn standing_row() -> Vec<u8> {
     written(|out| {
         frontend::put_message(out, b'D', |out| {
-            out.extend_from_slice(b"\0\x02\0\0\0\x03731\0\0\0\x090/15A3B48");
+            out.extend_from_slice(b"\0\x03\0\0\0\x03731\0\0\0\x090/15A3B48\0\0\0\x017");
         });
     })
 }
@@ -568,7 +568,11 @@ fn a_question_that_fails_fails_the_commit() {
     played.ledger_says(Ok(()));
     assert_eq!(played.told(), [error("57014"), ready(b'I')].concat());
     // One that is answered by something else is no server to go on with.
-    for row in [reply(b'D', b"\0\0"), reply(b'D', b"\0\x02\0\0\0\x01x\xff\xff\xff\xff"), reply(b'C', b"SELECT 0\0")] {
+    for row in [
+        reply(b'D', b"\0\0"),
+        reply(b'D', b"\0\x03\0\0\0\x01x\xff\xff\xff\xff\xff\xff\xff\xff"),
+        reply(b'C', b"SELECT 0\0"),
+    ] {
         let mut played = asked_to_commit(&query("COMMIT"), b"");
         played.server_says(&[reply(b'T', b"\0\0"), row].concat());
         assert!(played.is_closed && played.is_discarded);

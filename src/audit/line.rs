@@ -171,9 +171,10 @@ fn put_intent(fields: &mut Map<String, Value>, intent: &Intent) {
 }
 
 fn put_precommit(fields: &mut Map<String, Value>, precommit: &PreCommit) {
-    let PreCommit { xid, wal, is_self_committing, done } = precommit;
+    let PreCommit { xid, wal, era, is_self_committing, done } = precommit;
     fields.insert("xid".into(), json!(xid.map(|xid| xid.to_string())));
     fields.insert("wal".into(), json!(wal));
+    fields.insert("era".into(), json!(era));
     fields.insert("self_committing".into(), json!(is_self_committing));
     put_done(fields, done);
 }

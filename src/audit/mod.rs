@@ -23,6 +23,7 @@ mod mark;
 mod parameter;
 mod query;
 mod reason;
+mod reconcile;
 mod record;
 mod review;
 mod totals;
@@ -40,6 +41,9 @@ pub use mark::{Judgement, Mark, parse_note};
 pub use parameter::ParameterKey;
 pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
+pub use reconcile::{
+    Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, judge,
+};
 pub use record::{
     Actor, Conclusion, Done, Entry, Intent, Opening, OpeningCause, Outcome, PreCommit, Record, StatementNote,
     TransactionId, Xid,

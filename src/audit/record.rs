@@ -157,6 +157,8 @@ pub struct PreCommit {
     pub xid: Option<Xid>,
     /// Where the server's write-ahead log ended then, behind all that the transaction has written.
     pub wal: Option<Box<str>>,
+    /// Since when the server kept statistics then, in microseconds: a crash discards them.
+    pub era: Option<u64>,
     /// There is no COMMIT: what runs outside of blocks commits by itself.
     pub is_self_committing: bool,
     /// What it has done.

@@ -28,7 +28,7 @@ use super::proxy::{Proxy, Renewed};
 use super::registry::{Order, Orders, Registration};
 use super::signal::Stage;
 use super::stream::Stream;
-use crate::audit::Entry;
+use crate::audit::{Account, Conclusion, Entry};
 use crate::bypass::LimitName;
 use crate::fault::{Code, Fault, Severity};
 use crate::guard::{Inspected, Preset};
@@ -93,6 +93,14 @@ enum Pending {
     Submission(Pin<Box<dyn Future<Output = ()> + Send>>, oneshot::Receiver<Inspected>),
 }
 
+/// A record that a session waits for.
+struct Awaited {
+    answer: Answer,
+    /// Until when; a disk that hangs holds no transaction's locks for ever.
+    limit: Pin<Box<Sleep>>,
+    is_intent: bool,
+}
+
 /// One client's task.
 pub struct ClientTask {
     stream: Stream,
@@ -102,7 +110,7 @@ pub struct ClientTask {
     pin: Option<PinPermit>,
     pending: Pending,
     /// A record that is being written.
-    record: Option<Answer>,
+    record: Option<Awaited>,
     around: Surroundings,
     client: Registration,
     stage: Stage,
@@ -278,7 +286,6 @@ impl ClientTask {
                 Preset::Migration => metrics.migrations.count(word),
             }
         }
-        #[cfg(feature = "mutants")]
         let is_intent = matches!(entry, Entry::Intent(_));
         match self.around.ledger.as_mut() {
             #[cfg(feature = "mutants")]
@@ -286,19 +293,41 @@ impl ClientTask {
                 drop(ledger.record(entry));
                 self.session.handle(Input::Recorded(Ok(())));
             }
-            Some(ledger) => self.record = Some(ledger.record(entry)),
+            Some(ledger) => {
+                let limit = Box::pin(tokio::time::sleep(ledger.write_timeout()));
+                self.record = Some(Awaited { answer: ledger.record(entry), limit, is_intent });
+            }
             None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
         }
     }
 
     fn poll_record(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(answer) = self.record.as_mut() else { return false };
-        let Poll::Ready(answer) = Pin::new(answer).poll(context) else { return false };
+        let Some(awaited) = self.record.as_mut() else { return false };
+        let Poll::Ready(answer) = Pin::new(&mut awaited.answer).poll(context) else {
+            return self.poll_record_limit(context);
+        };
         self.record = None;
         if let Some(ledger) = &self.around.ledger {
             self.session.tell_transaction(ledger.transaction());
         }
         self.session.handle(Input::Recorded(answer.unwrap_or_else(|_| Err(Fault::of(Code::LedgerUnavailable)))));
+        true
+    }
+
+    /// A record that takes too long is none: what it stands in front of is not done.
+    fn poll_record_limit(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(awaited) = self.record.as_mut() else { return false };
+        if awaited.limit.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        let is_intent = awaited.is_intent;
+        self.record = None;
+        if let Some(ledger) = self.around.ledger.as_mut().filter(|_| is_intent) {
+            // It may still be written: then this ends it, and else it is not written either.
+            drop(ledger.record(Entry::Outcome(Box::new(Account::default().conclude(Conclusion::RolledBack, None)))));
+        }
+        let fault = Fault::of(Code::LedgerUnavailable).with_detail("The disk took too long.");
+        self.session.handle(Input::Recorded(Err(fault)));
         true
     }
 

@@ -25,6 +25,7 @@ pub mod parser;
 pub mod pool;
 pub mod proxy;
 pub mod quota;
+pub mod reconcile;
 pub mod registry;
 pub mod reload;
 pub mod review;

@@ -33,6 +33,7 @@ use super::listener::{Entrance, ListenFault, Listener, Reception};
 use super::notify;
 use super::parser::Parsers;
 use super::pool::{PoolParts, Seat, ServerPool};
+use super::reconcile;
 use super::registry::{ClientFacts, Clients, Registration, ServerKin, Servers, Shown};
 use super::reload::{self, Hooks};
 use super::review::ReviewListener;
@@ -228,6 +229,7 @@ pub fn start_with(config: Config, hooks: Hooks) -> Result<RunningServer, StartFa
     let addresses = listener.addresses();
     let listening = tokio::spawn(listener.serve(entrance, Arc::new(Door(Arc::clone(&proxy)))));
     let sweeping = tokio::spawn(sweep(Arc::clone(&proxy)));
+    drop(tokio::spawn(reconcile::keep_reconciling(Arc::downgrade(&proxy))));
     let surfaces = Surfaces::start(&proxy, http, review);
     Ok(RunningServer { proxy, addresses, listening, sweeping, surfaces, ended, endings: ending_orders })
 }

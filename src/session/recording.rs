@@ -655,6 +655,7 @@ impl Session {
             && let Some(recorder) = self.recorder.as_mut()
         {
             recorder.flush_asked = false;
+            // A COMMIT that is bound is not executed yet: see `note_execute`.
             statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
         }
         readiness

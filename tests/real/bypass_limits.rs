@@ -216,13 +216,30 @@ fn tables_rows_and_statements_end_a_bypass_that_is_over() {
         let mut client = place.ops("orders with too many writes");
         let told = error(&client.query_to_the_end("UPDATE orders SET note = 'changed'"));
         assert!(told.contains("TG179") && told.contains("this would be 10"), "{told}");
+        // A COMMIT behind them comes too late, in whatever form.
+        let mut client = place.ops("orders with a commit");
+        let told = error(&client.query_to_the_end("BEGIN; UPDATE orders SET note = 'changed'; COMMIT"));
+        assert!(told.contains("TG179"), "{told}");
+        let mut client = place.ops("orders with a pipeline");
+        for sql in ["BEGIN", "UPDATE orders SET note = 'changed'", "COMMIT"] {
+            client.send_all(&[Message::parse("", sql), Message::bind("", &[]), Message::execute()]);
+        }
+        client.send(&Message::Sync);
+        client.flush().unwrap();
+        assert!(client.last_words().contains("TG179"));
         let mut client = place.ops("orders copied out");
         assert!(error(&client.query_to_the_end("COPY orders TO STDOUT")).contains("TG179"));
         let changed = cluster.admin(&place.database).value("SELECT count(*) FROM orders WHERE note = 'changed'");
         assert_eq!(changed, "0");
-        place.wait_for_outcomes(13);
+        place.wait_for_outcomes(15);
         let results = place.results();
-        for reason in ["orders with too many rows", "orders with too many writes", "orders copied out"] {
+        for reason in [
+            "orders with too many rows",
+            "orders with too many writes",
+            "orders copied out",
+            "orders with a commit",
+            "orders with a pipeline",
+        ] {
             assert!(results.contains(&format!("{reason}: failed 53400")), "{reason} in {results:?}");
         }
         assert!(results.contains(&"orders of last week: failed 42501".to_owned()), "{results:?}");

@@ -6,6 +6,7 @@ mod filter;
 mod keygen;
 mod lines;
 mod list;
+mod reconcile;
 mod sheet;
 mod show;
 mod stats;
@@ -36,6 +37,8 @@ pub enum LedgerCommand {
     Export(list::ExportArguments),
     /// Find whether records were changed, removed, put in or moved; exit status 0: nothing found, 1: something, 2: unreadable.
     Verify(verify::VerifyArguments),
+    /// Find out how transactions ended of which the ledger does not know it, and whether sealed databases agree with it; exit status 0: all known and agreed, 1: not, 2: unreadable.
+    Reconcile(reconcile::ReconcileArguments),
     /// Make a key that signs checkpoints ([ledger] signing_key_file), and print its public half.
     Keygen(keygen::KeygenArguments),
 }
@@ -86,6 +89,7 @@ pub fn run(command: &LedgerCommand) -> ExitCode {
         LedgerCommand::Tail(arguments) => tail::run(arguments).map(|()| ExitCode::SUCCESS),
         LedgerCommand::Export(arguments) => list::export(arguments).map(|()| ExitCode::SUCCESS),
         LedgerCommand::Verify(arguments) => verify::run(arguments),
+        LedgerCommand::Reconcile(arguments) => reconcile::run(arguments),
         LedgerCommand::Keygen(arguments) => keygen::run(arguments).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|reason| {

@@ -10,10 +10,11 @@ mod writer;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -55,12 +56,16 @@ pub struct Recent {
 pub struct Ledger {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
+    path: PathBuf,
+    write_timeout: Duration,
 }
 
 #[derive(Default)]
 struct Shared {
     queued: AtomicUsize,
     is_writable: AtomicBool,
+    /// An outcome is not known, or nobody has looked yet.
+    has_unknown: AtomicBool,
     recent: Mutex<VecDeque<Recent>>,
     /// Transactions that the file told of when the process began, oldest first.
     past: Mutex<Vec<BypassRow>>,
@@ -106,11 +111,24 @@ impl Ledger {
             settings.node = host_name();
         }
         let (jobs, queue) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { has_unknown: AtomicBool::new(true), ..Shared::default() });
+        let (path, write_timeout) = (settings.path.clone(), settings.write_timeout);
         let mut writer = Writer::new(settings, sync, Arc::clone(&shared));
         writer.begin();
         std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&queue))?;
-        Ok(Arc::new(Self { jobs, shared }))
+        Ok(Arc::new(Self { jobs, shared, path, write_timeout }))
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether an outcome that is not known was written since this was asked last; the first time it may have been by an
+    /// earlier process.
+    pub fn take_unknown(&self) -> bool {
+        self.shared.has_unknown.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the last attempt to write or open succeeded.
@@ -241,6 +259,12 @@ impl SessionLedger {
         Self { ledger, actor: Arc::new(actor), transaction: TransactionId(Uuid::nil()), since: Instant::now() }
     }
 
+    /// How long a session waits for a record.
+    #[must_use]
+    pub fn write_timeout(&self) -> Duration {
+        self.ledger.write_timeout
+    }
+
     /// The transaction that was intended last.
     #[must_use]
     pub const fn transaction(&self) -> TransactionId {
@@ -289,7 +313,6 @@ mod tests {
     use crate::audit::{Account, Expectations, Intent, SigningKey, Verified, Verifier, review};
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
-    use std::time::Duration;
 
     fn start(path: &Path) -> Arc<Ledger> {
         Ledger::start(settings(path), Arc::new(File::sync_data)).unwrap()

@@ -27,8 +27,8 @@ use super::found::{self, End, TAIL_BYTES, read_at};
 use super::{Item, Job, LedgerSync, RECENT_MAX, Recent, Shared, reply, row_of_past, unavailable};
 use crate::admin::BypassRow;
 use crate::audit::{
-    Checkpoint, Damage, Digest, Entry, Head, Line, Opening, OpeningCause, Place, Reviewed, SignedNote, TransactionId,
-    review,
+    Checkpoint, Conclusion, Damage, Digest, Entry, Head, Line, Opening, OpeningCause, Place, Reviewed, SignedNote,
+    TransactionId, review,
 };
 use crate::config::LedgerSettings;
 
@@ -289,7 +289,12 @@ impl Writer {
             match &record.entry {
                 Entry::Intent(_) => drop(self.open.insert(record.transaction)),
                 Entry::PreCommit(_) => {}
-                Entry::Outcome(_) => drop(self.open.remove(&record.transaction)),
+                Entry::Outcome(outcome) => {
+                    self.open.remove(&record.transaction);
+                    if outcome.conclusion == Conclusion::Unknown {
+                        self.shared.has_unknown.store(true, Ordering::Release);
+                    }
+                }
             }
             if recent.len() >= RECENT_MAX {
                 recent.pop_front();

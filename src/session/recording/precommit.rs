@@ -35,10 +35,11 @@ use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::reader::Reader;
 use crate::wire::{TransactionStatus, backend};
 
-/// The transaction's id, if it has one, and where the write-ahead log ends behind what it has written. No snapshot is
-/// needed, nothing is looked up by a name that somebody else may have taken.
+/// The transaction's id, if it has one; where the write-ahead log ends behind what it has written; and since when the server
+/// keeps statistics, which a crash discards. Nothing is looked up by a name that somebody else may have taken.
 const QUESTION: &[u8] = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \
-    CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END";
+    CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END, \
+    (pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::pg_catalog.int8::pg_catalog.text";
 
 /// Portal of the question, while the client's own portals must survive.
 const PORTAL: &[u8] = b"tg_xact";
@@ -70,6 +71,7 @@ impl Commit {
 pub(super) struct Standing {
     xid: Option<Xid>,
     wal: Option<Box<str>>,
+    era: Option<u64>,
 }
 
 impl Session {
@@ -170,7 +172,8 @@ impl Session {
             account.note_statement(statement, text.get(statement.range(text.len())).unwrap_or_default(), None);
         }
         recorder.stage = Stage::Precommitting(Commit::Bare);
-        let record = PreCommit { xid: None, wal: None, is_self_committing: true, done: account.done().clone() };
+        let record =
+            PreCommit { xid: None, wal: None, era: None, is_self_committing: true, done: account.done().clone() };
         self.effects.push_back(Effect::Record(Entry::PreCommit(Box::new(record))));
         Readiness::Held
     }
@@ -221,7 +224,7 @@ impl Session {
         }
     }
 
-    fn precommit(&mut self, commit: Commit, Standing { xid, wal }: Standing) {
+    fn precommit(&mut self, commit: Commit, Standing { xid, wal, era }: Standing) {
         let is_wanted = self.is_wanted(commit);
         let Some(recorder) = self.recorder.as_mut() else { return };
         if !is_wanted {
@@ -231,7 +234,7 @@ impl Session {
         recorder.stage = Stage::Precommitting(commit);
         recorder.account.note_xid(xid);
         let done = recorder.account.done().clone();
-        let record = PreCommit { xid, wal, is_self_committing: false, done };
+        let record = PreCommit { xid, wal, era, is_self_committing: false, done };
         self.effects.push_back(Effect::Record(Entry::PreCommit(Box::new(record))));
     }
 
@@ -328,19 +331,20 @@ impl super::Recorder {
     }
 }
 
-/// DataRow of two texts.
+/// DataRow of three texts.
 fn read_standing(body: &[u8]) -> Option<Standing> {
     let mut reader = Reader::new(body);
-    if reader.i16("columns").ok()? != 2 {
+    if reader.i16("columns").ok()? != 3 {
         return None;
     }
     let xid = read_text(&mut reader)?;
     let wal = read_text(&mut reader)?;
+    let era = read_text(&mut reader)?;
     let xid = match xid {
         Some(text) => Some(Xid(text.parse().ok()?)),
         None => None,
     };
-    Some(Standing { xid, wal: wal.map(Box::from) })
+    Some(Standing { xid, wal: wal.map(Box::from), era: era.and_then(|text| text.parse().ok()) })
 }
 
 /// A column of a few letters, or NULL.

@@ -1,0 +1,420 @@
+//! Transactions whose end the ledger does not know, and how it is found out.
+//!
+//! | the ledger has | then |
+//! |---|---|
+//! | an intent, and no pre-commit record | its COMMIT was never sent: rolled back |
+//! | a pre-commit record without a transaction id | it had written nothing: there is nothing that could be committed |
+//! | one with an id | the database knows: by the row of a sealed bypass, else by `pg_xact_status` |
+//! | one of what commits by itself | nobody knows |
+//!
+//! A crash of PostgreSQL may give the id of a transaction that it lost to another one. What was lost had its end behind the
+//! write-ahead log's: the pre-commit record says where that was.
+//!
+//! Owns: which transactions those are, what follows from the database's answers. Does not own: asking (`driver`).
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::act::{Act, Fields};
+use super::record::{Conclusion, Xid};
+
+/// The first version whose COMMITs are announced.
+const ANNOUNCED_SINCE: u64 = 3;
+
+/// A place in the write-ahead log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WalPlace(u64);
+
+impl WalPlace {
+    /// As PostgreSQL writes it: `16/B374D848`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (high, low) = text.split_once('/')?;
+        let part = |digits: &str| u64::from(u32::from_str_radix(digits, 16).unwrap_or(u32::MAX));
+        let is_plain =
+            |digits: &str| (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_plain(high) && is_plain(low)).then(|| Self((part(high) << 32) | part(low)))
+    }
+}
+
+/// What is known of the end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Its COMMIT was never sent.
+    NotAnnounced,
+    /// It had no id: it had written nothing.
+    NothingWritten,
+    /// The database knows.
+    Announced {
+        /// Its id.
+        xid: Xid,
+        /// Where the write-ahead log ended then.
+        wal: Option<WalPlace>,
+        /// Since when the server kept statistics then.
+        era: Option<u64>,
+    },
+    /// It committed by itself, or its record is of a version that does not tell.
+    Nothing,
+}
+
+/// A transaction whose end is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// Its name.
+    pub id: Uuid,
+    /// The database, by the name that clients use.
+    pub database: String,
+    /// The role on the server.
+    pub role: String,
+    /// What is known.
+    pub known: Known,
+}
+
+/// How an end was found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Evidence {
+    /// There is no pre-commit record.
+    NoPrecommit,
+    /// It had no transaction id.
+    NoXid,
+    /// What `pg_xact_status` says, or that its id was never given.
+    XactStatus,
+    /// The row that a sealed bypass leaves, or that there is none.
+    Row,
+    /// Nothing tells.
+    Nothing,
+}
+
+impl Evidence {
+    /// The word in the ledger.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Evidence::NoPrecommit => "no_precommit",
+            Evidence::NoXid => "no_xid",
+            Evidence::XactStatus => "xact_status",
+            Evidence::Row => "row",
+            Evidence::Nothing => "nothing",
+        }
+    }
+}
+
+/// The record of an end that was found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reconciled {
+    /// The transaction.
+    pub id: Uuid,
+    /// How it ended.
+    pub conclusion: Conclusion,
+    /// How that is known.
+    pub evidence: Evidence,
+    /// Its id on the server.
+    pub xid: Option<Xid>,
+}
+
+impl Act for Reconciled {
+    fn kind(&self) -> &'static str {
+        "reconciled"
+    }
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn is_ahead(&self) -> bool {
+        // Where it cannot be written, it is found out again.
+        true
+    }
+
+    fn put(&self, fields: &mut Fields<'_>) {
+        fields.put("result", self.conclusion.word());
+        fields.put("evidence", self.evidence.word());
+        fields.put("xid", self.xid.map(|xid| xid.to_string()));
+    }
+}
+
+/// What a database says of one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Testimony {
+    /// Of `pg_xact_status`; `None` where it is too old for that.
+    pub status: Status,
+    /// Whether there is a row of it; `None` where rows cannot be read.
+    pub has_row: Option<bool>,
+    /// What a crash since would have done.
+    pub crash: Crash,
+}
+
+/// The answer of `pg_xact_status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It runs, or its COMMIT does.
+    InProgress,
+    /// It is committed.
+    Committed,
+    /// It is not.
+    Aborted,
+    /// No such id was given yet: the server has lost it in a crash.
+    NeverGiven,
+    /// It is too old, or something else was said.
+    Forgotten,
+}
+
+/// Whether an id may have been given anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// There was no crash since, or none that lost the transaction.
+    Harmless,
+    /// A crash has lost it.
+    Lost,
+    /// There may have been one, and what it lost cannot be seen any more.
+    Possible,
+}
+
+/// What follows from a database's testimony; `None`: it has to be asked again.
+#[must_use]
+pub fn judge(testimony: &Testimony) -> Option<(Conclusion, Evidence)> {
+    let Testimony { status, has_row, crash } = testimony;
+    if *status == Status::InProgress && *crash != Crash::Lost {
+        return None;
+    }
+    match (has_row, status, crash) {
+        (Some(true), ..) => Some((Conclusion::Committed, Evidence::Row)),
+        (Some(false), ..) => Some((Conclusion::RolledBack, Evidence::Row)),
+        (None, Status::Aborted | Status::NeverGiven, _) | (None, _, Crash::Lost) => {
+            Some((Conclusion::RolledBack, Evidence::XactStatus))
+        }
+        (None, Status::Committed, Crash::Harmless) => Some((Conclusion::Committed, Evidence::XactStatus)),
+        (None, Status::Committed, Crash::Possible) | (None, Status::Forgotten, _) => {
+            Some((Conclusion::Unknown, Evidence::Nothing))
+        }
+        (None, Status::InProgress, Crash::Harmless | Crash::Possible) => None,
+    }
+}
+
+/// What ledgers say of transactions that leave a row in sealed databases.
+#[derive(Debug, Default)]
+pub struct Ledgers {
+    /// Each transaction's database, and whether it has to have a row.
+    known: HashMap<Uuid, (String, bool)>,
+    /// The time of the first record whose name a row has.
+    since: Option<String>,
+}
+
+impl Ledgers {
+    /// The next line of one of them.
+    pub fn take(&mut self, line: &[u8]) {
+        let Ok(read) = serde_json::from_slice::<Read>(line) else { return };
+        let Ok(id) = read.id.parse::<Uuid>() else { return };
+        if read.v < ANNOUNCED_SINCE {
+            return;
+        }
+        match read.kind.as_str() {
+            "intent" => {
+                if self.since.as_ref().is_none_or(|since| *since > read.at) {
+                    self.since = Some(read.at);
+                }
+                self.known.insert(id, (read.database, false));
+            }
+            "outcome" | "reconciled" => {
+                if let Some((_, has_row)) = self.known.get_mut(&id) {
+                    *has_row = read.xid.is_some() && read.result.as_deref() == Some(Conclusion::Committed.word());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Since when rows have names that a ledger knows; RFC 3339.
+    #[must_use]
+    pub fn since(&self) -> Option<&str> {
+        self.since.as_deref()
+    }
+
+    /// A row of this name is there. Whether a record is, too.
+    pub fn take_row(&mut self, id: &Uuid) -> bool {
+        match self.known.get_mut(id) {
+            Some((_, has_row)) => {
+                *has_row = false;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The committed transactions of a database whose rows were not there.
+    #[must_use]
+    pub fn without_row(&self, database: &str) -> Vec<Uuid> {
+        let missing = self.known.iter().filter(|(_, (of, has_row))| *has_row && of == database);
+        let mut missing: Vec<_> = missing.map(|(id, _)| *id).collect();
+        missing.sort();
+        missing
+    }
+}
+
+/// What is read of a line.
+#[derive(Deserialize)]
+struct Read {
+    #[serde(default)]
+    at: String,
+    #[serde(default)]
+    v: u64,
+    kind: String,
+    id: String,
+    #[serde(default)]
+    database: String,
+    #[serde(default)]
+    role: String,
+    result: Option<String>,
+    xid: Option<String>,
+    wal: Option<String>,
+    era: Option<u64>,
+    #[serde(default)]
+    self_committing: bool,
+}
+
+/// A transaction while the ledger is read.
+struct Pending {
+    unresolved: Unresolved,
+    /// A process that has ended since has left it, or its outcome is not known.
+    is_left: bool,
+}
+
+/// Finds the transactions whose end is not known, line by line.
+#[derive(Default)]
+pub struct Search {
+    pending: HashMap<Uuid, Pending>,
+}
+
+impl Search {
+    /// The next line. Those that are no records are passed over: whether any was changed is `verify`'s question.
+    pub fn take(&mut self, line: &[u8]) {
+        let Ok(read) = serde_json::from_slice::<Read>(line) else { return };
+        if read.kind == "boot" {
+            // Whatever runs now has begun behind it.
+            self.pending.values_mut().for_each(|pending| pending.is_left = true);
+        }
+        let Ok(id) = read.id.parse::<Uuid>() else { return };
+        match read.kind.as_str() {
+            "intent" => {
+                let known = if read.v < ANNOUNCED_SINCE { Known::Nothing } else { Known::NotAnnounced };
+                let unresolved = Unresolved { id, database: read.database, role: read.role, known };
+                self.pending.insert(id, Pending { unresolved, is_left: false });
+            }
+            "precommit" => {
+                if let Some(pending) = self.pending.get_mut(&id) {
+                    pending.unresolved.known = announced(&read);
+                }
+            }
+            "outcome" if read.result.as_deref() == Some(Conclusion::Unknown.word()) => {
+                if let Some(pending) = self.pending.get_mut(&id) {
+                    pending.is_left = true;
+                }
+            }
+            "outcome" | "reconciled" => drop(self.pending.remove(&id)),
+            _ => {}
+        }
+    }
+
+    /// The transactions that nobody works on any more, in the order of their names.
+    #[must_use]
+    pub fn end(self) -> Vec<Unresolved> {
+        let left = self.pending.into_values().filter(|pending| pending.is_left);
+        let mut left: Vec<_> = left.map(|pending| pending.unresolved).collect();
+        left.sort_by_key(|unresolved| unresolved.id);
+        left
+    }
+}
+
+fn announced(read: &Read) -> Known {
+    if read.self_committing {
+        return Known::Nothing;
+    }
+    let Some(xid) = &read.xid else { return Known::NothingWritten };
+    match xid.parse() {
+        Ok(xid) => {
+            let wal = read.wal.as_deref().and_then(WalPlace::parse);
+            Known::Announced { xid: Xid(xid), wal, era: read.era }
+        }
+        Err(_) => Known::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(kind: &str, id: u128, more: &str) -> String {
+        let id = Uuid::from_u128(id);
+        format!(
+            "{{\"v\":3,\"kind\":\"{kind}\",\"id\":\"{id}\",\"at\":\"2026-11-23T09:00:00Z\",\"database\":\"d\",\"role\":\"r\"{more}}}"
+        )
+    }
+
+    fn found(lines: &[String]) -> Vec<(u128, Known)> {
+        let mut search = Search::default();
+        lines.iter().for_each(|line| search.take(line.as_bytes()));
+        search.end().into_iter().map(|it| (it.id.as_u128(), it.known)).collect()
+    }
+
+    #[test]
+    fn what_has_no_outcome_is_found_once_its_process_is_gone() {
+        let mut lines = vec![
+            line("intent", 1, ""),
+            line("outcome", 1, ",\"result\":\"committed\""),
+            line("intent", 2, ""),
+            line("intent", 3, ""),
+            line("precommit", 3, ",\"xid\":null"),
+            line("intent", 4, ""),
+            line("precommit", 4, ",\"xid\":\"731\",\"wal\":\"0/15A3B48\",\"era\":7"),
+            line("outcome", 4, ",\"result\":\"unknown\""),
+            "no record".to_owned(),
+            line("intent", 5, ""),
+            line("precommit", 5, ",\"xid\":null,\"self_committing\":true"),
+            line("intent", 6, "").replace(":3", ":2"),
+        ];
+        let of_four = Known::Announced { xid: Xid(731), wal: WalPlace::parse("0/15A3B48"), era: Some(7) };
+        assert_eq!(found(&lines), [(4, of_four)]);
+        lines.push(line("boot", 99, ""));
+        lines.push(line("intent", 7, ""));
+        let all = [
+            (2, Known::NotAnnounced),
+            (3, Known::NothingWritten),
+            (4, of_four),
+            (5, Known::Nothing),
+            (6, Known::Nothing),
+        ];
+        assert_eq!(found(&lines), all);
+        lines.push(line("reconciled", 4, ",\"result\":\"committed\""));
+        lines.push(line("reconciled", 5, ",\"result\":\"unknown\""));
+        assert_eq!(found(&lines), [all[0], all[1], all[4]]);
+    }
+
+    #[test]
+    fn an_id_that_was_given_anew_is_nobody_s_proof() {
+        let of = |status, has_row, crash| judge(&Testimony { status, has_row, crash });
+        let committed = Some((Conclusion::Committed, Evidence::XactStatus));
+        let rolled_back = Some((Conclusion::RolledBack, Evidence::XactStatus));
+        assert_eq!(of(Status::Committed, None, Crash::Harmless), committed);
+        assert_eq!(of(Status::Committed, None, Crash::Lost), rolled_back);
+        assert_eq!(of(Status::Committed, None, Crash::Possible), Some((Conclusion::Unknown, Evidence::Nothing)));
+        assert_eq!(of(Status::Aborted, None, Crash::Possible), rolled_back);
+        assert_eq!(of(Status::NeverGiven, None, Crash::Harmless), rolled_back);
+        assert_eq!(of(Status::Forgotten, None, Crash::Harmless), Some((Conclusion::Unknown, Evidence::Nothing)));
+        for has_row in [None, Some(false), Some(true)] {
+            assert_eq!(of(Status::InProgress, has_row, Crash::Harmless), None, "its COMMIT may be under way");
+        }
+        assert_eq!(of(Status::Committed, Some(false), Crash::Possible), Some((Conclusion::RolledBack, Evidence::Row)));
+        assert_eq!(of(Status::Forgotten, Some(true), Crash::Possible), Some((Conclusion::Committed, Evidence::Row)));
+    }
+
+    #[test]
+    fn places_in_the_log_are_ordered() {
+        let place = |text| WalPlace::parse(text).unwrap();
+        assert!(place("0/FFFFFFFF") < place("1/0") && place("0/15A3B48") < place("0/15A3B49"));
+        for text in ["", "0", "/", "0/", "x/1", "0/123456789", "-1/0", "+1/0"] {
+            assert_eq!(WalPlace::parse(text), None, "{text}");
+        }
+    }
+}

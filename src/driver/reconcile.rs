@@ -1,0 +1,426 @@
+//! Asks databases how transactions ended of which the ledger does not know it, and writes down what they say.
+//!
+//! At the start, and whenever an outcome is unknown; one that cannot be found out now is asked for again. The questions go
+//! over connections of their own, as the role that the transaction had. `pg_xact_status` and what tells of a crash may be
+//! asked by every role; rows of sealed bypasses are looked at where that role may read `tenantgate.bypass`.
+//!
+//! Owns: reading the ledger's files for it, the questions. Does not own: what follows from the answers (`audit`).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::build;
+use super::clock::Clock;
+use super::connect::{Connected, ServerTarget, connect};
+use super::ledger::{Ledger, closed_files};
+use super::proxy::Proxy;
+use super::stream::Stream;
+use crate::audit::{
+    Conclusion, Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, Xid,
+    judge,
+};
+use crate::config::Config;
+use crate::fault::SqlState;
+use crate::upstream::login::Identity;
+use crate::wire::backend::Fields;
+use crate::wire::frame::{HEAD_BYTES, Head};
+use crate::wire::frontend::put_query;
+use crate::wire::limits::INSPECTED_BYTES_MAX;
+use crate::wire::reader::Reader;
+
+/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
+const LINE_BYTES_MAX: u64 = 4 << 20;
+
+/// How often it is looked whether something is to be found out.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long all questions to one database may take.
+const ASKING: Duration = Duration::from_secs(60);
+
+/// Since when the server keeps statistics, where its last checkpoint is, and whether that is older. (A checkpoint's time has
+/// whole seconds of a clock that may be late by a tick.)
+const ERA: &str = "SELECT (pg_catalog.date_part('epoch', since) * 1000000)::pg_catalog.int8, checkpoint_lsn, \
+    checkpoint_time < since - interval '2 seconds' \
+    FROM pg_catalog.pg_control_checkpoint(), pg_catalog.pg_stat_get_bgwriter_stat_reset_time() since";
+
+/// The transactions of a ledger whose end is not known.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn unresolved(path: &Path) -> io::Result<Vec<Unresolved>> {
+    let mut search = Search::default();
+    each_line(path, |line| search.take(line))?;
+    Ok(search.end())
+}
+
+/// The lines of a ledger, its closed files' first.
+fn each_line(path: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut files = closed_files(path)?;
+    files.push(path.to_path_buf());
+    for file in files {
+        let file = match File::open(file) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if io::Read::take(&mut reader, LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            take(&line);
+        }
+    }
+    Ok(())
+}
+
+/// Where ledgers and the rows of sealed databases differ.
+#[derive(Debug, Default)]
+pub struct Differences {
+    /// Sealed databases whose rows cannot be read.
+    pub unread: Vec<String>,
+    /// Rows without a record: the database and the row's name.
+    pub without_record: Vec<(String, Uuid)>,
+    /// Records of committed transactions without a row.
+    pub without_row: Vec<(String, Uuid)>,
+}
+
+impl Differences {
+    /// Whether there is none, as far as can be seen.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.without_record.is_empty() && self.without_row.is_empty()
+    }
+}
+
+/// Holds ledgers, the first of which is `path`, against the rows of sealed databases. If dropped: nothing is left.
+///
+/// # Errors
+/// A ledger cannot be read.
+pub async fn differences(config: &Config, path: &Path, files: &[PathBuf]) -> io::Result<Differences> {
+    let mut ledgers = Ledgers::default();
+    for file in files {
+        each_line(file, |line| ledgers.take(line))?;
+    }
+    let mut found = Differences::default();
+    let mut own = Ledgers::default();
+    each_line(path, |line| own.take(line))?;
+    let Some(since) = ledgers.since().map(str::to_owned) else { return Ok(found) };
+    for (database, entry) in config.databases.iter().filter(|(_, entry)| entry.seal.is_some()) {
+        let mut rows = None;
+        for key in build::keys_of(config, database, entry) {
+            let Ok((target, identity)) = build::target(config, &key, Clock::start()) else { continue };
+            rows = timeout(ASKING, rows_of(&target, identity, &since)).await.ok().flatten();
+            if rows.is_some() {
+                break;
+            }
+        }
+        let Some(rows) = rows else {
+            found.unread.push(database.to_string());
+            continue;
+        };
+        for id in rows {
+            own.take_row(&id);
+            if !ledgers.take_row(&id) {
+                found.without_record.push((database.to_string(), id));
+            }
+        }
+        found.without_row.extend(own.without_row(database).into_iter().map(|id| (database.to_string(), id)));
+    }
+    Ok(found)
+}
+
+/// The names of all rows of sealed bypasses since a time; `None` where they cannot be read.
+async fn rows_of(target: &ServerTarget, identity: Identity, since: &str) -> Option<Vec<Uuid>> {
+    let since: Timestamp = since.parse().ok()?;
+    let Connected { mut stream, leftover: mut input, .. } = connect(target, identity).await.ok()?;
+    let mut court = Court { stream: &mut stream, input: &mut input };
+    if !court.has_rows().await.ok()? {
+        return None;
+    }
+    let sql = format!("SELECT audit FROM tenantgate.bypass WHERE at >= '{since}'::pg_catalog.timestamptz");
+    let mut ids = Vec::new();
+    let take = |row: Row| {
+        ids.extend(row.first().and_then(|id| id.as_deref()?.parse::<Uuid>().ok()));
+        true
+    };
+    court.each(&sql, take).await.ok()?;
+    Some(ids)
+}
+
+/// Finds out what can be found out now, and has it written; gives what is left.
+///
+/// If dropped: what was found out by then is written.
+pub async fn reconcile(config: &Config, ledger: &Ledger, open: Vec<Unresolved>) -> Vec<Unresolved> {
+    let mut of: BTreeMap<(String, String), Vec<Unresolved>> = BTreeMap::new();
+    let mut left = Vec::new();
+    for one in open {
+        let found = match one.known {
+            Known::NotAnnounced => (Conclusion::RolledBack, Evidence::NoPrecommit),
+            Known::NothingWritten => (Conclusion::RolledBack, Evidence::NoXid),
+            Known::Nothing => (Conclusion::Unknown, Evidence::Nothing),
+            Known::Announced { .. } => {
+                of.entry((one.database.clone(), one.role.clone())).or_default().push(one);
+                continue;
+            }
+        };
+        if !write(ledger, &one, found).await {
+            left.push(one);
+        }
+    }
+    for ((database, role), open) in of {
+        left.extend(ask_one(config, ledger, &database, &role, open).await);
+    }
+    left
+}
+
+/// Has one end written. Whether it is durable.
+async fn write(ledger: &Ledger, one: &Unresolved, (conclusion, evidence): (Conclusion, Evidence)) -> bool {
+    let xid = match one.known {
+        Known::Announced { xid, .. } => Some(xid),
+        Known::NotAnnounced | Known::NothingWritten | Known::Nothing => None,
+    };
+    let record = Reconciled { id: one.id, conclusion, evidence, xid };
+    tracing::info!(transaction = %one.id, result = conclusion.word(), evidence = evidence.word(), "an outcome was found out");
+    matches!(ledger.record_act(Box::new(record)).await, Ok(Ok(())))
+}
+
+/// Asks one database; gives what is left.
+async fn ask_one(
+    config: &Config,
+    ledger: &Ledger,
+    database: &str,
+    role: &str,
+    open: Vec<Unresolved>,
+) -> Vec<Unresolved> {
+    let Some((target, identity)) = way(config, database, role) else {
+        tracing::warn!(
+            database,
+            role,
+            count = open.len(),
+            "outcomes stay unknown: the configuration has no such database and role any more"
+        );
+        return open;
+    };
+    let mut left = Vec::new();
+    let mut waiting = open.into_iter();
+    let asking = async {
+        let Connected { mut stream, leftover: mut input, .. } = connect(&target, identity).await.ok()?;
+        let mut court = Court { stream: &mut stream, input: &mut input };
+        let era = court.era().await.ok()?;
+        let has_rows = court.has_rows().await.ok()?;
+        for one in waiting.by_ref() {
+            let Known::Announced { xid, wal, era: then } = one.known else { continue };
+            let Ok(testimony) = court.testimony(&era, &one, (xid, wal, then), has_rows).await else {
+                left.push(one);
+                return None;
+            };
+            let is_written = match judge(&testimony) {
+                Some(found) => write(ledger, &one, found).await,
+                None => false,
+            };
+            if !is_written {
+                left.push(one);
+            }
+        }
+        Some(())
+    };
+    if !matches!(timeout(ASKING, asking).await, Ok(Some(()))) {
+        tracing::debug!(database, role, "the database cannot be asked now");
+    }
+    left.extend(waiting);
+    left
+}
+
+fn way(config: &Config, database: &str, role: &str) -> Option<(ServerTarget, Identity)> {
+    let entry = config.databases.get(database)?;
+    let is_role = |key: &build::PoolKey| config.roles.get(&key.role).is_some_and(|known| *known.user == *role);
+    let key = build::keys_of(config, database, entry).find(is_role)?;
+    build::target(config, &key, Clock::start()).ok()
+}
+
+/// A server that is asked.
+struct Court<'s> {
+    stream: &'s mut Stream,
+    input: &'s mut BytesMut,
+}
+
+/// What tells whether a crash may have given ids anew.
+struct Era {
+    /// When its statistics began, in microseconds: a crash discards them.
+    since: u64,
+    /// Where its last checkpoint is.
+    checkpoint: Option<WalPlace>,
+    /// Whether that was made before the statistics began: then these were reset, and no crash was recovered from.
+    is_older: bool,
+}
+
+/// Why there is no answer.
+enum Silence {
+    /// The connection has failed, or said what is no answer.
+    Lost,
+    /// The question was refused.
+    Refused(Option<SqlState>),
+}
+
+type Row = Vec<Option<String>>;
+
+impl Court<'_> {
+    async fn era(&mut self) -> Result<Era, Silence> {
+        let row = self.one(ERA).await?;
+        Ok(Era {
+            since: number(&row, 0).ok_or(Silence::Lost)?,
+            checkpoint: row.get(1).and_then(|place| WalPlace::parse(place.as_deref()?)),
+            is_older: row.get(2).is_none_or(|value| value.as_deref() != Some("f")),
+        })
+    }
+
+    /// Whether rows of sealed bypasses can be read.
+    async fn has_rows(&mut self) -> Result<bool, Silence> {
+        match self.one("SELECT pg_catalog.has_table_privilege('tenantgate.bypass', 'SELECT')").await {
+            Ok(row) => Ok(row.first().is_some_and(|value| value.as_deref() == Some("t"))),
+            Err(Silence::Refused(_)) => Ok(false),
+            Err(lost) => Err(lost),
+        }
+    }
+
+    async fn testimony(
+        &mut self,
+        era: &Era,
+        one: &Unresolved,
+        (xid, wal, then): (Xid, Option<WalPlace>, Option<u64>),
+        has_rows: bool,
+    ) -> Result<Testimony, Silence> {
+        let status = match self.one(&format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)")).await {
+            Ok(row) => match row.first().and_then(Option::as_deref) {
+                Some("in progress") => Status::InProgress,
+                Some("committed") => Status::Committed,
+                Some("aborted") => Status::Aborted,
+                Some(_) | None => Status::Forgotten,
+            },
+            // "transaction ID … is in the future"
+            Err(Silence::Refused(Some(SqlState(state)))) if state == *b"22023" => Status::NeverGiven,
+            Err(silence) => return Err(silence),
+        };
+        let has_row = match has_rows {
+            true => {
+                let sql = format!("SELECT EXISTS (SELECT FROM tenantgate.bypass WHERE audit = '{}')", one.id);
+                Some(self.one(&sql).await?.first().is_some_and(|value| value.as_deref() == Some("t")))
+            }
+            false => None,
+        };
+        Ok(Testimony { status, has_row, crash: era.crash_since(then, wal) })
+    }
+
+    async fn one(&mut self, sql: &str) -> Result<Row, Silence> {
+        let mut only = None;
+        self.each(sql, |row| only.replace(row).is_none()).await?;
+        only.ok_or(Silence::Lost)
+    }
+
+    /// Gives each row of an answer, as texts, to `take`, which says whether there may be more.
+    async fn each(&mut self, sql: &str, mut take: impl FnMut(Row) -> bool) -> Result<(), Silence> {
+        let mut query = BytesMut::new();
+        put_query(&mut query, sql.as_bytes());
+        self.stream.write_all(&query).await.map_err(|_| Silence::Lost)?;
+        self.stream.flush().await.map_err(|_| Silence::Lost)?;
+        let mut refused = None;
+        loop {
+            let head = Head::read(self.input).map_err(|_| Silence::Lost)?;
+            if head.is_some_and(|head| head.body_bytes > INSPECTED_BYTES_MAX) {
+                return Err(Silence::Lost);
+            }
+            let Some((head, body)) =
+                head.and_then(|head| Some((head, self.input.get(HEAD_BYTES..head.frame_bytes())?)))
+            else {
+                if self.stream.read_buf(self.input).await.map_err(|_| Silence::Lost)? == 0 {
+                    return Err(Silence::Lost);
+                }
+                continue;
+            };
+            match head.tag {
+                b'D' if row(body).is_some_and(&mut take) => {}
+                b'D' => return Err(Silence::Lost),
+                b'E' => refused = Some(Silence::Refused(Fields::new(body).sqlstate())),
+                _ => {}
+            }
+            self.input.advance(head.frame_bytes());
+            if head.tag == b'Z' {
+                return refused.map_or(Ok(()), Err);
+            }
+        }
+    }
+}
+
+impl Era {
+    /// Statistics that began later than those of then tell of a crash, or of several, unless somebody has reset them. The
+    /// first checkpoint behind a crash is where the write-ahead log had ended, and later ones are behind it: a transaction
+    /// that had written behind the last of them is lost. Of others it cannot be seen any more.
+    fn crash_since(&self, then: Option<u64>, wal: Option<WalPlace>) -> Crash {
+        if then == Some(self.since) {
+            return Crash::Harmless;
+        }
+        match (wal, self.checkpoint) {
+            (Some(wal), Some(checkpoint)) if checkpoint < wal && !self.is_older => Crash::Lost,
+            _ => Crash::Possible,
+        }
+    }
+}
+
+/// DataRow.
+fn row(body: &[u8]) -> Option<Row> {
+    let mut reader = Reader::new(body);
+    let columns = reader.i16("columns").ok()?;
+    let mut row = Row::new();
+    for _ in 0..columns {
+        row.push(match usize::try_from(reader.i32("length").ok()?) {
+            Ok(bytes) => Some(String::from_utf8_lossy(reader.bytes(bytes, "value").ok()?).into_owned()),
+            Err(_) => None,
+        });
+    }
+    Some(row)
+}
+
+fn number<N: std::str::FromStr>(row: &Row, column: usize) -> Option<N> {
+    row.get(column)?.as_deref()?.parse().ok()
+}
+
+/// Finds out outcomes as long as the proxy lives.
+///
+/// If dropped: outcomes stay unknown until the next start.
+pub(super) async fn keep_reconciling(proxy: Weak<Proxy>) {
+    let mut open: Vec<Unresolved> = Vec::new();
+    loop {
+        let Some(proxy) = proxy.upgrade() else { return };
+        if let Some(ledger) = proxy.ledger() {
+            // The record of the start divides what runs from what was left.
+            ledger.settle().await;
+            if ledger.is_writable() && ledger.take_unknown() {
+                let path = ledger.path().to_path_buf();
+                match tokio::task::spawn_blocking(move || unresolved(&path)).await {
+                    Ok(Ok(found)) => open = found,
+                    Ok(Err(error)) => tracing::warn!(%error, "the ledger cannot be read for unknown outcomes"),
+                    Err(_) => return,
+                }
+            }
+            if !open.is_empty() {
+                let generation = Arc::clone(&proxy.generation.load());
+                open = reconcile(&generation.config, &ledger, std::mem::take(&mut open)).await;
+            }
+        }
+        drop(proxy);
+        sleep(INTERVAL).await;
+    }
+}
