@@ -178,6 +178,11 @@ impl Recorder {
         self.stage == Stage::Running(Block::Own)
     }
 
+    /// Whether the transaction runs in a block, the proxy's or the client's.
+    const fn is_in_block(&self) -> bool {
+        matches!(self.stage, Stage::Running(Block::Own | Block::Clients))
+    }
+
     fn refuse_cancelled(&mut self) {
         let fault = Fault::cancelled();
         self.failure = Some(fault.sqlstate);
@@ -192,7 +197,7 @@ impl Recorder {
         self.limiting.note_sent(&statement.control);
         if self.is_open() && self.is_written {
             self.account.note_statement(statement, text, None);
-            self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
+            self.commit_sent |= self.is_absent();
         } else if self.is_by_claim && statement.class == StatementClass::DeclareCursor {
             // Its rows may be fetched behind a claim.
             self.account.note_earlier(statement, text);
@@ -319,7 +324,7 @@ impl Session {
             reason,
             ticket,
             on_behalf_of: setting(ON_BEHALF_SETTING),
-            application: setting("application_name"),
+            application: setting("application_name").map(|name: Box<str>| Intent::application_of(&name)),
             emergency,
             server: server.map_or(0, |server| server.id.0),
             server_process: server.map_or(0, |server| server.key.process_id),
@@ -484,6 +489,7 @@ impl Session {
         // An error still to come would skip the proxy's BEGIN with the Query behind it.
         let replies = self.lease.as_ref().map(|lease| lease.replies());
         let is_in_doubt = replies.is_some_and(|replies| replies.is_open() && !replies.is_empty());
+        let is_idle = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Idle);
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         if let Some(refusal) = recorder.refusal.take() {
             return Readiness::Refused(refusal);
@@ -492,6 +498,10 @@ impl Session {
             let statements = facts.statements.get(part.clone()).unwrap_or_default();
             let opens = statements.iter().any(|statement| statement.control == Control::Begin);
             return if opens || due.is_some() { Readiness::Refused(behind_absent()) } else { Readiness::Ready };
+        }
+        if is_idle && is_in_doubt && recorder.is_in_block() {
+            // Its end stands in front of the Query, without a Sync: this is of a transaction with a record of its own.
+            return self.wait_for_answers();
         }
         if let Some(readiness) = self.ready_for_commit_of(facts, part) {
             return readiness;
@@ -637,6 +647,7 @@ impl Session {
             recorder.query_failed = false;
             for statement in statements {
                 recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default());
+                recorder.commit_sent |= recorder.is_open() && matches!(statement.control, Control::Commit { .. });
             }
         }
     }
@@ -659,10 +670,8 @@ impl Session {
             && let Some(recorder) = self.recorder.as_mut()
         {
             recorder.flush_asked = false;
-            let commit_sent = recorder.commit_sent;
-            statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
             // A COMMIT that is bound is not executed yet: see `note_execute`.
-            recorder.commit_sent = commit_sent || recorder.is_absent();
+            statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
         }
         readiness
     }
@@ -677,10 +686,14 @@ impl Session {
             return Readiness::Refused(refusal);
         }
         let predicted = lease.scope().predicted();
+        let is_idle = predicted == TransactionStatus::Idle;
+        if is_idle && recorder.is_in_block() {
+            // Its end was sent: whatever comes now, a BEGIN too, is of a transaction with a record of its own.
+            return self.wait_for_answers();
+        }
         if !is_due || predicted == TransactionStatus::Failed {
             return Readiness::Ready;
         }
-        let is_idle = predicted == TransactionStatus::Idle;
         // The reason, or the transaction's end, may still fail: its answer decides.
         let is_in_doubt = self.control_in_flight && !lease.replies().is_empty();
         match recorder.stage {
@@ -693,7 +706,6 @@ impl Session {
                 Readiness::Ready
             }
             Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
-            Stage::Running(_) if is_idle => self.wait_for_answers(),
             Stage::Running(_) => Readiness::Ready,
             Stage::Intending(_)
             | Stage::Opening(_)

@@ -89,6 +89,11 @@ impl Place {
         Client::connect(&self.target("ops").with("tenantgate.reason", reason))
     }
 
+    /// The database itself.
+    pub fn admin(&self) -> Client {
+        self.cluster.admin(&self.database)
+    }
+
     /// Another proxy in this one's place.
     pub fn restart(&mut self) {
         self.proxy.signal("TERM");
