@@ -489,7 +489,6 @@ impl Session {
         // An error still to come would skip the proxy's BEGIN with the Query behind it.
         let replies = self.lease.as_ref().map(|lease| lease.replies());
         let is_in_doubt = replies.is_some_and(|replies| replies.is_open() && !replies.is_empty());
-        let is_idle = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Idle);
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         if let Some(refusal) = recorder.refusal.take() {
             return Readiness::Refused(refusal);
@@ -499,8 +498,7 @@ impl Session {
             let opens = statements.iter().any(|statement| statement.control == Control::Begin);
             return if opens || due.is_some() { Readiness::Refused(behind_absent()) } else { Readiness::Ready };
         }
-        if is_idle && is_in_doubt && recorder.is_in_block() {
-            // Its end stands in front of the Query, without a Sync: this is of a transaction with a record of its own.
+        if is_in_doubt && self.is_behind_end() {
             return self.wait_for_answers();
         }
         if let Some(readiness) = self.ready_for_commit_of(facts, part) {
@@ -542,6 +540,12 @@ impl Session {
             | Stage::Ending
             | Stage::Concluding(_) => Readiness::Held,
         }
+    }
+
+    /// Whether the end of the recorded transaction stands in front, without a Sync: what comes is of one with a record of its own.
+    fn is_behind_end(&self) -> bool {
+        let is_idle = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Idle);
+        is_idle && self.recorder.as_ref().is_some_and(|recorder| recorder.is_in_block())
     }
 
     /// What a claim of a bypass in the client's block has to wait for: everything in front of it is answered, so that it is
