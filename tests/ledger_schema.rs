@@ -12,10 +12,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use tenantgate::audit::{
     Account, Act, Actor, BypassAct, BypassRecord, Conclusion, Digest, Entry, Evidence, Head, Intent, Judgement, Line,
-    Mark, Opening, OpeningCause, Place, PreCommit, Reason, Reconciled, Record, SigningKey, TenantAct, TenantRecord,
-    TransactionId, Xid,
+    Mark, Opening, OpeningCause, Place, PreCommit, Reason, Reconciled, Record, Refusal, RightsChange, SigningKey,
+    TenantAct, TenantRecord, TransactionId, Xid,
 };
-use tenantgate::fault::SqlState;
+use tenantgate::fault::{Code, SqlState};
 use tenantgate::guard::{Limits, inspect};
 use tenantgate::tenant::{TenantId, TenantKind};
 use uuid::Uuid;
@@ -163,6 +163,17 @@ fn lines() -> Vec<Line> {
         vec![Box::new(tenant(TenantAct::Freeze)), Box::new(tenant(TenantAct::Thaw)), Box::new(reconciled)];
     acts.extend(bypass_acts());
     acts.extend(marks());
+    let refusal = Refusal::new(Uuid::now_v7(), actor(), Code::ReasonMissing, "select", Some("because"));
+    let rights = RightsChange {
+        id,
+        login: "SIGHUP".into(),
+        address: "signal".into(),
+        before: "0".repeat(32).into(),
+        after: "1".repeat(32).into(),
+        changes: vec!["logins.a.preset".to_owned()],
+    };
+    acts.push(Box::new(refusal));
+    acts.push(Box::new(rights));
     let key = SigningKey::from_seed("test", &[7; 32]).unwrap();
     let opening = |cause| Opening {
         id,

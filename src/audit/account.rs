@@ -76,6 +76,12 @@ impl Account {
         self.done.is_truncated = true;
     }
 
+    /// A statement that was sent before the record began, and answered: what it has opened may be read behind that.
+    pub fn note_earlier(&mut self, statement: &Statement, text: &str) {
+        self.note_statement(statement, text, None);
+        self.answered = self.done.statements.len();
+    }
+
     fn tables_of(&mut self, statement: &Statement) -> Vec<Box<str>> {
         let mut tables: Vec<Box<str>> = Vec::new();
         for relation in &statement.relations {

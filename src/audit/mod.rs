@@ -25,7 +25,9 @@ mod query;
 mod reason;
 mod reconcile;
 mod record;
+mod refused;
 mod review;
+mod rights;
 mod totals;
 
 pub use account::Account;
@@ -48,5 +50,7 @@ pub use record::{
     Actor, Conclusion, Done, Entry, Intent, Opening, OpeningCause, Outcome, PreCommit, Record, StatementNote,
     TransactionId, Xid,
 };
+pub use refused::Refusal;
 pub use review::{Reviewed, review};
+pub use rights::RightsChange;
 pub use totals::{Sum, Totals, ranked};

@@ -251,7 +251,23 @@ fn is_reading(statement: &Statement) -> bool {
         | Class::Administration
         | Class::NotAStatement => false,
     };
-    reads && statement.writes.is_empty()
+    reads && statement.writes.is_empty() && !statement.functions.iter().any(|one| writes_large_objects(&one.name))
+}
+
+/// Functions that write large objects: before 16 PostgreSQL lets them do so in a transaction that is `READ ONLY`.
+fn writes_large_objects(name: &str) -> bool {
+    matches!(
+        name,
+        "lo_creat"
+            | "lo_create"
+            | "lo_from_bytea"
+            | "lo_import"
+            | "lo_put"
+            | "lo_truncate"
+            | "lo_truncate64"
+            | "lo_unlink"
+            | "lowrite"
+    )
 }
 
 #[cfg(test)]
@@ -296,6 +312,9 @@ mod tests {
             "SET TRANSACTION READ WRITE",
             "SET transaction_read_only = off",
             "VACUUM a",
+            "SELECT pg_catalog.lo_create(0)",
+            "SELECT lowrite(0, 'a')",
+            "DECLARE c CURSOR FOR SELECT lo_unlink(1)",
         ] {
             assert_eq!(judge(&permit, sql, 0), Some(Code::BypassReadOnly), "{sql}");
         }

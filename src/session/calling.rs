@@ -140,6 +140,13 @@ impl Session {
         }
     }
 
+    /// Whether the server waits for the rest of a call.
+    pub(super) fn is_call_half_sent(&self) -> bool {
+        let last = self.lease.as_ref().and_then(|lease| lease.replies().back());
+        matches!(self.client_passing, Passing::Forward(_))
+            && matches!(last, Some(Cause::Plan(plan)) if plan.is_at_call())
+    }
+
     /// Whether a call's result is what comes next.
     pub(super) fn owes_result(&self) -> bool {
         let front = self.lease.as_ref().and_then(|lease| lease.replies().front());

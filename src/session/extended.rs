@@ -368,7 +368,8 @@ impl Session {
             return;
         };
         let serial = self.portals.next_serial();
-        let portal = Portal { facts: Arc::clone(&statement.facts), tag: statement.tag, serial };
+        let portal =
+            Portal { facts: Arc::clone(&statement.facts), tag: statement.tag, key: Arc::clone(&statement.key), serial };
         let replaced = self.portals.insert(names.portal, portal);
         let known_as = (!statement.name.is_empty()).then(|| Arc::clone(&statement.name));
         let cause = if names.portal.is_empty() {
@@ -530,6 +531,9 @@ impl Session {
             && let Err(fault) = self.execute_claim(claim)
         {
             return self.refuse_bind(fault);
+        }
+        if let Some(portal) = &portal {
+            self.note_bound_earlier(portal);
         }
         self.note_execute(control);
         self.restore_settings(control);

@@ -434,7 +434,7 @@ impl Session {
     fn leave_when_served(&mut self) {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
-        let is_moving = is_owed && self.copy != CopyIn::Active;
+        let is_moving = is_owed && self.copy != CopyIn::Active && !self.is_call_half_sent();
         let is_moving = is_moving || self.asks_standing();
         if !is_moving && self.waiting == Waiting::Nothing && !self.waits_for_record() {
             self.leave(CloseReason::ClientDone);

@@ -33,11 +33,11 @@ use super::query::{self, Block};
 use super::release;
 use super::replies::Delivery;
 use super::sealing::behind_begin;
-use super::statements::ClientStatement;
+use super::statements::{ClientStatement, Portal};
 use super::{CopyIn, Effect, Passing, Phase, Session};
 use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement};
+use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement, StatementClass};
 use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::upstream::Expect;
 use crate::wire::frame::Head;
@@ -97,6 +97,8 @@ pub(super) struct Recorder {
     pub(super) parameter_key: Option<Arc<ParameterKey>>,
     /// Only from a claimed bypass on.
     is_by_claim: bool,
+    /// The last Bind in front of that.
+    bound_before: u64,
     stage: Stage,
     /// The COMMIT of the proxy's block was sent right behind the Query.
     is_end_sent: bool,
@@ -197,6 +199,9 @@ impl Recorder {
         if self.is_open() && self.is_written {
             bound.note_in(&mut self.account, self.parameter_key.as_deref(), statement, text);
             self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
+        } else if self.is_by_claim && statement.class == StatementClass::DeclareCursor {
+            // Its rows may be fetched behind a claim.
+            self.account.note_earlier(statement, text);
         }
     }
 }
@@ -281,7 +286,8 @@ impl Session {
     // -- before a transaction
 
     /// The reason as it stands once everything that was sent is answered.
-    pub(super) fn reason(&self) -> Option<&str> {
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
         self.settings.current(REASON_SETTING)
     }
 
@@ -300,7 +306,9 @@ impl Session {
         }
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         recorder.stage = Stage::Intending(Wish::Go);
-        recorder.account = Account::default();
+        if !recorder.is_by_claim {
+            recorder.account = Account::default();
+        }
         recorder.commit_sent = false;
         recorder.absent_done = false;
         recorder.failure = None;
@@ -369,9 +377,15 @@ impl Session {
         }
         match self.sealed_part_end(until) {
             Some(end) => start + end,
-            None if behind.iter().any(is_due) => start + end,
+            None if behind.iter().any(is_due) || (!behind.is_empty() && self.is_claim_over(until)) => start + end,
             None => facts.statements.len(),
         }
+    }
+
+    /// Whether statements that end a transaction end a claimed bypass: what stands behind them is in no record.
+    fn is_claim_over(&self, until: &[Statement]) -> bool {
+        let is_open = self.recorder.as_ref().is_some_and(|recorder| recorder.is_open());
+        self.records_claims_only() && (is_open || until.iter().any(|statement| self.claims_bypass(statement)))
     }
 
     /// Whether a statement has to be recorded.
@@ -536,6 +550,7 @@ impl Session {
             Stage::None => self.intend(reason),
             Stage::Intended(_) => {
                 recorder.stage = Stage::Running(Block::Clients);
+                recorder.bound_before = self.portals.serial();
                 recorder.flush_asked = false;
                 Readiness::Ready
             }
@@ -735,6 +750,25 @@ impl Session {
     pub(super) fn note_execute(&mut self, control: &Control) {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.commit_sent |= recorder.is_open() && matches!(control, Control::Commit { .. });
+        }
+    }
+
+    /// A portal is executed that was bound before the record began: now its statement belongs into it.
+    pub(super) fn note_bound_earlier(&mut self, portal: &Portal) {
+        let text = std::str::from_utf8(portal.key.sql()).unwrap_or_default();
+        if let Some(recorder) = self.recorder.as_mut()
+            && recorder.is_by_claim
+            && matches!(recorder.stage, Stage::Running(_))
+            && portal.serial <= recorder.bound_before
+        {
+            portal.facts.statements.iter().for_each(|statement| recorder.note(statement, text, Bound::Unread));
+        }
+    }
+
+    /// All is answered, and no transaction runs.
+    pub(super) fn forget_unrecorded(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_by_claim && !recorder.is_open()) {
+            recorder.account = Account::default();
         }
     }
 

@@ -95,22 +95,32 @@ impl Place {
         Client::connect(&self.target("ops").with("tenantgate.reason", reason))
     }
 
+    /// Those of transactions.
     fn records(&self) -> Vec<Value> {
+        // The first is about the ledger itself.
+        self.all_records()
+            .into_iter()
+            .filter(|record| !matches!(record["kind"].as_str(), Some("boot" | "refused" | "config")))
+            .collect()
+    }
+
+    fn all_records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
         let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        // The first is about the ledger itself.
-        text.lines().map(read).filter(|record: &Value| record["kind"] != "boot").collect()
+        // The last line may be on its way.
+        text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(read).collect()
     }
 
     /// The outcomes, after checking that each has its intent before it and that nothing is open.
     fn outcomes(&self) -> Vec<Value> {
         let mut open = std::collections::HashSet::new();
         let mut outcomes = Vec::new();
-        for (index, record) in self.records().into_iter().enumerate() {
-            assert_eq!(record["seq"], index + 2, "{record}");
+        for (index, record) in self.all_records().into_iter().enumerate() {
+            assert_eq!(record["seq"], index + 1, "{record}");
             let id = record["id"].as_str().unwrap().to_owned();
             match record["kind"].as_str() {
                 Some("intent") => assert!(open.insert(id), "{record}"),
+                Some("boot" | "refused") => {}
                 Some("precommit") => assert!(open.contains(&id), "{record}"),
                 Some("outcome") => {
                     assert!(open.remove(&id), "no intent for {record}");
@@ -641,5 +651,43 @@ fn bound_values_are_recorded_as_digests_under_the_key() {
         let text = std::fs::read_to_string(&place.ledger).unwrap();
         let log = place.proxy.log();
         assert!(!text.contains("Danvers") && !log.contains("Danvers"), "{text}{log}");
+    }
+}
+
+/// Somebody has tried: it is in the ledger, without what the statement said.
+#[test]
+fn refused_bypasses_and_changed_rights_are_records() {
+    for cluster in every() {
+        let place = place(cluster, "tried");
+        let mut silent = Client::connect(&place.target("ops"));
+        assert!(error(&silent.query("SELECT 'geheim' FROM orders")).contains("TG060"));
+        let mut other = place.ops("looking around");
+        assert!(error(&other.query("SET ROLE postgres")).contains("TG012"));
+        let mut tenant = Client::connect(&place.proxy.target(ACME));
+        assert!(error(&tenant.query("SET ROLE postgres")).contains("TG012"));
+        let (from, to) = (
+            format!("[logins.deploy.tenant]\nfixed = \"{ACME}\""),
+            format!("[logins.deploy.tenant]\nfixed = \"{GLOBEX}\""),
+        );
+        place.proxy.edit(&from, &to);
+        assert!(place.proxy.reload());
+        let of = |kind: &str| place.all_records().into_iter().filter(|it| it["kind"] == kind).collect::<Vec<_>>();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while of("config").is_empty() {
+            assert!(std::time::Instant::now() < deadline, "{:?}", place.all_records());
+        }
+        let refused = of("refused");
+        let told = |it: &Value| {
+            ["login", "code", "sqlstate", "class", "reason"].map(|name| it[name].as_str().unwrap_or("-").to_owned())
+        };
+        assert_eq!(refused.len(), 2, "a tenant's are none: {refused:?}");
+        assert_eq!(told(&refused[0]), ["ops", "TG060", "42501", "select", "-"]);
+        assert_eq!(told(&refused[1])[..2], ["ops", "TG012"]);
+        assert_eq!(refused[1]["reason"], "looking around");
+        assert!(!std::fs::read_to_string(&place.ledger).unwrap().contains("geheim"));
+        let config = &of("config")[0];
+        assert_eq!(config["changes"], serde_json::json!(["logins.deploy.tenant.fixed"]));
+        assert_ne!(config["before"], config["after"]);
+        assert_eq!(config["login"], "SIGHUP");
     }
 }
