@@ -26,7 +26,7 @@ impl Played {
             Lists { functions: Sides { allowed: vec!["lo_open".to_owned()], denied: Vec::new() }, ..Lists::default() };
         let policy = PolicySettings { preset: Preset::Migration, lists, ..PolicySettings::default() };
         let rules = SessionRules {
-            recording: Some(Recording { needs_reason: false, is_written: true }),
+            recording: Some(Recording { needs_reason: false, is_written: true, parameter_key: None }),
             claims: None,
             bypass: None,
             injection: Injection::fixed(&ScopeTemplate::fixed(&[("app.tenant_id".into(), "acme".into())]).unwrap()),

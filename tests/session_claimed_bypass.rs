@@ -49,7 +49,7 @@ fn rules(claiming: Claiming, reason: Option<&str>) -> SessionRules {
         ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: Some(bypass) };
     SessionRules {
         bypass: None,
-        recording: Some(Recording { needs_reason: reason.is_none(), is_written: true }),
+        recording: Some(Recording { needs_reason: reason.is_none(), is_written: true, parameter_key: None }),
         claims: Some(Claimant { rules: Arc::new(rules), base: None, seal: None }),
         injection: Injection::vacant(),
         policy: Arc::new(Policy::new(&settings)),

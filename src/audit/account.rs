@@ -21,7 +21,7 @@ const TABLES_MAX: usize = 200;
 const NAMED_BYTES_MAX: usize = 8 * 1024;
 
 /// Most digests of parameters; of 32 letters each. More are counted out as truncated.
-const PARAMETERS_MAX: usize = 400;
+pub(super) const PARAMETERS_MAX: usize = 400;
 
 /// The account of one transaction.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,11 @@ impl Account {
             sqlstate: None,
             parameters,
         });
+    }
+
+    /// Something of what was sent is not written down.
+    pub const fn note_untold(&mut self) {
+        self.done.is_truncated = true;
     }
 
     /// A statement that was sent before the record began, and answered: what it has opened may be read behind that.

@@ -40,7 +40,7 @@ pub use dossier::{Dossier, Fit, Leaf, Wanted};
 pub use joining::{Joiner, Late, Shelf};
 pub use line::{Line, Place, SCHEMA_VERSION};
 pub use mark::{Judgement, Mark, parse_note};
-pub use parameter::ParameterKey;
+pub use parameter::{ParameterDigests, ParameterKey};
 pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
 pub use reconcile::{

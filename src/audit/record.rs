@@ -81,7 +81,7 @@ impl Intent {
     /// What is written of a client's `application_name`: PostgreSQL itself keeps 63 bytes, and a line has its bound.
     #[must_use]
     pub fn application_of(name: &str) -> Box<str> {
-        name.get(..name.floor_char_boundary(APPLICATION_BYTES_MAX)).unwrap_or_default().into()
+        (0..=APPLICATION_BYTES_MAX).rev().find_map(|end| name.get(..end)).unwrap_or_default().into()
     }
 }
 

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::cause::Cause;
 use super::query::QueryPlan;
-use super::recording::Readiness;
+use super::recording::{Bound, Readiness};
 
 use super::{CloseReason, CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
@@ -114,7 +114,7 @@ impl Session {
             Readiness::Held => return None,
             Readiness::Refused(fault) => return self.refuse_as_query(fault),
         }
-        if let Readiness::Refused(fault) = self.within_limits(&facts.statements, text) {
+        if let Readiness::Refused(fault) = self.within_limits(&facts.statements, text, Bound::Nothing) {
             return self.refuse_as_query(fault);
         }
         let needs_scope = self.needs_scope(facts);

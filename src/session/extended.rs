@@ -11,7 +11,7 @@ use super::cause::{BindNote, Cause, ParseNote};
 use super::claims::{Claims, injection_in};
 use super::configure;
 use super::query::{follow, is_followed};
-use super::recording::{Readiness, changes_reason};
+use super::recording::{Bound, Readiness, changes_reason};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
 use super::settings::adds_to_journal;
@@ -284,7 +284,9 @@ impl Session {
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_bind(fault),
         }
-        match self.ready_for_bind(&statement) {
+        // How much of a longer one is there already is chance.
+        let bound = values.filter(|_| head.frame_bytes() <= BIND_WHOLE_BYTES_MAX).map_or(Bound::Unread, Bound::Values);
+        match self.ready_for_bind(&statement, bound) {
             Readiness::Ready => {}
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_bind(fault),

@@ -16,6 +16,7 @@
 //! Owns: when a record is due, the block, what is held back. Does not own: the record's content (`audit`), writing
 //! it (the driver).
 
+mod bound;
 mod precommit;
 
 use std::ops::Range;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+pub(super) use self::bound::Bound;
 use self::precommit::{Commit, Standing};
 use super::cause::Cause;
 use super::holding::Hold;
@@ -33,7 +35,7 @@ use super::replies::Delivery;
 use super::sealing::behind_begin;
 use super::statements::{ClientStatement, Portal};
 use super::{CopyIn, Effect, Passing, Phase, Session};
-use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
+use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement, StatementClass};
 use crate::scope::{NeedsNoScope, ScopedFrame};
@@ -42,12 +44,14 @@ use crate::wire::frame::Head;
 use crate::wire::{TransactionStatus, backend, frontend};
 
 /// That, and how, the transactions of a login are recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
     /// Whether a transaction needs a reason.
     pub needs_reason: bool,
     /// Whether there are records. Without them a session has the blocks alone: see `sealing`.
     pub is_written: bool,
+    /// Under which digests of bound values are; without one there are none.
+    pub parameter_key: Option<Arc<ParameterKey>>,
 }
 
 /// Where the current transaction's record stands.
@@ -90,6 +94,7 @@ enum Wish {
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     is_written: bool,
+    pub(super) parameter_key: Option<Arc<ParameterKey>>,
     /// Only from a claimed bypass on.
     is_by_claim: bool,
     /// The last Bind in front of that.
@@ -138,8 +143,9 @@ pub(super) enum Readiness {
 }
 
 impl Recorder {
-    pub(super) fn new(recording: Recording, is_by_claim: bool) -> Self {
-        Self { is_written: recording.is_written, is_by_claim, ..Self::default() }
+    pub(super) fn new(recording: &Recording, is_by_claim: bool) -> Self {
+        let parameter_key = recording.parameter_key.clone();
+        Self { is_written: recording.is_written, parameter_key, is_by_claim, ..Self::default() }
     }
 
     /// Whether one segment at a time is with the server.
@@ -193,10 +199,10 @@ impl Recorder {
         self.stage == Stage::Running(Block::Absent)
     }
 
-    fn note(&mut self, statement: &Statement, text: &str) {
+    fn note(&mut self, statement: &Statement, text: &str, bound: Bound<'_>) {
         self.limiting.note_sent(&statement.control);
         if self.is_open() && self.is_written {
-            self.account.note_statement(statement, text, None);
+            bound.note_in(&mut self.account, self.parameter_key.as_deref(), statement, text);
             self.commit_sent |= self.is_absent();
         } else if self.is_by_claim && statement.class == StatementClass::DeclareCursor {
             // Its rows may be fetched behind a claim.
@@ -293,7 +299,7 @@ impl Session {
     /// Asks for the intent's record, if the reason allows.
     fn intend(&mut self, reason: Option<&str>) -> Readiness {
         let reason = reason.or_else(|| self.fixed_reason()).and_then(|text| Reason::parse(text).ok());
-        let needs_reason = self.rules.recording.is_some_and(|recording| recording.needs_reason);
+        let needs_reason = self.rules.recording.as_ref().is_some_and(|recording| recording.needs_reason);
         if self.recorder.is_none() {
             return Readiness::Ready;
         }
@@ -458,7 +464,7 @@ impl Session {
     }
 
     fn part_within_limits(&mut self, facts: &Facts, part: &Range<usize>, text: &str) -> Readiness {
-        self.within_limits(facts.statements.get(part.clone()).unwrap_or_default(), text)
+        self.within_limits(facts.statements.get(part.clone()).unwrap_or_default(), text, Bound::Nothing)
     }
 
     fn is_server_skipping(&self) -> bool {
@@ -519,7 +525,7 @@ impl Session {
                 Readiness::Held
             }
             Stage::Intended(_) if block == Block::Absent => {
-                self.announce_bare(facts.statements.get(part.clone()).unwrap_or_default(), text)
+                self.announce_bare(facts.statements.get(part.clone()).unwrap_or_default(), text, Bound::Nothing)
             }
             Stage::Intended(_) => {
                 recorder.stage = Stage::Running(block);
@@ -650,24 +656,24 @@ impl Session {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.query_failed = false;
             for statement in statements {
-                recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default());
+                recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default(), Bound::Nothing);
                 recorder.commit_sent |= recorder.is_open() && matches!(statement.control, Control::Commit { .. });
             }
         }
     }
 
     /// What a Bind has to wait for.
-    pub(super) fn ready_for_bind(&mut self, statement: &ClientStatement) -> Readiness {
+    pub(super) fn ready_for_bind(&mut self, statement: &ClientStatement, bound: Bound<'_>) -> Readiness {
         if self.recorder.as_ref().is_none_or(|recorder| !recorder.is_written) {
             return Readiness::Ready;
         }
         let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
         let readiness = match self.records_claims_only() {
             true => self.ready_for_bind_behind_claim(),
-            false => self.ready_for_recorded_bind(statement),
+            false => self.ready_for_recorded_bind(statement, bound),
         };
         let readiness = match readiness {
-            Readiness::Ready => self.within_limits(&statement.facts.statements, text),
+            Readiness::Ready => self.within_limits(&statement.facts.statements, text, bound),
             other @ (Readiness::Held | Readiness::Refused(_)) => other,
         };
         if matches!(readiness, Readiness::Ready)
@@ -675,12 +681,12 @@ impl Session {
         {
             recorder.flush_asked = false;
             // A COMMIT that is bound is not executed yet: see `note_execute`.
-            statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
+            statement.facts.statements.iter().for_each(|one| recorder.note(one, text, bound));
         }
         readiness
     }
 
-    fn ready_for_recorded_bind(&mut self, statement: &ClientStatement) -> Readiness {
+    fn ready_for_recorded_bind(&mut self, statement: &ClientStatement, bound: Bound<'_>) -> Readiness {
         let is_due = self.needs_scope(&statement.facts);
         let reason = self.reason().map(str::to_owned);
         let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_ref()) else {
@@ -704,7 +710,7 @@ impl Session {
             // An intent may be left over from a Bind that an error has skipped.
             Stage::None | Stage::Intended(_) if is_in_doubt => self.wait_for_answers(),
             Stage::None => self.intend(reason.as_deref()),
-            Stage::Intended(_) => self.enter_block(is_idle, statement),
+            Stage::Intended(_) => self.enter_block(is_idle, statement, bound),
             Stage::Precommitted(block) => {
                 recorder.stage = Stage::Running(block);
                 Readiness::Ready
@@ -733,7 +739,7 @@ impl Session {
     }
 
     /// The intent of a Bind's transaction is durable: the block around it.
-    fn enter_block(&mut self, is_idle: bool, statement: &ClientStatement) -> Readiness {
+    fn enter_block(&mut self, is_idle: bool, statement: &ClientStatement, bound: Bound<'_>) -> Readiness {
         let facts = &statement.facts;
         let is_alone = !self.has_executed && facts.statements.iter().all(|statement| statement.outside_block);
         let keep_portal = self.portals.has_unnamed();
@@ -747,7 +753,7 @@ impl Session {
         };
         if block == Block::Absent {
             let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
-            return self.announce_bare(&facts.statements, text);
+            return self.announce_bare(&facts.statements, text, bound);
         }
         if block == Block::Own {
             lease.begin_block(keep_portal, || Cause::OwnBegin);
@@ -771,7 +777,7 @@ impl Session {
             && matches!(recorder.stage, Stage::Running(_))
             && portal.serial <= recorder.bound_before
         {
-            portal.facts.statements.iter().for_each(|statement| recorder.note(statement, text));
+            portal.facts.statements.iter().for_each(|statement| recorder.note(statement, text, Bound::Unread));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Bypass and migration logins: refused without a reason or a ledger, every transaction recorded, nothing else changed.
 
 use super::support::cluster::{self, Cluster, every};
-use super::support::message::Message;
+use super::support::message::{self, Message};
 use super::support::proxy::{self, Proxy, Wish, login_of_its_own};
 use super::support::raw::{Client, Target};
 use super::support::reply::Reply;
@@ -63,6 +63,11 @@ fn roles(cluster: &Cluster) {
 }
 
 fn place(cluster: &'static Cluster, name: &str) -> Place {
+    keyed_place(cluster, name, None)
+}
+
+/// With this key for digests of bound values.
+fn keyed_place(cluster: &'static Cluster, name: &str, key: Option<&[u8]>) -> Place {
     roles(cluster);
     let database = format!("bypass_{name}");
     cluster.create_database(&database);
@@ -70,7 +75,12 @@ fn place(cluster: &'static Cluster, name: &str) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("inner/ledger.jsonl");
     std::fs::create_dir(folder.path().join("inner")).unwrap();
-    let more = logins() + &proxy::ledger(&ledger);
+    let mut more = logins() + &proxy::ledger(&ledger);
+    if let Some(key) = key {
+        let file = folder.path().join("parameter.key");
+        std::fs::write(&file, key).unwrap();
+        more += &format!("parameter_key_file = {file:?}\n");
+    }
     let proxy = Proxy::start(&Wish { cluster, database: &database, pool_size: 4, mutant: None, more: &more });
     Place { proxy, database, ledger, _folder: folder }
 }
@@ -606,6 +616,42 @@ fn the_ledger_is_listed_as_a_table_and_as_lines() {
     let text = std::fs::read_to_string(&place.ledger).unwrap();
     std::fs::write(&place.ledger, text.lines().take(2).collect::<Vec<_>>().join("\n")).unwrap();
     assert!(list(&[]).contains("no outcome"));
+}
+
+#[test]
+fn bound_values_are_recorded_as_digests_under_the_key() {
+    for cluster in every() {
+        let key = [0x5a; 32];
+        let place = keyed_place(cluster, "parameters", Some(&key));
+        let mut client = place.ops("digests");
+        let sql = "UPDATE orders SET note = $1 WHERE id = $2 OR note = $3";
+        let bind = Message::Bind {
+            portal: String::new(),
+            statement: String::new(),
+            values: vec![
+                message::Value::Text("Carol Danvers".into()),
+                message::Value::Text("7".into()),
+                message::Value::Null,
+            ],
+            binary_results: false,
+        };
+        let messages = [Message::parse("", sql), bind, Message::execute(), Message::Sync];
+        assert_eq!(shape(&exchange(&mut client, &messages)), "12CZI");
+        exchange(&mut client, &[Message::Query("SELECT 'Carol Danvers'".into())]);
+        let outcomes = place.outcomes();
+        // HMAC-SHA256 over the format (0: text) and the value, of which 128 bits are kept.
+        let hmac_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key);
+        let digest = |value: &str| {
+            let tag = aws_lc_rs::hmac::sign(&hmac_key, format!("\0{value}").as_bytes());
+            tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let expected = serde_json::json!([digest("Carol Danvers"), digest("7"), null]);
+        assert_eq!(outcomes[0]["statements"][0]["parameters"], expected);
+        assert_eq!(outcomes[1]["statements"][0]["parameters"], Value::Null, "a Query binds nothing");
+        let text = std::fs::read_to_string(&place.ledger).unwrap();
+        let log = place.proxy.log();
+        assert!(!text.contains("Danvers") && !log.contains("Danvers"), "{text}{log}");
+    }
 }
 
 /// Somebody has tried: it is in the ledger, without what the statement said.
