@@ -535,7 +535,7 @@ impl Session {
         if let Some(portal) = &portal {
             self.note_bound_earlier(portal);
         }
-        self.note_execute(control);
+        self.note_execute(control, portal.as_ref());
         self.restore_settings(control);
         let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };

@@ -99,6 +99,10 @@ pub(super) struct Recorder {
     is_by_claim: bool,
     /// The last Bind in front of that.
     bound_before: u64,
+    /// The last Bind is not executed yet.
+    is_bind_open: bool,
+    /// What is executed now was bound in front of the record, and noted just now.
+    is_noted_late: bool,
     stage: Stage,
     /// The COMMIT of the proxy's block was sent right behind the Query.
     is_end_sent: bool,
@@ -314,6 +318,7 @@ impl Session {
         if !recorder.is_by_claim {
             recorder.account = Account::default();
         }
+        recorder.is_bind_open = false;
         recorder.commit_sent = false;
         recorder.absent_done = false;
         recorder.failure = None;
@@ -680,6 +685,9 @@ impl Session {
             && let Some(recorder) = self.recorder.as_mut()
         {
             recorder.flush_asked = false;
+            if std::mem::replace(&mut recorder.is_bind_open, true) && recorder.is_open() {
+                recorder.account.lose_order();
+            }
             // A COMMIT that is bound is not executed yet: see `note_execute`.
             statement.facts.statements.iter().for_each(|one| recorder.note(one, text, bound));
         }
@@ -763,8 +771,17 @@ impl Session {
     }
 
     /// An Execute is sent: one of COMMIT decides.
-    pub(super) fn note_execute(&mut self, control: &Control) {
+    pub(super) fn note_execute(&mut self, control: &Control, portal: Option<&Portal>) {
+        let is_of_last_bind = portal.is_some_and(|portal| portal.serial == self.portals.serial());
         if let Some(recorder) = self.recorder.as_mut() {
+            let is_bind_open = std::mem::take(&mut recorder.is_bind_open);
+            let is_next = match std::mem::take(&mut recorder.is_noted_late) {
+                true => !is_bind_open,
+                false => is_bind_open && is_of_last_bind,
+            };
+            if !is_next && recorder.is_open() {
+                recorder.account.lose_order();
+            }
             recorder.commit_sent |= recorder.is_open() && matches!(control, Control::Commit { .. });
         }
     }
@@ -778,6 +795,7 @@ impl Session {
             && portal.serial <= recorder.bound_before
         {
             portal.facts.statements.iter().for_each(|statement| recorder.note(statement, text, Bound::Unread));
+            recorder.is_noted_late = true;
         }
     }
 
@@ -895,7 +913,9 @@ impl Session {
     pub(super) fn note_failure(&mut self, sqlstate: Option<SqlState>) {
         if let Some(recorder) = self.recorder.as_mut() {
             let sqlstate = sqlstate.unwrap_or(SqlState(*b"XX000"));
-            recorder.failure = Some(sqlstate);
+            // In a failed block everything is refused: the first error tells why.
+            let is_echo = sqlstate == SqlState(*b"25P02") && recorder.failure.is_some();
+            recorder.failure = recorder.failure.filter(|_| is_echo).or(Some(sqlstate));
             if recorder.is_open() {
                 recorder.account.note_failure(sqlstate);
             }
