@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tenantgate::audit::{
-    Account, Act, Actor, Conclusion, Digest, Entry, Evidence, Head, Intent, Line, Opening, OpeningCause, Place,
-    PreCommit, Reason, Reconciled, Record, SigningKey, TenantAct, TenantRecord, TransactionId, Xid,
+    Account, Act, Actor, BypassAct, BypassRecord, Conclusion, Digest, Entry, Evidence, Head, Intent, Judgement, Line,
+    Mark, Opening, OpeningCause, Place, PreCommit, Reason, Reconciled, Record, Refusal, RightsChange, SigningKey,
+    TenantAct, TenantRecord, TransactionId, Xid,
 };
-use tenantgate::fault::SqlState;
+use tenantgate::fault::{Code, SqlState};
 use tenantgate::guard::{Limits, inspect};
 use tenantgate::tenant::{TenantId, TenantKind};
 use uuid::Uuid;
@@ -98,6 +99,38 @@ fn account() -> Account {
     account
 }
 
+/// What is done to bypasses as such.
+fn bypass_acts() -> Vec<Box<dyn Act>> {
+    let (login, until) = (Arc::from("carol"), Arc::from("2026-11-23T10:00:00Z"));
+    let (of_login, is_until) = (Arc::clone(&login), Arc::clone(&until));
+    let acts = [
+        BypassAct::Freeze,
+        BypassAct::Thaw,
+        BypassAct::EmergencyOpen { login, until },
+        BypassAct::EmergencyClose { login: of_login, until: is_until },
+    ];
+    let record = |act| BypassRecord {
+        id: Uuid::now_v7(),
+        act,
+        by: "ops".into(),
+        address: "::1".into(),
+        reason: "a test".into(),
+    };
+    acts.into_iter().map(|act| Box::new(record(act)) as Box<dyn Act>).collect()
+}
+
+/// What a reviewer says of a transaction.
+fn marks() -> Vec<Box<dyn Act>> {
+    let mark = |judgement| Mark {
+        id: Uuid::now_v7(),
+        transaction: Uuid::now_v7(),
+        reviewer: "mallory".into(),
+        judgement,
+        note: "as asked for".into(),
+    };
+    [Judgement::Ok, Judgement::Question].into_iter().map(|one| Box::new(mark(one)) as Box<dyn Act>).collect()
+}
+
 /// One line of each kind and form.
 fn lines() -> Vec<Line> {
     let at = "2026-11-23T09:00:00.5Z".parse().unwrap();
@@ -126,8 +159,21 @@ fn lines() -> Vec<Line> {
     };
     let (id, conclusion) = (Uuid::now_v7(), Conclusion::Committed);
     let reconciled = Reconciled { id, conclusion, evidence: Evidence::XactStatus, xid: Some(Xid(731)) };
-    let acts: [Box<dyn Act>; 3] =
-        [Box::new(tenant(TenantAct::Freeze)), Box::new(tenant(TenantAct::Thaw)), Box::new(reconciled)];
+    let mut acts: Vec<Box<dyn Act>> =
+        vec![Box::new(tenant(TenantAct::Freeze)), Box::new(tenant(TenantAct::Thaw)), Box::new(reconciled)];
+    acts.extend(bypass_acts());
+    acts.extend(marks());
+    let refusal = Refusal::new(Uuid::now_v7(), actor(), Code::ReasonMissing, "select", Some("because"));
+    let rights = RightsChange {
+        id,
+        login: "SIGHUP".into(),
+        address: "signal".into(),
+        before: "0".repeat(32).into(),
+        after: "1".repeat(32).into(),
+        changes: vec!["logins.a.preset".to_owned()],
+    };
+    acts.push(Box::new(refusal));
+    acts.push(Box::new(rights));
     let key = SigningKey::from_seed("test", &[7; 32]).unwrap();
     let opening = |cause| Opening {
         id,

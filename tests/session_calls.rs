@@ -26,7 +26,7 @@ impl Played {
             Lists { functions: Sides { allowed: vec!["lo_open".to_owned()], denied: Vec::new() }, ..Lists::default() };
         let policy = PolicySettings { preset: Preset::Migration, lists, ..PolicySettings::default() };
         let rules = SessionRules {
-            recording: Some(Recording { needs_reason: false, is_written: true }),
+            recording: Some(Recording { needs_reason: false, is_written: true, parameter_key: None }),
             claims: None,
             bypass: None,
             injection: Injection::fixed(&ScopeTemplate::fixed(&[("app.tenant_id".into(), "acme".into())]).unwrap()),
@@ -198,6 +198,16 @@ fn a_client_or_server_that_goes_in_the_middle_of_a_call_leaves_nothing() {
     played.says(&call(952)[..14]);
     played.give(Input::ClientGone);
     assert!(played.is_closed && played.is_discarded, "half a message is with the server");
+    // One that says it sends nothing more is served what it has said as a whole.
+    let mut played = Played::in_block();
+    played.says(&call(952)[..14]);
+    played.give(Input::ClientDone);
+    assert!(played.is_closed && played.is_discarded, "the server waits for the rest, and answers nothing before");
+    let mut played = Played::calling();
+    played.give(Input::ClientDone);
+    assert!(!played.is_closed);
+    played.server_says(&[scoped(), result(), ready(b'T')].concat());
+    assert_eq!(tags(&played.told()), "VZ");
     let mut played = Played::calling();
     played.server_says(&scoped());
     played.give(Input::ServerGone);

@@ -43,7 +43,7 @@ fn rules_of(seal: Option<Arc<SealKey>>) -> Arc<SessionRules> {
     };
     let rules = ClaimRules { template: ScopeTemplate::default(), kind: TenantKind::Text, tenants, bypass: None };
     Arc::new(SessionRules {
-        recording: seal.is_some().then_some(Recording { needs_reason: false, is_written: false }),
+        recording: seal.is_some().then_some(Recording { needs_reason: false, is_written: false, parameter_key: None }),
         claims: Some(Claimant { rules: Arc::new(rules), base: None, seal }),
         bypass: None,
         injection: Injection::vacant(),

@@ -6,7 +6,7 @@ mod session_support;
 use std::sync::Arc;
 
 use session_support::{error, query, reply, server, written};
-use tenantgate::audit::{Conclusion, Entry, Xid};
+use tenantgate::audit::{Conclusion, Entry, ParameterKey, Xid};
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Limits, Policy, PolicySettings, Preset, inspect};
 use tenantgate::metrics::Count;
@@ -31,7 +31,7 @@ struct Played {
 fn rules(preset: Preset) -> SessionRules {
     let policy = Arc::new(Policy::new(&PolicySettings { preset, ..PolicySettings::default() }));
     SessionRules {
-        recording: Some(Recording { needs_reason: true, is_written: true }),
+        recording: Some(Recording { needs_reason: true, is_written: true, parameter_key: None }),
         claims: None,
         bypass: None,
         injection: Injection::fixed(&ScopeTemplate::fixed(&[]).unwrap()),
@@ -45,7 +45,10 @@ fn rules(preset: Preset) -> SessionRules {
 impl Played {
     /// With a reason from the startup.
     fn new() -> Self {
-        let rules = rules(Preset::Bypass);
+        Self::of(rules(Preset::Bypass))
+    }
+
+    fn of(rules: SessionRules) -> Self {
         let base: Settings = Arc::new([("tenantgate.reason".into(), "a test".into())].into());
         let session = Session::new(Arc::new(rules), base, &Arc::new(Parameters::default()), 7, b"abcd");
         let mut played = Self {
@@ -726,4 +729,67 @@ fn a_statement_is_counted_once_whatever_becomes_of_its_answer() {
     executed.server_says(&[done("DELETE 3"), ready(b'T')].concat());
     executed.announced(&standing_of_a_query());
     expecting("one whose COMMIT fails", executed, &[error("23503"), ready(b'I')].concat(), 1);
+}
+
+fn parameter_key() -> ParameterKey {
+    ParameterKey::new(&[7; 32]).unwrap()
+}
+
+/// What the record says of the parameters of a statement with this Bind behind its names, and whether it is truncated.
+fn parameters_of(key: Option<ParameterKey>, bound: &[u8], piece: usize) -> (Option<Vec<Option<Box<str>>>>, bool) {
+    let mut rules = rules(Preset::Bypass);
+    rules.recording = Some(Recording { needs_reason: true, is_written: true, parameter_key: key.map(Arc::new) });
+    let mut played = Played::of(rules);
+    let parse = written(|out| frontend::put_parse(out, b"", b"DELETE FROM t WHERE a = $1", &[]));
+    let bind = written(|out| {
+        frontend::put_message(out, b'B', |out| {
+            out.extend_from_slice(b"\0\0");
+            out.extend_from_slice(bound);
+        });
+    });
+    let rest = [written(|out| frontend::put_message(out, b'E', |out| out.extend_from_slice(b"\0\0\0\0\0"))), sync()];
+    for bytes in [parse, bind, rest.concat()].concat().chunks(piece) {
+        played.says(bytes);
+    }
+    played.replay_is_answered();
+    played.ledger_says(Ok(()));
+    let sent = played.sent();
+    assert!(contains(&sent, b"tg_block"), "{}", String::from_utf8_lossy(&sent));
+    played.give(Input::ServerGone);
+    assert_eq!(played.ledger(), "ir");
+    let shown = format!("{:?}", played.records);
+    assert!(!shown.contains("carol") && !shown.contains("99, 97, 114, 111, 108"), "{shown}");
+    let Some(Entry::Outcome(outcome)) = played.records.pop() else { unreachable!() };
+    (outcome.done.statements[0].parameters.clone(), outcome.done.is_truncated)
+}
+
+#[test]
+fn bound_values_are_in_the_record_as_digests() {
+    let digest = |is_binary, value: &[u8]| Some(parameter_key().digest(is_binary, value));
+    let (text, null) = (&b"\0\0\0\x05carol"[..], &b"\xff\xff\xff\xff"[..]);
+    let three = [b"\0\x03\0\0\0\x01\0\0\0\x03", text, text, null, b"\0\0"].concat();
+    let of_three = vec![digest(false, b"carol"), digest(true, b"carol"), None];
+    let binary = [b"\0\x01\0\x01\0\x02", text, text, b"\0\0"].concat();
+    let all_text = [b"\0\0\0\x01", text, b"\0\0"].concat();
+    for piece in [1, usize::MAX] {
+        assert_eq!(parameters_of(Some(parameter_key()), &three, piece), (Some(of_three.clone()), false));
+        let of_binary = vec![digest(true, b"carol"), digest(true, b"carol")];
+        assert_eq!(parameters_of(Some(parameter_key()), &binary, piece), (Some(of_binary), false));
+        let of_text = vec![digest(false, b"carol")];
+        assert_eq!(parameters_of(Some(parameter_key()), &all_text, piece), (Some(of_text), false));
+        assert_eq!(parameters_of(None, &three, piece), (None, false), "no key, no trace");
+    }
+}
+
+#[test]
+fn values_that_cannot_be_told_are_left_out_and_that_is_said() {
+    let many = [&b"\0\0\x01\x91"[..], &b"\xff\xff\xff\xff".repeat(401), b"\0\0"].concat();
+    assert_eq!(parameters_of(Some(parameter_key()), &many, usize::MAX), (Some(vec![None; 400]), true));
+    let cut = b"\0\0\0\x01\0\0\0\x06carol";
+    assert_eq!(parameters_of(Some(parameter_key()), cut, usize::MAX), (None, true), "malformed");
+    // Whether it came in one piece is chance: it says nothing in either case.
+    let long = [b"\0\0\0\x01\0\x01\0\0", &[b'x'; 65_536][..], b"\0\0"].concat();
+    for piece in [20_000, usize::MAX] {
+        assert_eq!(parameters_of(Some(parameter_key()), &long, piece), (None, true), "too long");
+    }
 }

@@ -45,7 +45,11 @@ pub fn policy(preset: Preset) -> Policy {
 fn rules(preset: Preset, tenant: &str) -> Arc<SessionRules> {
     let tenant = TenantId::parse(TenantKind::Text, tenant).expect("a tenant");
     Arc::new(SessionRules {
-        recording: preset.is_recorded().then_some(Recording { needs_reason: false, is_written: true }),
+        recording: preset.is_recorded().then_some(Recording {
+            needs_reason: false,
+            is_written: true,
+            parameter_key: None,
+        }),
         claims: None,
         bypass: None,
         injection: Injection::new(&ScopeTemplate::default(), &tenant, Lifetime::Transaction),

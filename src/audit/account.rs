@@ -21,7 +21,7 @@ const TABLES_MAX: usize = 200;
 const NAMED_BYTES_MAX: usize = 8 * 1024;
 
 /// Most digests of parameters; of 32 letters each. More are counted out as truncated.
-const PARAMETERS_MAX: usize = 400;
+pub(super) const PARAMETERS_MAX: usize = 400;
 
 /// The account of one transaction.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,17 @@ impl Account {
             sqlstate: None,
             parameters,
         });
+    }
+
+    /// Something of what was sent is not written down.
+    pub const fn note_untold(&mut self) {
+        self.done.is_truncated = true;
+    }
+
+    /// A statement that was sent before the record began, and answered: what it has opened may be read behind that.
+    pub fn note_earlier(&mut self, statement: &Statement, text: &str) {
+        self.note_statement(statement, text, None);
+        self.answered = self.answered.max(self.done.statements.len());
     }
 
     fn tables_of(&mut self, statement: &Statement) -> Vec<Box<str>> {
@@ -134,9 +145,16 @@ impl Account {
         self.answer(|note| note.rows = rows);
     }
 
-    /// A statement has failed.
+    /// A statement has failed. What was sent behind it is skipped, and never answered.
     pub fn note_failure(&mut self, sqlstate: SqlState) {
         self.answer(|note| note.sqlstate = Some(sqlstate));
+        self.answered = self.answered.max(self.done.statements.len());
+    }
+
+    /// What was sent is not executed once each in its order: from here on nobody can say whose an answer is, and only the
+    /// transaction's sums are told.
+    pub const fn lose_order(&mut self) {
+        self.answered = usize::MAX;
     }
 
     /// Servers answer in order: the first statement that was not answered.
@@ -239,6 +257,21 @@ mod tests {
         assert_eq!(*done.statements[1].tables, ["s.b".into()]);
         let print = |index: usize| done.statements[index].fingerprint.unwrap();
         assert!(print(0) == print(2) && print(0) != print(1));
+    }
+
+    #[test]
+    fn an_answer_is_nobodys_where_the_order_is_lost_or_the_statement_was_skipped() {
+        let mut account = Account::default();
+        note(&mut account, "SELECT 1; SELECT 2");
+        account.note_failure(SqlState(*b"22012"));
+        note(&mut account, "UPDATE t SET a = 1");
+        account.note_tag(b"UPDATE 3", false);
+        note(&mut account, "SELECT 4; SELECT 5");
+        account.lose_order();
+        account.note_tag(b"SELECT 7", false);
+        let notes = account.conclude(Conclusion::Committed, None).done.statements;
+        assert_eq!(notes.iter().map(|it| it.rows).collect::<Vec<_>>(), [None, None, Some(3), None, None]);
+        assert!(notes[0].sqlstate.is_some() && notes[1].sqlstate.is_none());
     }
 
     #[test]

@@ -142,7 +142,7 @@ const fn kind(entry: &Entry) -> &'static str {
     }
 }
 
-fn put_actor(fields: &mut Map<String, Value>, actor: &Actor) {
+pub(super) fn put_actor(fields: &mut Map<String, Value>, actor: &Actor) {
     let Actor { login, method, address, database, role, preset, tenant, client, config } = actor;
     let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     put("login", json!(**login));

@@ -25,7 +25,9 @@ mod query;
 mod reason;
 mod reconcile;
 mod record;
+mod refused;
 mod review;
+mod rights;
 mod totals;
 
 pub use account::Account;
@@ -38,7 +40,7 @@ pub use dossier::{Dossier, Fit, Leaf, Wanted};
 pub use joining::{Joiner, Late, Shelf};
 pub use line::{Line, Place, SCHEMA_VERSION};
 pub use mark::{Judgement, Mark, parse_note};
-pub use parameter::ParameterKey;
+pub use parameter::{ParameterDigests, ParameterKey};
 pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
 pub use reconcile::{
@@ -48,5 +50,7 @@ pub use record::{
     Actor, Conclusion, Done, Entry, Intent, Opening, OpeningCause, Outcome, PreCommit, Record, StatementNote,
     TransactionId, Xid,
 };
+pub use refused::Refusal;
 pub use review::{Reviewed, review};
+pub use rights::RightsChange;
 pub use totals::{Sum, Totals, ranked};

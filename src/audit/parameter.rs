@@ -9,6 +9,7 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 
+use super::account::PARAMETERS_MAX;
 use super::chain::Digest;
 
 /// Bytes of the digest that are written down: 128 bits, in hexadecimal.
@@ -55,6 +56,19 @@ impl ParameterKey {
     }
 }
 
+/// Digests of the values of one statement's parameters; `None` for NULL.
+pub type ParameterDigests = Vec<Option<Box<str>>>;
+
+impl ParameterKey {
+    /// The digests of a statement's values, of each with its format (whether it is binary). Of more than a transaction's
+    /// record has room for, one more than that: so it is seen that some are left out.
+    #[must_use]
+    pub fn digests(&self, values: &[(bool, Option<&[u8]>)]) -> ParameterDigests {
+        let kept = values.iter().take(PARAMETERS_MAX.saturating_add(1));
+        kept.map(|(is_binary, value)| value.map(|value| self.digest(*is_binary, value))).collect()
+    }
+}
+
 impl PartialEq for ParameterKey {
     fn eq(&self, other: &Self) -> bool {
         self.identity == other.identity
@@ -72,6 +86,14 @@ impl fmt::Debug for ParameterKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_of_a_statement_are_bounded() {
+        let key = ParameterKey::new(&[7; 32]).unwrap();
+        let digests = key.digests(&[(false, None), (true, Some(b"carol")), (false, Some(b""))]);
+        assert_eq!(digests, [None, Some(key.digest(true, b"carol")), Some(key.digest(false, b""))]);
+        assert_eq!(key.digests(&vec![(false, None); 2 * PARAMETERS_MAX]).len(), PARAMETERS_MAX + 1);
+    }
 
     #[test]
     fn a_digest_is_of_the_value_its_format_and_the_key() {

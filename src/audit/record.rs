@@ -10,6 +10,9 @@ use super::reason::Reason;
 use crate::fault::SqlState;
 use crate::guard::StatementClass;
 
+/// Most bytes of an `application_name`.
+const APPLICATION_BYTES_MAX: usize = 256;
+
 /// A transaction's name in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionId(pub Uuid);
@@ -72,6 +75,14 @@ pub struct Intent {
     pub server_process: i32,
     /// `server_version_num`.
     pub server_version: u32,
+}
+
+impl Intent {
+    /// What is written of a client's `application_name`: PostgreSQL itself keeps 63 bytes, and a line has its bound.
+    #[must_use]
+    pub fn application_of(name: &str) -> Box<str> {
+        (0..=APPLICATION_BYTES_MAX).rev().find_map(|end| name.get(..end)).unwrap_or_default().into()
+    }
 }
 
 /// How a transaction ended.
@@ -241,4 +252,16 @@ pub struct Opening {
     pub damage: Option<Damage>,
     /// The last record that the proxy knew of, where it is not there any more.
     pub expected: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_application_name_is_cut_between_characters() {
+        assert_eq!(&*Intent::application_of("psql"), "psql");
+        let long = Intent::application_of(&format!("a{}", "é".repeat(40_000)));
+        assert_eq!(long.len(), APPLICATION_BYTES_MAX - 1);
+    }
 }

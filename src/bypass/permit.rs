@@ -140,6 +140,10 @@ impl Permit {
             let detail = format!("{} {what}", self.words("tables"));
             return Err(Fault::of(Code::BypassTable).with_detail(detail));
         }
+        if rule.rows.is_some() && !counts_its_rows(statement) {
+            let detail = format!("{} The server does not say how many rows this statement writes.", self.words("rows"));
+            return Err(Fault::of(Code::BypassOverLimit).with_detail(detail));
+        }
         match rule.statements.filter(|most| usage.statements >= *most) {
             Some(most) => Err(self.over("statements", most, usage.statements.saturating_add(1))),
             None => Ok(()),
@@ -202,6 +206,51 @@ const fn ends_a_transaction(control: &Control) -> bool {
     matches!(control, Control::Commit { .. } | Control::Rollback { .. } | Control::RollbackTo(_) | Control::Release(_))
 }
 
+/// Whether the server's answer says how many rows a statement has written.
+fn counts_its_rows(statement: &Statement) -> bool {
+    use StatementClass as Class;
+    match statement.class {
+        Class::Explain => statement.writes.is_empty(),
+        Class::Truncate | Class::Do | Class::Call | Class::CreateTableAs | Class::Definition | Class::Refresh => false,
+        Class::Select
+        | Class::Insert
+        | Class::Update
+        | Class::Delete
+        | Class::Merge
+        | Class::CopyIn
+        | Class::CopyOut
+        | Class::CopyServer
+        | Class::DeclareCursor
+        | Class::Fetch
+        | Class::CloseCursor
+        | Class::Transaction
+        | Class::TwoPhase
+        | Class::SetConstraints
+        | Class::Setting
+        | Class::Claim
+        | Class::Show
+        | Class::Discard
+        | Class::Deallocate
+        | Class::Listen
+        | Class::Unlisten
+        | Class::Notify
+        | Class::AdvisoryUnlockAll
+        | Class::Prepare
+        | Class::Execute
+        | Class::Lock
+        | Class::Load
+        | Class::CreateTemporary
+        | Class::DropTemporary
+        | Class::Privileges
+        | Class::Roles
+        | Class::Policies
+        | Class::Maintenance
+        | Class::Checkpoint
+        | Class::Administration
+        | Class::NotAStatement => !statement.writes_in_with,
+    }
+}
+
 /// Whether a statement of this kind may stand in a transaction that only reads. The server has the last word: the transaction
 /// is `READ ONLY` there.
 fn is_reading(statement: &Statement) -> bool {
@@ -251,7 +300,23 @@ fn is_reading(statement: &Statement) -> bool {
         | Class::Administration
         | Class::NotAStatement => false,
     };
-    reads && statement.writes.is_empty()
+    reads && statement.writes.is_empty() && !statement.functions.iter().any(|one| writes_large_objects(&one.name))
+}
+
+/// Functions that write large objects: before 16 PostgreSQL lets them do so in a transaction that is `READ ONLY`.
+fn writes_large_objects(name: &str) -> bool {
+    matches!(
+        name,
+        "lo_creat"
+            | "lo_create"
+            | "lo_from_bytea"
+            | "lo_import"
+            | "lo_put"
+            | "lo_truncate"
+            | "lo_truncate64"
+            | "lo_unlink"
+            | "lowrite"
+    )
 }
 
 #[cfg(test)]
@@ -296,6 +361,9 @@ mod tests {
             "SET TRANSACTION READ WRITE",
             "SET transaction_read_only = off",
             "VACUUM a",
+            "SELECT pg_catalog.lo_create(0)",
+            "SELECT lowrite(0, 'a')",
+            "DECLARE c CURSOR FOR SELECT lo_unlink(1)",
         ] {
             assert_eq!(judge(&permit, sql, 0), Some(Code::BypassReadOnly), "{sql}");
         }
@@ -316,6 +384,30 @@ mod tests {
         let told = permit.over_rows(3).unwrap().detail.unwrap();
         assert!(told.contains("rows (rule 1") && told.contains("It is 2; this would be 3"), "{told}");
         assert_eq!(Permit::unlimited().over_rows(u64::MAX), None);
+    }
+
+    #[test]
+    fn rows_that_no_tag_counts_are_none_where_rows_are_limited() {
+        let limited = permit(Rule { rows: Some(2), ..Rule::default() });
+        for sql in [
+            "WITH x AS (UPDATE a SET b = 1) SELECT 1",
+            "WITH x AS (UPDATE a SET b = 1) UPDATE a SET b = 1 WHERE false",
+            "SELECT * FROM (WITH x AS (SELECT 1) SELECT * FROM x) y UNION ALL (WITH z AS (DELETE FROM a RETURNING 1) SELECT 1)",
+            "COPY (WITH x AS (INSERT INTO a SELECT 1) SELECT 1) TO STDOUT",
+            "EXPLAIN ANALYZE DELETE FROM a",
+            "TRUNCATE a",
+        ] {
+            assert_eq!(judge(&limited, sql, 0), Some(Code::BypassOverLimit), "{sql}");
+            assert_eq!(judge(&permit(Rule::default()), sql, 0), None, "{sql}");
+        }
+        for sql in [
+            "WITH x AS (SELECT 1) UPDATE a SET b = 1",
+            "INSERT INTO a SELECT 1 ON CONFLICT (b) DO UPDATE SET b = 1",
+            "EXPLAIN SELECT 1",
+            "COPY (DELETE FROM a RETURNING b) TO STDOUT",
+        ] {
+            assert_eq!(judge(&limited, sql, 0), None, "{sql}");
+        }
     }
 
     #[test]

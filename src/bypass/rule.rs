@@ -123,7 +123,7 @@ impl Terms {
         if let Some(why) = &standing.frozen {
             return Err(Fault::of(Code::BypassFrozen).with_detail(format!("The reason given is: {why}")));
         }
-        self.check_reason(reason)?;
+        check_quality(reason, self.reason_chars_min)?;
         if let Some(emergency) = standing.emergency.as_ref().filter(|emergency| emergency.until > standing.now) {
             return Ok(Permit::emergency(emergency.clone()));
         }
@@ -145,22 +145,6 @@ impl Terms {
         Ok(Permit::of_rule(Arc::clone(&self.rules), at))
     }
 
-    /// A reason that says nothing is none, whatever its length.
-    fn check_reason(&self, reason: &str) -> Result<(), Fault> {
-        let is_visible = |c: &char| !c.is_whitespace() && !c.is_control();
-        let visible = reason.chars().filter(is_visible).count();
-        if visible < self.reason_chars_min {
-            let detail = format!("It has {visible} visible characters; {} are needed.", self.reason_chars_min);
-            return Err(Fault::of(Code::ReasonRefused).with_detail(detail));
-        }
-        let mut letters = reason.chars().filter(is_visible).flat_map(char::to_lowercase);
-        let first = letters.next();
-        if self.reason_chars_min > 1 && letters.all(|letter| Some(letter) == first) {
-            return Err(Fault::of(Code::ReasonRefused).with_detail("It repeats one character."));
-        }
-        Ok(())
-    }
-
     /// What stands in the way of a rule that fits.
     fn obstacle(&self, rule: &Rule, reason: &str, now: TimeOfDay) -> Option<String> {
         if rule.databases.as_ref().is_some_and(|databases| !databases.contains(&self.database)) {
@@ -180,6 +164,38 @@ impl Terms {
         }
         None
     }
+}
+
+/// A reason that says nothing is none, whatever its length.
+///
+/// # Errors
+/// It has fewer visible characters than `chars_min`, or repeats one.
+pub fn check_quality(reason: &str, chars_min: usize) -> Result<(), Fault> {
+    let visible = reason.chars().filter(is_visible).count();
+    if visible < chars_min {
+        let detail = format!("It has {visible} visible characters; {chars_min} are needed.");
+        return Err(Fault::of(Code::ReasonRefused).with_detail(detail));
+    }
+    let mut letters = reason.chars().filter(is_visible).flat_map(char::to_lowercase);
+    let first = letters.next();
+    if chars_min > 1 && letters.all(|letter| Some(letter) == first) {
+        return Err(Fault::of(Code::ReasonRefused).with_detail("It repeats one character."));
+    }
+    Ok(())
+}
+
+/// Whether a reader sees it: neither spaces nor what only joins, turns or fills (Unicode's Default_Ignorable_Code_Point and the
+/// empty Braille cell).
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "a filter of characters")]
+fn is_visible(c: &char) -> bool {
+    let is_ignorable = matches!(
+        *c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    );
+    !c.is_whitespace() && !c.is_control() && !is_ignorable
 }
 
 #[cfg(test)]
@@ -214,7 +230,16 @@ mod tests {
     #[test]
     fn a_reason_has_to_say_something() {
         let terms = terms(vec![]);
-        for bad in ["short", "a b c d", "xxxxxxxxxxxx", "XxXxXxXxXx", "........  ....", "-"] {
+        for bad in [
+            "short",
+            "a b c d",
+            "xxxxxxxxxxxx",
+            "XxXxXxXxXx",
+            "........  ....",
+            "-",
+            &"\u{200b}\u{200c}".repeat(9),
+            "\u{2060}a\u{feff}b\u{ad}c\u{3164}d\u{e0041}",
+        ] {
             assert_eq!(code(&terms, bad, &standing()), Some(Code::ReasonRefused), "{bad:?}");
         }
         for good in ["ticket 4711", "abababab", "Überprüfung"] {

@@ -2,6 +2,7 @@
 //!
 //! Owns: the list of keys that need a restart. Does not own: how anything is changed.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -77,6 +78,23 @@ pub fn is_changeable(pattern: &str) -> bool {
     FIXED.iter().all(|key| key.pattern != pattern)
 }
 
+/// Sections that give nobody a right: sizes, limits, addresses, what is told.
+const NO_RIGHTS: [&str; 7] = ["listen", "limits", "log", "metrics", "pool", "runtime", "state"];
+
+/// The keys by which one configuration gives other rights than the other, in order; those of secrets are not among them, as
+/// their values are not shown.
+#[must_use]
+pub fn rights_changed(before: &Config, after: &Config) -> Vec<String> {
+    let is_right = |path: &str| path.split('.').next().is_some_and(|section| !NO_RIGHTS.contains(&section));
+    let lines = |config: &Config| {
+        let rights = config.shown.iter().filter(|line| is_right(&line.path));
+        rights.map(|line| (line.path.clone(), line.value.clone())).collect::<BTreeSet<_>>()
+    };
+    let differing =
+        lines(before).symmetric_difference(&lines(after)).map(|(path, _)| path.clone()).collect::<BTreeSet<_>>();
+    differing.into_iter().collect()
+}
+
 /// Puts what needs a restart back to what is in force, and says which keys that concerns: a new value is
 /// never dropped in silence.
 #[must_use]
@@ -129,6 +147,17 @@ mod tests {
         assert!(shown.contains(&"[\"127.0.0.1:1\"]") && !shown.contains(&"3"), "{shown:?}");
         let mut same = config("[listen]\naddresses = [\"127.0.0.1:1\"]\n");
         assert!(keep_fixed(&in_force, &mut same).is_empty());
+    }
+
+    #[test]
+    fn what_gives_rights_is_named_where_it_differs() {
+        let login =
+            "[logins.a]\npassword = \"x\"\n[logins.a.tenant]\nfixed = \"acme\"\n[scope]\ntenant_type = \"text\"\n";
+        let before = config(&format!("{login}[pool]\nsize = 3\n"));
+        let after = config(&format!("{}[pool]\nsize = 4\n", login.replace("acme", "globex")));
+        assert_eq!(rights_changed(&before, &after), ["logins.a.tenant.fixed"]);
+        assert!(rights_changed(&before, &before).is_empty());
+        assert!(rights_changed(&before, &config("")).contains(&"logins.a.password".to_owned()), "a login has gone");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::registry::Order;
 use crate::admin::{Actor, EmergencyRow};
 use crate::audit::{BypassAct, BypassRecord};
 use crate::auth::Access;
-use crate::bypass::{Closed, Emergency, EmergencyId};
+use crate::bypass::{Closed, Emergency, EmergencyId, check_quality};
 use crate::config::EmergencyUse;
 use crate::fault::{Code, Fault};
 use crate::time::TimeOfDay;
@@ -68,7 +68,7 @@ impl Proxy {
         reason: &Arc<str>,
         actor: &Actor,
     ) -> Result<(), Fault> {
-        let longest = self.may_open_emergency(login)?;
+        let longest = self.may_open_emergency(login, reason)?;
         let at = now_of_day();
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         let emergency = Emergency {
@@ -99,8 +99,8 @@ impl Proxy {
         }
     }
 
-    /// How long one for this login may last.
-    fn may_open_emergency(&self, login: &str) -> Result<Duration, Fault> {
+    /// How long one for this login may last. Its reason is read as those of the transactions under it are.
+    fn may_open_emergency(&self, login: &str, reason: &str) -> Result<Duration, Fault> {
         let generation = self.generation.load();
         let refused = |detail: &'static str| Err(Fault::of(Code::CommandRefused).with_detail(detail));
         match generation.config.logins.get(login) {
@@ -108,7 +108,10 @@ impl Proxy {
             Some(entry) if entry.emergencies == EmergencyUse::Never => {
                 refused("The login has emergencies = \"never\".")
             }
-            Some(_) => Ok(generation.config.bypass.emergency_max),
+            Some(_) => {
+                check_quality(reason, generation.config.bypass.reason_chars_min)?;
+                Ok(generation.config.bypass.emergency_max)
+            }
             None => refused("There is no such login."),
         }
     }

@@ -244,6 +244,9 @@ impl ClientTask {
                 Effect::Refused(code) => {
                     let (proxy, slot) = (&self.around.proxy, self.client.slot());
                     self.around.gauge.on_refused(&proxy.gauge, slot, code, self.session.judged());
+                    if let Some(ledger) = &self.around.ledger {
+                        ledger.refused(code, self.session.judged(), self.session.reason());
+                    }
                     tracing::info!(client = self.client.process_id(), code = code.row().name, "refused");
                 }
                 Effect::Observed(observed, sql) => {

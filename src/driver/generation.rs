@@ -189,15 +189,16 @@ impl Generation {
         let login = self.config.logins.get(&client.login)?;
         let rules = match self.bypass_rules.get(&client.login) {
             Some(rules) => Arc::clone(rules),
-            // A bypass by a claim: its reason is the configuration's, and all that counts is whether bypasses are frozen.
+            // A bypass by a claim: all that counts is its reason, and whether bypasses are frozen.
             None if login.claimed_bypass.is_some() => Arc::default(),
             None => return None,
         };
-        let is_by_claim = login.claimed_bypass.is_some();
+        // The configuration's own reason is as good as whoever wrote it thinks.
+        let is_fixed = login.claimed_bypass.as_ref().is_some_and(|claimed| claimed.reason.is_some());
         Some(Terms {
             rules,
             only_in_emergency: login.emergencies == EmergencyUse::Only,
-            reason_chars_min: if is_by_claim { 1 } else { self.config.bypass.reason_chars_min },
+            reason_chars_min: if is_fixed { 1 } else { self.config.bypass.reason_chars_min },
             database: Arc::clone(&client.database),
             address: client.address,
         })

@@ -368,11 +368,15 @@ impl Proxy {
             Purpose::Tenant(_) | Purpose::Bypass | Purpose::Console => None,
         };
         let claimed = claims.as_ref().and_then(|claimant| claimant.rules.bypass.as_ref());
-        let recording = match claimed {
-            Some(bypass) => Some(Recording { needs_reason: bypass.reason.is_none(), is_written: true }),
-            None => (is_sealed || preset.is_recorded())
-                .then_some(Recording { needs_reason: preset == Preset::Bypass, is_written: preset.is_recorded() }),
+        let recorded = match claimed {
+            Some(bypass) => Some((bypass.reason.is_none(), true)),
+            None => (is_sealed || preset.is_recorded()).then_some((preset == Preset::Bypass, preset.is_recorded())),
         };
+        let recording = recorded.map(|(needs_reason, is_written)| {
+            let ledger = generation.config.ledger.as_ref().filter(|_| is_written);
+            let parameter_key = ledger.and_then(|ledger| ledger.parameter_key.clone());
+            Recording { needs_reason, is_written, parameter_key }
+        });
         let policy = Arc::clone(generation.policies_of(&client.database).of(&client.login));
         Some(SessionRules {
             injection,

@@ -27,11 +27,13 @@ use super::pool::{ServerPool, Way};
 use super::proxy::{Proxy, StartFault};
 use super::sealing::verify_pools;
 use crate::admin::Actor;
+use crate::audit::RightsChange;
 use crate::auth::ProcessSecret;
-use crate::config::reload::keep_fixed;
+use crate::config::reload::{keep_fixed, rights_changed};
 use crate::config::{Config, Loaded, LogSettings, Problem};
 use crate::fault::{Code, Fault};
 use crate::pool::PoolLimits;
+use uuid::Uuid;
 
 /// Longest list of problems in one reply to the console; the log has all of them.
 const DETAIL_PROBLEMS_MAX: usize = 20;
@@ -88,7 +90,9 @@ impl Proxy {
         };
         let outcome = match checked {
             Ok(prepared) => {
+                let before = self.generation.load_full();
                 self.put_in_force(prepared);
+                self.record_rights(&before.config, &self.generation.load().config, actor);
                 Ok(())
             }
             Err(problems) => {
@@ -156,6 +160,23 @@ impl Proxy {
         self.signal().set_generation(next.number);
         self.clients.wake_all();
         tracing::info!(generation = next.number, "the new configuration is in force");
+    }
+
+    /// Another text may have other secrets even where no key that is shown differs.
+    fn record_rights(&self, before: &Config, after: &Config, actor: &Actor) {
+        let changes = rights_changed(before, after);
+        let Some(ledger) = self.ledger().filter(|_| !changes.is_empty() || before.digest != after.digest) else {
+            return;
+        };
+        let change = RightsChange {
+            id: Uuid::now_v7(),
+            login: Arc::clone(&actor.login),
+            address: Arc::clone(&actor.address),
+            before: Arc::clone(&before.digest),
+            after: Arc::clone(&after.digest),
+            changes,
+        };
+        drop(ledger.record_act(Box::new(change)));
     }
 
     /// Adds what is new; gives what is there already, and what it shall be.

@@ -54,6 +54,8 @@ pub struct Statement {
     /// The classes that write rows and stand inside of it (in a CTE, an EXPLAIN, a rule …), or that it comes to (ON CONFLICT
     /// DO UPDATE, actions of MERGE), each once; its own class is not repeated.
     pub writes: Box<[StatementClass]>,
+    /// One of them stands in a WITH: the server's tag does not count its rows.
+    pub writes_in_with: bool,
     /// Names behind a dot (`x.name`), each once, as [`attribute_key`] has them: they may be columns or call functions.
     pub(super) attributes: Box<[u64]>,
     /// Nothing in it needs a look at names: no demand, plain functions and relations only, no settings.

@@ -106,7 +106,7 @@ impl<'t> Draft<'t> {
     }
 
     fn finish(self) -> Statement {
-        let Found { functions, relations, demands, mut writes, attributes } = self.walk.finish();
+        let Found { functions, relations, demands, mut writes, writes_in_with, attributes } = self.walk.finish();
         writes.retain(|class| *class != self.class);
         let state = state::use_of(state::Found {
             class: self.class,
@@ -131,6 +131,7 @@ impl<'t> Draft<'t> {
             claim: self.claim,
             is_reset: self.is_reset,
             writes: writes.into(),
+            writes_in_with,
             attributes: attributes.into_iter().collect(),
             is_ordinary: false,
         };

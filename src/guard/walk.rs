@@ -25,6 +25,8 @@ pub(super) struct Found {
     pub demands: Vec<Demand>,
     /// Classes that write rows, each once.
     pub writes: Vec<StatementClass>,
+    /// One of them stands in a WITH.
+    pub writes_in_with: bool,
     /// Names behind dots, as keys.
     pub attributes: BTreeSet<u64>,
 }
@@ -410,6 +412,7 @@ impl<'t> Walk<'t> {
             ctecoltypmods,
             ctecolcollations,
         } = common;
+        self.found.writes_in_with |= ctequery.as_ref().and_then(|query| query.node.as_ref()).is_some_and(is_write);
         visit!(self: nodes(aliascolnames), maybe(ctequery), nodes(ctecolnames), nodes(ctecoltypes));
         visit!(self: nodes(ctecoltypmods), nodes(ctecolcollations));
         if let Some(search) = search_clause {
@@ -1046,6 +1049,11 @@ pub(super) fn is_made_temporary(relation: &tree::RangeVar) -> bool {
 /// Whether a schema is one of those that only temporary objects live in.
 pub(super) fn is_temporary(schema: &str) -> bool {
     schema == "pg_temp" || schema.starts_with("pg_temp_") || schema.starts_with("pg_toast_temp")
+}
+
+/// A statement that writes rows and gives how many by its tag, where it stands alone.
+const fn is_write(kind: &Kind) -> bool {
+    matches!(kind, Kind::InsertStmt(_) | Kind::UpdateStmt(_) | Kind::DeleteStmt(_) | Kind::MergeStmt(_))
 }
 
 #[cfg(test)]

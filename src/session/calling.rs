@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::cause::Cause;
 use super::query::QueryPlan;
-use super::recording::Readiness;
+use super::recording::{Bound, Readiness};
 
 use super::{CloseReason, CopyIn, Passing, Session};
 use crate::fault::{Code, Fault};
@@ -114,7 +114,7 @@ impl Session {
             Readiness::Held => return None,
             Readiness::Refused(fault) => return self.refuse_as_query(fault),
         }
-        if let Readiness::Refused(fault) = self.within_limits(&facts.statements, text) {
+        if let Readiness::Refused(fault) = self.within_limits(&facts.statements, text, Bound::Nothing) {
             return self.refuse_as_query(fault);
         }
         let needs_scope = self.needs_scope(facts);
@@ -138,6 +138,13 @@ impl Session {
             Some(Cause::Plan(plan)) => plan.complete_call(),
             Some(_) | None => false,
         }
+    }
+
+    /// Whether the server waits for the rest of a call.
+    pub(super) fn is_call_half_sent(&self) -> bool {
+        let last = self.lease.as_ref().and_then(|lease| lease.replies().back());
+        matches!(self.client_passing, Passing::Forward(_))
+            && matches!(last, Some(Cause::Plan(plan)) if plan.is_at_call())
     }
 
     /// Whether a call's result is what comes next.

@@ -11,7 +11,7 @@ use super::cause::{BindNote, Cause, ParseNote};
 use super::claims::{Claims, injection_in};
 use super::configure;
 use super::query::{follow, is_followed};
-use super::recording::{Readiness, changes_reason};
+use super::recording::{Bound, Readiness, changes_reason};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
 use super::settings::adds_to_journal;
@@ -284,7 +284,9 @@ impl Session {
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_bind(fault),
         }
-        match self.ready_for_bind(&statement) {
+        // How much of a longer one is there already is chance.
+        let bound = values.filter(|_| head.frame_bytes() <= BIND_WHOLE_BYTES_MAX).map_or(Bound::Unread, Bound::Values);
+        match self.ready_for_bind(&statement, bound) {
             Readiness::Ready => {}
             Readiness::Held => return false,
             Readiness::Refused(fault) => return self.refuse_bind(fault),
@@ -366,7 +368,8 @@ impl Session {
             return;
         };
         let serial = self.portals.next_serial();
-        let portal = Portal { facts: Arc::clone(&statement.facts), tag: statement.tag, serial };
+        let portal =
+            Portal { facts: Arc::clone(&statement.facts), tag: statement.tag, key: Arc::clone(&statement.key), serial };
         let replaced = self.portals.insert(names.portal, portal);
         let known_as = (!statement.name.is_empty()).then(|| Arc::clone(&statement.name));
         let cause = if names.portal.is_empty() {
@@ -529,7 +532,10 @@ impl Session {
         {
             return self.refuse_bind(fault);
         }
-        self.note_execute(control);
+        if let Some(portal) = &portal {
+            self.note_bound_earlier(portal);
+        }
+        self.note_execute(control, portal.as_ref());
         self.restore_settings(control);
         let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_reason(control));
         let Some(lease) = self.lease.as_mut() else { return false };

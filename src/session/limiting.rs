@@ -12,7 +12,7 @@
 
 use uuid::Uuid;
 
-use super::recording::Readiness;
+use super::recording::{Bound, Readiness};
 use super::replies::Ended;
 use super::{BypassStanding, CloseReason, Effect, Session};
 use crate::audit::Reason;
@@ -109,18 +109,20 @@ impl Session {
     }
 
     /// Whether these statements of a text may be sent. One that may not is in the record all the same.
-    pub(super) fn within_limits(&mut self, statements: &[Statement], text: &str) -> Readiness {
+    pub(super) fn within_limits(&mut self, statements: &[Statement], text: &str, bound: Bound<'_>) -> Readiness {
         let has_base = self.settings.current(SEARCH_PATH).is_some();
         let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open()) else {
             return Readiness::Ready;
         };
         let (limiting, account) = (&mut recorder.limiting, &mut recorder.account);
+        let parameter_key = recorder.parameter_key.as_deref();
         let Some(permit) = &limiting.permit else { return Readiness::Ready };
         let mut usage =
             Usage { statements: account.statements_total(), is_path_changed: limiting.is_path_changed || has_base };
         for statement in statements {
             if let Err(fault) = permit.judge(statement, usage) {
-                account.note_statement(statement, text.get(statement.range(text.len())).unwrap_or_default(), None);
+                let text = text.get(statement.range(text.len())).unwrap_or_default();
+                bound.note_in(account, parameter_key, statement, text);
                 limiting.ended_by = fault.code;
                 return Readiness::Refused(fault);
             }

@@ -244,7 +244,7 @@ impl Session {
         backend::put_ready(&mut client_out, TransactionStatus::Idle);
         Self {
             prefix_chars: chars(rules.injection.set_local()),
-            recorder: rules.recording.map(|recording| Box::new(Recorder::new(recording, records_by_claim(&rules)))),
+            recorder: rules.recording.as_ref().map(|it| Box::new(Recorder::new(it, records_by_claim(&rules)))),
             claims: rules.claims.as_ref().map(|claimant| Box::new(Claims::new(claimant))),
             rules,
             phase: Phase::Ready,
@@ -434,7 +434,7 @@ impl Session {
     fn leave_when_served(&mut self) {
         // Answers behind a Sync will come and move things on; a server in copy-in would wait for ever.
         let is_owed = self.lease.as_ref().is_some_and(|lease| lease.replies().owes_ready());
-        let is_moving = is_owed && self.copy != CopyIn::Active;
+        let is_moving = is_owed && self.copy != CopyIn::Active && !self.is_call_half_sent();
         let is_moving = is_moving || self.asks_standing();
         if !is_moving && self.waiting == Waiting::Nothing && !self.waits_for_record() {
             self.leave(CloseReason::ClientDone);
@@ -601,7 +601,7 @@ impl Session {
         // Of a server that stays with it already, too.
         self.sequences_due |= is_session(&rules) && !is_session(&self.rules);
         if self.recorder.is_none() {
-            self.recorder = rules.recording.map(|recording| Box::new(Recorder::new(recording, true)));
+            self.recorder = rules.recording.as_ref().map(|recording| Box::new(Recorder::new(recording, true)));
         }
         self.rules = rules;
     }
@@ -783,8 +783,8 @@ impl Session {
 
 /// How every transaction of a session is recorded. (What is recorded from a claim on comes and goes with the right to claim
 /// it.)
-fn whole_recording(rules: &SessionRules) -> Option<Recording> {
-    rules.recording.filter(|_| !records_by_claim(rules))
+fn whole_recording(rules: &SessionRules) -> Option<&Recording> {
+    rules.recording.as_ref().filter(|_| !records_by_claim(rules))
 }
 
 /// Whether a session's records begin with a claim.

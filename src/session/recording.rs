@@ -16,6 +16,7 @@
 //! Owns: when a record is due, the block, what is held back. Does not own: the record's content (`audit`), writing
 //! it (the driver).
 
+mod bound;
 mod precommit;
 
 use std::ops::Range;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+pub(super) use self::bound::Bound;
 use self::precommit::{Commit, Standing};
 use super::cause::Cause;
 use super::holding::Hold;
@@ -31,23 +33,25 @@ use super::query::{self, Block};
 use super::release;
 use super::replies::Delivery;
 use super::sealing::behind_begin;
-use super::statements::ClientStatement;
+use super::statements::{ClientStatement, Portal};
 use super::{CopyIn, Effect, Passing, Phase, Session};
-use crate::audit::{Account, Conclusion, Entry, Intent, Reason};
+use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement};
+use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement, StatementClass};
 use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::upstream::Expect;
 use crate::wire::frame::Head;
 use crate::wire::{TransactionStatus, backend, frontend};
 
 /// That, and how, the transactions of a login are recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
     /// Whether a transaction needs a reason.
     pub needs_reason: bool,
     /// Whether there are records. Without them a session has the blocks alone: see `sealing`.
     pub is_written: bool,
+    /// Under which digests of bound values are; without one there are none.
+    pub parameter_key: Option<Arc<ParameterKey>>,
 }
 
 /// Where the current transaction's record stands.
@@ -90,8 +94,15 @@ enum Wish {
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     is_written: bool,
+    pub(super) parameter_key: Option<Arc<ParameterKey>>,
     /// Only from a claimed bypass on.
     is_by_claim: bool,
+    /// The last Bind in front of that.
+    bound_before: u64,
+    /// The last Bind is not executed yet.
+    is_bind_open: bool,
+    /// What is executed now was bound in front of the record, and noted just now.
+    is_noted_late: bool,
     stage: Stage,
     /// The COMMIT of the proxy's block was sent right behind the Query.
     is_end_sent: bool,
@@ -136,8 +147,9 @@ pub(super) enum Readiness {
 }
 
 impl Recorder {
-    pub(super) fn new(recording: Recording, is_by_claim: bool) -> Self {
-        Self { is_written: recording.is_written, is_by_claim, ..Self::default() }
+    pub(super) fn new(recording: &Recording, is_by_claim: bool) -> Self {
+        let parameter_key = recording.parameter_key.clone();
+        Self { is_written: recording.is_written, parameter_key, is_by_claim, ..Self::default() }
     }
 
     /// Whether one segment at a time is with the server.
@@ -176,6 +188,11 @@ impl Recorder {
         self.stage == Stage::Running(Block::Own)
     }
 
+    /// Whether the transaction runs in a block, the proxy's or the client's.
+    const fn is_in_block(&self) -> bool {
+        matches!(self.stage, Stage::Running(Block::Own | Block::Clients))
+    }
+
     fn refuse_cancelled(&mut self) {
         let fault = Fault::cancelled();
         self.failure = Some(fault.sqlstate);
@@ -186,11 +203,14 @@ impl Recorder {
         self.stage == Stage::Running(Block::Absent)
     }
 
-    fn note(&mut self, statement: &Statement, text: &str) {
+    fn note(&mut self, statement: &Statement, text: &str, bound: Bound<'_>) {
         self.limiting.note_sent(&statement.control);
         if self.is_open() && self.is_written {
-            self.account.note_statement(statement, text, None);
-            self.commit_sent |= matches!(statement.control, Control::Commit { .. }) || self.is_absent();
+            bound.note_in(&mut self.account, self.parameter_key.as_deref(), statement, text);
+            self.commit_sent |= self.is_absent();
+        } else if self.is_by_claim && statement.class == StatementClass::DeclareCursor {
+            // Its rows may be fetched behind a claim.
+            self.account.note_earlier(statement, text);
         }
     }
 }
@@ -275,14 +295,15 @@ impl Session {
     // -- before a transaction
 
     /// The reason as it stands once everything that was sent is answered.
-    pub(super) fn reason(&self) -> Option<&str> {
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
         self.settings.current(REASON_SETTING)
     }
 
     /// Asks for the intent's record, if the reason allows.
     fn intend(&mut self, reason: Option<&str>) -> Readiness {
         let reason = reason.or_else(|| self.fixed_reason()).and_then(|text| Reason::parse(text).ok());
-        let needs_reason = self.rules.recording.is_some_and(|recording| recording.needs_reason);
+        let needs_reason = self.rules.recording.as_ref().is_some_and(|recording| recording.needs_reason);
         if self.recorder.is_none() {
             return Readiness::Ready;
         }
@@ -294,7 +315,10 @@ impl Session {
         }
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         recorder.stage = Stage::Intending(Wish::Go);
-        recorder.account = Account::default();
+        if !recorder.is_by_claim {
+            recorder.account = Account::default();
+        }
+        recorder.is_bind_open = false;
         recorder.commit_sent = false;
         recorder.absent_done = false;
         recorder.failure = None;
@@ -311,7 +335,7 @@ impl Session {
             reason,
             ticket,
             on_behalf_of: setting(ON_BEHALF_SETTING),
-            application: setting("application_name"),
+            application: setting("application_name").map(|name: Box<str>| Intent::application_of(&name)),
             emergency,
             server: server.map_or(0, |server| server.id.0),
             server_process: server.map_or(0, |server| server.key.process_id),
@@ -363,9 +387,15 @@ impl Session {
         }
         match self.sealed_part_end(until) {
             Some(end) => start + end,
-            None if behind.iter().any(is_due) => start + end,
+            None if behind.iter().any(is_due) || (!behind.is_empty() && self.is_claim_over(until)) => start + end,
             None => facts.statements.len(),
         }
+    }
+
+    /// Whether statements that end a transaction end a claimed bypass: what stands behind them is in no record.
+    fn is_claim_over(&self, until: &[Statement]) -> bool {
+        let is_open = self.recorder.as_ref().is_some_and(|recorder| recorder.is_open());
+        self.records_claims_only() && (is_open || until.iter().any(|statement| self.claims_bypass(statement)))
     }
 
     /// Whether a statement has to be recorded.
@@ -439,7 +469,7 @@ impl Session {
     }
 
     fn part_within_limits(&mut self, facts: &Facts, part: &Range<usize>, text: &str) -> Readiness {
-        self.within_limits(facts.statements.get(part.clone()).unwrap_or_default(), text)
+        self.within_limits(facts.statements.get(part.clone()).unwrap_or_default(), text, Bound::Nothing)
     }
 
     fn is_server_skipping(&self) -> bool {
@@ -479,6 +509,9 @@ impl Session {
             let opens = statements.iter().any(|statement| statement.control == Control::Begin);
             return if opens || due.is_some() { Readiness::Refused(behind_absent()) } else { Readiness::Ready };
         }
+        if is_in_doubt && self.is_behind_end() {
+            return self.wait_for_answers();
+        }
         if let Some(readiness) = self.ready_for_commit_of(facts, part) {
             return readiness;
         }
@@ -497,7 +530,7 @@ impl Session {
                 Readiness::Held
             }
             Stage::Intended(_) if block == Block::Absent => {
-                self.announce_bare(facts.statements.get(part.clone()).unwrap_or_default(), text)
+                self.announce_bare(facts.statements.get(part.clone()).unwrap_or_default(), text, Bound::Nothing)
             }
             Stage::Intended(_) => {
                 recorder.stage = Stage::Running(block);
@@ -520,6 +553,12 @@ impl Session {
         }
     }
 
+    /// Whether the end of the recorded transaction stands in front, without a Sync: what comes is of one with a record of its own.
+    fn is_behind_end(&self) -> bool {
+        let is_idle = self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::Idle);
+        is_idle && self.recorder.as_ref().is_some_and(|recorder| recorder.is_in_block())
+    }
+
     /// What a claim of a bypass in the client's block has to wait for: everything in front of it is answered, so that it is
     /// known which transaction it is for, and its intent is durable.
     pub(super) fn ready_for_claimed(&mut self, reason: Option<&str>) -> Readiness {
@@ -530,6 +569,7 @@ impl Session {
             Stage::None => self.intend(reason),
             Stage::Intended(_) => {
                 recorder.stage = Stage::Running(Block::Clients);
+                recorder.bound_before = self.portals.serial();
                 recorder.flush_asked = false;
                 Readiness::Ready
             }
@@ -621,38 +661,40 @@ impl Session {
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.query_failed = false;
             for statement in statements {
-                recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default());
+                recorder.note(statement, text.get(statement.range(text.len())).unwrap_or_default(), Bound::Nothing);
+                recorder.commit_sent |= recorder.is_open() && matches!(statement.control, Control::Commit { .. });
             }
         }
     }
 
     /// What a Bind has to wait for.
-    pub(super) fn ready_for_bind(&mut self, statement: &ClientStatement) -> Readiness {
+    pub(super) fn ready_for_bind(&mut self, statement: &ClientStatement, bound: Bound<'_>) -> Readiness {
         if self.recorder.as_ref().is_none_or(|recorder| !recorder.is_written) {
             return Readiness::Ready;
         }
         let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
         let readiness = match self.records_claims_only() {
             true => self.ready_for_bind_behind_claim(),
-            false => self.ready_for_recorded_bind(statement),
+            false => self.ready_for_recorded_bind(statement, bound),
         };
         let readiness = match readiness {
-            Readiness::Ready => self.within_limits(&statement.facts.statements, text),
+            Readiness::Ready => self.within_limits(&statement.facts.statements, text, bound),
             other @ (Readiness::Held | Readiness::Refused(_)) => other,
         };
         if matches!(readiness, Readiness::Ready)
             && let Some(recorder) = self.recorder.as_mut()
         {
             recorder.flush_asked = false;
-            let commit_sent = recorder.commit_sent;
-            statement.facts.statements.iter().for_each(|one| recorder.note(one, text));
+            if std::mem::replace(&mut recorder.is_bind_open, true) && recorder.is_open() {
+                recorder.account.lose_order();
+            }
             // A COMMIT that is bound is not executed yet: see `note_execute`.
-            recorder.commit_sent = commit_sent || recorder.is_absent();
+            statement.facts.statements.iter().for_each(|one| recorder.note(one, text, bound));
         }
         readiness
     }
 
-    fn ready_for_recorded_bind(&mut self, statement: &ClientStatement) -> Readiness {
+    fn ready_for_recorded_bind(&mut self, statement: &ClientStatement, bound: Bound<'_>) -> Readiness {
         let is_due = self.needs_scope(&statement.facts);
         let reason = self.reason().map(str::to_owned);
         let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_ref()) else {
@@ -662,23 +704,26 @@ impl Session {
             return Readiness::Refused(refusal);
         }
         let predicted = lease.scope().predicted();
+        let is_idle = predicted == TransactionStatus::Idle;
+        if is_idle && recorder.is_in_block() {
+            // Its end was sent: whatever comes now, a BEGIN too, is of a transaction with a record of its own.
+            return self.wait_for_answers();
+        }
         if !is_due || predicted == TransactionStatus::Failed {
             return Readiness::Ready;
         }
-        let is_idle = predicted == TransactionStatus::Idle;
         // The reason, or the transaction's end, may still fail: its answer decides.
         let is_in_doubt = self.control_in_flight && !lease.replies().is_empty();
         match recorder.stage {
             // An intent may be left over from a Bind that an error has skipped.
             Stage::None | Stage::Intended(_) if is_in_doubt => self.wait_for_answers(),
             Stage::None => self.intend(reason.as_deref()),
-            Stage::Intended(_) => self.enter_block(is_idle, statement),
+            Stage::Intended(_) => self.enter_block(is_idle, statement, bound),
             Stage::Precommitted(block) => {
                 recorder.stage = Stage::Running(block);
                 Readiness::Ready
             }
             Stage::Running(Block::Absent) => Readiness::Refused(behind_absent()),
-            Stage::Running(_) if is_idle => self.wait_for_answers(),
             Stage::Running(_) => Readiness::Ready,
             Stage::Intending(_)
             | Stage::Opening(_)
@@ -702,7 +747,7 @@ impl Session {
     }
 
     /// The intent of a Bind's transaction is durable: the block around it.
-    fn enter_block(&mut self, is_idle: bool, statement: &ClientStatement) -> Readiness {
+    fn enter_block(&mut self, is_idle: bool, statement: &ClientStatement, bound: Bound<'_>) -> Readiness {
         let facts = &statement.facts;
         let is_alone = !self.has_executed && facts.statements.iter().all(|statement| statement.outside_block);
         let keep_portal = self.portals.has_unnamed();
@@ -716,7 +761,7 @@ impl Session {
         };
         if block == Block::Absent {
             let text = std::str::from_utf8(statement.key.sql()).unwrap_or_default();
-            return self.announce_bare(&facts.statements, text);
+            return self.announce_bare(&facts.statements, text, bound);
         }
         if block == Block::Own {
             lease.begin_block(keep_portal, || Cause::OwnBegin);
@@ -726,9 +771,38 @@ impl Session {
     }
 
     /// An Execute is sent: one of COMMIT decides.
-    pub(super) fn note_execute(&mut self, control: &Control) {
+    pub(super) fn note_execute(&mut self, control: &Control, portal: Option<&Portal>) {
+        let is_of_last_bind = portal.is_some_and(|portal| portal.serial == self.portals.serial());
         if let Some(recorder) = self.recorder.as_mut() {
+            let is_bind_open = std::mem::take(&mut recorder.is_bind_open);
+            let is_next = match std::mem::take(&mut recorder.is_noted_late) {
+                true => !is_bind_open,
+                false => is_bind_open && is_of_last_bind,
+            };
+            if !is_next && recorder.is_open() {
+                recorder.account.lose_order();
+            }
             recorder.commit_sent |= recorder.is_open() && matches!(control, Control::Commit { .. });
+        }
+    }
+
+    /// A portal is executed that was bound before the record began: now its statement belongs into it.
+    pub(super) fn note_bound_earlier(&mut self, portal: &Portal) {
+        let text = std::str::from_utf8(portal.key.sql()).unwrap_or_default();
+        if let Some(recorder) = self.recorder.as_mut()
+            && recorder.is_by_claim
+            && matches!(recorder.stage, Stage::Running(_))
+            && portal.serial <= recorder.bound_before
+        {
+            portal.facts.statements.iter().for_each(|statement| recorder.note(statement, text, Bound::Unread));
+            recorder.is_noted_late = true;
+        }
+    }
+
+    /// All is answered, and no transaction runs.
+    pub(super) fn forget_unrecorded(&mut self) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_by_claim && !recorder.is_open()) {
+            recorder.account = Account::default();
         }
     }
 
@@ -839,7 +913,9 @@ impl Session {
     pub(super) fn note_failure(&mut self, sqlstate: Option<SqlState>) {
         if let Some(recorder) = self.recorder.as_mut() {
             let sqlstate = sqlstate.unwrap_or(SqlState(*b"XX000"));
-            recorder.failure = Some(sqlstate);
+            // In a failed block everything is refused: the first error tells why.
+            let is_echo = sqlstate == SqlState(*b"25P02") && recorder.failure.is_some();
+            recorder.failure = recorder.failure.filter(|_| is_echo).or(Some(sqlstate));
             if recorder.is_open() {
                 recorder.account.note_failure(sqlstate);
             }

@@ -661,6 +661,7 @@ impl Session {
             self.claims_settle();
             self.settle_prepared();
             if status == TransactionStatus::Idle {
+                self.forget_unrecorded();
                 self.settings.on_settled();
             }
         }

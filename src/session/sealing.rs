@@ -108,7 +108,7 @@ impl Session {
     pub(super) fn end_early(&mut self, facts: &Facts, part: &Range<usize>) {
         let statements = facts.statements.get(part.clone()).unwrap_or_default();
         let has_say = |statement: &Statement| statement.copy_in || moves_transaction(&statement.control);
-        let is_recorded = self.rules.recording.is_none_or(|recording| recording.is_written);
+        let is_recorded = self.rules.recording.as_ref().is_none_or(|recording| recording.is_written);
         if is_recorded || part.end < facts.statements.len() || statements.iter().any(has_say) {
             return;
         }

@@ -207,6 +207,8 @@ pub struct Portal {
     pub facts: Arc<Facts>,
     /// As in [`ClientStatement::tag`].
     pub tag: Option<&'static str>,
+    /// The statement's text.
+    pub key: Arc<StatementKey>,
     /// Which Bind of the session it was.
     pub serial: u64,
 }
@@ -239,6 +241,12 @@ impl Portals {
     /// A number for the next Bind.
     pub fn next_serial(&mut self) -> u64 {
         self.serial = self.serial.saturating_add(1);
+        self.serial
+    }
+
+    /// The number of the last Bind.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
         self.serial
     }
 

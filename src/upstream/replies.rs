@@ -133,6 +133,12 @@ impl<C> Replies<C> {
         self.owed.front().map(|owed| &owed.cause)
     }
 
+    /// The cause of the last answer that is owed.
+    #[must_use]
+    pub fn back(&self) -> Option<&C> {
+        self.owed.back().map(|owed| &owed.cause)
+    }
+
     /// What the front answer is an answer to.
     #[must_use]
     pub fn front_expects(&self) -> Option<Expect> {

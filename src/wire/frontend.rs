@@ -121,6 +121,40 @@ pub fn bound_value(values: &[u8], number: u16) -> Result<Option<&[u8]>, Malforme
     Ok(value)
 }
 
+/// A value as it is bound: whether it is in binary, and its bytes; `None` is NULL.
+pub type BoundValue<'a> = (bool, Option<&'a [u8]>);
+
+/// All values in a Bind's body behind its names; no more than a quarter of its bytes.
+///
+/// # Errors
+/// The body is malformed: PostgreSQL refuses it, too.
+pub fn bound_values(values: &[u8]) -> Result<Vec<BoundValue<'_>>, Malformed> {
+    let mut reader = Reader::new(values);
+    // PostgreSQL reads both counts as unsigned.
+    let formats = usize::from(reader.i16("the format count of Bind")?.cast_unsigned());
+    let formats = reader.bytes(formats.saturating_mul(2), "the formats of Bind")?;
+    let count = usize::from(reader.i16("the parameter count of Bind")?.cast_unsigned());
+    let mut bound = Vec::with_capacity(count.min(values.len() / 4));
+    for index in 0..count {
+        // None is text for all, one is that one for all.
+        let at = if formats.len() == 2 { 0 } else { index };
+        let is_binary = match formats.chunks_exact(2).nth(at) {
+            None if formats.is_empty() => false,
+            None => return Err(Malformed("a format for each parameter of Bind")),
+            Some(format) => format == [0, 1],
+        };
+        let value = match reader.i32("the length of a value of Bind")? {
+            -1 => None,
+            length => {
+                let length = usize::try_from(length).map_err(|_| Malformed("a sane length of a value of Bind"))?;
+                Some(reader.bytes(length, "a value of Bind")?)
+            }
+        };
+        bound.push((is_binary, value));
+    }
+    Ok(bound)
+}
+
 /// Reads the body of Describe or Close: what, and its name.
 ///
 /// # Errors
@@ -334,6 +368,22 @@ mod tests {
             assert!(bound_value(&values[..end], 1).is_err(), "{end}");
         }
         assert!(bound_value(&[0, 0, 0, 1, 255, 255, 255, 254], 1).is_err());
+    }
+
+    #[test]
+    fn all_bound_values_are_read_with_their_formats() {
+        let ends = |values: &[u8]| bound_values(values).is_err();
+        let values = [0, 2, 0, 0, 0, 1, 0, 2, 0, 0, 0, 1, b'a', 255, 255, 255, 255, 0, 0];
+        assert_eq!(bound_values(&values), Ok(vec![(false, Some(&b"a"[..])), (true, None)]));
+        for end in 0..17 {
+            assert!(ends(&values[..end]), "{end}");
+        }
+        assert_eq!(bound_values(&[0, 0, 0, 0, 0, 0]), Ok(vec![]));
+        let one_for_all = [0, 1, 0, 1, 0, 2, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0];
+        assert_eq!(bound_values(&one_for_all), Ok(vec![(true, None), (true, Some(&b""[..]))]));
+        assert!(ends(&[0, 2, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), "a format too few");
+        assert!(ends(&[0, 0, 0, 1, 255, 255, 255, 254]), "a negative length");
+        assert!(ends(&[255, 255, 255, 255]), "counts that are not there");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Bypass and migration logins: refused without a reason or a ledger, every transaction recorded, nothing else changed.
 
 use super::support::cluster::{self, Cluster, every};
-use super::support::message::Message;
+use super::support::message::{self, Message};
 use super::support::proxy::{self, Proxy, Wish, login_of_its_own};
 use super::support::raw::{Client, Target};
 use super::support::reply::Reply;
@@ -63,6 +63,11 @@ fn roles(cluster: &Cluster) {
 }
 
 fn place(cluster: &'static Cluster, name: &str) -> Place {
+    keyed_place(cluster, name, None)
+}
+
+/// With this key for digests of bound values.
+fn keyed_place(cluster: &'static Cluster, name: &str, key: Option<&[u8]>) -> Place {
     roles(cluster);
     let database = format!("bypass_{name}");
     cluster.create_database(&database);
@@ -70,7 +75,12 @@ fn place(cluster: &'static Cluster, name: &str) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("inner/ledger.jsonl");
     std::fs::create_dir(folder.path().join("inner")).unwrap();
-    let more = logins() + &proxy::ledger(&ledger);
+    let mut more = logins() + &proxy::ledger(&ledger);
+    if let Some(key) = key {
+        let file = folder.path().join("parameter.key");
+        std::fs::write(&file, key).unwrap();
+        more += &format!("parameter_key_file = {file:?}\n");
+    }
     let proxy = Proxy::start(&Wish { cluster, database: &database, pool_size: 4, mutant: None, more: &more });
     Place { proxy, database, ledger, _folder: folder }
 }
@@ -85,22 +95,32 @@ impl Place {
         Client::connect(&self.target("ops").with("tenantgate.reason", reason))
     }
 
+    /// Those of transactions.
     fn records(&self) -> Vec<Value> {
+        // The first is about the ledger itself.
+        self.all_records()
+            .into_iter()
+            .filter(|record| !matches!(record["kind"].as_str(), Some("boot" | "refused" | "config")))
+            .collect()
+    }
+
+    fn all_records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
         let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        // The first is about the ledger itself.
-        text.lines().map(read).filter(|record: &Value| record["kind"] != "boot").collect()
+        // The last line may be on its way.
+        text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(read).collect()
     }
 
     /// The outcomes, after checking that each has its intent before it and that nothing is open.
     fn outcomes(&self) -> Vec<Value> {
         let mut open = std::collections::HashSet::new();
         let mut outcomes = Vec::new();
-        for (index, record) in self.records().into_iter().enumerate() {
-            assert_eq!(record["seq"], index + 2, "{record}");
+        for (index, record) in self.all_records().into_iter().enumerate() {
+            assert_eq!(record["seq"], index + 1, "{record}");
             let id = record["id"].as_str().unwrap().to_owned();
             match record["kind"].as_str() {
                 Some("intent") => assert!(open.insert(id), "{record}"),
+                Some("boot" | "refused") => {}
                 Some("precommit") => assert!(open.contains(&id), "{record}"),
                 Some("outcome") => {
                     assert!(open.remove(&id), "no intent for {record}");
@@ -596,4 +616,78 @@ fn the_ledger_is_listed_as_a_table_and_as_lines() {
     let text = std::fs::read_to_string(&place.ledger).unwrap();
     std::fs::write(&place.ledger, text.lines().take(2).collect::<Vec<_>>().join("\n")).unwrap();
     assert!(list(&[]).contains("no outcome"));
+}
+
+#[test]
+fn bound_values_are_recorded_as_digests_under_the_key() {
+    for cluster in every() {
+        let key = [0x5a; 32];
+        let place = keyed_place(cluster, "parameters", Some(&key));
+        let mut client = place.ops("digests");
+        let sql = "UPDATE orders SET note = $1 WHERE id = $2 OR note = $3";
+        let bind = Message::Bind {
+            portal: String::new(),
+            statement: String::new(),
+            values: vec![
+                message::Value::Text("Carol Danvers".into()),
+                message::Value::Text("7".into()),
+                message::Value::Null,
+            ],
+            binary_results: false,
+        };
+        let messages = [Message::parse("", sql), bind, Message::execute(), Message::Sync];
+        assert_eq!(shape(&exchange(&mut client, &messages)), "12CZI");
+        exchange(&mut client, &[Message::Query("SELECT 'Carol Danvers'".into())]);
+        let outcomes = place.outcomes();
+        // HMAC-SHA256 over the format (0: text) and the value, of which 128 bits are kept.
+        let hmac_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key);
+        let digest = |value: &str| {
+            let tag = aws_lc_rs::hmac::sign(&hmac_key, format!("\0{value}").as_bytes());
+            tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let expected = serde_json::json!([digest("Carol Danvers"), digest("7"), null]);
+        assert_eq!(outcomes[0]["statements"][0]["parameters"], expected);
+        assert_eq!(outcomes[1]["statements"][0]["parameters"], Value::Null, "a Query binds nothing");
+        let text = std::fs::read_to_string(&place.ledger).unwrap();
+        let log = place.proxy.log();
+        assert!(!text.contains("Danvers") && !log.contains("Danvers"), "{text}{log}");
+    }
+}
+
+/// Somebody has tried: it is in the ledger, without what the statement said.
+#[test]
+fn refused_bypasses_and_changed_rights_are_records() {
+    for cluster in every() {
+        let place = place(cluster, "tried");
+        let mut silent = Client::connect(&place.target("ops"));
+        assert!(error(&silent.query("SELECT 'geheim' FROM orders")).contains("TG060"));
+        let mut other = place.ops("looking around");
+        assert!(error(&other.query("SET ROLE postgres")).contains("TG012"));
+        let mut tenant = Client::connect(&place.proxy.target(ACME));
+        assert!(error(&tenant.query("SET ROLE postgres")).contains("TG012"));
+        let (from, to) = (
+            format!("[logins.deploy.tenant]\nfixed = \"{ACME}\""),
+            format!("[logins.deploy.tenant]\nfixed = \"{GLOBEX}\""),
+        );
+        place.proxy.edit(&from, &to);
+        assert!(place.proxy.reload());
+        let of = |kind: &str| place.all_records().into_iter().filter(|it| it["kind"] == kind).collect::<Vec<_>>();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while of("config").is_empty() {
+            assert!(std::time::Instant::now() < deadline, "{:?}", place.all_records());
+        }
+        let refused = of("refused");
+        let told = |it: &Value| {
+            ["login", "code", "sqlstate", "class", "reason"].map(|name| it[name].as_str().unwrap_or("-").to_owned())
+        };
+        assert_eq!(refused.len(), 2, "a tenant's are none: {refused:?}");
+        assert_eq!(told(&refused[0]), ["ops", "TG060", "42501", "select", "-"]);
+        assert_eq!(told(&refused[1])[..2], ["ops", "TG012"]);
+        assert_eq!(refused[1]["reason"], "looking around");
+        assert!(!std::fs::read_to_string(&place.ledger).unwrap().contains("geheim"));
+        let config = &of("config")[0];
+        assert_eq!(config["changes"], serde_json::json!(["logins.deploy.tenant.fixed"]));
+        assert_ne!(config["before"], config["after"]);
+        assert_eq!(config["login"], "SIGHUP");
+    }
 }

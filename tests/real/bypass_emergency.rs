@@ -97,7 +97,7 @@ fn an_emergency_goes_beyond_the_rules_and_closes_by_itself() {
         assert_eq!(ops.value("SELECT count(*) FROM secrets"), "1");
         assert!(error(&ops.query("DELETE FROM secrets")).contains("TG178"));
         // By its time, while a transaction runs under it; another one takes the first one's place.
-        root.run("EMERGENCY OPEN oncall FOR '400ms' REASON 'again'");
+        root.run("EMERGENCY OPEN oncall FOR '400ms' REASON 'once again on fire'");
         oncall.run("BEGIN");
         oncall.run("DELETE FROM secrets");
         assert!(oncall.last_words().contains("TG181"));
@@ -127,7 +127,9 @@ fn a_freeze_of_bypasses_ends_all_and_a_thaw_lets_them_begin_again() {
     for cluster in every() {
         let mut place = place(cluster, "freeze", MORE);
         let mut root = console(&place);
-        root.run("EMERGENCY OPEN oncall FOR '1h' REASON 'fire'");
+        // What opens it says at least as much as each transaction under it.
+        assert!(error(&root.query("EMERGENCY OPEN oncall FOR '1h' REASON 'fire'")).contains("TG061"));
+        root.run("EMERGENCY OPEN oncall FOR '1h' REASON 'the house is on fire'");
         let (mut oncall, mut ops) = (client(&place, "oncall"), client(&place, "ops"));
         oncall.run("BEGIN");
         oncall.run("DELETE FROM secrets");
@@ -148,7 +150,7 @@ fn a_freeze_of_bypasses_ends_all_and_a_thaw_lets_them_begin_again() {
         let told = error(&idle.query("SELECT 1"));
         assert!(told.contains("TG180") && told.contains("a leak"), "{told}");
         assert_eq!(tenant.value("SELECT 1"), "1");
-        assert!(error(&root.query("EMERGENCY OPEN oncall FOR '1h' REASON 'fire'")).contains("TG180"));
+        assert!(error(&root.query("EMERGENCY OPEN oncall FOR '1h' REASON 'the house is on fire'")).contains("TG180"));
         assert!(root.rows("SHOW EMERGENCIES").is_empty());
         let frozen = root.rows("SHOW FROZEN");
         assert_eq!((&frozen[0][0], frozen[0][1].as_deref()), (&None, Some("a leak")));

@@ -89,6 +89,11 @@ impl Place {
         Client::connect(&self.target("ops").with("tenantgate.reason", reason))
     }
 
+    /// The database itself.
+    pub fn admin(&self) -> Client {
+        self.cluster.admin(&self.database)
+    }
+
     /// Another proxy in this one's place.
     pub fn restart(&mut self) {
         self.proxy.signal("TERM");
@@ -111,7 +116,10 @@ impl Place {
 
     pub fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Waits until so many transactions have an outcome.

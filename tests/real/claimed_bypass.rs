@@ -63,7 +63,10 @@ impl Place {
     /// What the ledger has of transactions.
     fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
-        let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let all = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         all.filter(|record| matches!(record["kind"].as_str(), Some("intent" | "outcome"))).collect()
     }
 }
@@ -174,6 +177,59 @@ fn a_driver_claims_by_the_extended_protocol() {
         let results: Vec<_> =
             place.records().iter().filter_map(|record| Some(record["result"].as_str()?.to_owned())).collect();
         assert_eq!(results, ["committed", "committed"]);
+    }
+}
+
+/// What was opened in front of the claim is read with the bypass behind it; what stands behind the transaction in the same
+/// Query is not.
+#[test]
+fn a_record_has_what_was_opened_before_it_and_nothing_that_comes_after() {
+    let _turn = alone();
+    let place = Place::new(fifteen(), RIGHT);
+    let mut client = place.client();
+    let texts = |place: &Place| {
+        let records = place.records();
+        let statements = records.last().unwrap()["statements"].as_array().unwrap().clone();
+        statements.iter().map(|one| (one["text"].to_string(), one["rows"].as_u64())).collect::<Vec<_>>()
+    };
+    let text = |text: &str, rows: Option<u64>| (format!("{text:?}"), rows);
+
+    // A portal.
+    tenant(&mut client);
+    let sql = "SELECT name FROM things".to_owned();
+    let bind = Message::Bind { portal: "p".into(), statement: String::new(), values: vec![], binary_results: false };
+    client.send_all(&[Message::Parse { name: String::new(), sql, types: vec![] }, bind, Message::Sync]);
+    client.flush().unwrap();
+    client.replies_to(b'Z');
+    client.run(ON);
+    client.send_all(&[Message::Execute { portal: "p".into(), rows_max: 0 }, Message::Sync]);
+    client.flush().unwrap();
+    let (replies, _) = client.replies_to(b'Z');
+    assert_eq!(replies.iter().filter(|reply| reply.tag == b'D').count(), 30);
+    client.run("COMMIT");
+    let claim = text("SELECT set_config(?, ?, true)", Some(1));
+    assert_eq!(texts(&place), [claim.clone(), text("SELECT name FROM things", Some(30)), text("COMMIT", None)]);
+
+    // A cursor; and one of a transaction that is over is not in the next one's record.
+    tenant(&mut client);
+    client.run("DECLARE gone CURSOR FOR SELECT id FROM notes");
+    client.run("ROLLBACK");
+    tenant(&mut client);
+    client.run("DECLARE c CURSOR FOR SELECT name FROM things");
+    client.run(ON);
+    client.run("FETCH ALL FROM c");
+    client.run("COMMIT");
+    let declared = text("DECLARE c CURSOR FOR SELECT name FROM things", None);
+    assert_eq!(texts(&place), [declared, claim.clone(), text("FETCH ALL FROM c", Some(30)), text("COMMIT", None)]);
+    assert_eq!(place.records().last().unwrap()["tables"][0], "things");
+
+    // What follows in the same Query.
+    for (end, result) in [("COMMIT", "committed"), ("ROLLBACK", "rolled_back")] {
+        let next = format!("SELECT set_config('app.current_tenant_id', '{ACME}', true)");
+        let replies = client.run(&format!("BEGIN; {ON}; {end}; BEGIN; {next}; SELECT count(*) FROM notes; COMMIT"));
+        assert!(replies.iter().any(|reply| reply.tag == b'D' && reply.row() == [Some("10".to_owned())]), "{replies:?}");
+        assert_eq!(texts(&place), [text("BEGIN", None), claim.clone(), text(end, None)]);
+        assert_eq!(place.records().last().unwrap()["result"], result);
     }
 }
 

@@ -23,7 +23,9 @@ use uuid::Uuid;
 
 use self::writer::Writer;
 use crate::admin::BypassRow;
-use crate::audit::{Act, Actor, Conclusion, Entry, Line, Outcome, Place, Reason, Record, Reviewed, TransactionId};
+use crate::audit::{
+    Act, Actor, Conclusion, Entry, Line, Outcome, Place, Reason, Record, Refusal, Reviewed, TransactionId,
+};
 use crate::config::LedgerSettings;
 use crate::fault::{Code, Fault};
 
@@ -271,6 +273,20 @@ impl SessionLedger {
         self.transaction
     }
 
+    /// Tells of a bypass that was refused, where the session's transactions are bypasses or may claim to be: a statement of
+    /// this class, for this reason.
+    pub fn refused(&self, code: Code, class: &'static str, reason: Option<&str>) {
+        let is_bypass = match self.actor.preset {
+            "bypass" => true,
+            "claimed_bypass" => is_about_bypass(code),
+            _ => false,
+        };
+        if is_bypass {
+            let refusal = Refusal::new(Uuid::now_v7(), Arc::clone(&self.actor), code, class, reason);
+            drop(self.ledger.record_act(Box::new(refusal)));
+        }
+    }
+
     /// Writes a record: an intent begins a transaction, an outcome ends it.
     pub fn record(&mut self, mut entry: Entry) -> Answer {
         match &mut entry {
@@ -286,6 +302,25 @@ impl SessionLedger {
         let record = Record { transaction: self.transaction, actor: Arc::clone(&self.actor), entry };
         self.ledger.write(Item::OfTransaction(record))
     }
+}
+
+/// Whether a refusal is one of a bypass, and not of any statement.
+const fn is_about_bypass(code: Code) -> bool {
+    matches!(
+        code,
+        Code::ReasonMissing
+            | Code::ReasonRefused
+            | Code::LedgerUnavailable
+            | Code::BypassMalformed
+            | Code::BypassOutsideBlock
+            | Code::BypassNotCovered
+            | Code::BypassOutside
+            | Code::BypassTable
+            | Code::BypassReadOnly
+            | Code::BypassOverLimit
+            | Code::BypassFrozen
+            | Code::EmergencyOver
+    )
 }
 
 /// What the machine is called.

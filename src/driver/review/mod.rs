@@ -137,7 +137,7 @@ struct Desk {
     proxy: Arc<Proxy>,
     gate: Mutex<GateOf>,
     reader: Arc<Mutex<Reader>>,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
     path: std::path::PathBuf,
 }
 
@@ -164,7 +164,7 @@ impl Desk {
         let reader = Arc::new(Mutex::new(Reader::new(ledger)));
         let (path, number) = (ledger.path.clone(), generation.number);
         let gate = Mutex::new(GateOf { gate, generation: number });
-        Some(Self { proxy, gate, reader, readers: Semaphore::new(READERS_MAX), path })
+        Some(Self { proxy, gate, reader, readers: Arc::new(Semaphore::new(READERS_MAX)), path })
     }
 
     /// With the reviewers of the configuration in force.
@@ -297,9 +297,9 @@ impl Desk {
 
     /// Works with the reader, beside the threads that serve clients. If dropped: it is worked all the same.
     async fn shown(&self, work: impl FnOnce(&mut Reader) -> Answer + Send + 'static) -> Answer {
-        let Ok(_place) = self.readers.acquire().await else { return cannot(None, "the proxy ends") };
         let reader = Arc::clone(&self.reader);
-        spawn_blocking(move || work(&mut reader.lock())).await.unwrap_or_else(|error| cannot(None, &error.to_string()))
+        let answered = reading(&self.readers, move || work(&mut reader.lock())).await;
+        answered.unwrap_or_else(|reason| cannot(None, &reason))
     }
 
     /// If dropped: nothing is lost.
@@ -336,12 +336,12 @@ impl Desk {
             Err(reason) => return unfit(reason),
         };
         let (path, wanted) = (self.path.clone(), transaction.to_string());
-        let found = spawn_blocking(move || reader::dossier(&path, &wanted)).await;
+        let found = reading(&self.readers, move || reader::dossier(&path, &wanted)).await;
         match found {
             Ok(Ok(Some(_))) => {}
             Ok(Ok(None)) => return unfit("The ledger has no record of this transaction."),
             Ok(Err(error)) => return cannot(Some(visit), &format!("the ledger cannot be read: {error}")),
-            Err(error) => return cannot(Some(visit), &error.to_string()),
+            Err(reason) => return cannot(Some(visit), &reason),
         }
         let Some(ledger) = self.proxy.ledger() else { return cannot(Some(visit), "there is no ledger") };
         let reviewer = Arc::clone(&visit.reviewer);
@@ -353,6 +353,21 @@ impl Desk {
             }
         }
     }
+}
+
+/// Reads files beside the threads that serve clients, in one of so many places. If dropped: it is read all the same, and keeps
+/// its place until then: a browser that asks again and again takes no more threads than that.
+async fn reading<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(|_| "the proxy ends".to_owned())?;
+    let reading = spawn_blocking(move || {
+        let read = read();
+        drop(place);
+        read
+    });
+    reading.await.map_err(|error| error.to_string())
 }
 
 fn page(reader: &mut Reader, visit: &Visit, form: &Form, page: fn(Sight<'_>, &Form) -> String) -> Answer {
@@ -374,4 +389,27 @@ fn cannot(visit: Option<&Visit>, reason: &str) -> Answer {
 
 fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_keeps_its_place() {
+        let places = Arc::new(Semaphore::new(1));
+        let (begun, is_begun) = channel();
+        let (go, may_go) = channel::<()>();
+        let mut asked = Box::pin(reading(&places, move || {
+            begun.send(()).unwrap();
+            may_go.recv().unwrap();
+        }));
+        assert!(futures_util::poll!(&mut asked).is_pending());
+        is_begun.recv().unwrap();
+        drop(asked);
+        assert_eq!(places.available_permits(), 0);
+        go.send(()).unwrap();
+        drop(places.acquire().await.unwrap());
+    }
 }

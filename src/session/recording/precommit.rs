@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
-use super::{Readiness, Stage};
+use super::{Bound, Readiness, Stage};
 use crate::audit::{Entry, PreCommit, Xid};
 use crate::fault::Fault;
 use crate::guard::{Control, Facts, Statement};
@@ -165,11 +165,12 @@ impl Session {
         Readiness::Held
     }
     /// Announces what commits by itself; `done` is what it will have done.
-    pub(super) fn announce_bare(&mut self, statements: &[Statement], text: &str) -> Readiness {
+    pub(super) fn announce_bare(&mut self, statements: &[Statement], text: &str, bound: Bound<'_>) -> Readiness {
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         let mut account = recorder.account.clone();
         for statement in statements {
-            account.note_statement(statement, text.get(statement.range(text.len())).unwrap_or_default(), None);
+            let text = text.get(statement.range(text.len())).unwrap_or_default();
+            bound.note_in(&mut account, recorder.parameter_key.as_deref(), statement, text);
         }
         recorder.stage = Stage::Precommitting(Commit::Bare);
         let record =
