@@ -177,6 +177,8 @@ async fn reload_on_hangup(proxy: Arc<Proxy>, mut hangup: tokio::signal::unix::Si
 pub async fn serve(config: Config, hooks: Hooks) -> Result<(), StartFault> {
     let signals = end_signals()?;
     let hangup = signal(SignalKind::hangup())?;
+    // Listened to, it does not end the process: whoever writes is told that the file is full.
+    let _file_size = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     verify_pools(&config, None).await?;
     let running = start_with(config, hooks)?;
     for address in running.local_addresses() {

@@ -43,6 +43,7 @@ mod drivers;
 mod faults;
 mod guard;
 mod lease;
+mod ledger_faults;
 mod ledger_sealed;
 mod lifecycle;
 mod limits;

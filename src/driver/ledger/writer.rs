@@ -97,6 +97,8 @@ pub(super) struct Writer {
     /// Whether this process has written its first record.
     has_booted: bool,
     due: Option<Due>,
+    /// The last attempt to close a file that has become long has failed.
+    is_rotation_late: bool,
     /// When something was last written.
     last_written: Instant,
     /// Transactions whose intent is durable and whose outcome is not.
@@ -158,6 +160,7 @@ impl Writer {
             tip: Tip { head: Head::NONE, unsigned: 0, unsigned_since: None },
             has_booted: false,
             due: None,
+            is_rotation_late: false,
             last_written: Instant::now(),
             open: HashSet::new(),
             unwritten: VecDeque::new(),
@@ -423,12 +426,15 @@ impl Writer {
             return Ok(());
         }
         let closed = found::closed_name(&self.settings.path, self.tip.head.sequence);
-        // First of all: a file that cannot be closed is looked at anew, with the patience of one that cannot be opened.
-        self.file = None;
-        if closed.exists() {
-            return Err(io::Error::other(format!("{} is there already", closed.display())));
+        if let Err(error) = close_as(&self.settings.path, &closed) {
+            // The file is as good as before, only long: it is written on, and closed as soon as that works.
+            if !std::mem::replace(&mut self.is_rotation_late, true) {
+                tracing::error!(path = %self.settings.path.display(), closed = %closed.display(), %error, "the ledger cannot be rotated: it is written on");
+            }
+            return Ok(());
         }
-        std::fs::rename(&self.settings.path, &closed)?;
+        self.is_rotation_late = false;
+        self.file = None;
         self.open()
     }
 
@@ -573,6 +579,14 @@ fn opening(due: &Due, settings: &LedgerSettings, ledger: Uuid) -> Opening {
         public_key: key.map(|key| key.public().clone()),
         damage: due.damage,
         expected: due.expected,
+    }
+}
+
+/// Gives a file the name of a closed one, which no other has.
+fn close_as(path: &Path, closed: &Path) -> io::Result<()> {
+    match closed.try_exists()? {
+        true => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+        false => std::fs::rename(path, closed),
     }
 }
 
