@@ -274,7 +274,7 @@ fn compare(cluster: &Cluster, ledger: &std::path::Path, version: u32, rounds: u6
 #[test]
 fn every_committed_bypass_transaction_has_its_record_and_every_record_its_true_outcome() {
     let _turn = alone();
-    let rounds = number("TENANTGATE_CRASHES", 100);
+    let rounds = number("TENANTGATE_CRASHES", 30);
     crashes(15, rounds);
     if eighteen().is_some() {
         crashes(18, rounds / 5);

@@ -27,7 +27,7 @@ fn query(sql: &str) -> Message {
 
 /// Ends every server of the proxy; they have gone when this returns, and closed their connections.
 fn terminate_servers(cluster: &Cluster) {
-    let end = "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE usename = 'app_user'";
+    let end = "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE usename = 'app_user' AND datname = current_database()";
     let ended = cluster.admin(DATABASE).rows(end);
     assert!(!ended.is_empty() && ended.iter().flatten().all(|is_gone| is_gone.as_deref() == Some("t")), "{ended:?}");
 }

@@ -625,6 +625,15 @@ fn a_client_that_vanishes_leaves_no_tenant() {
 }
 
 /// New keys come and old ones go while clients work: no transaction fails.
+/// Ends the load, also where a test fails.
+struct Ending<'f>(&'f AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn keys_rotate_under_load() {
     for cluster in cluster::every() {
@@ -634,6 +643,8 @@ fn keys_rotate_under_load() {
         let is_over = AtomicBool::new(false);
         let done: [AtomicU64; 4] = Default::default();
         std::thread::scope(|scope| {
+            // However this ends, nobody may go on for ever.
+            let _ending = Ending(&is_over);
             for (index, done) in done.iter().enumerate() {
                 let (is_over, proxy) = (&is_over, &proxy);
                 scope.spawn(move || {

@@ -396,7 +396,7 @@ pub fn aftermath(admin: &mut Client) -> Vec<String> {
     }
     if !left.is_empty() {
         // It is told below; the next script must not suffer for it.
-        admin.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('app_user', 'scram_user')");
+        admin.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('app_user', 'scram_user') AND datname = current_database()");
     }
     let mut lines = if left.is_empty() { vec![] } else { vec![format!("STUCK {left}")] };
     for table in ["items", "plain", "parents", "children", "uniq"] {
