@@ -396,7 +396,8 @@ fn cancels_and_clients_that_vanish_have_their_outcomes() {
         let mut admin = cluster.admin(&place.database);
         wait_for(
             &mut admin,
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%SELECT pg_sleep(60)' AND state = 'active'",
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%SELECT pg_sleep(60)' AND state = 'active' AND \
+             datname = current_database()",
             "1",
         );
         client.cancel();

@@ -202,7 +202,8 @@ fn start(cluster: &Cluster, pool_size: u32) -> (Inside, Target) {
 
 fn a_backend(cluster: &Cluster) -> Option<String> {
     // One that works rather than one that waits, if there is one.
-    let one = "SELECT pid FROM pg_stat_activity WHERE usename = 'app_user' ORDER BY state = 'idle' LIMIT 1";
+    let one = "SELECT pid FROM pg_stat_activity WHERE usename = 'app_user' AND datname = current_database() \
+               ORDER BY state = 'idle' LIMIT 1";
     let rows = cluster.admin(DATABASE).rows(one);
     rows.first().and_then(|row| row[0].clone())
 }

@@ -60,7 +60,7 @@ fn is_waiting(proxy: &Inside, tenant: &TenantId) -> bool {
 
 /// Connections of the proxy, as the server sees them.
 fn server_processes(cluster: &Cluster) -> Vec<String> {
-    let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'app_user' ORDER BY 1";
+    let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'app_user' AND datname = current_database() ORDER BY 1";
     cluster.admin(DATABASE).rows(sql).into_iter().map(|row| row[0].clone().unwrap()).collect()
 }
 
@@ -150,7 +150,10 @@ fn a_kill_drops_everybody_and_newcomers_wait() {
 }
 
 fn server_runs(cluster: &Cluster, sql: &str) -> bool {
-    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%{sql}%'");
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND datname = current_database() AND \
+         query LIKE '%{sql}%'"
+    );
     // This very statement is one of them.
     cluster.admin(DATABASE).value(&sql) == "2"
 }

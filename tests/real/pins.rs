@@ -535,7 +535,8 @@ fn a_login_whose_transactions_are_recorded_keeps_its_state_too() {
             client.run("SELECT pg_advisory_lock(42)");
             client.bye();
             eventually("nothing is pinned", || pinned(&proxy) == 0);
-            let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+            let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+                         (SELECT oid FROM pg_database WHERE datname = current_database())";
             assert_eq!(cluster.admin(DATABASE).value(locks), "0");
             assert_eq!(pid(&mut Client::connect(&proxy.login("deploy", "demo"))), own, "cleaned, not closed");
             let recorded = std::fs::read_to_string(&path).unwrap();

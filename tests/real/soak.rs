@@ -47,7 +47,8 @@ fn memory_kib(pid: u32, name: &str) -> Option<u64> {
 fn held(cluster: &Cluster, pid: u32) -> Held {
     let resident_kib = memory_kib(pid, "VmRSS:").expect("the proxy runs");
     let mut admin = cluster.admin(DATABASE);
-    let servers = admin.rows("SELECT pid FROM pg_stat_activity WHERE usename = 'app_user'");
+    let servers =
+        admin.rows("SELECT pid FROM pg_stat_activity WHERE usename = 'app_user' AND datname = current_database()");
     admin.bye();
     let pids = servers.iter().filter_map(|row| row.first()?.as_deref()?.parse().ok());
     let server_kib = pids.filter_map(|pid| memory_kib(pid, "RssAnon:")).max().unwrap_or(0);
