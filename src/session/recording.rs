@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 pub(super) use self::bound::Bound;
-use self::precommit::{Commit, Standing};
+use self::precommit::Commit;
 use super::cause::Cause;
 use super::holding::Hold;
 use super::limiting::Limiting;
@@ -35,7 +35,7 @@ use super::replies::Delivery;
 use super::sealing::behind_begin;
 use super::statements::{ClientStatement, Portal};
 use super::{CopyIn, Effect, Passing, Phase, Session};
-use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason};
+use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason, Standing};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement, StatementClass};
 use crate::scope::{NeedsNoScope, ScopedFrame};

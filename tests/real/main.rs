@@ -56,6 +56,7 @@ mod pgbench;
 mod pins;
 mod reload;
 mod reported;
+mod reused_id;
 mod scripts;
 mod sealed;
 mod sealed_reload;
