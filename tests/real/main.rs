@@ -31,6 +31,7 @@ mod bypass_crash;
 mod bypass_durable;
 mod bypass_emergency;
 mod bypass_limits;
+mod bypass_orders;
 mod bypass_pipeline;
 mod calls;
 mod check;
