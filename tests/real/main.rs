@@ -36,6 +36,7 @@ mod bypass_pipeline;
 mod calls;
 mod check;
 mod claimed_bypass;
+mod claimed_kept;
 mod claims;
 mod console;
 mod defined;
