@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -22,6 +23,9 @@ use super::standing::{Crash, Standing, WalPlace};
 
 /// The first version whose COMMITs are announced.
 const ANNOUNCED_SINCE: u64 = 3;
+
+/// Logins whose transactions go past the tenants on a role of their own: those that leave rows in sealed databases.
+const BYPASS_PRESET: &str = "bypass";
 
 /// What is known of the end of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,13 +167,30 @@ pub fn judge(testimony: &Testimony) -> Option<(Conclusion, Evidence)> {
 /// What ledgers say of transactions that leave a row in sealed databases.
 #[derive(Debug, Default)]
 pub struct Ledgers {
-    /// Each transaction's database, and whether it has to have a row.
-    known: HashMap<Uuid, (String, bool)>,
+    known: HashMap<Uuid, Row>,
     /// The time of the first record whose name a row has.
     since: Option<String>,
+    /// No row is missed of what began before that, as records write times.
+    from: String,
+}
+
+/// What is known of the row of a transaction.
+#[derive(Debug)]
+struct Row {
+    database: String,
+    /// Whether its kind leaves one: what keeps to a tenant does not.
+    is_left: bool,
+    /// Whether it has to be there.
+    is_due: bool,
 }
 
 impl Ledgers {
+    /// Misses no row of what began before a time.
+    #[must_use]
+    pub fn since_time(from: Option<Timestamp>) -> Self {
+        Self { from: from.map_or_else(String::new, |from| format!("{from:.6}")), ..Self::default() }
+    }
+
     /// The next line of one of them.
     pub fn take(&mut self, line: &[u8]) {
         let Ok(read) = serde_json::from_slice::<Read>(line) else { return };
@@ -179,14 +200,17 @@ impl Ledgers {
         }
         match read.kind.as_str() {
             "intent" => {
-                if self.since.as_ref().is_none_or(|since| *since > read.at) {
+                let is_asked_for = read.at >= self.from;
+                let is_left = read.preset == BYPASS_PRESET && is_asked_for;
+                self.known.insert(id, Row { database: read.database, is_left, is_due: false });
+                if is_asked_for && self.since.as_ref().is_none_or(|since| *since > read.at) {
                     self.since = Some(read.at);
                 }
-                self.known.insert(id, (read.database, false));
             }
             "outcome" | "reconciled" => {
-                if let Some((_, has_row)) = self.known.get_mut(&id) {
-                    *has_row = read.xid.is_some() && read.result.as_deref() == Some(Conclusion::Committed.word());
+                if let Some(row) = self.known.get_mut(&id) {
+                    let is_committed = read.result.as_deref() == Some(Conclusion::Committed.word());
+                    row.is_due = row.is_left && is_committed && read.xid.is_some();
                 }
             }
             _ => {}
@@ -202,8 +226,8 @@ impl Ledgers {
     /// A row of this name is there. Whether a record is, too.
     pub fn take_row(&mut self, id: &Uuid) -> bool {
         match self.known.get_mut(id) {
-            Some((_, has_row)) => {
-                *has_row = false;
+            Some(row) => {
+                row.is_due = false;
                 true
             }
             None => false,
@@ -213,7 +237,7 @@ impl Ledgers {
     /// The committed transactions of a database whose rows were not there.
     #[must_use]
     pub fn without_row(&self, database: &str) -> Vec<Uuid> {
-        let missing = self.known.iter().filter(|(_, (of, has_row))| *has_row && of == database);
+        let missing = self.known.iter().filter(|(_, row)| row.is_due && row.database == database);
         let mut missing: Vec<_> = missing.map(|(id, _)| *id).collect();
         missing.sort();
         missing
@@ -233,6 +257,8 @@ struct Read {
     database: String,
     #[serde(default)]
     role: String,
+    #[serde(default)]
+    preset: String,
     result: Option<String>,
     xid: Option<String>,
     wal: Option<String>,
@@ -420,5 +446,41 @@ mod tests {
             let judged = rows.map(|has_row| judge(&Testimony { status, has_row, crash }));
             assert_eq!(judged, expected, "{status:?} {crash:?}");
         }
+    }
+
+    #[test]
+    fn rows_are_missed_where_a_bypass_has_committed_and_nowhere_else() {
+        let bypass = ",\"preset\":\"bypass\"";
+        let committed = ",\"result\":\"committed\",\"xid\":\"731\"";
+        let lines = [
+            line("intent", 1, bypass),
+            line("outcome", 1, committed),
+            line("intent", 2, ",\"preset\":\"migration\""),
+            line("outcome", 2, committed),
+            line("intent", 3, bypass),
+            line("outcome", 3, ",\"result\":\"committed\",\"xid\":null"),
+            line("intent", 4, bypass),
+            line("outcome", 4, ",\"result\":\"rolled_back\",\"xid\":\"732\""),
+            line("intent", 5, bypass),
+            line("outcome", 5, ",\"result\":\"unknown\",\"xid\":\"733\""),
+            line("reconciled", 5, committed),
+            line("intent", 6, bypass),
+            line("outcome", 6, committed),
+        ];
+        let read = |from: Option<&str>| {
+            let mut ledgers = Ledgers::since_time(from.map(|from| from.parse().unwrap()));
+            lines.iter().for_each(|line| ledgers.take(line.as_bytes()));
+            ledgers
+        };
+        let mut ledgers = read(None);
+        assert!(ledgers.take_row(&Uuid::from_u128(6)) && ledgers.take_row(&Uuid::from_u128(2)));
+        assert!(!ledgers.take_row(&Uuid::from_u128(7)));
+        assert_eq!(ledgers.without_row("d"), [Uuid::from_u128(1), Uuid::from_u128(5)]);
+        assert!(ledgers.without_row("another").is_empty());
+        // All began at nine.
+        let mut ledgers = read(Some("2026-11-23T09:00:01Z"));
+        assert_eq!((ledgers.without_row("d"), ledgers.since()), (vec![], None));
+        assert!(ledgers.take_row(&Uuid::from_u128(1)), "its record is known all the same");
+        assert_eq!(read(Some("2026-11-23T09:00:00Z")).since(), Some("2026-11-23T09:00:00Z"));
     }
 }

@@ -37,6 +37,9 @@ const LINE_BYTES_MAX: u64 = 4 << 20;
 /// How often it is looked whether something is to be found out.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Where nothing could be found out it is asked for again ever more seldom, down to once in so many times.
+const ROUNDS_MAX: u32 = 64;
+
 /// How long all questions to one database may take.
 const ASKING: Duration = Duration::from_secs(60);
 
@@ -100,17 +103,23 @@ impl Differences {
     }
 }
 
-/// Holds ledgers, the first of which is `path`, against the rows of sealed databases. If dropped: nothing is left.
+/// Holds ledgers, the first of which is `path`, against the rows of sealed databases; what began before `since` is not missed.
+/// If dropped: nothing is left.
 ///
 /// # Errors
 /// A ledger cannot be read.
-pub async fn differences(config: &Config, path: &Path, files: &[PathBuf]) -> io::Result<Differences> {
-    let mut ledgers = Ledgers::default();
+pub async fn differences(
+    config: &Config,
+    path: &Path,
+    files: &[PathBuf],
+    since: Option<Timestamp>,
+) -> io::Result<Differences> {
+    let mut ledgers = Ledgers::since_time(since);
     for file in files {
         each_line(file, |line| ledgers.take(line))?;
     }
     let mut found = Differences::default();
-    let mut own = Ledgers::default();
+    let mut own = Ledgers::since_time(since);
     each_line(path, |line| own.take(line))?;
     let Some(since) = ledgers.since().map(str::to_owned) else { return Ok(found) };
     for (database, entry) in config.databases.iter().filter(|(_, entry)| entry.seal.is_some()) {
@@ -303,11 +312,44 @@ impl Court<'_> {
     }
 }
 
+/// When what could not be found out is asked for again: a server that is not there, or a role that the configuration has no
+/// more, is not asked for (and told of in the log) every second for ever.
+struct Rounds {
+    /// Until the next time.
+    left: u32,
+    /// Between the last two.
+    apart: u32,
+}
+
+impl Rounds {
+    const fn new() -> Self {
+        Self { left: 0, apart: 1 }
+    }
+
+    /// Whether this is the time.
+    const fn is_due(&mut self) -> bool {
+        match self.left.checked_sub(1) {
+            None | Some(0) => true,
+            Some(left) => {
+                self.left = left;
+                false
+            }
+        }
+    }
+
+    /// It was asked; whether anything was found out.
+    fn note(&mut self, has_found: bool) {
+        self.apart = if has_found { 1 } else { self.apart.saturating_mul(2).min(ROUNDS_MAX) };
+        self.left = self.apart;
+    }
+}
+
 /// Finds out outcomes as long as the proxy lives.
 ///
 /// If dropped: outcomes stay unknown until the next start.
 pub(super) async fn keep_reconciling(proxy: Weak<Proxy>) {
     let mut open: Vec<Unresolved> = Vec::new();
+    let mut rounds = Rounds::new();
     loop {
         let Some(proxy) = proxy.upgrade() else { return };
         if let Some(ledger) = proxy.ledger() {
@@ -316,17 +358,38 @@ pub(super) async fn keep_reconciling(proxy: Weak<Proxy>) {
             if ledger.is_writable() && ledger.take_unknown() {
                 let path = ledger.path().to_path_buf();
                 match tokio::task::spawn_blocking(move || unresolved(&path)).await {
-                    Ok(Ok(found)) => open = found,
+                    Ok(Ok(found)) => (open, rounds) = (found, Rounds::new()),
                     Ok(Err(error)) => tracing::warn!(%error, "the ledger cannot be read for unknown outcomes"),
                     Err(_) => return,
                 }
             }
-            if !open.is_empty() {
-                let generation = Arc::clone(&proxy.generation.load());
+            if !open.is_empty() && rounds.is_due() {
+                let (generation, before) = (Arc::clone(&proxy.generation.load()), open.len());
                 open = reconcile(&generation.config, &ledger, std::mem::take(&mut open)).await;
+                rounds.note(open.len() < before);
             }
         }
         drop(proxy);
         sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_found_out_is_asked_for_ever_more_seldom() {
+        let mut rounds = Rounds::new();
+        let mut asked = Vec::new();
+        for round in 0_u32..400 {
+            if rounds.is_due() {
+                asked.push(round);
+                rounds.note(false);
+            }
+        }
+        assert_eq!(asked, [0, 2, 6, 14, 30, 62, 126, 190, 254, 318, 382]);
+        rounds.note(true);
+        assert!(rounds.is_due());
     }
 }
