@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tenantgate::audit::{
-    Account, Act, Actor, BypassAct, BypassRecord, Conclusion, Digest, Entry, Evidence, Head, Intent, Judgement, Line,
-    Mark, Opening, OpeningCause, Place, PreCommit, Reason, Reconciled, Record, Refusal, RightsChange, SigningKey,
+    Account, Act, Actor, BypassAct, BypassRecord, Conclusion, Digest, Entry, Evidence, Head, Intent, Judgement, KINDS,
+    Line, Mark, Opening, OpeningCause, Place, PreCommit, Reason, Reconciled, Record, Refusal, RightsChange, SigningKey,
     TenantAct, TenantRecord, TransactionId, Xid,
 };
 use tenantgate::fault::{Code, SqlState};
@@ -217,6 +217,17 @@ fn lines_of_every_kind_are_what_the_schema_says() {
     let known: BTreeSet<String> = schema["$defs"].as_object().unwrap().keys().cloned().collect();
     let known: BTreeSet<String> = known.into_iter().filter(|name| name != "statement").collect();
     assert_eq!(known, seen);
+}
+
+/// Commands and the review page offer the kinds of acts: all that are written, and no others.
+#[test]
+fn every_kind_of_act_can_be_asked_for() {
+    let of_others =
+        ["intent", "precommit", "outcome", "reconciled", "boot", "reopen", "heartbeat", "checkpoint", "statement"];
+    let schema = schema();
+    let written = schema["$defs"].as_object().unwrap().keys().map(String::as_str);
+    let written: BTreeSet<&str> = written.filter(|kind| !of_others.contains(kind)).chain(["transaction"]).collect();
+    assert_eq!(KINDS.into_iter().collect::<BTreeSet<_>>(), written);
 }
 
 #[test]
