@@ -29,6 +29,7 @@ mod record;
 mod refused;
 mod review;
 mod rights;
+mod standing;
 mod totals;
 
 pub use account::Account;
@@ -45,9 +46,7 @@ pub use mark::{Judgement, Mark, parse_note};
 pub use parameter::{ParameterDigests, ParameterKey};
 pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
-pub use reconcile::{
-    Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, judge,
-};
+pub use reconcile::{Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, judge};
 pub use record::{
     Actor, Conclusion, Done, Entry, Intent, Opening, OpeningCause, Outcome, PreCommit, Record, StatementNote,
     TransactionId, Xid,
@@ -55,4 +54,5 @@ pub use record::{
 pub use refused::Refusal;
 pub use review::{Reviewed, review};
 pub use rights::RightsChange;
+pub use standing::{Crash, Flushed, Standing, WalPlace, Witness, parse_timeline};
 pub use totals::{Sum, Totals, UNNAMED, ranked};
