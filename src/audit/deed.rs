@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The kinds of acts: transactions, and records that stand for themselves. Kinds of later versions are shown as well.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 10] = [
     "transaction",
     "refused",
     "emergency_open",
@@ -15,7 +15,6 @@ pub const KINDS: [&str; 11] = [
     "bypass_thaw",
     "freeze",
     "thaw",
-    "offboard",
     "config",
     "review",
 ];
@@ -224,7 +223,6 @@ struct Fields {
     verdict: Option<String>,
     note: Option<String>,
     transaction: Option<String>,
-    step: Option<String>,
     by: Option<String>,
     #[serde(default)]
     changes: Vec<String>,
@@ -272,9 +270,12 @@ fn alone(fields: Fields) -> Deed {
         "refused" => Some("refused".to_owned()),
         "emergency_open" => Some("opened".to_owned()),
         "emergency_close" => Some("closed".to_owned()),
+        "config" => Some("in force".to_owned()),
         "review" => fields.verdict.clone(),
         _ => fields.result.clone(),
     };
+    // It stands for itself: no outcome is missing.
+    let result = result.or_else(|| Some("recorded".to_owned()));
     let mut act = of(fields);
     act.ended_at = Some(act.at.clone());
     act.result = result;
@@ -298,7 +299,6 @@ fn act_in_words(fields: &Fields) -> Option<String> {
             Some(format!("{}{by}", fields.kind.replace('_', " ")))
         }
         "config" => Some(format!("RELOAD: {}", fields.changes.join(", "))),
-        "offboard" => Some(format!("OFFBOARD {}: {}", tenant(), fields.step.as_deref().unwrap_or("?"))),
         "review" => fields.note.clone(),
         "refused" => fields.text.clone().or_else(|| fields.class.as_ref().map(|class| format!("({class})"))),
         _ => None,
@@ -308,7 +308,7 @@ fn act_in_words(fields: &Fields) -> Option<String> {
 fn of(fields: Fields) -> Deed {
     let name = |table: serde_json::Value| match table {
         serde_json::Value::String(name) => name,
-        // With a count, as `offboard` has them.
+        // Later versions may say more of each.
         other => other.get("table").and_then(serde_json::Value::as_str).unwrap_or("?").to_owned(),
     };
     let text = |it: Statement| it.text.unwrap_or_else(|| format!("({})", it.class.as_deref().unwrap_or("?")));
