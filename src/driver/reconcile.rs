@@ -7,8 +7,7 @@
 //! Owns: reading the ledger's files for it, the questions. Does not own: what follows from the answers (`audit`).
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use uuid::Uuid;
 use super::build;
 use super::clock::Clock;
 use super::connect::{Connected, ServerTarget, connect};
-use super::ledger::{Ledger, closed_files};
+use super::ledger::{Ledger, Lines, closed_files};
 use super::proxy::Proxy;
 use super::stream::Stream;
 use crate::audit::{
@@ -37,9 +36,6 @@ use crate::wire::frame::{HEAD_BYTES, Head};
 use crate::wire::frontend::put_query;
 use crate::wire::limits::INSPECTED_BYTES_MAX;
 use crate::wire::reader::Reader;
-
-/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
-const LINE_BYTES_MAX: u64 = 4 << 20;
 
 /// How often it is looked whether something is to be found out.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -68,19 +64,14 @@ fn each_line(path: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut files = closed_files(path)?;
     files.push(path.to_path_buf());
     for file in files {
-        let file = match File::open(file) {
-            Ok(file) => file,
+        let mut lines = match Lines::open(&file) {
+            Ok(lines) => lines,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if io::Read::take(&mut reader, LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
-            take(&line);
+        let named = |fault| io::Error::other(format!("{}: {}", file.display(), io::Error::from(fault)));
+        while let Some(line) = lines.next_line().map_err(named)? {
+            take(line.bytes);
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use super::configured;
 use crate::cli::EXIT_WRONG;
 use crate::cli::environment::load_file;
 use crate::cli::serve::runtime;
-use crate::config::{Config, LedgerSettings};
+use crate::config::{Compress, Config, LedgerSettings};
 use crate::driver::ledger::Ledger;
 use crate::driver::reconcile::{Differences, differences, reconcile, unresolved};
 
@@ -42,7 +42,8 @@ pub struct ReconcileArguments {
 
 /// Reconciles.
 pub fn run(arguments: &ReconcileArguments) -> Result<ExitCode, String> {
-    let settings = configured(&arguments.config)?;
+    // Files are compressed by whoever stays.
+    let settings = LedgerSettings { compress: Compress::None, ..configured(&arguments.config)? };
     let config = match load_file(&arguments.config) {
         Ok(loaded) => loaded.config,
         Err(_) => return Err(format!("{} cannot be read any more", arguments.config.display())),

@@ -8,7 +8,7 @@ use super::scope::SETTINGS_MAX;
 use crate::audit::{ParameterKey, SigningKey};
 use crate::config::problem::Place;
 use crate::config::raw::Section;
-use crate::config::settings::{BypassSettings, Config, LedgerSettings};
+use crate::config::settings::{BypassSettings, Compress, Config, LedgerSettings};
 use crate::guard::Preset;
 use crate::scope::ScopeTemplate;
 
@@ -43,6 +43,10 @@ impl Builder<'_> {
             checkpoint_interval: section.duration("checkpoint_interval")?,
             heartbeat_interval: section.duration("heartbeat_interval")?,
             rotate_bytes: Some(section.number("rotate_bytes")? as u64).filter(|bytes| *bytes > 0),
+            compress: match section.text("compress")?.as_str() {
+                "gzip" => Compress::Gzip,
+                _ => Compress::None,
+            },
         })
     }
 

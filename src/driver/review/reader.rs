@@ -3,17 +3,16 @@
 //! Owns: when all of it is read anew, what is remembered between two readings. Does not own: what lines mean (`audit`),
 //! files (`ledger`). All of it blocks: it runs beside the threads that serve clients.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::audit::{Checkpoint, Deed, Dossier, Expectations, Head, Leaf, PublicKey, Shelf, Verifier, Wanted};
+use crate::audit::{Broken, Checkpoint, Deed, Dossier, Expectations, Head, Leaf, PublicKey, Shelf, Verifier, Wanted};
 use crate::config::LedgerSettings;
-use crate::driver::ledger::{Followed, Follower, closed_files};
+use crate::driver::ledger::{Followed, Follower, Lines, closed_files};
 use crate::review::Checked;
 
 /// Acts in memory: some ten MiB. Older ones are shown by the command line.
@@ -21,9 +20,6 @@ const ACTS_MAX: usize = 20_000;
 
 /// After this time all of it is read again, when somebody looks: a change far in front is found then at the latest.
 const WHOLE_INTERVAL: Duration = Duration::from_secs(600);
-
-/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
-const LINE_BYTES_MAX: u64 = 4 << 20;
 
 /// The reader.
 pub struct Reader {
@@ -115,10 +111,14 @@ impl Reader {
                 }
                 if let Err(broken) = verifier.take(line, true) {
                     *is_wrong = true;
-                    let file = file_of(path, broken.spot.file);
-                    *checked = Checked::Wrong { broken, file, at: Timestamp::now() };
+                    *checked = wrong(path, broken);
                 } else if verifier.head() != *last {
                     *before_last = std::mem::replace(last, verifier.head());
+                }
+            }
+            Followed::Damaged(_) => {
+                if !std::mem::replace(is_wrong, true) {
+                    *checked = wrong(path, verifier.undecompressable());
                 }
             }
             Followed::NextFile => verifier.next_file(),
@@ -137,12 +137,14 @@ impl Reader {
                 self.known = walk.before_last.or(self.known);
                 Checked::Good { verified, at, whole_at: walk.begun_at }
             }
-            Err(broken) => {
-                let file = file_of(&self.path, broken.spot.file);
-                Checked::Wrong { broken, file, at }
-            }
+            Err(broken) => wrong(&self.path, broken),
         };
     }
+}
+
+fn wrong(path: &Path, broken: Broken) -> Checked {
+    let file = file_of(path, broken.spot.file);
+    Checked::Wrong { broken, file, at: Timestamp::now() }
 }
 
 /// The name of a file by its number: rotations only put more behind it.
@@ -160,20 +162,15 @@ pub fn dossier(path: &Path, id: &str) -> io::Result<Option<(Deed, Vec<Leaf>)>> {
     let mut dossier = Dossier::new(&Wanted::Id(id.to_owned()));
     let mut files = closed_files(path)?;
     files.push(path.to_path_buf());
-    let mut line = Vec::new();
     for (index, file) in files.iter().enumerate() {
         if index > 0 {
             dossier.next_file();
         }
-        let mut reader = BufReader::with_capacity(1 << 18, File::open(file)?);
-        loop {
-            line.clear();
-            if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
+        let mut lines = Lines::open(file)?;
+        while let Some(line) = lines.next_line()? {
             // One that is just being written has no end yet.
-            if let Some(closed) = line.strip_suffix(b"\n") {
-                dossier.take(closed);
+            if line.is_closed {
+                dossier.take(line.bytes);
             }
         }
     }
