@@ -19,6 +19,9 @@ impl Builder<'_> {
     /// `[ledger]`
     pub fn ledger(&mut self, section: &Section) -> Option<LedgerSettings> {
         let path = section.text("path")?;
+        if path.ends_with(".gz") {
+            self.problems.error(&section.place_of("path"), "must not end in .gz: only compressed files are called so");
+        }
         let signing_key = match section.text("signing_key_file") {
             Some(file) => Some(self.signing_key(&section.place_of("signing_key_file"), &file)?),
             None => None,

@@ -252,6 +252,36 @@ mod tests {
     }
 
     #[test]
+    fn compressed_files_are_read_and_their_damage_is_named() {
+        use std::io::Write as _;
+        let mut desk = desk();
+        let path = desk.folder.path().join("ledger.jsonl");
+        let lines = lines(2_000, "good");
+        let gzip = desk.folder.path().join("ledger.jsonl.00000000000000001500.gz");
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(lines[..1_500].concat().as_bytes()).unwrap();
+        let packed = encoder.finish().unwrap();
+        // It is closed and compressed while somebody looks.
+        desk.write(&lines[..1_500]);
+        assert_eq!(desk.look(), Ok(1_500));
+        std::fs::write(&gzip, &packed).unwrap();
+        desk.write(&lines[1_500..]);
+        desk.reader.begin_anew();
+        assert_eq!(desk.look(), Ok(2_000));
+        let (_, leaves) = dossier(&path, &Uuid::from_u128(7).to_string()).unwrap().unwrap();
+        assert_eq!((leaves[0].file, leaves[0].line), (0, 7));
+        std::fs::write(&gzip, &packed[..packed.len() / 2]).unwrap();
+        desk.reader.begin_anew();
+        assert!(desk.look().unwrap_err().contains("cannot be decompressed"));
+        let Some((shelf, Checked::Wrong { broken, file, .. })) = desk.reader.seen() else { panic!("not wrong") };
+        assert_eq!((broken.spot.file, file.as_str()), (0, "ledger.jsonl.00000000000000001500.gz"));
+        assert!(broken.spot.line > 100, "{broken:?}");
+        // What stands behind it is shown all the same.
+        assert!(shelf.latest().count() > 600);
+        assert!(desk.look().is_err());
+    }
+
+    #[test]
     fn a_change_far_in_front_is_found_when_all_is_read() {
         let mut desk = desk();
         let mut good = lines(6, "good");
