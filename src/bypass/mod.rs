@@ -18,4 +18,4 @@ pub use emergency::{Closed, Emergencies, Emergency, EmergencyFault, EmergencyId,
 pub use hours::{Hours, HoursFault};
 pub use permit::{LimitName, Permit, Standing, Usage};
 pub use rule::{Pattern, PatternFault, Rule, Terms, check_quality};
-pub use tables::{TableFault, Tables};
+pub use tables::{Doubt, TableFault, Tables};

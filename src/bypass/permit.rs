@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::emergency::Emergency;
 use super::rule::Rule;
+use super::tables::Doubt;
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Statement, StatementClass};
 use crate::time::TimeOfDay;
@@ -27,8 +28,8 @@ pub struct Standing {
 pub struct Usage {
     /// Statements sent.
     pub statements: u64,
-    /// The client has had a say in `search_path`.
-    pub is_path_changed: bool,
+    /// Why names without a schema may mislead.
+    pub doubt: Option<Doubt>,
 }
 
 /// The limits that a transaction can be over, by their keys.
@@ -136,7 +137,7 @@ impl Permit {
             let detail = format!("{} The class is {}.", self.words("read_only"), statement.class.name());
             return Err(Fault::of(Code::BypassReadOnly).with_detail(detail));
         }
-        if let Some(Err(what)) = rule.tables.as_ref().map(|tables| tables.judge(statement, usage.is_path_changed)) {
+        if let Some(Err(what)) = rule.tables.as_ref().map(|tables| tables.judge(statement, usage.doubt)) {
             let detail = format!("{} {what}", self.words("tables"));
             return Err(Fault::of(Code::BypassTable).with_detail(detail));
         }

@@ -242,6 +242,7 @@ fn put_filters(html: &mut Html, action: &'static str, form: &Form) -> Filter {
         ("actor", "Actor", "login, address, application"),
         ("reason", "Reason", "text in it"),
         ("table", "Table", "orders"),
+        ("code", "Code", "TG179"),
         ("rows_min", "Rows at least", "0"),
     ] {
         html.raw("<div><label for=\"f-").text(name).raw("\">").text(words).raw("</label><input id=\"f-").text(name);
