@@ -59,12 +59,13 @@ impl LimitName {
 }
 
 /// What one transaction may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Permit(Ground);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 enum Ground {
     /// The login has no rules.
+    #[default]
     Unlimited,
     /// This rule of its.
     Rule(Arc<[Rule]>, usize),
@@ -149,6 +150,14 @@ impl Permit {
             Some(most) => Err(self.over("statements", most, usage.statements.saturating_add(1))),
             None => Ok(()),
         }
+    }
+
+    /// Whether a statement may be sent as the first one of its transaction, by a client that has changed nothing.
+    ///
+    /// # Errors
+    /// The fault that the client is to see.
+    pub fn judge_alone(&self, statement: &Statement) -> Result<(), Fault> {
+        self.judge(statement, Usage::default())
     }
 
     /// Why it cannot go on with so many rows.

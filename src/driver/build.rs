@@ -18,7 +18,7 @@ use crate::auth;
 use crate::auth::EndPoint;
 use crate::auth::scram::server::BindingOffer;
 use crate::config::{
-    ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
+    ClientTls, ClientTlsSettings, Config, DatabaseEntry, EmergencyUse, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
 use crate::guard::{Gaps, Keeping, Policy, PolicySettings, Preset};
