@@ -128,9 +128,9 @@ fn a_login_of_the_configuration_is_judged_by_the_rules_of_its_bypasses_and_its_c
         (vec!["--login", "oncall", "--reason", "the house is on fire"], "SELECT 1", "TG175"),
         (vec!["--login", "web"], claim, ""),
         (vec!["--login", "web"], "SET LOCAL app.bypass_rls = 'false'", ""),
-        (vec!["--login", "web"], "SET app.bypass_rls = 'true'", "TG131"),
-        (vec!["--login", "web"], "SET LOCAL app.bypass_rls = 'perhaps'", "TG130"),
-        (vec!["--login", "web"], "SET LOCAL app.tenant_id = 'no uuid'", "TG12"),
+        (vec!["--login", "web"], "SET app.bypass_rls = 'true'", "TG136"),
+        (vec!["--login", "web"], "SET LOCAL app.bypass_rls = 'perhaps'", "TG135"),
+        (vec!["--login", "web"], "SET LOCAL app.tenant_id = 'no uuid'", "TG131"),
         (vec!["--login", "web"], "CREATE TABLE t (a int)", "TG019"),
         (vec!["--preset", "tenant"], claim, "TG011"),
     ] {

@@ -8,6 +8,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::clock::Clock;
 use super::connect::{ServerTarget, TargetTls};
+use super::flusher::Flusher;
 use super::handshake::HandshakeSettings;
 use super::ledger::LedgerSync;
 use super::pool::Way;
@@ -18,7 +19,7 @@ use crate::auth;
 use crate::auth::EndPoint;
 use crate::auth::scram::server::BindingOffer;
 use crate::config::{
-    ClientTls, ClientTlsSettings, Config, DatabaseEntry, EmergencyUse, LoginEntry, LoginSecret, ServerGroup, ServerTls,
+    ClientTls, ClientTlsSettings, Config, DatabaseEntry, LoginEntry, LoginSecret, ServerGroup, ServerTls,
     TlsNegotiation,
 };
 use crate::guard::{Gaps, Keeping, Policy, PolicySettings, Preset};
@@ -231,7 +232,8 @@ pub fn way(
     clock: Clock,
 ) -> Result<Way, StartFault> {
     let (target, identity) = target(config, key, clock)?;
-    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
+    let flusher = Flusher::default();
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements, flusher })
 }
 
 /// Where the servers of a pool are, and who the proxy is there.

@@ -11,7 +11,7 @@ use super::cause::{BindNote, Cause, ParseNote};
 use super::claims::{Claims, injection_in};
 use super::configure;
 use super::query::{follow, is_followed};
-use super::recording::{Bound, Readiness, changes_reason};
+use super::recording::{Bound, Readiness, changes_said};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
 use super::settings::adds_to_journal;
@@ -541,7 +541,7 @@ impl Session {
         }
         self.note_execute(control, portal.as_ref());
         self.restore_settings(control);
-        let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_reason(control));
+        let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_said(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {

@@ -53,6 +53,9 @@ pub struct AttackArguments {
     /// offered, and the certificate is not looked at.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Only techniques with this in their name; once more for each of several.
+    #[arg(long, value_name = "TEXT")]
+    pub only: Vec<String>,
     /// Print what every attempt was told.
     #[arg(long)]
     pub verbose: bool,
