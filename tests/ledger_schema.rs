@@ -94,6 +94,7 @@ fn lines() -> Vec<Line> {
     let bare = PreCommit { standing: Standing::default(), is_self_committing: true, done };
     let mut outcome = account().conclude(Conclusion::Failed, Some(SqlState(*b"22012")));
     outcome.duration_micros = Some(7);
+    outcome.code = Some(Code::BypassOverLimit);
     let tenant = |act| TenantRecord {
         id: Uuid::now_v7(),
         act,

@@ -60,7 +60,7 @@ pub struct Deed {
     pub result: Option<String>,
     /// The error that ended it.
     pub sqlstate: Option<String>,
-    /// The fault's code, of what was refused.
+    /// The fault's code: of what was refused, of the limit that has ended a bypass.
     pub code: Option<String>,
     /// How the result was found out afterwards, where it was.
     pub reconciled: Option<String>,
@@ -140,6 +140,7 @@ impl Deed {
         self.take_work(end);
         self.result.clone_from(&end.result);
         self.sqlstate.clone_from(&end.sqlstate);
+        self.code.clone_from(&end.code);
         self.duration_us = end.duration_us;
         self.ended_at = Some(end.at.clone());
     }

@@ -21,6 +21,7 @@ pub mod handshake;
 pub mod http;
 mod http_socket;
 pub mod inspect;
+pub mod law;
 pub mod ledger;
 pub mod listener;
 pub mod notify;

@@ -125,6 +125,7 @@ fn put_filters(html: &mut Html, action: &'static str, form: &Form) -> Option<Fil
         ("login", "Login, exactly", "ops"),
         ("reason", "Reason", "text in it"),
         ("table", "Table", "orders"),
+        ("code", "Code", "TG179"),
         ("tenant", "Tenant", "of migrations, freezes"),
         ("rows_min", "Rows at least", "0"),
     ] {
