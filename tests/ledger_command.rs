@@ -136,7 +136,7 @@ fn sums_are_of_what_fits() {
     let path = book(folder.path()).path;
     let csv = said(&path, "stats", &["--format", "csv", "--by", "actor"]);
     let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines[1], "all,,4,2,0,1,2,43,0,2026-11-23T09:00:08.000000Z");
+    assert_eq!(lines[1], "all,,4,2,0,1,3,43,0,2026-11-23T09:00:08.000000Z");
     assert_eq!(lines[2], "actor,ops,2,1,0,1,1,3,0,2026-11-22T09:00:06.000000Z");
     assert_eq!(lines.len(), 5);
     let json = said(&path, "stats", &["--format", "json", "--table", "customers"]);

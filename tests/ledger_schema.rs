@@ -13,7 +13,7 @@ use serde_json::Value;
 use tenantgate::audit::{
     Account, Act, Actor, BypassAct, BypassRecord, Conclusion, Digest, Entry, Evidence, Head, Intent, Judgement, Line,
     Mark, Opening, OpeningCause, Place, PreCommit, Reason, Reconciled, Record, Refusal, RightsChange, SigningKey,
-    TenantAct, TenantRecord, TransactionId, Xid,
+    Standing, TenantAct, TenantRecord, TransactionId, WalPlace, Xid,
 };
 use tenantgate::fault::{Code, SqlState};
 use tenantgate::guard::{Limits, inspect};
@@ -140,13 +140,18 @@ fn lines() -> Vec<Line> {
     let reason = Reason::parse("ticket 1").ok();
     let done = account().done().clone();
     let announced = PreCommit {
-        xid: Some(Xid(731)),
-        wal: Some("0/15A3B48".into()),
-        era: Some(1),
+        standing: Standing {
+            xid: Some(Xid(731)),
+            wal: WalPlace::parse("0/15A3B48"),
+            era: Some(1),
+            timeline: Some(1),
+            system: Some(u64::MAX),
+            is_flushed: true,
+        },
         is_self_committing: false,
         done: done.clone(),
     };
-    let bare = PreCommit { xid: None, wal: None, era: None, is_self_committing: true, done };
+    let bare = PreCommit { standing: Standing::default(), is_self_committing: true, done };
     let mut outcome = account().conclude(Conclusion::Failed, Some(SqlState(*b"22012")));
     outcome.duration_micros = Some(7);
     let tenant = |act| TenantRecord {

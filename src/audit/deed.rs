@@ -5,6 +5,21 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The kinds of acts: transactions, and records that stand for themselves. Kinds of later versions are shown as well.
+pub const KINDS: [&str; 11] = [
+    "transaction",
+    "refused",
+    "emergency_open",
+    "emergency_close",
+    "bypass_freeze",
+    "bypass_thaw",
+    "freeze",
+    "thaw",
+    "offboard",
+    "config",
+    "review",
+];
+
 /// One transaction, or one act of another kind, as a reviewer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Deed {

@@ -13,6 +13,7 @@ mod explain;
 mod ledger;
 mod log;
 mod offboard;
+mod secure;
 mod serve;
 mod sql;
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 pub(super) use self::bound::Bound;
-use self::precommit::{Commit, Standing};
+use self::precommit::Commit;
 pub(super) use self::said::{Said, changes_said};
 use super::cause::Cause;
 use super::holding::Hold;
@@ -37,7 +37,7 @@ use super::replies::Delivery;
 use super::sealing::behind_begin;
 use super::statements::{ClientStatement, Portal};
 use super::{CopyIn, Effect, Passing, Phase, Session};
-use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason};
+use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason, Standing};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Control, Facts, Statement, StatementClass};
 use crate::scope::{NeedsNoScope, ScopedFrame};

@@ -23,7 +23,7 @@ const INSERT: &str = "INSERT INTO work VALUES ('one')";
 
 /// What the disk does with a record of the kind that it is told.
 #[derive(Clone, Copy, Default)]
-enum Mood {
+pub(super) enum Mood {
     #[default]
     Well,
     Fails(&'static str, ErrorKind),
@@ -31,18 +31,18 @@ enum Mood {
 }
 
 #[derive(Default)]
-struct Disk {
+pub(super) struct Disk {
     mood: Mutex<Mood>,
     changed: Condvar,
 }
 
 impl Disk {
-    fn set(&self, mood: Mood) {
+    pub(super) fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
         self.changed.notify_all();
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         let last = last_kind(file)?;
         let mood = self.mood.lock().unwrap();
         let is_held = |mood: &mut Mood| matches!(mood, Mood::Hangs(kind) if *kind == last);
@@ -54,7 +54,7 @@ impl Disk {
 }
 
 /// Ends a hang however the test ends: the ledger's thread would wait for ever.
-struct Healed(Arc<Disk>);
+pub(super) struct Healed(pub(super) Arc<Disk>);
 
 impl Drop for Healed {
     fn drop(&mut self) {
@@ -74,15 +74,15 @@ fn last_kind(file: &File) -> io::Result<String> {
 }
 
 /// A database with a bypass login, and where its ledger is.
-struct Place {
+pub(super) struct Place {
     cluster: &'static Cluster,
     database: String,
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
     path: PathBuf,
 }
 
 impl Place {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let (cluster, database) = (fifteen(), format!("faults_{name}"));
         cluster.create_database(&database);
         cluster.admin(&database).run(
@@ -94,7 +94,7 @@ impl Place {
         Self { cluster, database, folder, path }
     }
 
-    fn with_wish<T>(&self, more: &str, start: impl FnOnce(&Wish<'_>) -> T) -> T {
+    pub(super) fn with_wish<T>(&self, more: &str, start: impl FnOnce(&Wish<'_>) -> T) -> T {
         let more = login_of_its_own("ops", "bypass", "app_faults") + &ledger(&self.path) + more;
         start(&Wish { cluster: self.cluster, database: &self.database, pool_size: 2, mutant: None, more: &more })
     }
@@ -103,7 +103,7 @@ impl Place {
         self.cluster.admin(&self.database).value("SELECT count(*) FROM work").parse().unwrap()
     }
 
-    fn records(&self) -> Vec<Value> {
+    pub(super) fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
@@ -140,7 +140,7 @@ fn ops(target: &Target) -> Client {
     Client::connect(&target.clone().with("tenantgate.reason", "a test"))
 }
 
-fn error(replies: &[Reply]) -> String {
+pub(super) fn error(replies: &[Reply]) -> String {
     replies.iter().find(|reply| reply.tag == b'E').map(|reply| reply.line(&mut vec![])).unwrap_or_default()
 }
 

@@ -11,6 +11,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Error, NoTls, SimpleQueryMessage};
 
+use super::secure::Stream;
 use super::target::Way;
 
 /// A line that takes longer is given up: it may wait for a lock, which shows nothing.
@@ -79,7 +80,7 @@ impl Talker {
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(way: &Way) -> Result<Self, String> {
-        let stream = way.secure.connect(&way.config).await.map_err(|error| error.to_string())?;
+        let stream = Stream::connect(&way.secure, &way.config).await.map_err(|error| error.to_string())?;
         let copied = stream.copied();
         let mut config = way.config.clone();
         // It is done.
