@@ -186,9 +186,10 @@ fn put_precommit(fields: &mut Map<String, Value>, precommit: &PreCommit) {
 }
 
 fn put_outcome(fields: &mut Map<String, Value>, outcome: &Outcome) {
-    let Outcome { conclusion, sqlstate, xid, duration_micros, done } = outcome;
+    let Outcome { conclusion, sqlstate, code, xid, duration_micros, done } = outcome;
     fields.insert("result".into(), json!(conclusion.word()));
     fields.insert("sqlstate".into(), json!(sqlstate.as_ref().map(SqlState::as_str)));
+    fields.insert("code".into(), json!(code.map(|code| code.row().name)));
     fields.insert("xid".into(), json!(xid.map(|xid| xid.to_string())));
     fields.insert("duration_us".into(), json!(duration_micros));
     put_done(fields, done);

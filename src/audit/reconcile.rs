@@ -412,42 +412,6 @@ mod tests {
         assert_eq!(found(&lines), [(4, Known::Announced(Xid(731), standing))]);
     }
 
-    #[test]
-    fn rows_are_missed_where_a_bypass_has_committed_and_nowhere_else() {
-        let bypass = ",\"preset\":\"bypass\"";
-        let committed = ",\"result\":\"committed\",\"xid\":\"731\"";
-        let lines = [
-            line("intent", 1, bypass),
-            line("outcome", 1, committed),
-            line("intent", 2, ",\"preset\":\"migration\""),
-            line("outcome", 2, committed),
-            line("intent", 3, bypass),
-            line("outcome", 3, ",\"result\":\"committed\",\"xid\":null"),
-            line("intent", 4, bypass),
-            line("outcome", 4, ",\"result\":\"rolled_back\",\"xid\":\"732\""),
-            line("intent", 5, bypass),
-            line("outcome", 5, ",\"result\":\"unknown\",\"xid\":\"733\""),
-            line("reconciled", 5, committed),
-            line("intent", 6, bypass),
-            line("outcome", 6, committed),
-        ];
-        let read = |from: Option<&str>| {
-            let mut ledgers = Ledgers::since_time(from.map(|from| from.parse().unwrap()));
-            lines.iter().for_each(|line| ledgers.take(line.as_bytes()));
-            ledgers
-        };
-        let mut ledgers = read(None);
-        assert!(ledgers.take_row(&Uuid::from_u128(6)) && ledgers.take_row(&Uuid::from_u128(2)));
-        assert!(!ledgers.take_row(&Uuid::from_u128(7)));
-        assert_eq!(ledgers.without_row("d"), [Uuid::from_u128(1), Uuid::from_u128(5)]);
-        assert!(ledgers.without_row("another").is_empty());
-        // All began at nine.
-        let mut ledgers = read(Some("2026-11-23T09:00:01Z"));
-        assert_eq!((ledgers.without_row("d"), ledgers.since()), (vec![], None));
-        assert!(ledgers.take_row(&Uuid::from_u128(1)), "its record is known all the same");
-        assert_eq!(read(Some("2026-11-23T09:00:00Z")).since(), Some("2026-11-23T09:00:00Z"));
-    }
-
     /// Every testimony there is.
     #[test]
     fn an_id_that_was_given_anew_is_nobody_s_proof() {
@@ -482,5 +446,41 @@ mod tests {
             let judged = rows.map(|has_row| judge(&Testimony { status, has_row, crash }));
             assert_eq!(judged, expected, "{status:?} {crash:?}");
         }
+    }
+
+    #[test]
+    fn rows_are_missed_where_a_bypass_has_committed_and_nowhere_else() {
+        let bypass = ",\"preset\":\"bypass\"";
+        let committed = ",\"result\":\"committed\",\"xid\":\"731\"";
+        let lines = [
+            line("intent", 1, bypass),
+            line("outcome", 1, committed),
+            line("intent", 2, ",\"preset\":\"migration\""),
+            line("outcome", 2, committed),
+            line("intent", 3, bypass),
+            line("outcome", 3, ",\"result\":\"committed\",\"xid\":null"),
+            line("intent", 4, bypass),
+            line("outcome", 4, ",\"result\":\"rolled_back\",\"xid\":\"732\""),
+            line("intent", 5, bypass),
+            line("outcome", 5, ",\"result\":\"unknown\",\"xid\":\"733\""),
+            line("reconciled", 5, committed),
+            line("intent", 6, bypass),
+            line("outcome", 6, committed),
+        ];
+        let read = |from: Option<&str>| {
+            let mut ledgers = Ledgers::since_time(from.map(|from| from.parse().unwrap()));
+            lines.iter().for_each(|line| ledgers.take(line.as_bytes()));
+            ledgers
+        };
+        let mut ledgers = read(None);
+        assert!(ledgers.take_row(&Uuid::from_u128(6)) && ledgers.take_row(&Uuid::from_u128(2)));
+        assert!(!ledgers.take_row(&Uuid::from_u128(7)));
+        assert_eq!(ledgers.without_row("d"), [Uuid::from_u128(1), Uuid::from_u128(5)]);
+        assert!(ledgers.without_row("another").is_empty());
+        // All began at nine.
+        let mut ledgers = read(Some("2026-11-23T09:00:01Z"));
+        assert_eq!((ledgers.without_row("d"), ledgers.since()), (vec![], None));
+        assert!(ledgers.take_row(&Uuid::from_u128(1)), "its record is known all the same");
+        assert_eq!(read(Some("2026-11-23T09:00:00Z")).since(), Some("2026-11-23T09:00:00Z"));
     }
 }

@@ -8,7 +8,7 @@ use super::chain::Damage;
 use super::checkpoint::PublicKey;
 use super::reason::Reason;
 use super::standing::Standing;
-use crate::fault::SqlState;
+use crate::fault::{Code, SqlState};
 use crate::guard::StatementClass;
 
 /// Most bytes of an `application_name`.
@@ -169,6 +169,8 @@ pub struct Outcome {
     pub conclusion: Conclusion,
     /// The error that ended it.
     pub sqlstate: Option<SqlState>,
+    /// The limit of a bypass that has ended it.
+    pub code: Option<Code>,
     /// The transaction's id on the server, where its pre-commit record has one.
     pub xid: Option<Xid>,
     /// How long it took, from its intent on; the writer's clock knows.

@@ -20,6 +20,7 @@ pub mod generation;
 pub mod handshake;
 pub mod http;
 pub mod inspect;
+pub mod law;
 pub mod ledger;
 pub mod listener;
 pub mod notify;

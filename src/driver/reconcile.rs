@@ -7,8 +7,7 @@
 //! Owns: reading the ledger's files for it, the questions. Does not own: what follows from the answers (`audit`).
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use super::build;
 use super::clock::Clock;
 use super::connect::{Connected, ServerTarget, connect};
 use super::court::{Court, Row, Silence, number};
-use super::ledger::{Ledger, closed_files};
+use super::ledger::{Ledger, Lines, closed_files};
 use super::proxy::Proxy;
 use crate::audit::{
     Conclusion, Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, Witness,
@@ -30,9 +29,6 @@ use crate::audit::{
 use crate::config::Config;
 use crate::fault::SqlState;
 use crate::upstream::login::Identity;
-
-/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
-const LINE_BYTES_MAX: u64 = 4 << 20;
 
 /// How often it is looked whether something is to be found out.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -66,19 +62,14 @@ fn each_line(path: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut files = closed_files(path)?;
     files.push(path.to_path_buf());
     for file in files {
-        let file = match File::open(file) {
-            Ok(file) => file,
+        let mut lines = match Lines::open(&file) {
+            Ok(lines) => lines,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if io::Read::take(&mut reader, LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
-            take(&line);
+        let named = |fault| io::Error::other(format!("{}: {}", file.display(), io::Error::from(fault)));
+        while let Some(line) = lines.next_line().map_err(named)? {
+            take(line.bytes);
         }
     }
     Ok(())

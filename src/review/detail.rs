@@ -28,14 +28,15 @@ pub fn detail_page(sight: Sight<'_>, act: &Deed, leaves: &[Leaf], form: &Form) -
 }
 
 fn put_facts(html: &mut Html, act: &Deed, leaves: &[Leaf]) {
-    let number = |number: u64| Some(number.to_string());
+    let is_transaction = act.kind == "transaction";
+    let number = |number: u64| is_transaction.then(|| number.to_string());
     let told =
         |name: &str| leaves.iter().find_map(|leaf| leaf.fields.get(name).map(in_words)).filter(|it| !it.is_empty());
     html.raw("<dl class=\"facts\">");
     for (name, value) in [
         ("Outcome", Some(act.outcome())),
         ("Reason", Some(act.reason.clone().unwrap_or_else(|| "–".to_owned()))),
-        ("Actor", Some(act.login.clone())),
+        ("Actor", Some(act.login.clone()).filter(|login| !login.is_empty())),
         ("Authenticated by", act.method.clone()),
         ("On behalf of", act.on_behalf_of.clone()),
         ("From", Some(act.address.clone()).filter(|address| !address.is_empty())),
@@ -50,7 +51,7 @@ fn put_facts(html: &mut Html, act: &Deed, leaves: &[Leaf]) {
         ("Ticket", act.ticket.clone()),
         ("Emergency", act.emergency.clone()),
         ("Transaction on the server (xid)", act.xid.clone()),
-        ("Tables", Some(if act.tables.is_empty() { "–".to_owned() } else { act.tables.join(", ") })),
+        ("Tables", Some(act.tables.join(", ")).filter(|tables| !tables.is_empty())),
         ("Rows delivered", number(act.rows_delivered)),
         ("Rows written", number(act.rows_affected)),
         ("Proxy", told("node")),
@@ -70,7 +71,11 @@ fn put_facts(html: &mut Html, act: &Deed, leaves: &[Leaf]) {
 fn put_statements(html: &mut Html, act: &Deed, leaves: &[Leaf]) {
     let noted =
         leaves.iter().rev().find_map(|leaf| leaf.fields.get("statements")?.as_array().filter(|it| !it.is_empty()));
-    html.raw("<h2>Statements (").number(act.statements_total).raw(")</h2>");
+    if act.kind == "transaction" {
+        html.raw("<h2>Statements (").number(act.statements_total).raw(")</h2>");
+    } else {
+        html.raw("<h2>What was done</h2>");
+    }
     if act.statements.is_empty() {
         html.raw("<p>None.</p>");
         return;

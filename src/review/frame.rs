@@ -117,8 +117,8 @@ fn put_good(html: &mut Html, verified: &Verified, at: Timestamp, whole_at: Times
     });
     html.raw(" aria-label=\"Verification\"><p><strong>Nothing is wrong</strong> with the ledger up to record ")
         .number(last);
-    html.raw(". Last looked at ").text(&time(at)).raw(", as a whole ").text(&time(whole_at));
-    html.raw(". <span class=\"quiet\">").number(verified.records).raw(" records, ");
+    html.raw(". Last looked at <span class=\"time\">").text(&time(at)).raw("</span>, as a whole <span class=\"time\">");
+    html.text(&time(whole_at)).raw("</span>. <span class=\"quiet\">").number(verified.records).raw(" records, ");
     if verified.are_signatures_checked {
         html.number(verified.checkpoints).raw(" signed checkpoints, ").number(verified.unsigned);
         html.raw(" records behind the last one.");

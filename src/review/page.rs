@@ -71,8 +71,13 @@ pub fn transactions_page(sight: Sight<'_>, form: &Form) -> String {
         let mut totals = Totals::default();
         let fitting: Vec<&Deed> = sight.shelf.latest().filter(|act| filter.fits(act)).collect();
         fitting.iter().for_each(|act| totals.add(act));
-        put_days(&mut html, &totals, form);
-        put_table(&mut html, sight, &fitting, form);
+        if fitting.is_empty() {
+            html.raw("<p>Nothing fits.</p>");
+            put_left_out(&mut html, sight.shelf);
+        } else {
+            put_days(&mut html, &totals, form);
+            put_table(&mut html, sight, &fitting, form);
+        }
     }
     end(html)
 }
@@ -116,10 +121,11 @@ fn put_filters(html: &mut Html, action: &'static str, form: &Form) -> Option<Fil
     for (name, words, hint) in [
         ("since", "From (UTC)", "2026-11-23"),
         ("until", "To (UTC)", "2026-11-23"),
-        ("actor", "Actor", "login, address, application"),
+        ("actor", "Actor", "login, address …"),
         ("login", "Login, exactly", "ops"),
         ("reason", "Reason", "text in it"),
         ("table", "Table", "orders"),
+        ("code", "Code", "TG179"),
         ("tenant", "Tenant", "of migrations, freezes"),
         ("rows_min", "Rows at least", "0"),
     ] {
@@ -153,10 +159,6 @@ fn put_choice(html: &mut Html, form: &Form, name: &str, words: &str, choices: &[
 fn put_days(html: &mut Html, totals: &Totals, form: &Form) {
     html.raw("<h2>Timeline</h2>");
     let days = days(totals);
-    if days.is_empty() {
-        html.raw("<p>Nothing fits.</p>");
-        return;
-    }
     let most = totals.by_day.values().map(|sum| sum.acts).max().unwrap_or(1).max(1);
     html.raw("<ol class=\"days\">");
     for (day, sum) in &days {

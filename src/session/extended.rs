@@ -259,6 +259,10 @@ impl Session {
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
             return self.refuse_bind(Fault::of(Code::TooManyNames));
         }
+        if names.portal.starts_with(OWN_PORTALS) {
+            let detail = "Portals whose names begin with \"tg_\" are the proxy's own.";
+            return self.refuse_bind(Fault::of(Code::StatementRefused).with_detail(detail));
+        }
         if let Some(fault) = self.lacks_claim(&facts.statements) {
             return self.refuse_bind(fault);
         }
@@ -715,6 +719,10 @@ fn is_idle(lease: &LeasedServer<Cause>) -> bool {
 const fn is_transaction_control(control: &Control) -> bool {
     matches!(control, Control::Begin | Control::Commit { .. } | Control::Rollback { .. })
 }
+
+/// What the names of the proxy's own portals begin with (those here, in `precommit`, `bypassing`, `scope`): a client's would be in
+/// their way. The guard refuses cursors of such names.
+const OWN_PORTALS: &[u8] = b"tg_";
 
 /// Portal of what brings settings back, while the client's own portals must survive.
 const RESTORE_PORTAL: &[u8] = b"tg_restore";

@@ -37,7 +37,7 @@ use super::replies::Delivery;
 use super::sealing::behind_begin;
 use super::statements::{ClientStatement, Portal};
 use super::{CopyIn, Effect, Passing, Phase, Session};
-use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason, Standing};
+use crate::audit::{Account, Conclusion, Entry, Intent, Outcome, ParameterKey, Reason, Standing};
 use crate::fault::{Code, Fault, SqlState};
 use crate::guard::{Control, Facts, Statement, StatementClass};
 use crate::scope::{NeedsNoScope, ScopedFrame};
@@ -990,9 +990,12 @@ impl Session {
             return;
         }
         // What the proxy has ended it for, not what that has made of it on the server.
-        let ended_by = recorder.limiting.ended_by.take().map(|code| SqlState(*code.row().sqlstate));
-        let failure = ended_by.or(recorder.failure.take()).filter(|_| conclusion != Conclusion::Committed);
+        let has_failed = conclusion != Conclusion::Committed;
+        let ended_by = recorder.limiting.ended_by.take().filter(|_| has_failed);
+        let of_limit = ended_by.map(|code| SqlState(*code.row().sqlstate));
+        let failure = of_limit.or(recorder.failure.take()).filter(|_| has_failed);
         let outcome = std::mem::take(&mut recorder.account).conclude(conclusion, failure);
+        let outcome = Outcome { code: ended_by, ..outcome };
         recorder.commit_sent = false;
         recorder.stage = if is_served { Stage::Concluding(None) } else { Stage::None };
         self.effects.push_back(Effect::Record(Entry::Outcome(Box::new(outcome))));

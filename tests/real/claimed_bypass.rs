@@ -81,6 +81,33 @@ pub fn tenant(client: &mut Client) {
     client.run(&format!("SELECT set_config('app.current_tenant_id', '{ACME}', true)"));
 }
 
+/// A reason that the client gives is read as that of any bypass.
+#[test]
+fn a_client_s_own_reason_says_something() {
+    let _turn = alone();
+    let right = "[logins.web.claimed_bypass]\nsetting = \"app.bypass_rls\"\n[bypass]\nreason_chars_min = 12\n";
+    let place = Place::new(fifteen(), right);
+    let mut client = place.client();
+    for (reason, told) in [
+        ("nightly run", "TG061"),
+        ("xxxxxxxxxxxxxxx", "TG061"),
+        ("           a       ", "TG061"),
+        ("\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}nightly run", "TG061"),
+        ("nightly run 31", ""),
+    ] {
+        client.run("BEGIN");
+        client.run(&format!("SET LOCAL tenantgate.reason = '{reason}'"));
+        let replies = client.query(ON);
+        let error = replies.iter().find(|reply| reply.tag == b'E').map(|reply| reply.line(&mut vec![]));
+        assert!(error.as_deref().unwrap_or_default().contains(told), "{reason:?}: {replies:?}");
+        assert_eq!(error.is_none(), told.is_empty(), "{reason:?}: {replies:?}");
+        client.run("ROLLBACK");
+    }
+    let records = place.records();
+    let reasons: Vec<_> = records.iter().filter(|it| it["kind"] == "intent").map(|it| &it["reason"]).collect();
+    assert_eq!(reasons, ["nightly run 31"], "{records:?}");
+}
+
 #[test]
 fn rows_of_all_tenants_under_the_claim_recorded_and_none_without_it() {
     let _turn = alone();

@@ -339,6 +339,38 @@ fn a_file_that_cannot_be_rotated_is_written_on() {
     assert_eq!(proxy.log().matches("cannot be rotated").count(), 1, "{}", proxy.log());
 }
 
+/// kill -9 while closed files are being compressed: each start finds one chain, and in the end all of them are compressed.
+#[test]
+fn a_proxy_that_is_killed_while_it_compresses_loses_nothing() {
+    let place = Place::new("packed");
+    let wish = "rotate_bytes = 4096\ncompress = \"gzip\"\n";
+    let mut committed = 0;
+    for round in 0..5 {
+        let mut proxy = place.with_wish(wish, Proxy::start);
+        let mut client = ops(&Target::new(proxy.address, "ops", &place.database).password("demo"));
+        for form in 0..8 + round {
+            assert_eq!(error(&transaction(&mut client, form % 3)), "");
+            committed += 1;
+        }
+        proxy.signal("KILL");
+        proxy.wait_until_it_ends(Duration::from_secs(20)).unwrap();
+        assert_eq!(verify(&place.path, &[]).0, Some(0), "round {round}: {:?}", verify(&place.path, &[]));
+    }
+    let proxy = place.with_wish(wish, Proxy::start);
+    let ends = |wanted: &str| {
+        let files = std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|end| end.to_string_lossy().ends_with(wanted))).count()
+    };
+    // Of a plain one the name ends with its number.
+    eventually("all closed files are compressed", || (0..=9).all(|digit| ends(&digit.to_string()) == 0));
+    assert!(ends("gz") >= 10 && ends("new") == 0, "{} {}", ends("gz"), ends("new"));
+    eventually("all is found out", || {
+        tenantgate::driver::reconcile::unresolved(&place.path).is_ok_and(|left| left.is_empty())
+    });
+    let (status, said) = verify(&place.path, &[]);
+    assert_eq!((status, place.rows()), (Some(0), committed), "{said}\n{}", proxy.log_tail());
+}
+
 #[test]
 fn a_rotation_that_failed_is_made_up_for() {
     let place = Place::new("late");

@@ -2,14 +2,16 @@
 //! id is never that the lost one did. And in front of a recorded transaction's COMMIT there is nothing left to lose.
 
 use super::bypass_durable::{Disk, Held};
-use super::support::cluster::{Cluster, eighteen};
+use super::support::cluster::{self, Cluster, eighteen};
 use super::support::inside::Inside;
 use super::support::message::Message;
-use super::support::proxy::{self, Wish, configuration, ledger, login_of_its_own};
+use super::support::proxy::{self, Proxy, Wish, configuration, ledger, login_of_its_own};
 use super::support::raw::{Client, Silence, Target};
+use super::support::relay::Relay;
 use super::support::{alone, eventually};
 use serde_json::{Value, json};
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -84,7 +86,7 @@ fn found_out(cluster: &Cluster, standing: &Value) -> (String, String) {
     let output = command.args(["ledger", "reconcile", "--config"]).arg(&file).output().unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let found = records.filter(|record| record["kind"] == "reconciled").last();
+    let found = records.filter(|record| record["kind"] == "reconciled").next_back();
     let found = found.unwrap_or_else(|| panic!("nothing was found out: {}", String::from_utf8_lossy(&output.stderr)));
     let word = |name: &str| found[name].as_str().unwrap().to_owned();
     (word("result"), word("evidence"))
@@ -174,4 +176,55 @@ fn what_a_commit_stands_for_is_on_the_server_s_disk_before_it_is_sent() {
     if eighteen().is_some() {
         nothing_to_lose(18);
     }
+}
+
+/// How a server refuses connections.
+fn refusal(state: &str) -> Vec<u8> {
+    let body = format!("SFATAL\0VFATAL\0C{state}\0Mnot now\0\0");
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [b"E", &length.to_be_bytes()[..], body.as_bytes()].concat()
+}
+
+/// Up to 16 it takes one more connection. A server that has none to give is alive, and its COMMIT is sent; one that does not
+/// answer, or not now, may be losing the transaction: its COMMIT is not.
+#[test]
+fn a_commit_is_not_sent_to_a_server_that_may_be_dying() {
+    let cluster = cluster::fifteen();
+    cluster.create_database("unflushed");
+    drop(cluster.admin("unflushed").query("CREATE ROLE app_unflushed LOGIN"));
+    cluster.admin("unflushed").run("CREATE TABLE work (token text); GRANT ALL ON work TO app_unflushed");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.jsonl");
+    let relay = Relay::start(cluster.address);
+    let proxy = Proxy::start_with("unflushed", None, |address, _| {
+        let more = login_of_its_own("careful", "bypass", "app_unflushed") + &ledger(&path);
+        let wish = Wish { cluster, database: "unflushed", pool_size: 1, mutant: None, more: &more };
+        let port = |address: SocketAddr| format!("port = {}\n", address.port());
+        configuration(&wish, address).replace(&port(cluster.address), &port(relay.address))
+    });
+    let target = Target::new(proxy.address, "careful", "unflushed").password("demo");
+    let mut client = Client::connect(&target.with("tenantgate.reason", "a test"));
+    for (with, is_committed, is_flushed) in [
+        (Some(refusal("53300")), true, Some(false)),
+        (Some(refusal("57P03")), false, None),
+        (Some(Vec::new()), false, None),
+        (None, true, Some(true)),
+    ] {
+        let before = records(&path, "precommit").len();
+        client.run("BEGIN");
+        client.run("INSERT INTO work VALUES ('one')");
+        relay.refuse(with.clone());
+        let replies = client.query("COMMIT");
+        relay.refuse(None);
+        let fault = replies.iter().find(|reply| reply.tag == b'E').map(|error| error.fields()[&'M'].clone());
+        assert_eq!(fault.is_none(), is_committed, "{with:?}: {replies:?}");
+        assert!(fault.as_ref().is_none_or(|words| words.contains("the ledger cannot be written")), "{replies:?}");
+        if !is_committed {
+            client.run("ROLLBACK");
+        }
+        let announced = records(&path, "precommit").split_off(before);
+        let flushed: Vec<_> = announced.iter().map(|record| record["flushed"].as_bool().unwrap()).collect();
+        assert_eq!(flushed, Vec::from_iter(is_flushed), "{with:?}");
+    }
+    assert_eq!(cluster.admin("unflushed").value("SELECT count(*) FROM work"), "2");
 }

@@ -67,14 +67,21 @@ impl Source {
         configured.or_else(|| self.ledger.last().cloned()).ok_or_else(|| "no ledger is given".to_owned())
     }
 
+    /// The one ledger whose closed files are looked for; `None`: all files are given.
+    fn alone(&self) -> Result<Option<PathBuf>, String> {
+        Ok(match (self.settings()?, self.ledger.as_slice()) {
+            (Some(settings), _) => Some(settings.path),
+            (None, [one]) => Some(one.clone()),
+            (None, _) => None,
+        })
+    }
+
     /// Its files, oldest first.
     fn files(&self) -> Result<Vec<PathBuf>, String> {
-        let one = match (self.settings()?, self.ledger.as_slice()) {
-            (Some(settings), _) => settings.path,
-            (None, [one]) => one.clone(),
-            (None, several) => return Ok(several.to_vec()),
-        };
-        files_of(one)
+        match self.alone()? {
+            Some(one) => files_of(one),
+            None => Ok(self.ledger.clone()),
+        }
     }
 }
 

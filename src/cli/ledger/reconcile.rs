@@ -18,7 +18,7 @@ use crate::audit::{Edge, parse_time};
 use crate::cli::EXIT_WRONG;
 use crate::cli::environment::load_file;
 use crate::cli::serve::runtime;
-use crate::config::{Config, LedgerSettings};
+use crate::config::{Compress, Config, LedgerSettings};
 use crate::driver::ledger::Ledger;
 use crate::driver::reconcile::{Differences, differences, reconcile, unresolved};
 
@@ -48,7 +48,8 @@ pub struct ReconcileArguments {
 
 /// Reconciles.
 pub fn run(arguments: &ReconcileArguments) -> Result<ExitCode, String> {
-    let settings = configured(&arguments.config)?;
+    // Files are compressed by whoever stays.
+    let settings = LedgerSettings { compress: Compress::None, ..configured(&arguments.config)? };
     let since = arguments.since.as_deref().map(|text| parse_time(text, Edge::Since)).transpose()?;
     let config = match load_file(&arguments.config) {
         Ok(loaded) => loaded.config,
