@@ -624,6 +624,24 @@ fn an_intent_that_is_awaited_holds_nothing_back() {
 }
 
 /// The driver may take up another ledger's session when the server is given back.
+/// The intent of a statement that was skipped is over with its segment: nobody's server is kept for what may come.
+#[test]
+fn an_intent_whose_statement_was_skipped_keeps_no_server() {
+    let mut played = Played::new();
+    played.says(&execution("", "SELECT nothing"));
+    assert_eq!(played.ledger(), "i");
+    played.replay_is_answered();
+    played.server_says(&error("42703"));
+    played.ledger_says(Ok(()));
+    played.says(&sync());
+    assert!(!played.is_given_back);
+    played.server_says(&ready(b'I'));
+    assert_eq!((played.ledger().as_str(), played.is_given_back), ("if", true));
+    assert!(!contains(&played.told(), b"Z"), "the client hears of the end when it is recorded");
+    played.ledger_says(Ok(()));
+    assert!(contains(&played.told(), &ready(b'I')));
+}
+
 #[test]
 fn the_outcome_goes_before_the_server() {
     let mut played = Played::new();

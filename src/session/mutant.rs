@@ -50,6 +50,10 @@ mutants! {
     IntentNotAwaited = "intent_not_awaited";
     /// The ledger answers before its records are durable.
     RecordsNotSynced = "records_not_synced";
+    /// A COMMIT goes without a pre-commit record.
+    CommitNotAnnounced = "commit_not_announced";
+    /// A COMMIT that was never answered is recorded as rolled back.
+    LostCommitRolledBack = "lost_commit_rolled_back";
     /// The scope is put on the transaction again behind ROLLBACK TO.
     ReinjectionAfterRollbackTo = "reinjection_after_rollback_to";
     /// The scope is injected in front of BEGIN and SET TRANSACTION, where it takes a snapshot.

@@ -4,6 +4,7 @@
 //! documentation and `POSTGRES-FACTS.md`. It is used twice: behind the proxy, and alone with one client's bytes, to say
 //! what that client should have been told. Does not own: the text of statements (`sql`), who connects to it (`world`).
 
+use crate::ledger::Commit;
 use crate::sql::{Parsed, Sql, Value, parse};
 use bytes::{BufMut, BytesMut};
 use std::collections::BTreeMap;
@@ -11,10 +12,11 @@ use tenantgate::time::Moment;
 use tenantgate::wire::frame::{HEAD_BYTES, Head};
 use tenantgate::wire::frontend::{self, Parse, Target, put_cstr, put_message};
 
-/// What all backends share: how many notes each client has committed.
+/// What all backends share: how many notes each client has committed, and the last transaction's id.
 #[derive(Debug, Default)]
 pub struct Database {
     pub notes: BTreeMap<String, i64>,
+    xid: u64,
 }
 
 /// What the checkers want to know of.
@@ -22,6 +24,8 @@ pub struct Database {
 pub enum Event {
     /// A statement of that sender ran under this tenant; its message began at that byte of what was received.
     Statement { mark: String, tenant: String, at: u64 },
+    /// A transaction is committed, or fails at that.
+    Commit(Commit),
     /// A cancel has hit the message that began at that byte.
     CancelHit { at: u64 },
     /// COPY data came outside of a COPY.
@@ -139,6 +143,12 @@ pub struct Backend {
     notes: BTreeMap<String, i64>,
     fails_at_commit: bool,
     has_snapshot: bool,
+    /// The transaction's id, once it has written something.
+    xid: Option<u64>,
+    /// Statements of somebody have run in it.
+    is_used: bool,
+    /// Something came since the last Sync.
+    is_segment_open: bool,
     /// Statements run in this transaction.
     executed: usize,
     statements: BTreeMap<Vec<u8>, Prepared>,
@@ -165,6 +175,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("search_path", "\"$user\", public"),
     ("standard_conforming_strings", "on"),
     ("statement_timeout", "0"),
+    ("tenantgate.reason", ""),
     ("timezone", "UTC"),
 ];
 
@@ -179,6 +190,11 @@ const REPORTED: &[(&str, &str)] = &[
 ];
 
 pub const TENANT: &str = "app.tenant_id";
+
+/// Between the columns of a row or of its description.
+const COLUMN: char = '\u{1f}';
+/// A column without a value.
+const NULL: &str = "\u{1e}";
 
 impl Backend {
     /// A backend whose client gave these startup parameters.
@@ -204,6 +220,9 @@ impl Backend {
             notes: BTreeMap::new(),
             fails_at_commit: false,
             has_snapshot: false,
+            xid: None,
+            is_used: false,
+            is_segment_open: false,
             executed: 0,
             statements: BTreeMap::new(),
             portals: BTreeMap::new(),
@@ -279,6 +298,12 @@ impl Backend {
         (!self.local.is_empty()).then(|| "settings of a transaction are left".to_owned())
     }
 
+    /// Whether it waits for the first message of a segment, outside of any transaction.
+    pub fn is_between_segments(&self) -> bool {
+        let is_at_rest = self.unrest(b"").is_none() && self.input.is_empty() && self.out.is_empty();
+        is_at_rest && !self.is_segment_open && !self.is_closed
+    }
+
     /// How many statements are prepared under a name.
     pub fn prepared(&self) -> usize {
         self.statements.keys().filter(|name| !name.is_empty()).count()
@@ -330,6 +355,11 @@ impl Backend {
             return true;
         }
         let frame = self.input.split_to(head.frame_bytes());
+        self.is_segment_open = match head.tag {
+            b'S' | b'Q' => false,
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' => true,
+            _ => self.is_segment_open,
+        };
         // A COPY's data is the COPY's.
         self.at = if self.copy.is_some() { self.at } else { self.consumed };
         if self.copy.is_some() {
@@ -440,8 +470,9 @@ impl Backend {
         match sql.columns() {
             None => Ok(()),
             Some(column) => self.emit(b'T', |out| {
-                out.put_i16(i16::from(!column.is_empty()));
-                if !column.is_empty() {
+                let columns = column.split(COLUMN).filter(|column| !column.is_empty());
+                out.put_i16(i16::try_from(columns.clone().count()).unwrap_or(0));
+                for column in columns {
                     put_cstr(out, column.as_bytes());
                     out.put_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 255, 255, 255, 255, 255, 255, 0, 0]);
                 }
@@ -449,11 +480,17 @@ impl Backend {
         }
     }
 
-    fn emit_row(&mut self, value: &str) -> Reply<()> {
+    fn emit_row(&mut self, row: &str) -> Reply<()> {
         self.emit(b'D', |out| {
-            out.put_i16(1);
-            out.put_i32(i32::try_from(value.len()).unwrap_or(0));
-            out.put_slice(value.as_bytes());
+            out.put_i16(i16::try_from(row.split(COLUMN).count()).unwrap_or(0));
+            for value in row.split(COLUMN) {
+                if value == NULL {
+                    out.put_i32(-1);
+                    continue;
+                }
+                out.put_i32(i32::try_from(value.len()).unwrap_or(0));
+                out.put_slice(value.as_bytes());
+            }
         })
     }
 
@@ -544,6 +581,7 @@ impl Backend {
         self.local.clear();
         self.fails_at_commit = false;
         self.has_snapshot = false;
+        (self.xid, self.is_used) = (None, false);
         self.executed = 0;
         self.block = Block::None;
     }
@@ -556,7 +594,9 @@ impl Backend {
     }
 
     fn commit(&mut self, database: &mut Database) -> Reply<()> {
-        if self.fails_at_commit {
+        let fails = self.fails_at_commit;
+        self.events.push(Event::Commit(Commit { at: self.at, xid: self.xid, is_used: self.is_used, fails }));
+        if fails {
             self.abort();
             return Err(error("23503", "a deferred constraint is violated"));
         }
@@ -835,7 +875,17 @@ impl Backend {
 
     fn on_sync(&mut self, database: &mut Database) {
         self.is_skipping = false;
-        if let Err(fault) = self.finish(database) {
+        let is_open = !self.frames.is_empty() && self.block == Block::None;
+        let refused = self.failures.get(&self.emitted).filter(|failure| is_open && !failure.is_early);
+        let done = match refused.map(|failure| error(failure.state, failure.message.clone())) {
+            Some(fault) => {
+                // Its commit was refused.
+                self.abort();
+                Err(fault)
+            }
+            None => self.finish(database),
+        };
+        if let Err(fault) = done {
             self.say(b'E', "ERROR", &fault);
         }
         self.ready();
@@ -892,6 +942,7 @@ impl Backend {
     }
 
     fn end_copy(&mut self, copy: &CopyIn, database: &mut Database) -> Reply<()> {
+        self.assign(database);
         for mark in &copy.rows {
             *self.notes.entry(mark.clone()).or_default() += 1;
         }
@@ -913,6 +964,7 @@ impl Backend {
 
     /// A statement of that sender runs.
     fn touch(&mut self, mark: &str) {
+        self.is_used = true;
         let (mark, tenant) = (mark.to_owned(), self.value(TENANT));
         self.events.push(Event::Statement { mark, tenant, at: self.at });
     }
@@ -959,6 +1011,7 @@ impl Backend {
             Sql::Insert(mark) | Sql::Later(mark) => {
                 let mark = text(mark);
                 self.touch(&mark);
+                self.assign(database);
                 *self.notes.entry(mark).or_default() += 1;
                 self.fails_at_commit |= matches!(sql, Sql::Later(_));
                 Vec::new()
@@ -969,6 +1022,10 @@ impl Backend {
                 if *hidden { Vec::new() } else { vec![value] }
             }
             Sql::Literal(value, _) => vec![text(value)],
+            Sql::Standing => {
+                let xid = self.xid.map_or_else(|| NULL.to_owned(), |xid| xid.to_string());
+                vec![format!("{xid}{COLUMN}0/15A3B48{COLUMN}7")]
+            }
             Sql::Show(name) => {
                 self.known(name)?;
                 vec![self.value(name)]
@@ -984,6 +1041,14 @@ impl Backend {
             _ => format!("SELECT {}", rows.len()),
         };
         Ok((rows, tag))
+    }
+
+    /// The transaction writes.
+    fn assign(&mut self, database: &mut Database) {
+        if self.xid.is_none() {
+            database.xid += 1;
+            self.xid = Some(database.xid);
+        }
     }
 
     fn probe(&mut self, mark: &str, sql: &Sql) -> Reply<Vec<String>> {

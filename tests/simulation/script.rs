@@ -35,6 +35,8 @@ pub struct Wishes {
     pub has_wide: bool,
     /// Once in so many bursts is pipelined.
     pub pipelined_once_in: u64,
+    /// Its transactions are recorded: none begins with the end of another.
+    pub is_recorded: bool,
     /// The client names this tenant by SQL.
     pub claims: Option<&'static str>,
 }
@@ -302,8 +304,10 @@ impl Writer<'_> {
     }
 
     fn ending(&mut self) -> String {
-        self.pick(&["COMMIT", "COMMIT", "COMMIT", "ROLLBACK", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"])
-            .to_owned()
+        let end =
+            self.pick(&["COMMIT", "COMMIT", "COMMIT", "ROLLBACK", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"]);
+        let (end, _) = end.split_once(" AND").filter(|_| self.wishes.is_recorded).unwrap_or((end, ""));
+        end.to_owned()
     }
 
     fn lines(&mut self) -> Vec<u8> {

@@ -63,6 +63,8 @@ pub enum Sql {
     DiscardAll,
     DeallocateAll,
     UnlistenNothing,
+    /// The proxy's question how a recorded transaction stands: its id and two more columns.
+    Standing,
     /// `SELECT 'x'::pg_catalog.text AS "name"`, as the proxy writes it in a claim's place.
     Literal(Value, String),
 }
@@ -95,6 +97,7 @@ impl Sql {
             Sql::Count(_) => "count",
             Sql::Configure { hidden: false, .. } => "set_config",
             Sql::Configure { hidden: true, .. } => "",
+            Sql::Standing => "xid\u{1f}wal\u{1f}era",
             Sql::Show(name) | Sql::Literal(_, name) => name,
             _ => return None,
         })
@@ -300,6 +303,10 @@ fn select(walk: &mut Walk<'_>, position: &mut u32) -> Result<Sql, SyntaxError> {
         *position = walk.position(1);
         walk.value()?;
         return Ok(Sql::Missing("42704"));
+    }
+    if walk.is("pg_catalog.pg_current_xact_id_if_assigned (") {
+        walk.at = walk.tokens.len();
+        return Ok(Sql::Standing);
     }
     if walk.is("count ( * ) from notes where mark =") {
         return Ok(Sql::Count(walk.value()?));

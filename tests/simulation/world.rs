@@ -11,20 +11,22 @@
 use crate::backend::{Backend, Database, Event, TENANT};
 use crate::check::{Message, OUT_OF_THE_BLUE, Story, Tap, judge, messages, request_words};
 use crate::dice::Dice;
+use crate::ledger::{Awaited, Disk, Ledger, Where};
 use crate::script::{Burst, Style, Wishes, message, write};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tenantgate::fault::{Code, Fault};
-use tenantgate::guard::{FactsCache, Policy, PolicySettings, inspect};
+use tenantgate::audit::Entry;
+use tenantgate::guard::{FactsCache, Policy, PolicySettings, Preset, inspect};
 use tenantgate::pool::{
     Action as PoolAction, Admission, Check, Fairness, Limits, Membership, Pool, PoolCounts, PoolLimits, Pooled, Quota,
     Requested, Seat, Ticket, TimeLimits,
 };
 use tenantgate::scope::{CleanServer, DiscardReason, Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, ScopeTemplate};
 use tenantgate::session::{
-    ClaimRules, Claimant, CloseReason, Effect, Input, Session, SessionRules, Standing, Stopwatch,
+    ClaimRules, Claimant, CloseReason, Effect, Input, Recording, Session, SessionRules, Standing, Stopwatch,
 };
 use tenantgate::tenant::{AllowedTenants, Claiming, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
 use tenantgate::time::Moment;
@@ -90,6 +92,10 @@ struct Client {
     mark: String,
     tenant: String,
     has_claims: bool,
+    /// Its transactions are, and it acts for no tenant.
+    is_recorded: bool,
+    /// The record that is being written.
+    record: Option<Awaited>,
     base: Vec<(&'static str, &'static str)>,
     seat: Seat,
     membership: Membership,
@@ -122,6 +128,7 @@ struct Client {
 
 struct Link {
     backend: Backend,
+    process_id: i32,
     to_server: BytesMut,
     to_proxy: BytesMut,
     written: u64,
@@ -164,6 +171,7 @@ enum Move {
     Inspect(usize),
     Connect,
     Deliver(usize),
+    Answer(usize),
     CarryToServer(usize),
     Serve(usize),
     Wait,
@@ -174,6 +182,9 @@ pub struct World {
     dice: Dice,
     /// Who claims; `None` where nobody does. Dice of its own, so that other runs are as they were without claims.
     claimants: Option<Dice>,
+    /// Who is recorded, in the same way.
+    recorded: Option<Dice>,
+    ledger: Ledger,
     now: Moment,
     version: u32,
     lifetime: Lifetime,
@@ -190,6 +201,8 @@ pub struct World {
     inspected: Arc<FactsCache>,
     database: Database,
     cancels: Vec<Cancel>,
+    /// A planted defect: nobody waits for an intent.
+    skips_intents: bool,
     connecting: usize,
     leases: u64,
     granted: usize,
@@ -243,8 +256,14 @@ impl World {
         let lifetime = if dice.once_in(4) { Lifetime::Lease } else { Lifetime::Transaction };
         let mut claimants = Dice::new(seed ^ 0x00c1_a145);
         let has_claimants = lifetime == Lifetime::Transaction && claimants.once_in(4);
+        let mut recorded = Dice::new(seed ^ 0x001e_d6e2);
+        let has_recorded = lifetime == Lifetime::Transaction && !has_claimants && recorded.once_in(3);
+        let mut disk = Dice::new(recorded.roll());
+        let drawn = Disk::drawn(&mut disk);
         let mut world = Self {
             claimants: has_claimants.then_some(claimants),
+            recorded: has_recorded.then_some(recorded),
+            ledger: Ledger::new(disk, drawn),
             now: Moment::from_micros(1),
             version: if dice.once_in(2) { 150_004 } else { 180_004 },
             lifetime,
@@ -259,6 +278,7 @@ impl World {
             inspected: Arc::clone(inspected),
             database: Database::default(),
             cancels: Vec::new(),
+            skips_intents: false,
             connecting: 0,
             leases: 0,
             granted: 0,
@@ -273,8 +293,22 @@ impl World {
             dice,
         };
         note!(world, "seed {seed}: PostgreSQL {}, {size} servers, {lifetime:?}, {:?}", world.version, world.weather);
+        world.plant(defect);
         world.invite(defect, is_calm);
         world
+    }
+
+    /// What is not the session's is broken here.
+    #[cfg_attr(not(feature = "mutants"), expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "as below"))]
+    fn plant(&mut self, defect: Defect) {
+        #[cfg(feature = "mutants")]
+        {
+            use tenantgate::session::Mutant;
+            self.skips_intents = defect == Some(Mutant::IntentNotAwaited);
+            self.ledger.answers_early = defect == Some(Mutant::RecordsNotSynced);
+        }
+        #[cfg(not(feature = "mutants"))]
+        let _: Defect = defect;
     }
 
     fn invite(&mut self, defect: Defect, is_calm: bool) {
@@ -308,7 +342,8 @@ impl World {
     ) -> Client {
         let mark = format!("c{number}");
         let named = TENANTS[usize::try_from(self.dice.below(4)).unwrap_or(0)];
-        let tenant = named.to_owned();
+        let is_recorded = self.recorded.as_mut().is_some_and(|dice| !dice.once_in(3));
+        let tenant = if is_recorded { String::new() } else { named.to_owned() };
         let has_claims = self.claimants.as_mut().is_some_and(|dice| !dice.once_in(3));
         let style = [Style::Simple, Style::Extended, Style::Mixed][usize::try_from(self.dice.below(3)).unwrap_or(0)];
         let wishes = Wishes {
@@ -317,24 +352,33 @@ impl World {
             slow_once_in: if is_calm { 0 } else { [4, 20][usize::try_from(self.dice.below(2)).unwrap_or(0)] },
             has_wide: self.piece_max > 1000,
             pipelined_once_in: [2, 4, 1_000_000][usize::try_from(self.dice.below(3)).unwrap_or(0)],
+            is_recorded,
             claims: has_claims.then_some(named),
         };
-        let base: Vec<(&str, &str)> = match self.dice.below(3) {
+        let mut base: Vec<(&str, &str)> = match self.dice.below(3) {
             0 => vec![("application_name", "mine")],
             1 => vec![("application_name", "mine"), ("timezone", "CET")],
             _ => Vec::new(),
         };
         let bursts = write(&mut self.dice, &mark, wishes);
-        let injected = injected_tenant(defect, &tenant, before.replace(tenant.clone()));
-        let injected = (!has_claims).then_some(&*injected);
-        let session = self.session(&base, injected, defect);
-        let id = tenant_id(&tenant);
-        let membership = admission.admit(Some(&id), &"app".into()).expect("there is no limit of clients");
+        let (session, membership) = if is_recorded {
+            base.push(("tenantgate.reason", "a simulation"));
+            let membership = admission.admit(None, &"report".into());
+            (self.recorded_session(&base, defect), membership)
+        } else {
+            let injected = injected_tenant(defect, &tenant, before.replace(tenant.clone()));
+            let injected = (!has_claims).then_some(&*injected);
+            let session = self.session(&base, injected, defect);
+            (session, admission.admit(Some(&tenant_id(&tenant)), &"app".into()))
+        };
+        let membership = membership.expect("there is no limit of clients");
         let seat = self.pool.join(&membership);
         Client {
             mark,
             tenant,
             has_claims,
+            is_recorded,
+            record: None,
             base,
             seat,
             membership,
@@ -385,6 +429,30 @@ impl World {
             #[cfg(feature = "mutants")]
             mutant: defect,
         };
+        self.begin(base, rules)
+    }
+
+    /// A login past all tenants, whose transactions are recorded.
+    #[cfg_attr(not(feature = "mutants"), expect(unused_variables, reason = "there is no defect to be planted"))]
+    fn recorded_session(&mut self, base: &[(&'static str, &'static str)], defect: Defect) -> Session {
+        let is_migration = self.recorded.as_mut().is_some_and(|dice| dice.once_in(3));
+        let preset = if is_migration { Preset::Migration } else { Preset::Bypass };
+        let settings =
+            PolicySettings { preset, scope_settings: vec![TENANT.to_owned()], ..PolicySettings::default() };
+        let rules = SessionRules {
+            injection: Injection::fixed(&ScopeTemplate::fixed(&[]).expect("no setting is wrong")),
+            policy: Arc::new(Policy::new(&settings)),
+            facts: Arc::clone(&self.facts),
+            recording: Some(Recording { needs_reason: true, is_written: true, parameter_key: None }),
+            claims: None,
+            bypass: None,
+            #[cfg(feature = "mutants")]
+            mutant: defect,
+        };
+        self.begin(base, rules)
+    }
+
+    fn begin(&self, base: &[(&'static str, &'static str)], rules: SessionRules) -> Session {
         let greeting = Backend::new(self.version, false, base).greeting();
         let greeting: Parameters =
             greeting.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
@@ -420,6 +488,8 @@ impl World {
 
     fn step(&mut self) {
         self.steps += 1;
+        let links = &self.links;
+        self.ledger.advance(self.now, |link| links[link].written);
         if self.is_stormy() && self.dice.once_in(60) {
             self.misfortune();
         }
@@ -437,6 +507,7 @@ impl World {
             Move::Inspect(client) => self.inspect(client),
             Move::Connect => self.connect(),
             Move::Deliver(cancel) => self.deliver(cancel),
+            Move::Answer(client) => self.answer(client),
             Move::CarryToServer(link) => self.carry_to_server(link),
             Move::Serve(link) => self.serve(link),
             Move::Wait => {
@@ -506,6 +577,11 @@ impl World {
         if matches!(client.pending, Pending::Inspection(_)) {
             moves.push(Move::Inspect(number));
         }
+        let now = self.now;
+        let is_answered = |it: &Awaited| it.limit <= now || it.answer.is_some_and(|(at, _)| at <= now);
+        if is_there && client.record.as_ref().is_some_and(is_answered) {
+            moves.push(Move::Answer(number));
+        }
     }
 
     /// Nothing can move: time goes on to where something can.
@@ -516,7 +592,10 @@ impl World {
         let deaf = self.clients.iter().map(|client| client.deaf_until);
         let watches = self.clients.iter().filter_map(|client| client.watch.next_deadline());
         let cancels = self.cancels.iter().map(|cancel| cancel.due);
-        let next = wakes.chain(cancels).chain(stalls).chain(deaf).chain(watches).filter(|at| *at > self.now).min();
+        let records = self.clients.iter().filter_map(|client| client.record.as_ref());
+        let records = records.flat_map(|it| it.answer.map(|(at, _)| at).into_iter().chain([it.limit]));
+        let records = records.chain(self.ledger.wakes_at());
+        let next = wakes.chain(records).chain(cancels).chain(stalls).chain(deaf).chain(watches).filter(|at| *at > self.now).min();
         let pause = next.map_or(Duration::from_millis(500), |at| at.since(self.now));
         self.pass_time(pause.min(Duration::from_millis(500)));
         self.look_at_watches();
@@ -708,12 +787,23 @@ impl World {
                 let Some((_, client)) = owner(at) else {
                     return self.violate(format!("server {number}: a statement of {mark} without a lease"));
                 };
+                let number_of_client = client;
                 let client = &self.clients[client];
                 if client.mark != mark || client.tenant != tenant {
                     let (lessee, wanted) = (client.mark.clone(), client.tenant.clone());
                     self.violate(format!(
                         "server {number}, leased to {lessee} of {wanted}: a statement of {mark} ran as {tenant:?}"
                     ));
+                } else if client.is_recorded {
+                    let done = self.ledger.on_statement(number_of_client, number, at);
+                    self.must(number_of_client, done);
+                }
+            }
+            Event::Commit(commit) => {
+                if let Some((_, client)) = owner(commit.at).filter(|(_, client)| self.clients[*client].is_recorded) {
+                    note!(self, "server {number}: {commit:?} of c{client}");
+                    let done = self.ledger.on_commit(client, number, commit);
+                    self.must(client, done);
                 }
             }
             Event::CancelHit { at } => {
@@ -737,6 +827,12 @@ impl World {
                 }
             }
             Event::Violation(what) => self.violate(format!("server {number}: {what}")),
+        }
+    }
+
+    fn must(&mut self, client: usize, done: Result<(), String>) {
+        if let Err(what) = done {
+            self.violate(format!("c{client}: {what}"));
         }
     }
 
@@ -765,6 +861,67 @@ impl World {
             let bytes = client.session.client_backlog();
             self.violate(format!("{bytes} bytes wait for a client"));
         }
+        self.check_idle_lease(number);
+    }
+
+    /// A server at rest is not kept for an outcome, or behind a refusal.
+    fn check_idle_lease(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        let Some(at) = client.link.filter(|_| client.is_recorded) else { return };
+        let link = &self.links[at];
+        let is_unsent = client.session.server_out().is_some_and(|out| !out.is_empty());
+        let is_wanted = client.record.as_ref().is_some_and(|record| !record.is_outcome);
+        let waits = is_wanted || client.is_own_cancel_under_way || !matches!(client.pending, Pending::Nothing);
+        let is_moving = is_unsent || !link.to_server.is_empty() || !link.to_proxy.is_empty() || link.is_cut;
+        let read = client.sent.len() - client.wire.len();
+        // In the middle of a message nobody lets go.
+        if !waits && !is_moving && link.backend.is_between_segments() && !messages(&client.sent[..read]).1 {
+            let words = describe(&self.clients[number]);
+            self.violate(format!("server {at} is kept at rest: {words}"));
+        }
+    }
+
+    // -- the ledger, as driver/client.rs
+
+    fn record(&mut self, number: usize, entry: &Entry) {
+        note!(self, "{} records {}", self.clients[number].mark, entry_words(entry));
+        let client = &mut self.clients[number];
+        let unsent = client.session.server_out().map_or(0, |out| out.len() as u64);
+        let place = client.link.map(|link| Where {
+            link,
+            process_id: self.links[link].process_id,
+            sent: self.links[link].written + unsent,
+        });
+        match self.ledger.take(number, entry, place, self.now) {
+            Ok(awaited) => {
+                let is_skipped = awaited.is_intent && self.skips_intents;
+                self.clients[number].record = Some(awaited);
+                if is_skipped {
+                    self.clients[number].record = None;
+                    self.feed(number, Input::Recorded(Ok(())));
+                }
+            }
+            Err(what) => self.violate(format!("c{number}: {what}")),
+        }
+    }
+
+    /// The ledger answers, or has taken too long.
+    fn answer(&mut self, number: usize) {
+        let Some(awaited) = self.clients[number].record.take() else { return };
+        let is_taken = match awaited.answer {
+            Some((at, is_taken)) if at <= self.now => is_taken,
+            Some(_) | None => false,
+        };
+        note!(self, "{}: its record is {}", self.clients[number].mark, if is_taken { "taken" } else { "refused" });
+        if is_taken {
+            return self.feed(number, Input::Recorded(Ok(())));
+        }
+        self.ledger.refused(number, awaited.is_intent);
+        let fault = Fault::of(Code::LedgerUnavailable);
+        if !awaited.is_outcome {
+            *self.clients[number].excused.entry(fault.sqlstate.as_str().to_owned()).or_default() += 1;
+        }
+        self.feed(number, Input::Recorded(Err(fault)));
     }
 
     fn carry_out(&mut self, number: usize, effect: Effect) {
@@ -781,6 +938,7 @@ impl World {
             Effect::Pin | Effect::Rest | Effect::Limit(_) | Effect::Claim(_) | Effect::Unclaim => {
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
+            Effect::Record(entry) if self.clients[number].is_recorded => self.record(number, &entry),
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),
             Effect::CheckIn(clean) => self.check_in(number, clean),
             Effect::Cancel => self.begin_own_cancel(number),
@@ -788,7 +946,13 @@ impl World {
             Effect::Observed(observed, _) => {
                 note!(self, "{}: observed, {}", self.clients[number].mark, observed.code.row().name)
             }
-            Effect::Refused(code) => note!(self, "{}: refused, {}", self.clients[number].mark, code.row().name),
+            Effect::Refused(code) => {
+                note!(self, "{}: refused, {}", self.clients[number].mark, code.row().name);
+                let client = &mut self.clients[number];
+                // Whoever is recorded is not helped over a cancel that hits its settings on their way to a server.
+                client.may_end_early |=
+                    code == Code::SettingsFailed && client.is_recorded && client.excused.contains_key("57014");
+            }
             Effect::Close(reason) => self.close(number, reason),
         }
     }
@@ -970,6 +1134,7 @@ impl World {
             self.links[at].backend.cancel();
         }
         self.drop_link(at);
+        self.ledger.lost(number, at);
         self.discarded += 1;
         self.pool.discarded(self.clients[number].seat, self.now);
         self.act();
@@ -1025,6 +1190,7 @@ impl World {
         note!(self, "server {at} is connected");
         self.links.push(Link {
             backend,
+            process_id,
             to_server: BytesMut::new(),
             to_proxy: BytesMut::new(),
             written: self.prelude.bytes.len() as u64,
@@ -1239,6 +1405,8 @@ impl World {
             let (granted, returned, discarded) = (self.granted, self.returned, self.discarded);
             self.violate(format!("{granted} servers were granted, {returned} returned, {discarded} discarded"));
         }
+        let wrong = self.ledger.settle();
+        self.violations.extend(wrong);
         for number in 0..self.clients.len() {
             let client = &self.clients[number];
             let story = Story {
@@ -1308,6 +1476,14 @@ fn weather(dice: &mut Dice) -> Weather {
         cancels: dice.once_in(2),
         kills: dice.once_in(5),
         drains: dice.once_in(6),
+    }
+}
+
+fn entry_words(entry: &Entry) -> String {
+    match entry {
+        Entry::Intent(_) => "an intent".to_owned(),
+        Entry::PreCommit(record) => format!("a pre-commit of {:?}", record.xid),
+        Entry::Outcome(outcome) => format!("the outcome {}", outcome.conclusion.word()),
     }
 }
 
