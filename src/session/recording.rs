@@ -1069,6 +1069,11 @@ impl Session {
             (Stage::Ending, TransactionStatus::Idle) => self.conclude_rolled_back(),
             // What it was for was skipped behind an error, and the segment is over: the server is not kept for what may come.
             (Stage::Intended(_), TransactionStatus::Idle) => self.conclude_rolled_back(),
+            // A cancel has hit the COMMIT before it began, and the client has the error: what is left is the failed block.
+            (Stage::Ending, TransactionStatus::Failed) => {
+                self.send_own_end(false);
+                return Some(Delivery::Swallow);
+            }
             (Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending, _) => return None,
             (Stage::Asking(_) | Stage::Precommitting(_) | Stage::Precommitted(_), _) => return None,
             (Stage::None | Stage::Intending(_) | Stage::Intended(_) | Stage::Concluding(_) | Stage::Running(_), _) => {}

@@ -29,8 +29,8 @@ impl Disk {
     /// One drawn from the dice.
     pub fn drawn(dice: &mut Dice) -> Self {
         let mut pick = |list: [u64; 3]| list[usize::try_from(dice.below(3)).unwrap_or(0)];
-        let (slow_millis, refused_once_in, lost_once_in) = (pick([0, 20, 400]), pick([0, 0, 6]), pick([0, 0, 8]));
-        let gone_at = dice.once_in(5).then(|| Moment::from_micros(dice.below(1_000_000)));
+        let (slow_millis, refused_once_in, lost_once_in) = (pick([0, 20, 200]), pick([0, 0, 12]), pick([0, 0, 16]));
+        let gone_at = dice.once_in(12).then(|| Moment::from_micros(dice.below(1_000_000)));
         Self { slow_millis, refused_once_in, lost_once_in, gone_at }
     }
 }
@@ -108,7 +108,7 @@ pub struct Commit {
 
 impl Ledger {
     pub fn new(mut dice: Dice, disk: Disk) -> Self {
-        let millis = [50, 300][usize::try_from(dice.below(2)).unwrap_or(0)];
+        let millis = [150, 600][usize::try_from(dice.below(2)).unwrap_or(0)];
         Self {
             dice,
             disk,
@@ -120,13 +120,7 @@ impl Ledger {
     }
 
     /// A session asks for a record.
-    pub fn take(
-        &mut self,
-        client: usize,
-        entry: &Entry,
-        place: Option<Where>,
-        now: Moment,
-    ) -> Result<Awaited, String> {
+    pub fn take(&mut self, client: usize, entry: &Entry, place: Option<Where>, now: Moment) -> Result<Awaited, String> {
         let announcement = match entry {
             Entry::Intent(intent) => {
                 let place = place.ok_or("an intent without a server")?;
@@ -272,6 +266,11 @@ impl Ledger {
         }
         found.commits += usize::from(!commit.fails);
         Ok(())
+    }
+
+    /// Whether something happens that does once in so many times.
+    pub fn once_in(&mut self, times: u64) -> bool {
+        self.dice.once_in(times)
     }
 
     /// All is over: whether the records say what has become of each transaction.

@@ -100,12 +100,8 @@ mod mutants {
     const SEEDS_OF_A_MUTANT: u64 = 5_000;
 
     /// Found by other tests only: no server stays with its client here, and keys are the driver's.
-    const FOUND_ELSEWHERE: [Mutant; 4] = [
-        Mutant::StateForgotten,
-        Mutant::InquiryBelieved,
-        Mutant::CleaningSkipped,
-        Mutant::SharedCancelKey,
-    ];
+    const FOUND_ELSEWHERE: [Mutant; 4] =
+        [Mutant::StateForgotten, Mutant::InquiryBelieved, Mutant::CleaningSkipped, Mutant::SharedCancelKey];
 
     #[test]
     fn every_planted_defect_is_found() {

@@ -304,8 +304,15 @@ impl Writer<'_> {
     }
 
     fn ending(&mut self) -> String {
-        let end =
-            self.pick(&["COMMIT", "COMMIT", "COMMIT", "ROLLBACK", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"]);
+        let end = self.pick(&[
+            "COMMIT",
+            "COMMIT",
+            "COMMIT",
+            "ROLLBACK",
+            "ROLLBACK",
+            "COMMIT AND CHAIN",
+            "ROLLBACK AND CHAIN",
+        ]);
         let (end, _) = end.split_once(" AND").filter(|_| self.wishes.is_recorded).unwrap_or((end, ""));
         end.to_owned()
     }

@@ -17,8 +17,8 @@ use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tenantgate::fault::{Code, Fault};
 use tenantgate::audit::Entry;
+use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Policy, PolicySettings, Preset, inspect};
 use tenantgate::pool::{
     Action as PoolAction, Admission, Check, Fairness, Limits, Membership, Pool, PoolCounts, PoolLimits, Pooled, Quota,
@@ -257,7 +257,7 @@ impl World {
         let mut claimants = Dice::new(seed ^ 0x00c1_a145);
         let has_claimants = lifetime == Lifetime::Transaction && claimants.once_in(4);
         let mut recorded = Dice::new(seed ^ 0x001e_d6e2);
-        let has_recorded = lifetime == Lifetime::Transaction && !has_claimants && recorded.once_in(3);
+        let has_recorded = lifetime == Lifetime::Transaction && !has_claimants && recorded.once_in(2);
         let mut disk = Dice::new(recorded.roll());
         let drawn = Disk::drawn(&mut disk);
         let mut world = Self {
@@ -299,7 +299,10 @@ impl World {
     }
 
     /// What is not the session's is broken here.
-    #[cfg_attr(not(feature = "mutants"), expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "as below"))]
+    #[cfg_attr(
+        not(feature = "mutants"),
+        expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "as below")
+    )]
     fn plant(&mut self, defect: Defect) {
         #[cfg(feature = "mutants")]
         {
@@ -437,8 +440,7 @@ impl World {
     fn recorded_session(&mut self, base: &[(&'static str, &'static str)], defect: Defect) -> Session {
         let is_migration = self.recorded.as_mut().is_some_and(|dice| dice.once_in(3));
         let preset = if is_migration { Preset::Migration } else { Preset::Bypass };
-        let settings =
-            PolicySettings { preset, scope_settings: vec![TENANT.to_owned()], ..PolicySettings::default() };
+        let settings = PolicySettings { preset, scope_settings: vec![TENANT.to_owned()], ..PolicySettings::default() };
         let rules = SessionRules {
             injection: Injection::fixed(&ScopeTemplate::fixed(&[]).expect("no setting is wrong")),
             policy: Arc::new(Policy::new(&settings)),
@@ -595,7 +597,14 @@ impl World {
         let records = self.clients.iter().filter_map(|client| client.record.as_ref());
         let records = records.flat_map(|it| it.answer.map(|(at, _)| at).into_iter().chain([it.limit]));
         let records = records.chain(self.ledger.wakes_at());
-        let next = wakes.chain(records).chain(cancels).chain(stalls).chain(deaf).chain(watches).filter(|at| *at > self.now).min();
+        let next = wakes
+            .chain(records)
+            .chain(cancels)
+            .chain(stalls)
+            .chain(deaf)
+            .chain(watches)
+            .filter(|at| *at > self.now)
+            .min();
         let pause = next.map_or(Duration::from_millis(500), |at| at.since(self.now));
         self.pass_time(pause.min(Duration::from_millis(500)));
         self.look_at_watches();
@@ -804,6 +813,10 @@ impl World {
                     note!(self, "server {number}: {commit:?} of c{client}");
                     let done = self.ledger.on_commit(client, number, commit);
                     self.must(client, done);
+                    if self.weather.servers_vanish && self.is_stormy() && self.ledger.once_in(8) {
+                        // Just when its answer matters.
+                        self.cut(number);
+                    }
                 }
             }
             Event::CancelHit { at } => {
