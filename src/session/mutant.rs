@@ -102,6 +102,8 @@ mutants! {
     InquiryBelieved = "inquiry_believed";
     /// A client's state is taken to be gone when its client is.
     CleaningSkipped = "cleaning_skipped";
+    /// A notification that comes while its listener is in a transaction is dropped.
+    NotificationDropped = "notification_dropped";
     /// All clients are given the same cancel key.
     SharedCancelKey = "shared_cancel_key";
     /// Error positions count the proxy's own words.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tenantgate::audit::Entry;
 use tenantgate::fault::{Code, Fault};
-use tenantgate::guard::{FactsCache, Policy, PolicySettings, Preset, inspect};
+use tenantgate::guard::{FactsCache, Keeping, Policy, PolicySettings, Preset, inspect};
 use tenantgate::pool::{
     Action as PoolAction, Admission, Check, Fairness, Limits, Membership, Pool, PoolCounts, PoolLimits, Pooled, Quota,
     Requested, Seat, Ticket, TimeLimits,
@@ -94,6 +94,10 @@ struct Client {
     has_claims: bool,
     /// Its transactions are, and it acts for no tenant.
     is_recorded: bool,
+    /// The pool counts its server among those that stay.
+    is_pinned: bool,
+    /// What its servers have sent it of notifications.
+    notified: Vec<String>,
     /// The record that is being written.
     record: Option<Awaited>,
     base: Vec<(&'static str, &'static str)>,
@@ -185,6 +189,8 @@ pub struct World {
     /// Who is recorded, in the same way.
     recorded: Option<Dice>,
     ledger: Ledger,
+    /// Who may leave state on servers, in the same way.
+    keepers: Option<Dice>,
     now: Moment,
     version: u32,
     lifetime: Lifetime,
@@ -258,10 +264,17 @@ impl World {
         let has_claimants = lifetime == Lifetime::Transaction && claimants.once_in(4);
         let mut recorded = Dice::new(seed ^ 0x001e_d6e2);
         let has_recorded = lifetime == Lifetime::Transaction && !has_claimants && recorded.once_in(2);
+        let mut keepers = Dice::new(seed ^ 0x9199_ed00);
+        let has_keepers = lifetime == Lifetime::Transaction && !has_claimants && !has_recorded && keepers.once_in(2);
+        let limits = PoolLimits {
+            pins_max: (has_keepers && keepers.once_in(2)).then(|| 1 + usize::from(keepers.once_in(2))),
+            ..limits
+        };
         let mut disk = Dice::new(recorded.roll());
         let drawn = Disk::drawn(&mut disk);
         let mut world = Self {
             claimants: has_claimants.then_some(claimants),
+            keepers: has_keepers.then_some(keepers),
             recorded: has_recorded.then_some(recorded),
             ledger: Ledger::new(disk, drawn),
             now: Moment::from_micros(1),
@@ -348,6 +361,11 @@ impl World {
         let is_recorded = self.recorded.as_mut().is_some_and(|dice| !dice.once_in(3));
         let tenant = if is_recorded { String::new() } else { named.to_owned() };
         let has_claims = self.claimants.as_mut().is_some_and(|dice| !dice.once_in(3));
+        let keeping = match self.keepers.as_mut().map(|dice| dice.below(6)) {
+            None | Some(0) => Keeping::Refuse,
+            Some(1) => Keeping::Session,
+            Some(_) => Keeping::Pin,
+        };
         let style = [Style::Simple, Style::Extended, Style::Mixed][usize::try_from(self.dice.below(3)).unwrap_or(0)];
         let wishes = Wishes {
             style,
@@ -356,6 +374,7 @@ impl World {
             has_wide: self.piece_max > 1000,
             pipelined_once_in: [2, 4, 1_000_000][usize::try_from(self.dice.below(3)).unwrap_or(0)],
             is_recorded,
+            keeps: self.keepers.as_ref().map(|_| keeping != Keeping::Refuse),
             claims: has_claims.then_some(named),
         };
         let mut base: Vec<(&str, &str)> = match self.dice.below(3) {
@@ -371,7 +390,7 @@ impl World {
         } else {
             let injected = injected_tenant(defect, &tenant, before.replace(tenant.clone()));
             let injected = (!has_claims).then_some(&*injected);
-            let session = self.session(&base, injected, defect);
+            let session = self.session(&base, injected, keeping, defect);
             (session, admission.admit(Some(&tenant_id(&tenant)), &"app".into()))
         };
         let membership = membership.expect("there is no limit of clients");
@@ -381,6 +400,8 @@ impl World {
             tenant,
             has_claims,
             is_recorded,
+            is_pinned: false,
+            notified: Vec::new(),
             record: None,
             base,
             seat,
@@ -410,11 +431,19 @@ impl World {
     }
 
     #[cfg_attr(not(feature = "mutants"), expect(unused_variables, reason = "there is no defect to be planted"))]
-    fn session(&self, base: &[(&'static str, &'static str)], tenant: Option<&str>, defect: Defect) -> Session {
+    fn session(
+        &self,
+        base: &[(&'static str, &'static str)],
+        tenant: Option<&str>,
+        keeping: Keeping,
+        defect: Defect,
+    ) -> Session {
         let names = || vec![TENANT.to_owned()];
         let claiming = if tenant.is_some() { Claiming::None } else { Claiming::Session };
         let settings =
             PolicySettings { scope_settings: names(), claim_settings: names(), claiming, ..PolicySettings::default() };
+        let preset = if self.keepers.is_some() { Preset::Application } else { settings.preset };
+        let settings = PolicySettings { preset, keeping, ..settings };
         let source = TenantSource::Named { from: vec![], separator: Separator::default() };
         let tenants = TenantPolicy { source, allowed: AllowedTenants::Any, claiming };
         let of_claims =
@@ -542,7 +571,11 @@ impl World {
             self.moves.push(Move::Serve(number));
         }
         // A server that has nothing to do is no reason to go on.
-        self.moves.retain(|one| !matches!(one, Move::Serve(link) if self.links[*link].backend.is_at_leisure(self.now)));
+        let (links, database) = (&self.links, &self.database);
+        self.moves.retain(|one| {
+            let is_idle = |link: &Link| link.backend.is_at_leisure(self.now) && !link.backend.has_news(database);
+            !matches!(one, Move::Serve(link) if is_idle(&links[*link]))
+        });
         if self.connecting > 0 {
             self.moves.push(Move::Connect);
         }
@@ -819,6 +852,11 @@ impl World {
                     }
                 }
             }
+            Event::Notified(payload) => match self.links[number].owners.last() {
+                Some((_, client, _)) if self.links[number].is_leased => self.clients[*client].notified.push(payload),
+                Some(_) | None if self.links[number].is_dropped => {}
+                Some(_) | None => self.violate(format!("server {number} listens, and is nobody's")),
+            },
             Event::CancelHit { at } => {
                 let hit = owner(at).map(|(_, client)| client);
                 note!(self, "server {number}: a cancel hits {hit:?}");
@@ -948,6 +986,8 @@ impl World {
                 self.feed(number, Input::Claimed(Ok(())));
             }
             Effect::Unclaim if self.clients[number].has_claims => {}
+            Effect::Pin if self.keepers.is_some() => self.pin(number),
+            Effect::Rest if self.clients[number].is_pinned => self.rest(number),
             Effect::Pin | Effect::Rest | Effect::Limit(_) | Effect::Claim(_) | Effect::Unclaim => {
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
@@ -1009,7 +1049,45 @@ impl World {
 
     // -- leases, as driver/client.rs and driver/pool.rs
 
+    fn pin(&mut self, number: usize) {
+        let membership = &self.clients[number].membership;
+        let answer = membership.pin().and_then(|()| self.pool.pin().inspect_err(|_| membership.unpin()));
+        note!(self, "{} asks to keep its server: {answer:?}", self.clients[number].mark);
+        match &answer {
+            Ok(()) => self.clients[number].is_pinned = true,
+            Err(fault) => {
+                *self.clients[number].excused.entry(fault.sqlstate.as_str().to_owned()).or_default() += 1;
+            }
+        }
+        let pinned = self.clients.iter().filter(|client| client.is_pinned).count();
+        let most = self.pool.limits().pins_max.unwrap_or(usize::MAX);
+        if self.pool.counts().pinned != pinned || pinned > most {
+            self.violate(format!("{pinned} servers stay, {} are counted, {most} may", self.pool.counts().pinned));
+        }
+        self.feed(number, Input::Pinned(answer));
+    }
+
+    fn unpin(&mut self, number: usize) {
+        if std::mem::take(&mut self.clients[number].is_pinned) {
+            self.pool.unpin();
+            self.clients[number].membership.unpin();
+        }
+    }
+
+    /// A server stays between transactions: it has nothing to do, and is its client's alone.
+    fn rest(&mut self, number: usize) {
+        let Some(at) = self.clients[number].link else { return self.violate("nothing rests".to_owned()) };
+        note!(self, "{} keeps server {at}", self.clients[number].mark);
+        let link = &self.links[at];
+        if let Some(what) = link.backend.unrest(&link.to_server).filter(|_| !link.is_cut) {
+            self.violate(format!("server {at}, when it rests: {what}"));
+        }
+    }
+
     fn lease(&mut self, number: usize) {
+        if self.clients[number].link.is_some() {
+            return self.feed(number, Input::Resumed);
+        }
         loop {
             match self.pool.request(self.clients[number].seat, self.now, || number) {
                 Requested::Granted { pooled, check } => {
@@ -1079,6 +1157,7 @@ impl World {
         let mut wrong = Vec::new();
         if !link.is_cut {
             wrong.extend(link.backend.unrest(&link.to_server));
+            wrong.extend(link.backend.leftovers());
             let (found, is_cut) = messages(&link.to_proxy);
             let is_asynchronous = |tag: u8| matches!(tag, b'N' | b'S' | b'A' | b'E');
             let has_replies = is_cut || found.iter().any(|message| !is_asynchronous(message.tag));
@@ -1115,6 +1194,7 @@ impl World {
             return self.violate("a server came back that was not leased".to_owned());
         };
         note!(self, "{} gives back server {at}", self.clients[number].mark);
+        self.unpin(number);
         self.check_clean(at, &clean, "it is given back");
         let connected_at =
             Moment::START.after(Duration::from_micros(u64::from(clean.server().key.process_id.unsigned_abs())));
@@ -1142,6 +1222,7 @@ impl World {
             return self.violate("a server was discarded that was not leased".to_owned());
         };
         note!(self, "{} discards server {at}: {}", self.clients[number].mark, reason.words());
+        self.unpin(number);
         if reason.is_cancelled_first() {
             self.links[at].last_cancel = Some((number, None));
             self.links[at].backend.cancel();
@@ -1434,6 +1515,7 @@ impl World {
                 may_end_silently: client.is_half_closed,
                 has_left: client.has_left,
                 mark: &client.mark,
+                notified: &client.notified,
             };
             let mark = client.mark.clone();
             match judge(&story) {
