@@ -104,6 +104,10 @@ mutants! {
     CleaningSkipped = "cleaning_skipped";
     /// A notification that comes while its listener is in a transaction is dropped.
     NotificationDropped = "notification_dropped";
+    /// Whoever is ended by the operator goes on until its transaction is over.
+    ExpelledAfterwards = "expelled_afterwards";
+    /// Other rules come in the middle of a transaction.
+    RulesInTransaction = "rules_in_transaction";
     /// All clients are given the same cancel key.
     SharedCancelKey = "shared_cancel_key";
     /// Error positions count the proxy's own words.

@@ -21,8 +21,8 @@ use tenantgate::audit::Entry;
 use tenantgate::fault::{Code, Fault};
 use tenantgate::guard::{FactsCache, Keeping, Policy, PolicySettings, Preset, inspect};
 use tenantgate::pool::{
-    Action as PoolAction, Admission, Check, Fairness, Limits, Membership, Pool, PoolCounts, PoolLimits, Pooled, Quota,
-    Requested, Seat, Ticket, TimeLimits,
+    Action as PoolAction, Admission, Check, Fairness, Hold, Limits, Membership, Pool, PoolCounts, PoolLimits, Pooled,
+    Quota, Requested, Seat, Ticket, TimeLimits,
 };
 use tenantgate::scope::{CleanServer, DiscardReason, Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, ScopeTemplate};
 use tenantgate::session::{
@@ -94,6 +94,10 @@ struct Client {
     has_claims: bool,
     /// Its transactions are, and it acts for no tenant.
     is_recorded: bool,
+    rules: Arc<SessionRules>,
+    generation: u64,
+    /// What an operator wants of it.
+    order: Option<Code>,
     /// The pool counts its server among those that stay.
     is_pinned: bool,
     /// What its servers have sent it of notifications.
@@ -176,6 +180,8 @@ enum Move {
     Connect,
     Deliver(usize),
     Answer(usize),
+    Obey(usize),
+    Renew(usize),
     CarryToServer(usize),
     Serve(usize),
     Wait,
@@ -189,6 +195,11 @@ pub struct World {
     /// Who is recorded, in the same way.
     recorded: Option<Dice>,
     ledger: Ledger,
+    /// Who holds, reloads, freezes and ends, in the same way.
+    operator: Option<Dice>,
+    generation: u64,
+    /// A planted defect: a reload counts in the middle of a transaction.
+    renews_early: bool,
     /// Who may leave state on servers, in the same way.
     keepers: Option<Dice>,
     now: Moment,
@@ -270,10 +281,14 @@ impl World {
             pins_max: (has_keepers && keepers.once_in(2)).then(|| 1 + usize::from(keepers.once_in(2))),
             ..limits
         };
+        let mut operator = Dice::new(seed ^ 0x0b05_5e55);
         let mut disk = Dice::new(recorded.roll());
         let drawn = Disk::drawn(&mut disk);
         let mut world = Self {
             claimants: has_claimants.then_some(claimants),
+            operator: operator.once_in(3).then_some(operator),
+            generation: 0,
+            renews_early: false,
             keepers: has_keepers.then_some(keepers),
             recorded: has_recorded.then_some(recorded),
             ledger: Ledger::new(disk, drawn),
@@ -320,6 +335,7 @@ impl World {
         #[cfg(feature = "mutants")]
         {
             use tenantgate::session::Mutant;
+            self.renews_early = defect == Some(Mutant::RulesInTransaction);
             self.skips_intents = defect == Some(Mutant::IntentNotAwaited);
             self.ledger.answers_early = defect == Some(Mutant::RecordsNotSynced);
         }
@@ -383,7 +399,7 @@ impl World {
             _ => Vec::new(),
         };
         let bursts = write(&mut self.dice, &mark, wishes);
-        let (session, membership) = if is_recorded {
+        let ((session, rules), membership) = if is_recorded {
             base.push(("tenantgate.reason", "a simulation"));
             let membership = admission.admit(None, &"report".into());
             (self.recorded_session(&base, defect), membership)
@@ -400,6 +416,9 @@ impl World {
             tenant,
             has_claims,
             is_recorded,
+            rules,
+            generation: 0,
+            order: None,
             is_pinned: false,
             notified: Vec::new(),
             record: None,
@@ -437,7 +456,7 @@ impl World {
         tenant: Option<&str>,
         keeping: Keeping,
         defect: Defect,
-    ) -> Session {
+    ) -> (Session, Arc<SessionRules>) {
         let names = || vec![TENANT.to_owned()];
         let claiming = if tenant.is_some() { Claiming::None } else { Claiming::Session };
         let settings =
@@ -466,7 +485,11 @@ impl World {
 
     /// A login past all tenants, whose transactions are recorded.
     #[cfg_attr(not(feature = "mutants"), expect(unused_variables, reason = "there is no defect to be planted"))]
-    fn recorded_session(&mut self, base: &[(&'static str, &'static str)], defect: Defect) -> Session {
+    fn recorded_session(
+        &mut self,
+        base: &[(&'static str, &'static str)],
+        defect: Defect,
+    ) -> (Session, Arc<SessionRules>) {
         let is_migration = self.recorded.as_mut().is_some_and(|dice| dice.once_in(3));
         let preset = if is_migration { Preset::Migration } else { Preset::Bypass };
         let settings = PolicySettings { preset, scope_settings: vec![TENANT.to_owned()], ..PolicySettings::default() };
@@ -483,12 +506,13 @@ impl World {
         self.begin(base, rules)
     }
 
-    fn begin(&self, base: &[(&'static str, &'static str)], rules: SessionRules) -> Session {
+    fn begin(&self, base: &[(&'static str, &'static str)], rules: SessionRules) -> (Session, Arc<SessionRules>) {
         let greeting = Backend::new(self.version, false, base).greeting();
         let greeting: Parameters =
             greeting.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
         let base: Settings = Arc::new(base.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
-        Session::new(Arc::new(rules), base, &Arc::new(greeting), 7, b"abcd")
+        let rules = Arc::new(rules);
+        (Session::new(Arc::clone(&rules), base, &Arc::new(greeting), 7, b"abcd"), rules)
     }
 
     /// Runs to the end, or to the first thing that is wrong.
@@ -524,6 +548,7 @@ impl World {
         if self.is_stormy() && self.dice.once_in(60) {
             self.misfortune();
         }
+        self.operate();
         self.collect_moves();
         if self.moves.is_empty() {
             return self.wait_for_something();
@@ -539,6 +564,8 @@ impl World {
             Move::Connect => self.connect(),
             Move::Deliver(cancel) => self.deliver(cancel),
             Move::Answer(client) => self.answer(client),
+            Move::Obey(client) => self.obey(client),
+            Move::Renew(client) => self.renew(client),
             Move::CarryToServer(link) => self.carry_to_server(link),
             Move::Serve(link) => self.serve(link),
             Move::Wait => {
@@ -612,6 +639,13 @@ impl World {
         if matches!(client.pending, Pending::Inspection(_)) {
             moves.push(Move::Inspect(number));
         }
+        if is_there && client.order.is_some() {
+            moves.push(Move::Obey(number));
+        }
+        let may_renew = client.link.is_none() || client.session.is_resting() || self.renews_early;
+        if is_there && may_renew && client.generation < self.generation {
+            moves.push(Move::Renew(number));
+        }
         let now = self.now;
         let is_answered = |it: &Awaited| it.limit <= now || it.answer.is_some_and(|(at, _)| at <= now);
         if is_there && client.record.as_ref().is_some_and(is_answered) {
@@ -622,6 +656,10 @@ impl World {
     /// Nothing can move: time goes on to where something can.
     fn wait_for_something(&mut self) {
         self.waits += 1;
+        if self.operator.as_mut().is_some_and(|dice| dice.once_in(8)) && self.pool.resume(self.now) {
+            note!(self, "the operator lets go");
+            return self.act();
+        }
         let wakes = self.links.iter().filter_map(|link| link.backend.wakes_at());
         let stalls = self.links.iter().map(|link| link.stalled_until);
         let deaf = self.clients.iter().map(|client| client.deaf_until);
@@ -674,6 +712,64 @@ impl World {
                 self.feed(number, Input::Overrun(overrun));
             }
         }
+    }
+
+    // -- the operator, as driver/control.rs and driver/reload.rs
+
+    fn operate(&mut self) {
+        let is_stormy = self.is_stormy();
+        let Some(dice) = self.operator.as_mut() else { return };
+        if !is_stormy {
+            // Whatever is held is let go in the end.
+            return if self.pool.resume(self.now) {
+                self.act()
+            };
+        }
+        if !dice.once_in(120) {
+            return;
+        }
+        let (what, rarely, tenant) = (dice.below(8), dice.once_in(5), dice.below(4));
+        note!(self, "the operator does {what}");
+        match what {
+            0 => self.pool.pause(),
+            1 | 2 => drop(self.pool.resume(self.now)),
+            3 => self.pool.reconnect(self.now),
+            4 if rarely => {
+                self.pool.kill();
+                (0..self.clients.len()).for_each(|client| self.clients[client].order = Some(Code::Killed));
+            }
+            5 if rarely && self.claimants.is_none() => {
+                let tenant = TENANTS[usize::try_from(tenant).unwrap_or(0)];
+                for client in self.clients.iter_mut().filter(|client| client.tenant == tenant) {
+                    client.order = Some(Code::TenantFrozen);
+                }
+            }
+            _ => {
+                self.generation += 1;
+                let limits = PoolLimits { size: 1 + usize::from(tenant > 1), ..*self.pool.limits() };
+                self.pool.set_limits(limits, Fairness::Tenants, self.now);
+            }
+        }
+        self.act();
+    }
+
+    /// Whoever is ended by the operator ends at once, and nothing more of his reaches a server.
+    fn obey(&mut self, number: usize) {
+        let Some(code) = self.clients[number].order.take() else { return };
+        note!(self, "{} is told {}", self.clients[number].mark, code.row().name);
+        self.clients[number].may_end_early = true;
+        self.feed(number, Input::Expel(Fault::of(code)));
+        if self.clients[number].end.is_none() || self.clients[number].link.is_some() {
+            self.violate(format!("c{number} goes on behind {}", code.row().name));
+        }
+    }
+
+    /// Other rules, of the same content.
+    fn renew(&mut self, number: usize) {
+        note!(self, "{} takes up generation {}", self.clients[number].mark, self.generation);
+        self.clients[number].generation = self.generation;
+        let rules = Arc::clone(&self.clients[number].rules);
+        self.feed(number, Input::Rules(rules));
     }
 
     // -- the client's side
@@ -1085,6 +1181,12 @@ impl World {
     }
 
     fn lease(&mut self, number: usize) {
+        if self.clients[number].generation < self.generation {
+            self.renew(number);
+        }
+        if self.clients[number].end.is_some() {
+            return;
+        }
         if self.clients[number].link.is_some() {
             return self.feed(number, Input::Resumed);
         }
@@ -1136,6 +1238,9 @@ impl World {
     fn take(&mut self, number: usize, pooled: Pooled<Tender>) {
         let Pooled { server: Tender { clean, link: at }, .. } = pooled;
         self.check_clean(at, &clean, "a lease begins");
+        if self.pool.hold() != Hold::None {
+            self.violate(format!("server {at} is lent, and the pool is on hold"));
+        }
         self.leases += 1;
         let lease = self.leases;
         note!(self, "{} leases server {at} ({lease})", self.clients[number].mark);
