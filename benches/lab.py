@@ -229,6 +229,21 @@ def start_tenantgate(processes, folder, server, pool, name="tenantgate", method=
     return port, child.pid
 
 
+def disk(folder):
+    """The file system that a folder is on, and how long a record of 600 bytes takes until it is durable there."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True).stdout.strip()
+    took, file = [], folder / "disk"
+    with open(file, "ab", buffering=0) as target:
+        for _ in range(200):
+            start = time.monotonic()
+            target.write(b"x" * 600)
+            os.fdatasync(target.fileno())
+            took.append((time.monotonic() - start) * 1e6)
+    file.unlink()
+    took.sort()
+    return f"{kind}, a write of 600 bytes and fdatasync take {took[100]:.0f} µs (median of 200; 99 % below {took[197]:.0f})"
+
+
 # -- the machine -------------------------------------------------------------------------------------------
 
 

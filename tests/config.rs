@@ -473,6 +473,8 @@ fn a_bypass_login_needs_a_role_of_its_own_and_a_ledger() {
     assert_eq!(loaded.config.ledger.unwrap().path, std::path::Path::new("ledger.jsonl"));
     for (from, to, wanted) in [
         ("[ledger]\n", "", "logins.ops.preset"),
+        ("[ledger]\n", "[ledger]\npath = \"ledger.gz\"\n", "ledger.path"),
+        ("[ledger]\n", "[ledger]\ncompress = \"zstd\"\n", "ledger.compress"),
         ("role = \"bypass\"\n", "", "logins.ops.role"),
         ("role = \"bypass\"\n", "role = \"app\"\n", "logins.ops.role"),
         ("user = \"app_bypass\"", "user = \"app_user\"", "logins.ops.role"),

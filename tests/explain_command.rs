@@ -66,3 +66,84 @@ fn standard_input_is_judged_statement_by_statement() {
     assert_eq!((status, lines.len(), denied.len()), (1, 3_003, 1));
     assert!(denied[0].contains("\"class\":\"none\",\"code\":\"TG021\""), "{denied:?}");
 }
+
+const CONFIGURATION: &str = r#"
+[servers.main]
+host = "/tmp"
+[roles.app]
+user = "app"
+[roles.ops]
+user = "ops"
+[databases.demo]
+server = "main"
+role = "app"
+[logins.ops]
+password = "x"
+preset = "bypass"
+role = "ops"
+[logins.oncall]
+password = "x"
+preset = "bypass"
+role = "ops"
+emergencies = "only"
+[logins.web]
+password = "x"
+claims = "transaction"
+[logins.web.claimed_bypass]
+setting = "app.bypass_rls"
+reason = "nightly report"
+[ledger]
+path = "l"
+[[bypass.rules]]
+login = "ops"
+reason = "looking at .*"
+read_only = true
+[[bypass.rules]]
+login = "ops"
+reason = "orders .*"
+tables = ["public.orders"]
+rows = 5
+addresses = ["10.0.0.0/8"]
+"#;
+
+#[test]
+fn a_login_of_the_configuration_is_judged_by_the_rules_of_its_bypasses_and_its_claims() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tenantgate.toml");
+    std::fs::write(&file, CONFIGURATION).unwrap();
+    let file = file.to_str().unwrap();
+    let ops = |reason: &'static str| vec!["--login", "ops", "--reason", reason];
+    let claim = "SELECT set_config('app.bypass_rls', 'true', true)";
+    for (login, sql, wanted) in [
+        (ops("looking at all"), "SELECT * FROM secrets", ""),
+        (ops("looking at all"), "DELETE FROM secrets", "TG178"),
+        (ops("orders of May"), "SELECT * FROM public.orders", ""),
+        (ops("orders of May"), "SELECT * FROM secrets", "TG177"),
+        (ops("orders of May"), "EXPLAIN ANALYZE DELETE FROM public.orders", "TG179"),
+        (ops("orders of May"), "COMMIT", ""),
+        (ops("something else"), "SELECT 1", "TG175"),
+        (ops("short"), "SELECT 1", "TG061"),
+        // What the guard refuses, no rule allows.
+        (ops("looking at all"), "SET ROLE postgres", "TG012"),
+        (vec!["--login", "oncall", "--reason", "the house is on fire"], "SELECT 1", "TG175"),
+        (vec!["--login", "web"], claim, ""),
+        (vec!["--login", "web"], "SET LOCAL app.bypass_rls = 'false'", ""),
+        (vec!["--login", "web"], "SET app.bypass_rls = 'true'", "TG136"),
+        (vec!["--login", "web"], "SET LOCAL app.bypass_rls = 'perhaps'", "TG135"),
+        (vec!["--login", "web"], "SET LOCAL app.tenant_id = 'no uuid'", "TG131"),
+        (vec!["--login", "web"], "CREATE TABLE t (a int)", "TG019"),
+        (vec!["--preset", "tenant"], claim, "TG011"),
+    ] {
+        let arguments = [JSON, &["--config", file], &login, &[sql]].concat();
+        let (status, lines) = explained(&arguments, b"");
+        let is_told = if wanted.is_empty() { lines[0].contains("\"code\":null") } else { lines[0].contains(wanted) };
+        assert!(is_told && status == i32::from(!wanted.is_empty()), "{login:?} {sql}: {status} {lines:?}");
+        // The same from standard input, where each is sent by itself.
+        let (again, read) = explained(&arguments[..arguments.len() - 1], sql.as_bytes());
+        assert_eq!((again, read), (status, lines), "{login:?} {sql}");
+    }
+    for arguments in [&["--login", "ops"][..], &["--login", "nobody"], &["--login", "web", "--preset", "tenant"]] {
+        let (status, lines) = explained(&[&["--config", file], arguments, &["SELECT 1"]].concat(), b"");
+        assert_eq!((status, lines.len()), (2, 0), "{arguments:?}: {lines:?}");
+    }
+}

@@ -22,12 +22,21 @@ fn rotate(book: &mut Book) {
     std::fs::rename(&book.path, book.path.with_file_name(format!("ledger.jsonl.{:020}", book.seq))).unwrap();
 }
 
+/// As the proxy does with `compress = "gzip"`; `how` is a program that others have, too.
+fn compress(book: &Book, how: &str) {
+    let closed = book.path.with_file_name(format!("ledger.jsonl.{:020}", book.seq));
+    assert!(Command::new(how).arg(&closed).status().unwrap().success());
+    assert!(!closed.exists() && closed.with_file_name(format!("ledger.jsonl.{:020}.gz", book.seq)).exists());
+}
+
 /// Three transactions on two days in three files, one of them reviewed.
 fn book(folder: &Path) -> Book {
     let mut book = Book::new(folder);
     book.put(21, r#""kind":"boot","id":"z","ledger":"l","version":"0""#);
     book.transaction(21, "aaaa", "ops", "ticket 1: totals", "public.orders", 3);
     rotate(&mut book);
+    // The middle one stays plain: a folder with both is what a proxy that was told lately to compress has.
+    compress(&book, "gzip");
     book.transaction(22, "bbbb", "eve", "ticket 2: =cmd", "customers", 40);
     book.put(22, r#""kind":"intent","id":"cccc","login":"ops","address":"::1","reason":"never\u001b[31m ended""#);
     rotate(&mut book);
@@ -109,7 +118,7 @@ fn one_transaction_is_shown_with_its_place_in_the_chain() {
     let path = book(folder.path()).path;
     let shown = said(&path, "show", &["aaaa"]);
     for wanted in
-        ["ticket 1: totals", "public.orders", "1 times, last by rita: ok, as asked", ".jsonl.00000000000000000003:2"]
+        ["ticket 1: totals", "public.orders", "1 times, last by rita: ok, as asked", ".jsonl.00000000000000000003.gz:2"]
     {
         assert!(shown.contains(wanted), "{wanted:?} in {shown}");
     }
@@ -123,6 +132,7 @@ fn one_transaction_is_shown_with_its_place_in_the_chain() {
     assert_eq!(ledger(&path, "show", &["nobody"]).status.code(), Some(1));
     // Its reason was changed afterwards.
     let file = folder.path().join("ledger.jsonl.00000000000000000003");
+    assert!(Command::new("gunzip").arg(file.with_extension("00000000000000000003.gz")).status().unwrap().success());
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("ticket 1: totals", "ticket 1: nothing")).unwrap();
     let output = ledger(&path, "show", &["aaaa"]);
@@ -136,7 +146,7 @@ fn sums_are_of_what_fits() {
     let path = book(folder.path()).path;
     let csv = said(&path, "stats", &["--format", "csv", "--by", "actor"]);
     let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines[1], "all,,4,2,0,1,2,43,0,2026-11-23T09:00:08.000000Z");
+    assert_eq!(lines[1], "all,,4,2,0,1,3,43,0,2026-11-23T09:00:08.000000Z");
     assert_eq!(lines[2], "actor,ops,2,1,0,1,1,3,0,2026-11-22T09:00:06.000000Z");
     assert_eq!(lines.len(), 5);
     let json = said(&path, "stats", &["--format", "json", "--table", "customers"]);
@@ -188,7 +198,8 @@ fn tail_follows_through_rotations() {
         let id = format!("r{round}");
         book.transaction(24, &id, "ops", "more", "t", 1);
         if round % 2 == 0 {
-            rotate(&mut book)
+            rotate(&mut book);
+            compress(&book, "gzip");
         } else {
             book.save()
         }
@@ -197,6 +208,56 @@ fn tail_follows_through_rotations() {
     let mut tail = tail.lock().unwrap();
     tail.kill().unwrap();
     tail.wait().unwrap();
+}
+
+#[test]
+fn damage_of_a_compressed_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = book(folder.path());
+    let (live, verify) = (&book.path, |path: &Path| ledger(path, "verify", &[]));
+    let text = |output: &Output| String::from_utf8([&*output.stdout, &*output.stderr].concat()).unwrap();
+    assert!(verify(live).status.success(), "{:?}", verify(live));
+    let gzip = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let gzip = gzip.filter(|path| path.extension().is_some_and(|end| end == "gz")).min().unwrap();
+    // One of them by its name, and what zcat makes of it.
+    let alone = ledger(&gzip, "list", &["--json"]);
+    assert_eq!(ids(&String::from_utf8(alone.stdout).unwrap()), ["aaaa"]);
+    let zcat = Command::new("zcat").arg(&gzip).output().unwrap().stdout;
+    let plain = gzip.with_extension("");
+    let good = std::fs::read(&gzip).unwrap();
+    // Both forms: only if they are the same.
+    std::fs::write(&plain, &zcat).unwrap();
+    assert!(verify(live).status.success());
+    std::fs::write(&gzip, &good[..good.len() - 9]).unwrap();
+    let output = verify(live);
+    let name = gzip.display().to_string();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output).contains(&format!("WRONG: {name}: is not the file")), "{output:?}");
+    std::fs::remove_file(&plain).unwrap();
+    for (bad, line) in [(&good[..good.len() - 9], 4), (&good[..5], 1), (b"{}\n", 1)] {
+        std::fs::write(&gzip, bad).unwrap();
+        let output = verify(live);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let wanted = format!("WRONG: {name}:{line}: this line cannot be decompressed");
+        assert!(text(&output).contains(&wanted), "{wanted}\n{output:?}");
+        for (command, arguments) in
+            [("list", &[][..]), ("stats", &[]), ("show", &["bbbb"]), ("export", &["--format", "csv"])]
+        {
+            let output = ledger(live, command, arguments);
+            assert_eq!(output.status.code(), Some(2), "{command}: {output:?}");
+            assert!(text(&output).contains(&name), "{command}: {output:?}");
+        }
+        // Whoever looks at the end sees it, and hears of what is missing.
+        let output = ledger(live, "tail", &["--format", "json"]);
+        assert!(output.status.success() && text(&output).contains("ffff"), "{output:?}");
+    }
+    // A changed record, packed well.
+    let changed = String::from_utf8(zcat).unwrap().replace("ticket 1", "ticket 9");
+    std::fs::write(&plain, changed).unwrap();
+    std::fs::remove_file(&gzip).unwrap();
+    assert!(Command::new("gzip").arg(&plain).status().unwrap().success());
+    let output = verify(live);
+    assert!(text(&output).contains(&format!("WRONG: {name}:2: record 2 was changed")), "{output:?}");
 }
 
 /// Whoever reads the first lines only ends the rest without a complaint.
@@ -225,8 +286,9 @@ fn a_long_ledger_takes_no_more_memory_than_a_short_one() {
     let mut book = Book::new(folder.path());
     for number in 0..records / 2 {
         book.transaction(1 + number % 28, &format!("t{number}"), "ops", &format!("ticket {number}"), "orders", 1);
-        if number % 50_000 == 49_999 {
+        if number % 50_000 == 49_999 || number == 2_500 {
             rotate(&mut book);
+            compress(&book, "gzip");
         } else if number % 1_000 == 0 {
             book.save();
         }

@@ -1,85 +1,25 @@
 //! docs/ledger-record.schema.json against lines of every kind, as the proxy writes them: neither may have a field that the
 //! other does not know.
 //!
-//! Checked are the words that the schema uses: `oneOf`, `$ref`, `type`, `const`, `enum`, `properties`, `required`,
-//! `additionalProperties`, `items`, `minimum`, `maxItems`; a word that is none of these and no remark fails the test. Patterns
-//! are only looked at for lengths.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says why it failed by panicking")]
+
+#[path = "support/schema.rs"]
+mod schema;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use schema::{check, schema};
 use serde_json::Value;
 use tenantgate::audit::{
-    Account, Act, Actor, BypassAct, BypassRecord, Conclusion, Digest, Entry, Evidence, Head, Intent, Judgement, Line,
-    Mark, Opening, OpeningCause, Place, PreCommit, Reason, Reconciled, Record, Refusal, RightsChange, SigningKey,
-    TenantAct, TenantRecord, TransactionId, Xid,
+    Account, Act, Actor, BypassAct, BypassRecord, Conclusion, Digest, Entry, Evidence, Head, Intent, Judgement, KINDS,
+    Line, Mark, Opening, OpeningCause, Place, PreCommit, Reason, Reconciled, Record, Refusal, RightsChange, SigningKey,
+    Standing, TenantAct, TenantRecord, TransactionId, WalPlace, Xid,
 };
 use tenantgate::fault::{Code, SqlState};
 use tenantgate::guard::{Limits, inspect};
 use tenantgate::tenant::{TenantId, TenantKind};
 use uuid::Uuid;
-
-fn schema() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ledger-record.schema.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn is_type(value: &Value, name: &str) -> bool {
-    match name {
-        "string" => value.is_string(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "boolean" => value.is_boolean(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        "null" => value.is_null(),
-        other => panic!("no such type: {other}"),
-    }
-}
-
-/// What is wrong with a value.
-fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
-    for (word, rule) in schema.as_object().unwrap() {
-        let is_kept = match word.as_str() {
-            "$schema" | "title" | "description" | "$defs" | "pattern" | "required" | "additionalProperties" => true,
-            "oneOf" => {
-                let fits = |one: &&Value| check(root, one, value, at).is_ok();
-                rule.as_array().unwrap().iter().filter(fits).count() == 1
-            }
-            "$ref" => {
-                let path = rule.as_str().unwrap().trim_start_matches('#');
-                return check(root, root.pointer(path).unwrap(), value, at);
-            }
-            "type" if rule.is_array() => rule.as_array().unwrap().iter().any(|it| is_type(value, it.as_str().unwrap())),
-            "type" => is_type(value, rule.as_str().unwrap()),
-            "const" => value == rule,
-            "enum" => rule.as_array().unwrap().contains(value),
-            "minimum" => value.as_u64() >= rule.as_u64(),
-            "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= rule.as_u64().unwrap()),
-            "items" => {
-                let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-                items.iter().try_for_each(|item| check(root, rule, item, &format!("{at}[]")))?;
-                true
-            }
-            "properties" => return check_object(root, schema, value, at),
-            other => panic!("a word that this test does not know: {other}"),
-        };
-        if !is_kept {
-            return Err(format!("{at}: {value} against {word} {rule}"));
-        }
-    }
-    Ok(())
-}
-
-fn check_object(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
-    let names = |value: &Value| value.as_object().map(|it| it.keys().cloned().collect::<BTreeSet<_>>());
-    let (known, there) = (names(&schema["properties"]), names(value));
-    if known != there {
-        return Err(format!("{at}: the schema has {known:?}, the line {there:?}"));
-    }
-    let properties = schema["properties"].as_object().unwrap();
-    properties.iter().try_for_each(|(name, rule)| check(root, rule, &value[name], &format!("{at}.{name}")))
-}
 
 fn actor() -> Arc<Actor> {
     Arc::new(Actor { login: "ops".into(), method: "cert", config: "0".repeat(32).into(), ..Actor::default() })
@@ -140,15 +80,21 @@ fn lines() -> Vec<Line> {
     let reason = Reason::parse("ticket 1").ok();
     let done = account().done().clone();
     let announced = PreCommit {
-        xid: Some(Xid(731)),
-        wal: Some("0/15A3B48".into()),
-        era: Some(1),
+        standing: Standing {
+            xid: Some(Xid(731)),
+            wal: WalPlace::parse("0/15A3B48"),
+            era: Some(1),
+            timeline: Some(1),
+            system: Some(u64::MAX),
+            is_flushed: true,
+        },
         is_self_committing: false,
         done: done.clone(),
     };
-    let bare = PreCommit { xid: None, wal: None, era: None, is_self_committing: true, done };
+    let bare = PreCommit { standing: Standing::default(), is_self_committing: true, done };
     let mut outcome = account().conclude(Conclusion::Failed, Some(SqlState(*b"22012")));
     outcome.duration_micros = Some(7);
+    outcome.code = Some(Code::BypassOverLimit);
     let tenant = |act| TenantRecord {
         id: Uuid::now_v7(),
         act,
@@ -217,6 +163,17 @@ fn lines_of_every_kind_are_what_the_schema_says() {
     let known: BTreeSet<String> = schema["$defs"].as_object().unwrap().keys().cloned().collect();
     let known: BTreeSet<String> = known.into_iter().filter(|name| name != "statement").collect();
     assert_eq!(known, seen);
+}
+
+/// Commands and the review page offer the kinds of acts: all that are written, and no others.
+#[test]
+fn every_kind_of_act_can_be_asked_for() {
+    let of_others =
+        ["intent", "precommit", "outcome", "reconciled", "boot", "reopen", "heartbeat", "checkpoint", "statement"];
+    let schema = schema();
+    let written = schema["$defs"].as_object().unwrap().keys().map(String::as_str);
+    let written: BTreeSet<&str> = written.filter(|kind| !of_others.contains(kind)).chain(["transaction"]).collect();
+    assert_eq!(KINDS.into_iter().collect::<BTreeSet<_>>(), written);
 }
 
 #[test]

@@ -7,173 +7,15 @@
 
 #[path = "support/book.rs"]
 mod book;
+#[path = "review/hostile.rs"]
+mod hostile;
+#[path = "review/served.rs"]
+mod served;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use book::Book;
-use serde_json::Value;
-
-const ATTACK: &str = r#"x\"><script>window.broken=1</script><img src=x onerror=\"window.broken=1\">"#;
-const WANTED: &str = "01900000-0000-7000-8000-000000004711";
-const PASSWORD: &str = "correct horse";
-
-/// A proxy with the page; ended when dropped.
-struct Page {
-    address: SocketAddr,
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn id(number: u64) -> String {
-    format!("01900000-0000-7000-8000-{number:012}")
-}
-
-/// Two hundred transactions on twenty days, some of them hostile.
-fn write_ledger(folder: &Path) {
-    let mut book = Book::new(folder);
-    book.put(1, r#""kind":"boot","id":"01900000-0000-7000-8000-000000000000","ledger":"01900000-0000-7000-8000-000000000000","version":"0""#);
-    for number in 1..=200 {
-        let (login, table) = if number % 3 == 0 { ("ops", "public.orders") } else { ("support", "customers") };
-        let reason = format!("case {number}: a customer has asked for the state of an order");
-        book.transaction(1 + number / 10, &id(number), login, &reason, table, number % 17);
-    }
-    book.transaction(22, WANTED, "support", "ticket 4711: which invoices does globex have", "public.invoices", 42);
-    book.transaction(23, &id(9_001), ATTACK, ATTACK, ATTACK, 1);
-    book.put(
-        23,
-        &format!(
-            r#""kind":"intent","id":"{}","login":"ops","application":"{ATTACK}","address":"::1","reason":"{}""#,
-            id(9_002),
-            "longword".repeat(120)
-        ),
-    );
-    book.put(
-        23,
-        &format!(
-            r#""kind":"freeze","id":"{}","login":"admin","address":"::1","tenant":"{ATTACK}","reason":"a leak""#,
-            id(9_003)
-        ),
-    );
-    book.save();
-}
-
-fn start() -> Page {
-    start_with("")
-}
-
-fn start_with(more: &str) -> Page {
-    let folder = tempfile::tempdir().unwrap();
-    write_ledger(folder.path());
-    let (clients, page, server) = (free_address(), free_address(), free_address());
-    let config = format!(
-        r#"
-[listen]
-addresses = ["{clients}"]
-[servers.main]
-host = "127.0.0.1"
-port = {}
-tls.mode = "disable"
-[roles.app]
-user = "app"
-[databases.demo]
-server = "main"
-role = "app"
-[logins.app]
-password = "x"
-tenant.from = ["suffix"]
-[ledger]
-path = "ledger.jsonl"
-[review]
-address = "{page}"
-{more}
-[review.reviewers.rita]
-password = "{PASSWORD}"
-"#,
-        server.port()
-    );
-    let file = folder.path().join("tenantgate.toml");
-    std::fs::write(&file, config).unwrap();
-    let mut serve = Command::new(env!("CARGO_BIN_EXE_tenantgate"));
-    let mut child =
-        serve.args(["serve", "--config"]).arg(&file).stderr(Stdio::piped()).env_remove("RUST_LOG").spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let told = lines.by_ref().map_while(Result::ok).find(|line| line.contains("review page over HTTP"));
-    assert!(told.is_some(), "the proxy did not start");
-    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-    Page { address: page, child, folder }
-}
-
-/// What an answer is made of.
-#[derive(Debug)]
-struct Reply {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-}
-
-impl Page {
-    fn ask(&self, request: &str) -> Reply {
-        let mut tcp = TcpStream::connect(self.address).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        tcp.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        drop(tcp.read_to_string(&mut answer));
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Reply { status, head: head.to_owned(), body: body.to_owned() }
-    }
-
-    fn read(&self, path: &str, cookie: &str) -> Reply {
-        self.ask(&format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n",
-            self.address
-        ))
-    }
-
-    fn send(&self, path: &str, cookie: &str, more: &str, body: &str) -> Reply {
-        let kind = "application/x-www-form-urlencoded";
-        self.ask(&format!("POST {path} HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{more}Connection: close\r\n\r\n{body}", self.address, body.len()))
-    }
-
-    /// The cookie of a session, and the token of its forms.
-    fn log_in(&self) -> (String, String) {
-        let reply = self.send("/login", "", "", "name=rita&password=correct+horse");
-        assert_eq!((reply.status, reply.header("location")), (303, Some("./")), "{reply:?}");
-        let cookie = reply.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-        let body = self.read("/", &cookie).body;
-        let token = body.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-        (cookie, token)
-    }
-
-    fn records(&self, kind: &str) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.folder.path().join("ledger.jsonl")).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.filter(|line| line["kind"] == kind).collect()
-    }
-}
-
-const MARK: &str = "id=01900000-0000-7000-8000-000000004711&verdict=ok&note=as+asked";
+use served::{MARK, PASSWORD, WANTED, id, start, start_with};
 
 #[test]
 fn nothing_is_shown_and_nothing_done_without_a_session() {
@@ -196,9 +38,6 @@ fn nothing_is_shown_and_nothing_done_without_a_session() {
         let reply = page.send("/login", "", "", wrong);
         assert_eq!((reply.status, reply.header("set-cookie")), (403, None), "{wrong}");
     }
-    // And now it is too often.
-    let tried: Vec<u16> = (0..6).map(|_| page.send("/login", "", "", "name=rita&password=wrong").status).collect();
-    assert_eq!(tried.last(), Some(&429), "{tried:?}");
 }
 
 #[test]
@@ -261,17 +100,29 @@ fn forms_count_only_from_pages_of_the_session() {
         &format!("Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\n", page.address),
         &own,
     );
-    assert_eq!(
-        (reply.status, reply.header("location")),
-        (303, Some("transaction?id=01900000-0000-7000-8000-000000004711&marked=1"))
-    );
     let marks = page.records("review");
+    let told = format!("transaction?id={WANTED}&marked={}", marks[0]["id"].as_str().unwrap());
+    assert_eq!((reply.status, reply.header("location")), (303, Some(told.as_str())));
+    assert!(page.read(&format!("/{told}"), &cookie).body.contains("Your mark is in the ledger"));
     assert_eq!((marks.len(), &marks[0]["reviewer"], &marks[0]["note"]), (1, &"rita".into(), &"as asked".into()));
     assert_eq!((&marks[0]["transaction"], &marks[0]["verdict"]), (&WANTED.into(), &"ok".into()));
     // It ends with the session.
     assert_eq!(page.send("/logout", &cookie, "", &format!("csrf={token}")).status, 303);
     assert_eq!(page.send("/mark", &cookie, "", &own).status, 403);
     assert_eq!(page.records("review").len(), 1);
+}
+
+/// A link that somebody sends shows no success.
+#[test]
+fn only_the_ledger_says_that_something_was_marked() {
+    let page = start();
+    let (cookie, token) = page.log_in();
+    page.send("/mark", &cookie, "", &format!("csrf={token}&{MARK}"));
+    let mark = page.records("review")[0]["id"].as_str().unwrap().to_owned();
+    for (transaction, marked) in [(WANTED, "1"), (WANTED, ""), (WANTED, WANTED), (&id(7), "1"), (&id(7), &mark)] {
+        let body = page.read(&format!("/transaction?id={transaction}&marked={marked}"), &cookie).body;
+        assert!(body.contains("Reviews") && !body.contains("Your mark"), "{transaction} {marked}");
+    }
 }
 
 #[test]

@@ -611,7 +611,7 @@ fn a_bypass_does_not_chain() {
 
 /// DataRow: a transaction has this id, and the write-ahead log ends here.
 fn standing_row() -> Vec<u8> {
-    reply(b'D', b"\0\x03\0\0\0\x03731\0\0\0\x090/15A3B48\0\0\0\x017")
+    reply(b'D', b"\0\x07\0\0\0\x03731\0\0\0\x090/15A3B48\0\0\0\x017\0\0\0\x090/15A3B48\0\0\0\x0800000001\0\0\0\x0299\xff\xff\xff\xff")
 }
 
 /// Takes the question how a transaction stands out of what a server is sent; gives its answer, if it was there.

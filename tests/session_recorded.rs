@@ -185,7 +185,7 @@ impl Played {
 fn standing_row() -> Vec<u8> {
     written(|out| {
         frontend::put_message(out, b'D', |out| {
-            out.extend_from_slice(b"\0\x03\0\0\0\x03731\0\0\0\x090/15A3B48\0\0\0\x017");
+            out.extend_from_slice(b"\0\x07\0\0\0\x03731\0\0\0\x090/15A3B48\0\0\0\x017\0\0\0\x090/15A3B48\0\0\0\x0800000001\0\0\0\x0299\xff\xff\xff\xff");
         });
     })
 }

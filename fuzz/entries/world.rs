@@ -452,7 +452,8 @@ impl World {
         }
         if contains(text, "pg_current_xact_id_if_assigned") {
             // The id, where the write-ahead log ends, since when statistics are kept: a transaction that has written nothing.
-            self.put(b'D', b"\0\x03\xff\xff\xff\xff\0\0\0\x090/15A3B48\0\0\0\x011");
+            let no_more = [0xff; 16];
+            self.put(b'D', &[&b"\0\x07\xff\xff\xff\xff\0\0\0\x090/15A3B48\0\0\0\x011"[..], &no_more].concat());
             self.put(b'C', b"SELECT 1\0");
             return Ok(true);
         }

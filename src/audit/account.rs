@@ -191,7 +191,7 @@ impl Account {
     /// Ends the account.
     #[must_use]
     pub fn conclude(self, conclusion: Conclusion, sqlstate: Option<SqlState>) -> Outcome {
-        Outcome { conclusion, sqlstate, xid: self.xid, duration_micros: None, done: self.done }
+        Outcome { conclusion, sqlstate, code: None, xid: self.xid, duration_micros: None, done: self.done }
     }
 }
 

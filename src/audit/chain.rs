@@ -144,6 +144,9 @@ pub enum Breach {
         "is cut off in its middle: a crash, somebody who shortened the file, or a record that was just being written"
     )]
     Torn,
+    /// The file is compressed, and cannot be decompressed from here on.
+    #[error("cannot be decompressed: the file's gzip stream is damaged or cut off")]
+    Undecompressable,
     /// A number is missing, comes twice or out of turn.
     #[error("follows record {before}: records were removed, put in or moved")]
     OutOfTurn {
@@ -322,6 +325,13 @@ impl Verifier {
         self.found.first.get_or_insert(link.seq);
         self.head = Some((head, self.spot));
         Ok(())
+    }
+
+    /// The rest of the file cannot be decompressed.
+    #[must_use]
+    pub const fn undecompressable(&self) -> Broken {
+        let spot = Spot { line: self.spot.line + 1, sequence: None, ..self.spot };
+        Broken { spot, breach: Breach::Undecompressable }
     }
 
     /// The end of the last file.

@@ -5,6 +5,20 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The kinds of acts: transactions, and records that stand for themselves. Kinds of later versions are shown as well.
+pub const KINDS: [&str; 10] = [
+    "transaction",
+    "refused",
+    "emergency_open",
+    "emergency_close",
+    "bypass_freeze",
+    "bypass_thaw",
+    "freeze",
+    "thaw",
+    "config",
+    "review",
+];
+
 /// One transaction, or one act of another kind, as a reviewer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Deed {
@@ -46,7 +60,7 @@ pub struct Deed {
     pub result: Option<String>,
     /// The error that ended it.
     pub sqlstate: Option<String>,
-    /// The fault's code, of what was refused.
+    /// The fault's code: of what was refused, of the limit that has ended a bypass.
     pub code: Option<String>,
     /// How the result was found out afterwards, where it was.
     pub reconciled: Option<String>,
@@ -126,6 +140,7 @@ impl Deed {
         self.take_work(end);
         self.result.clone_from(&end.result);
         self.sqlstate.clone_from(&end.sqlstate);
+        self.code.clone_from(&end.code);
         self.duration_us = end.duration_us;
         self.ended_at = Some(end.at.clone());
     }
@@ -209,7 +224,6 @@ struct Fields {
     verdict: Option<String>,
     note: Option<String>,
     transaction: Option<String>,
-    step: Option<String>,
     by: Option<String>,
     #[serde(default)]
     changes: Vec<String>,
@@ -257,9 +271,12 @@ fn alone(fields: Fields) -> Deed {
         "refused" => Some("refused".to_owned()),
         "emergency_open" => Some("opened".to_owned()),
         "emergency_close" => Some("closed".to_owned()),
+        "config" => Some("in force".to_owned()),
         "review" => fields.verdict.clone(),
         _ => fields.result.clone(),
     };
+    // It stands for itself: no outcome is missing.
+    let result = result.or_else(|| Some("recorded".to_owned()));
     let mut act = of(fields);
     act.ended_at = Some(act.at.clone());
     act.result = result;
@@ -283,7 +300,6 @@ fn act_in_words(fields: &Fields) -> Option<String> {
             Some(format!("{}{by}", fields.kind.replace('_', " ")))
         }
         "config" => Some(format!("RELOAD: {}", fields.changes.join(", "))),
-        "offboard" => Some(format!("OFFBOARD {}: {}", tenant(), fields.step.as_deref().unwrap_or("?"))),
         "review" => fields.note.clone(),
         "refused" => fields.text.clone().or_else(|| fields.class.as_ref().map(|class| format!("({class})"))),
         _ => None,
@@ -293,7 +309,7 @@ fn act_in_words(fields: &Fields) -> Option<String> {
 fn of(fields: Fields) -> Deed {
     let name = |table: serde_json::Value| match table {
         serde_json::Value::String(name) => name,
-        // With a count, as `offboard` has them.
+        // Later versions may say more of each.
         other => other.get("table").and_then(serde_json::Value::as_str).unwrap_or("?").to_owned(),
     };
     let text = |it: Statement| it.text.unwrap_or_else(|| format!("({})", it.class.as_deref().unwrap_or("?")));

@@ -10,6 +10,7 @@ use super::act::{Act, Fields};
 use super::chain::{Digest, Head};
 use super::checkpoint::SignedNote;
 use super::record::{Actor, Done, Entry, Intent, Opening, Outcome, PreCommit, Record, StatementNote};
+use super::standing::Standing;
 use crate::fault::SqlState;
 
 /// Version of the line's form: 1 had no `prev`, 2 no `node`, no `precommit`, and less of who and what.
@@ -171,18 +172,24 @@ fn put_intent(fields: &mut Map<String, Value>, intent: &Intent) {
 }
 
 fn put_precommit(fields: &mut Map<String, Value>, precommit: &PreCommit) {
-    let PreCommit { xid, wal, era, is_self_committing, done } = precommit;
+    let PreCommit { standing, is_self_committing, done } = precommit;
+    let Standing { xid, wal, era, timeline, system, is_flushed } = standing;
     fields.insert("xid".into(), json!(xid.map(|xid| xid.to_string())));
-    fields.insert("wal".into(), json!(wal));
+    fields.insert("wal".into(), json!(wal.map(|wal| wal.to_string())));
     fields.insert("era".into(), json!(era));
+    fields.insert("timeline".into(), json!(timeline));
+    // More than numbers of JSON hold for certain.
+    fields.insert("system".into(), json!(system.map(|system| system.to_string())));
+    fields.insert("flushed".into(), json!(is_flushed));
     fields.insert("self_committing".into(), json!(is_self_committing));
     put_done(fields, done);
 }
 
 fn put_outcome(fields: &mut Map<String, Value>, outcome: &Outcome) {
-    let Outcome { conclusion, sqlstate, xid, duration_micros, done } = outcome;
+    let Outcome { conclusion, sqlstate, code, xid, duration_micros, done } = outcome;
     fields.insert("result".into(), json!(conclusion.word()));
     fields.insert("sqlstate".into(), json!(sqlstate.as_ref().map(SqlState::as_str)));
+    fields.insert("code".into(), json!(code.map(|code| code.row().name)));
     fields.insert("xid".into(), json!(xid.map(|xid| xid.to_string())));
     fields.insert("duration_us".into(), json!(duration_micros));
     put_done(fields, done);

@@ -18,6 +18,7 @@ mod checkpoint;
 mod deed;
 mod dossier;
 mod joining;
+mod legible;
 mod line;
 mod mark;
 mod parameter;
@@ -28,6 +29,7 @@ mod record;
 mod refused;
 mod review;
 mod rights;
+mod standing;
 mod totals;
 
 pub use account::Account;
@@ -35,17 +37,16 @@ pub use act::{Act, Fields, TenantAct, TenantRecord};
 pub use bypass_act::{BypassAct, BypassRecord};
 pub use chain::{Breach, Broken, Damage, Digest, Expectations, Head, Spot, Verified, Verifier};
 pub use checkpoint::{Checkpoint, NoteFault, PublicKey, SignedNote, SigningKey, signing_key};
-pub use deed::Deed;
+pub use deed::{Deed, KINDS};
 pub use dossier::{Dossier, Fit, Leaf, Wanted};
 pub use joining::{Joiner, Late, Shelf};
+pub use legible::{escaped, is_legible, legible};
 pub use line::{Line, Place, SCHEMA_VERSION};
 pub use mark::{Judgement, Mark, parse_note};
 pub use parameter::{ParameterDigests, ParameterKey};
 pub use query::{Edge, Filter, parse_time};
 pub use reason::Reason;
-pub use reconcile::{
-    Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, judge,
-};
+pub use reconcile::{Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, judge};
 pub use record::{
     Actor, Conclusion, Done, Entry, Intent, Opening, OpeningCause, Outcome, PreCommit, Record, StatementNote,
     TransactionId, Xid,
@@ -53,4 +54,5 @@ pub use record::{
 pub use refused::Refusal;
 pub use review::{Reviewed, review};
 pub use rights::RightsChange;
-pub use totals::{Sum, Totals, ranked};
+pub use standing::{Crash, Flushed, Standing, WalPlace, Witness, parse_timeline};
+pub use totals::{Sum, Totals, UNNAMED, ranked};

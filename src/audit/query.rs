@@ -28,6 +28,8 @@ pub struct Filter {
     pub table: Option<String>,
     /// Ended like this; `none` for those without an outcome.
     pub outcome: Option<String>,
+    /// Refused, or ended by a limit, with this code (TG…).
+    pub code: Option<String>,
     /// Delivered and wrote so many rows at least.
     pub rows_min: Option<u64>,
     /// Of logins with this preset.
@@ -42,9 +44,9 @@ pub struct Filter {
 
 impl Filter {
     /// The names of all filters, as `set` takes them.
-    pub const NAMES: [&str; 12] = [
-        "since", "until", "login", "actor", "reason", "table", "outcome", "rows_min", "preset", "kind", "tenant",
-        "reviewed",
+    pub const NAMES: [&str; 13] = [
+        "since", "until", "login", "actor", "reason", "table", "outcome", "code", "rows_min", "preset", "kind",
+        "tenant", "reviewed",
     ];
 
     /// Puts one; an empty text is none.
@@ -68,6 +70,7 @@ impl Filter {
             "reason" => self.reason = word,
             "table" => self.table = word,
             "outcome" => self.outcome = word,
+            "code" => self.code = word.map(|word| word.to_ascii_uppercase()),
             "rows_min" => self.rows_min = Some(text.parse().map_err(|_| format!("{text:?} is no number of rows"))?),
             "preset" => self.preset = word,
             "kind" => self.kind = word,
@@ -89,6 +92,7 @@ impl Filter {
             && self.rows_min.is_none_or(|rows| act.rows() >= rows)
             && self.reviewed.is_none_or(|reviewed| reviewed == (act.reviews > 0))
             && self.outcome.as_ref().is_none_or(|outcome| is_outcome(outcome, act))
+            && self.code.as_ref().is_none_or(|code| act.code.as_ref() == Some(code))
             && self.table.as_ref().is_none_or(|table| act.tables.iter().any(|other| is_table(table, other)))
             && self.reason.as_ref().is_none_or(|reason| has(act.reason.as_deref(), reason))
             && self.actor.as_ref().is_none_or(|actor| is_actor(actor, act))
@@ -177,6 +181,7 @@ mod tests {
             reason: Some("Ticket 4711: totals".into()),
             tables: vec!["public.orders".into(), "customers".into()],
             result: Some("committed".into()),
+            code: Some("TG179".into()),
             rows_delivered: 3,
             rows_affected: 2,
             preset: "bypass".into(),
@@ -198,6 +203,7 @@ mod tests {
             ("table", "orders", "rders"),
             ("table", "public.orders", "private.orders"),
             ("outcome", "committed", "none"),
+            ("code", "tg179", "TG178"),
             ("rows_min", "5", "6"),
             ("preset", "bypass", "migration"),
             ("kind", "transaction", "freeze"),

@@ -7,37 +7,25 @@
 //! | one with an id | the database knows: by the row of a sealed bypass, else by `pg_xact_status` |
 //! | one of what commits by itself | nobody knows |
 //!
-//! A crash of PostgreSQL may give the id of a transaction that it lost to another one. What was lost had its end behind the
-//! write-ahead log's: the pre-commit record says where that was.
+//! A crash of PostgreSQL may give the id of a transaction that it lost to another one; `standing` says when it cannot have.
 //!
 //! Owns: which transactions those are, what follows from the database's answers. Does not own: asking (`driver`).
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::act::{Act, Fields};
 use super::record::{Conclusion, Xid};
+use super::standing::{Crash, Standing, WalPlace};
 
 /// The first version whose COMMITs are announced.
 const ANNOUNCED_SINCE: u64 = 3;
 
-/// A place in the write-ahead log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WalPlace(u64);
-
-impl WalPlace {
-    /// As PostgreSQL writes it: `16/B374D848`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (high, low) = text.split_once('/')?;
-        let part = |digits: &str| u64::from(u32::from_str_radix(digits, 16).unwrap_or(u32::MAX));
-        let is_plain =
-            |digits: &str| (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (is_plain(high) && is_plain(low)).then(|| Self((part(high) << 32) | part(low)))
-    }
-}
+/// Logins whose transactions go past the tenants on a role of their own: those that leave rows in sealed databases.
+const BYPASS_PRESET: &str = "bypass";
 
 /// What is known of the end of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +34,8 @@ pub enum Known {
     NotAnnounced,
     /// It had no id: it had written nothing.
     NothingWritten,
-    /// The database knows.
-    Announced {
-        /// Its id.
-        xid: Xid,
-        /// Where the write-ahead log ended then.
-        wal: Option<WalPlace>,
-        /// Since when the server kept statistics then.
-        era: Option<u64>,
-    },
+    /// The database knows, by this id.
+    Announced(Xid, Standing),
     /// It committed by itself, or its record is of a version that does not tell.
     Nothing,
 }
@@ -161,48 +142,55 @@ pub enum Status {
     Forgotten,
 }
 
-/// Whether an id may have been given anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
-    /// There was no crash since, or none that lost the transaction.
-    Harmless,
-    /// A crash has lost it.
-    Lost,
-    /// There may have been one, and what it lost cannot be seen any more.
-    Possible,
-}
-
 /// What follows from a database's testimony; `None`: it has to be asked again.
 #[must_use]
 pub fn judge(testimony: &Testimony) -> Option<(Conclusion, Evidence)> {
     let Testimony { status, has_row, crash } = testimony;
-    if *status == Status::InProgress && *crash != Crash::Lost {
-        return None;
-    }
-    match (has_row, status, crash) {
-        (Some(true), ..) => Some((Conclusion::Committed, Evidence::Row)),
-        (Some(false), ..) => Some((Conclusion::RolledBack, Evidence::Row)),
-        (None, Status::Aborted | Status::NeverGiven, _) | (None, _, Crash::Lost) => {
-            Some((Conclusion::RolledBack, Evidence::XactStatus))
-        }
-        (None, Status::Committed, Crash::Harmless) => Some((Conclusion::Committed, Evidence::XactStatus)),
-        (None, Status::Committed, Crash::Possible) | (None, Status::Forgotten, _) => {
+    let by_status = |conclusion| Some((conclusion, Evidence::XactStatus));
+    let by_row = |conclusion| Some((conclusion, Evidence::Row));
+    match (status, has_row, crash) {
+        // Its COMMIT may be under way.
+        (Status::InProgress, _, Crash::Harmless | Crash::Possible) => None,
+        (_, Some(true), _) => by_row(Conclusion::Committed),
+        // Whoever has removed the row has not undone the COMMIT.
+        (Status::Committed, None | Some(false), Crash::Harmless) => by_status(Conclusion::Committed),
+        // Nobody has committed under that id.
+        (Status::Aborted | Status::NeverGiven, None, _) => by_status(Conclusion::RolledBack),
+        (_, Some(false), _) => by_row(Conclusion::RolledBack),
+        (_, None, Crash::Lost) => by_status(Conclusion::RolledBack),
+        (Status::Committed, None, Crash::Possible) | (Status::Forgotten, None, Crash::Harmless | Crash::Possible) => {
             Some((Conclusion::Unknown, Evidence::Nothing))
         }
-        (None, Status::InProgress, Crash::Harmless | Crash::Possible) => None,
     }
 }
 
 /// What ledgers say of transactions that leave a row in sealed databases.
 #[derive(Debug, Default)]
 pub struct Ledgers {
-    /// Each transaction's database, and whether it has to have a row.
-    known: HashMap<Uuid, (String, bool)>,
+    known: HashMap<Uuid, Row>,
     /// The time of the first record whose name a row has.
     since: Option<String>,
+    /// No row is missed of what began before that, as records write times.
+    from: String,
+}
+
+/// What is known of the row of a transaction.
+#[derive(Debug)]
+struct Row {
+    database: String,
+    /// Whether its kind leaves one: what keeps to a tenant does not.
+    is_left: bool,
+    /// Whether it has to be there.
+    is_due: bool,
 }
 
 impl Ledgers {
+    /// Misses no row of what began before a time.
+    #[must_use]
+    pub fn since_time(from: Option<Timestamp>) -> Self {
+        Self { from: from.map_or_else(String::new, |from| format!("{from:.6}")), ..Self::default() }
+    }
+
     /// The next line of one of them.
     pub fn take(&mut self, line: &[u8]) {
         let Ok(read) = serde_json::from_slice::<Read>(line) else { return };
@@ -212,14 +200,17 @@ impl Ledgers {
         }
         match read.kind.as_str() {
             "intent" => {
-                if self.since.as_ref().is_none_or(|since| *since > read.at) {
+                let is_asked_for = read.at >= self.from;
+                let is_left = read.preset == BYPASS_PRESET && is_asked_for;
+                self.known.insert(id, Row { database: read.database, is_left, is_due: false });
+                if is_asked_for && self.since.as_ref().is_none_or(|since| *since > read.at) {
                     self.since = Some(read.at);
                 }
-                self.known.insert(id, (read.database, false));
             }
             "outcome" | "reconciled" => {
-                if let Some((_, has_row)) = self.known.get_mut(&id) {
-                    *has_row = read.xid.is_some() && read.result.as_deref() == Some(Conclusion::Committed.word());
+                if let Some(row) = self.known.get_mut(&id) {
+                    let is_committed = read.result.as_deref() == Some(Conclusion::Committed.word());
+                    row.is_due = row.is_left && is_committed && read.xid.is_some();
                 }
             }
             _ => {}
@@ -235,8 +226,8 @@ impl Ledgers {
     /// A row of this name is there. Whether a record is, too.
     pub fn take_row(&mut self, id: &Uuid) -> bool {
         match self.known.get_mut(id) {
-            Some((_, has_row)) => {
-                *has_row = false;
+            Some(row) => {
+                row.is_due = false;
                 true
             }
             None => false,
@@ -246,7 +237,7 @@ impl Ledgers {
     /// The committed transactions of a database whose rows were not there.
     #[must_use]
     pub fn without_row(&self, database: &str) -> Vec<Uuid> {
-        let missing = self.known.iter().filter(|(_, (of, has_row))| *has_row && of == database);
+        let missing = self.known.iter().filter(|(_, row)| row.is_due && row.database == database);
         let mut missing: Vec<_> = missing.map(|(id, _)| *id).collect();
         missing.sort();
         missing
@@ -266,10 +257,16 @@ struct Read {
     database: String,
     #[serde(default)]
     role: String,
+    #[serde(default)]
+    preset: String,
     result: Option<String>,
     xid: Option<String>,
     wal: Option<String>,
     era: Option<u64>,
+    timeline: Option<u32>,
+    system: Option<String>,
+    #[serde(default)]
+    flushed: bool,
     #[serde(default)]
     self_committing: bool,
 }
@@ -334,8 +331,15 @@ fn announced(read: &Read) -> Known {
     let Some(xid) = &read.xid else { return Known::NothingWritten };
     match xid.parse() {
         Ok(xid) => {
-            let wal = read.wal.as_deref().and_then(WalPlace::parse);
-            Known::Announced { xid: Xid(xid), wal, era: read.era }
+            let standing = Standing {
+                xid: Some(Xid(xid)),
+                wal: read.wal.as_deref().and_then(WalPlace::parse),
+                era: read.era,
+                timeline: read.timeline,
+                system: read.system.as_deref().and_then(|system| system.parse().ok()),
+                is_flushed: read.flushed,
+            };
+            Known::Announced(Xid(xid), standing)
         }
         Err(_) => Known::Nothing,
     }
@@ -374,7 +378,9 @@ mod tests {
             line("precommit", 5, ",\"xid\":null,\"self_committing\":true"),
             line("intent", 6, "").replace(":3", ":2"),
         ];
-        let of_four = Known::Announced { xid: Xid(731), wal: WalPlace::parse("0/15A3B48"), era: Some(7) };
+        let old =
+            Standing { xid: Some(Xid(731)), wal: WalPlace::parse("0/15A3B48"), era: Some(7), ..Standing::default() };
+        let of_four = Known::Announced(Xid(731), old);
         assert_eq!(found(&lines), [(4, of_four)]);
         lines.push(line("boot", 99, ""));
         lines.push(line("intent", 7, ""));
@@ -392,29 +398,89 @@ mod tests {
     }
 
     #[test]
+    fn a_precommit_record_says_how_the_transaction_stood() {
+        let more = ",\"xid\":\"731\",\"wal\":\"0/15A3B48\",\"era\":7,\"timeline\":2,\"system\":\"18446744073709551615\",\"flushed\":true";
+        let lines = [line("intent", 4, ""), line("precommit", 4, more), line("boot", 99, "")];
+        let standing = Standing {
+            xid: Some(Xid(731)),
+            wal: WalPlace::parse("0/15A3B48"),
+            era: Some(7),
+            timeline: Some(2),
+            system: Some(u64::MAX),
+            is_flushed: true,
+        };
+        assert_eq!(found(&lines), [(4, Known::Announced(Xid(731), standing))]);
+    }
+
+    /// Every testimony there is.
+    #[test]
     fn an_id_that_was_given_anew_is_nobody_s_proof() {
-        let of = |status, has_row, crash| judge(&Testimony { status, has_row, crash });
-        let committed = Some((Conclusion::Committed, Evidence::XactStatus));
-        let rolled_back = Some((Conclusion::RolledBack, Evidence::XactStatus));
-        assert_eq!(of(Status::Committed, None, Crash::Harmless), committed);
-        assert_eq!(of(Status::Committed, None, Crash::Lost), rolled_back);
-        assert_eq!(of(Status::Committed, None, Crash::Possible), Some((Conclusion::Unknown, Evidence::Nothing)));
-        assert_eq!(of(Status::Aborted, None, Crash::Possible), rolled_back);
-        assert_eq!(of(Status::NeverGiven, None, Crash::Harmless), rolled_back);
-        assert_eq!(of(Status::Forgotten, None, Crash::Harmless), Some((Conclusion::Unknown, Evidence::Nothing)));
-        for has_row in [None, Some(false), Some(true)] {
-            assert_eq!(of(Status::InProgress, has_row, Crash::Harmless), None, "its COMMIT may be under way");
+        use Crash::{Harmless, Lost, Possible};
+        use Status::{Aborted, Committed, Forgotten, InProgress, NeverGiven};
+        const COMMITTED: Option<(Conclusion, Evidence)> = Some((Conclusion::Committed, Evidence::XactStatus));
+        const ROLLED_BACK: Option<(Conclusion, Evidence)> = Some((Conclusion::RolledBack, Evidence::XactStatus));
+        const UNKNOWN: Option<(Conclusion, Evidence)> = Some((Conclusion::Unknown, Evidence::Nothing));
+        const ROW: Option<(Conclusion, Evidence)> = Some((Conclusion::Committed, Evidence::Row));
+        const NO_ROW: Option<(Conclusion, Evidence)> = Some((Conclusion::RolledBack, Evidence::Row));
+        const LATER: Option<(Conclusion, Evidence)> = None;
+        // What follows where rows cannot be read, where there is none, and where there is one.
+        let table = [
+            (InProgress, Harmless, [LATER, LATER, LATER]),
+            (InProgress, Possible, [LATER, LATER, LATER]),
+            (InProgress, Lost, [ROLLED_BACK, NO_ROW, ROW]),
+            (Committed, Harmless, [COMMITTED, COMMITTED, ROW]),
+            (Committed, Possible, [UNKNOWN, NO_ROW, ROW]),
+            (Committed, Lost, [ROLLED_BACK, NO_ROW, ROW]),
+            (Aborted, Harmless, [ROLLED_BACK, NO_ROW, ROW]),
+            (Aborted, Possible, [ROLLED_BACK, NO_ROW, ROW]),
+            (Aborted, Lost, [ROLLED_BACK, NO_ROW, ROW]),
+            (NeverGiven, Harmless, [ROLLED_BACK, NO_ROW, ROW]),
+            (NeverGiven, Possible, [ROLLED_BACK, NO_ROW, ROW]),
+            (NeverGiven, Lost, [ROLLED_BACK, NO_ROW, ROW]),
+            (Forgotten, Harmless, [UNKNOWN, NO_ROW, ROW]),
+            (Forgotten, Possible, [UNKNOWN, NO_ROW, ROW]),
+            (Forgotten, Lost, [ROLLED_BACK, NO_ROW, ROW]),
+        ];
+        for (status, crash, expected) in table {
+            let rows = [None, Some(false), Some(true)];
+            let judged = rows.map(|has_row| judge(&Testimony { status, has_row, crash }));
+            assert_eq!(judged, expected, "{status:?} {crash:?}");
         }
-        assert_eq!(of(Status::Committed, Some(false), Crash::Possible), Some((Conclusion::RolledBack, Evidence::Row)));
-        assert_eq!(of(Status::Forgotten, Some(true), Crash::Possible), Some((Conclusion::Committed, Evidence::Row)));
     }
 
     #[test]
-    fn places_in_the_log_are_ordered() {
-        let place = |text| WalPlace::parse(text).unwrap();
-        assert!(place("0/FFFFFFFF") < place("1/0") && place("0/15A3B48") < place("0/15A3B49"));
-        for text in ["", "0", "/", "0/", "x/1", "0/123456789", "-1/0", "+1/0"] {
-            assert_eq!(WalPlace::parse(text), None, "{text}");
-        }
+    fn rows_are_missed_where_a_bypass_has_committed_and_nowhere_else() {
+        let bypass = ",\"preset\":\"bypass\"";
+        let committed = ",\"result\":\"committed\",\"xid\":\"731\"";
+        let lines = [
+            line("intent", 1, bypass),
+            line("outcome", 1, committed),
+            line("intent", 2, ",\"preset\":\"migration\""),
+            line("outcome", 2, committed),
+            line("intent", 3, bypass),
+            line("outcome", 3, ",\"result\":\"committed\",\"xid\":null"),
+            line("intent", 4, bypass),
+            line("outcome", 4, ",\"result\":\"rolled_back\",\"xid\":\"732\""),
+            line("intent", 5, bypass),
+            line("outcome", 5, ",\"result\":\"unknown\",\"xid\":\"733\""),
+            line("reconciled", 5, committed),
+            line("intent", 6, bypass),
+            line("outcome", 6, committed),
+        ];
+        let read = |from: Option<&str>| {
+            let mut ledgers = Ledgers::since_time(from.map(|from| from.parse().unwrap()));
+            lines.iter().for_each(|line| ledgers.take(line.as_bytes()));
+            ledgers
+        };
+        let mut ledgers = read(None);
+        assert!(ledgers.take_row(&Uuid::from_u128(6)) && ledgers.take_row(&Uuid::from_u128(2)));
+        assert!(!ledgers.take_row(&Uuid::from_u128(7)));
+        assert_eq!(ledgers.without_row("d"), [Uuid::from_u128(1), Uuid::from_u128(5)]);
+        assert!(ledgers.without_row("another").is_empty());
+        // All began at nine.
+        let mut ledgers = read(Some("2026-11-23T09:00:01Z"));
+        assert_eq!((ledgers.without_row("d"), ledgers.since()), (vec![], None));
+        assert!(ledgers.take_row(&Uuid::from_u128(1)), "its record is known all the same");
+        assert_eq!(read(Some("2026-11-23T09:00:00Z")).since(), Some("2026-11-23T09:00:00Z"));
     }
 }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::chain::Damage;
 use super::checkpoint::PublicKey;
 use super::reason::Reason;
-use crate::fault::SqlState;
+use super::standing::Standing;
+use crate::fault::{Code, SqlState};
 use crate::guard::StatementClass;
 
 /// Most bytes of an `application_name`.
@@ -23,7 +24,7 @@ impl std::fmt::Display for TransactionId {
     }
 }
 
-/// A transaction's id on the server, as `pg_current_xact_id()` writes it; it is never used twice while the database lives.
+/// A transaction's id on the server, as `pg_current_xact_id()` writes it; it is used once, unless a crash has lost it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Xid(pub u64);
 
@@ -153,12 +154,8 @@ pub struct Done {
 /// What a session says in front of a COMMIT: without this record on the disk no COMMIT goes to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreCommit {
-    /// The transaction's id on the server; `None` while it has written nothing.
-    pub xid: Option<Xid>,
-    /// Where the server's write-ahead log ended then, behind all that the transaction has written.
-    pub wal: Option<Box<str>>,
-    /// Since when the server kept statistics then, in microseconds: a crash discards them.
-    pub era: Option<u64>,
+    /// How the transaction stood on the server; nothing is known of what commits by itself.
+    pub standing: Standing,
     /// There is no COMMIT: what runs outside of blocks commits by itself.
     pub is_self_committing: bool,
     /// What it has done.
@@ -172,6 +169,8 @@ pub struct Outcome {
     pub conclusion: Conclusion,
     /// The error that ended it.
     pub sqlstate: Option<SqlState>,
+    /// The limit of a bypass that has ended it.
+    pub code: Option<Code>,
     /// The transaction's id on the server, where its pre-commit record has one.
     pub xid: Option<Xid>,
     /// How long it took, from its intent on; the writer's clock knows.

@@ -14,8 +14,13 @@ const KEYS_MAX: usize = 2_000;
 /// Most characters of a key: a reason has up to 1 KiB.
 const KEY_CHARS_MAX: usize = 120;
 
-/// Under what the rest is.
+/// Under what the rest is, what has no reason, and what has no time.
 const OTHERS: &str = "(others)";
+const NO_REASON: &str = "(none)";
+const NO_DAY: &str = "(unknown)";
+
+/// Keys that are no values: no filter leads to them.
+pub const UNNAMED: [&str; 3] = [OTHERS, NO_REASON, NO_DAY];
 
 /// What is summed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,7 +48,7 @@ impl Sum {
         self.acts += 1;
         self.rows_delivered = self.rows_delivered.saturating_add(act.rows_delivered);
         self.rows_affected = self.rows_affected.saturating_add(act.rows_affected);
-        self.unreviewed += u64::from(act.kind == "transaction" && act.reviews == 0);
+        self.unreviewed += u64::from(act.kind != "review" && act.reviews == 0);
         match act.result.as_deref() {
             Some("committed") => self.committed += 1,
             Some("failed" | "refused") => self.failed += 1,
@@ -75,9 +80,9 @@ impl Totals {
     /// Adds an act.
     pub fn add(&mut self, act: &Deed) {
         self.all.add(act);
-        put(&mut self.by_reason, act.reason.as_deref().unwrap_or("(none)"), act);
+        put(&mut self.by_reason, act.reason.as_deref().unwrap_or(NO_REASON), act);
         put(&mut self.by_actor, &act.login, act);
-        put(&mut self.by_day, act.at.get(..10).unwrap_or("(unknown)"), act);
+        put(&mut self.by_day, act.at.get(..10).unwrap_or(NO_DAY), act);
         for table in &act.tables {
             put(&mut self.by_table, table, act);
         }

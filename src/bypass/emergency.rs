@@ -58,6 +58,8 @@ pub enum Closed {
     ByFreeze,
     /// Another one of the same login took its place.
     Replaced,
+    /// Its record was written, or may be, and it was not opened.
+    NeverOpen,
 }
 
 impl Closed {
@@ -69,6 +71,7 @@ impl Closed {
             Closed::ByOrder => "closed by an administrator",
             Closed::ByFreeze => "all bypasses were frozen",
             Closed::Replaced => "another emergency of the login took its place",
+            Closed::NeverOpen => "it was not opened after all",
         }
     }
 }

@@ -17,5 +17,5 @@ mod tables;
 pub use emergency::{Closed, Emergencies, Emergency, EmergencyFault, EmergencyId, OPEN_MAX};
 pub use hours::{Hours, HoursFault};
 pub use permit::{LimitName, Permit, Standing, Usage};
-pub use rule::{Pattern, PatternFault, Rule, Terms, check_quality};
-pub use tables::{TableFault, Tables};
+pub use rule::{Pattern, PatternFault, Rule, Terms, check_quality, permit_for};
+pub use tables::{Doubt, TableFault, Tables};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::emergency::Emergency;
 use super::rule::Rule;
+use super::tables::Doubt;
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Statement, StatementClass};
 use crate::time::TimeOfDay;
@@ -27,8 +28,8 @@ pub struct Standing {
 pub struct Usage {
     /// Statements sent.
     pub statements: u64,
-    /// The client has had a say in `search_path`.
-    pub is_path_changed: bool,
+    /// Why names without a schema may mislead.
+    pub doubt: Option<Doubt>,
 }
 
 /// The limits that a transaction can be over, by their keys.
@@ -58,12 +59,13 @@ impl LimitName {
 }
 
 /// What one transaction may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Permit(Ground);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 enum Ground {
     /// The login has no rules.
+    #[default]
     Unlimited,
     /// This rule of its.
     Rule(Arc<[Rule]>, usize),
@@ -136,7 +138,7 @@ impl Permit {
             let detail = format!("{} The class is {}.", self.words("read_only"), statement.class.name());
             return Err(Fault::of(Code::BypassReadOnly).with_detail(detail));
         }
-        if let Some(Err(what)) = rule.tables.as_ref().map(|tables| tables.judge(statement, usage.is_path_changed)) {
+        if let Some(Err(what)) = rule.tables.as_ref().map(|tables| tables.judge(statement, usage.doubt)) {
             let detail = format!("{} {what}", self.words("tables"));
             return Err(Fault::of(Code::BypassTable).with_detail(detail));
         }
@@ -148,6 +150,14 @@ impl Permit {
             Some(most) => Err(self.over("statements", most, usage.statements.saturating_add(1))),
             None => Ok(()),
         }
+    }
+
+    /// Whether a statement may be sent as the first one of its transaction, by a client that has changed nothing.
+    ///
+    /// # Errors
+    /// The fault that the client is to see.
+    pub fn judge_alone(&self, statement: &Statement) -> Result<(), Fault> {
+        self.judge(statement, Usage::default())
     }
 
     /// Why it cannot go on with so many rows.

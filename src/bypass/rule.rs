@@ -127,16 +127,8 @@ impl Terms {
         if let Some(emergency) = standing.emergency.as_ref().filter(|emergency| emergency.until > standing.now) {
             return Ok(Permit::emergency(emergency.clone()));
         }
-        if self.only_in_emergency {
-            let detail = "The login may bypass in an emergency only, and none is open for it.";
-            return Err(Fault::of(Code::BypassNotCovered).with_detail(detail));
-        }
-        if self.rules.is_empty() {
+        let Some(at) = fitting(&self.rules, reason, self.only_in_emergency)? else {
             return Ok(Permit::unlimited());
-        }
-        let fitting = |rule: &Rule| rule.reason.as_ref().is_none_or(|pattern| pattern.fits(reason));
-        let Some(at) = self.rules.iter().position(fitting) else {
-            return Err(Fault::of(Code::BypassNotCovered).with_detail("No rule of the login fits the reason."));
         };
         if let Some(what) = self.rules.get(at).and_then(|rule| self.obstacle(rule, reason, standing.now)) {
             let detail = format!("{what} (Rule {} of the login.)", at + 1);
@@ -163,6 +155,36 @@ impl Terms {
             return Some("The limit is ticket: the reason names none.".to_owned());
         }
         None
+    }
+}
+
+/// What a transaction for this reason may do outside of emergencies, if the circumstances of its rule are given: place, time, ticket.
+///
+/// # Errors
+/// No circumstances would help.
+pub fn permit_for(
+    rules: &Arc<[Rule]>,
+    reason: &str,
+    chars_min: usize,
+    only_in_emergency: bool,
+) -> Result<Permit, Fault> {
+    check_quality(reason, chars_min)?;
+    let at = fitting(rules, reason, only_in_emergency)?;
+    Ok(at.map_or_else(Permit::unlimited, |at| Permit::of_rule(Arc::clone(rules), at)))
+}
+
+/// Which rule counts for a reason; `None` where there are no rules.
+fn fitting(rules: &[Rule], reason: &str, only_in_emergency: bool) -> Result<Option<usize>, Fault> {
+    let uncovered = |detail: &'static str| Err(Fault::of(Code::BypassNotCovered).with_detail(detail));
+    if only_in_emergency {
+        return uncovered("The login may bypass in an emergency only, and none is open for it.");
+    }
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    match rules.iter().position(|rule| rule.reason.as_ref().is_none_or(|pattern| pattern.fits(reason))) {
+        None => uncovered("No rule of the login fits the reason."),
+        found => Ok(found),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which tables a bypass may name.
 //!
-//! A name without a schema goes by `search_path`, and temporary tables come first there: it is let through only where it is
-//! listed without a schema, and only while the client has left `search_path` alone. `public.orders` in the list is not
+//! A name without a schema goes by `search_path`, and temporary tables and views come first there: it is let through only where it is
+//! listed without a schema, and only while the client has left `search_path` alone and no server stays with it. `public.orders` in the list is not
 //! `orders` in a statement, nor the other way round: what one of them means is the database's to say.
 //!
 //! What is not seen: what views, triggers, rules, operators and policies of the database read. Functions of the database are
@@ -28,6 +28,24 @@ enum Entry {
     Table(Box<str>, Box<str>),
     /// `support.*`
     Schema(Box<str>),
+}
+
+/// Why a name without a schema may be another table than the database's own search path finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The client has had a say in `search_path`.
+    Path,
+    /// A server stays with the client: an earlier transaction, under another rule, may have made a temporary view on it.
+    Server,
+}
+
+impl Doubt {
+    const fn words(self) -> &'static str {
+        match self {
+            Doubt::Path => "the client has set search_path",
+            Doubt::Server => "a server stays with the client, where temporary tables and views come first",
+        }
+    }
 }
 
 /// Why a text is none.
@@ -57,11 +75,11 @@ impl Tables {
         Ok(Self { entries })
     }
 
-    /// Whether a statement names nothing else; `is_path_changed`: the client has had a say in `search_path`.
+    /// Whether a statement names nothing else; `doubt`: why names without a schema may mislead.
     ///
     /// # Errors
     /// Says in a sentence what it names, or why that cannot be known.
-    pub fn judge(&self, statement: &Statement, is_path_changed: bool) -> Result<(), String> {
+    pub fn judge(&self, statement: &Statement, doubt: Option<Doubt>) -> Result<(), String> {
         if !names_what_it_reads(statement.class) {
             return Err(format!("What a statement of class {} touches is not known.", statement.class.name()));
         }
@@ -76,19 +94,19 @@ impl Tables {
             return Err("What is explained names no table.".to_owned());
         }
         let mut tables = statement.relations.iter().filter(|relation| !relation.is_common);
-        tables.try_for_each(|relation| self.judge_relation(relation, is_path_changed))
+        tables.try_for_each(|relation| self.judge_relation(relation, doubt))
     }
 
-    fn judge_relation(&self, relation: &RelationUse, is_path_changed: bool) -> Result<(), String> {
+    fn judge_relation(&self, relation: &RelationUse, doubt: Option<Doubt>) -> Result<(), String> {
         let name = &relation.name;
         match &relation.schema {
             Some(schema) if self.has(Some(schema), name) => Ok(()),
             Some(schema) => Err(format!("The table is {schema}.{name}.")),
             None if !self.has(None, name) => Err(format!("The table is {name}, without a schema.")),
-            None if is_path_changed => {
-                Err(format!("The table is {name}, without a schema, and the client has set search_path."))
-            }
-            None => Ok(()),
+            None => match doubt {
+                Some(doubt) => Err(format!("The table is {name}, without a schema, and {}.", doubt.words())),
+                None => Ok(()),
+            },
         }
     }
 
@@ -171,10 +189,10 @@ mod tests {
     use super::*;
     use crate::guard::{Limits, inspect};
 
-    fn judge(tables: &[&str], sql: &str, is_path_changed: bool) -> Result<(), String> {
+    fn judge(tables: &[&str], sql: &str, doubt: Option<Doubt>) -> Result<(), String> {
         let tables = Tables::parse(tables.iter().copied()).unwrap();
         let facts = inspect(sql.as_bytes(), &Limits::default()).unwrap();
-        facts.statements.iter().try_for_each(|statement| tables.judge(statement, is_path_changed))
+        facts.statements.iter().try_for_each(|statement| tables.judge(statement, doubt))
     }
 
     #[test]
@@ -193,7 +211,7 @@ mod tests {
             "SELECT 1; COMMIT; SET timezone = 'UTC'; SHOW all",
             "SELECT set_config('timezone', 'UTC', true)",
         ] {
-            assert_eq!(judge(&tables, sql, false), Ok(()), "{sql}");
+            assert_eq!(judge(&tables, sql, None), Ok(()), "{sql}");
         }
         for (sql, what) in [
             ("SELECT * FROM orders", "orders, without a schema"),
@@ -207,7 +225,7 @@ mod tests {
             ("EXPLAIN ANALYZE SELECT * FROM secret", "secret"),
             ("SELECT * FROM pg_catalog.pg_class", "pg_catalog.pg_class"),
         ] {
-            let told = judge(&tables, sql, false).unwrap_err();
+            let told = judge(&tables, sql, None).unwrap_err();
             assert!(told.contains(what), "{sql}: {told}");
         }
     }
@@ -232,15 +250,18 @@ mod tests {
             "REFRESH MATERIALIZED VIEW public.orders",
             "VACUUM public.orders",
         ] {
-            assert!(judge(&["public.orders", "notes"], sql, false).is_err(), "{sql}");
+            assert!(judge(&["public.orders", "notes"], sql, None).is_err(), "{sql}");
         }
     }
 
     #[test]
     fn a_name_without_a_schema_needs_the_databases_own_search_path() {
-        assert_eq!(judge(&["notes", "public.orders"], "SELECT * FROM public.orders", true), Ok(()));
-        let told = judge(&["notes"], "SELECT * FROM notes", true).unwrap_err();
-        assert!(told.contains("search_path"), "{told}");
+        for (doubt, words) in [(Doubt::Path, "search_path"), (Doubt::Server, "stays with the client")] {
+            let doubt = Some(doubt);
+            assert_eq!(judge(&["notes", "public.orders"], "SELECT * FROM public.orders", doubt), Ok(()));
+            let told = judge(&["notes"], "SELECT * FROM notes", doubt).unwrap_err();
+            assert!(told.contains(words), "{told}");
+        }
     }
 
     #[test]

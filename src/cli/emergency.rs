@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use secrecy::ExposeSecret as _;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 
 use super::environment::{LoadFailure, load_file};
+use super::secure::{Secure, words};
 use super::{EXIT_UNUSABLE, EXIT_WRONG};
-use crate::config::LoginSecret;
+use crate::config::{Config as Configuration, LoginSecret};
 
 /// Arguments of `emergency`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +33,55 @@ pub struct EmergencyArguments {
     /// How to reach the console.
     #[command(flatten)]
     way: ConsoleWay,
+    /// How to reach it otherwise.
+    #[command(flatten)]
+    road: Road,
+}
+
+/// Where the proxy of a configuration is, and how its certificate is looked at.
+#[derive(Debug, clap::Args)]
+pub struct Road {
+    /// Where the proxy is, if not at its unix socket or first address: host:port.
+    #[arg(long, value_name = "ADDRESS", requires = "config")]
+    proxy: Option<String>,
+    /// Roots (PEM) that the proxy's certificate must be signed by, made out to its host. Without it TLS is used where it is
+    /// offered, and the certificate is not looked at.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Road {
+    /// How connections are made secure.
+    ///
+    /// # Errors
+    /// The roots cannot be used, in words.
+    pub fn secure(&self) -> Result<Secure, String> {
+        Secure::new(self.ca.as_deref())
+    }
+
+    /// Leads to the proxy that runs with a configuration.
+    fn lead(&self, config: &Configuration, to: &mut Config) -> Result<(), String> {
+        if let Some(place) = &self.proxy {
+            let (host, port) = place.rsplit_once(':').ok_or("--proxy: host:port is needed")?;
+            let port = port.parse().map_err(|_| "--proxy: the port is no number".to_owned())?;
+            to.host(host.trim_matches(['[', ']'])).port(port);
+            return Ok(());
+        }
+        match (&config.listen.unix, config.listen.addresses.first()) {
+            // A unix socket has no TLS.
+            (Some(unix), address) if self.ca.is_none() || address.is_none() => {
+                let port = unix.path.extension().and_then(|port| port.to_str()).and_then(|port| port.parse().ok());
+                to.host_path(unix.path.parent().unwrap_or(&unix.path)).port(port.unwrap_or(6432));
+            }
+            (_, Some(address)) => {
+                let ip = address.ip();
+                let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { ip };
+                to.host(ip.to_string()).port(address.port());
+            }
+            (Some(_) | None, None) => return Err("the configuration listens nowhere".to_owned()),
+        }
+        Ok(())
+    }
 }
 
 /// Where the console is, and as whom.
@@ -56,7 +106,7 @@ pub fn run(arguments: &EmergencyArguments) -> ExitCode {
         }
         (Some(_), None) | (None, Some(_)) | (None, None) => format!("EMERGENCY CLOSE {login}"),
     };
-    match arguments.way.settings().map(|settings| give(&settings, &command)) {
+    match arguments.settings().map(|(settings, secure)| give(&settings, &secure, &command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(Failure::Refused(words))) => {
             eprintln!("tenantgate: {words}");
@@ -75,11 +125,11 @@ enum Failure {
     Refused(String),
 }
 
-impl ConsoleWay {
-    fn settings(&self) -> Result<Config, String> {
-        let mut settings = match (&self.config, &self.connect) {
+impl EmergencyArguments {
+    fn settings(&self) -> Result<(Config, Secure), String> {
+        let mut settings = match (&self.way.config, &self.way.connect) {
             (_, Some(text)) => text.parse::<Config>().map_err(|error| format!("--connect: {error}"))?,
-            (Some(file), None) => of_configuration(file)?,
+            (Some(file), None) => of_configuration(file, &self.road)?,
             (None, None) => return Err("--config or --connect is needed".to_owned()),
         };
         if settings.get_password().is_none()
@@ -91,7 +141,7 @@ impl ConsoleWay {
             settings.dbname("pgbouncer");
         }
         settings.application_name("tenantgate emergency");
-        Ok(settings)
+        Ok((settings, self.road.secure()?))
     }
 }
 
@@ -99,7 +149,7 @@ impl ConsoleWay {
 ///
 /// # Errors
 /// It has none that can be reached so, in words.
-pub fn of_configuration(file: &Path) -> Result<Config, String> {
+pub fn of_configuration(file: &Path, road: &Road) -> Result<Config, String> {
     let config = match load_file(file) {
         Ok(loaded) => loaded.config,
         Err(LoadFailure::Unreadable(reason)) => return Err(format!("{} cannot be read: {reason}", file.display())),
@@ -108,18 +158,7 @@ pub fn of_configuration(file: &Path) -> Result<Config, String> {
         }
     };
     let mut settings = Config::new();
-    match (&config.listen.unix, config.listen.addresses.first()) {
-        (Some(unix), _) => {
-            let port = unix.path.extension().and_then(|port| port.to_str()).and_then(|port| port.parse().ok());
-            settings.host_path(unix.path.parent().unwrap_or(&unix.path)).port(port.unwrap_or(6432));
-        }
-        (None, Some(address)) => {
-            let ip = address.ip();
-            let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { ip };
-            settings.host(ip.to_string()).port(address.port());
-        }
-        (None, None) => return Err("the configuration listens nowhere".to_owned()),
-    }
+    road.lead(&config, &mut settings)?;
     let password = |login: &str| match config.logins.get(login).and_then(|entry| entry.secret.as_ref()) {
         Some(LoginSecret::Plain(password)) => Some(password.expose_secret().to_owned()),
         Some(LoginSecret::Scram(_)) | None => None,
@@ -136,27 +175,16 @@ pub fn of_configuration(file: &Path) -> Result<Config, String> {
     Ok(settings)
 }
 
-fn give(settings: &Config, command: &str) -> Result<(), Failure> {
+fn give(settings: &Config, secure: &Secure, command: &str) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Unusable(error.to_string()))?;
     runtime.block_on(async {
-        let connected = settings.connect(NoTls).await;
-        let (client, connection) =
-            connected.map_err(|error| Failure::Unusable(format!("the console: {}", words(&error))))?;
+        let connected = secure.log_in(settings).await;
+        let (client, connection) = connected.map_err(|error| Failure::Unusable(format!("the console: {error}")))?;
         let talking = tokio::spawn(connection);
         let done = client.simple_query(command).await.map(drop);
         drop(client);
         drop(talking.await);
         done.map_err(|error| Failure::Refused(words(&error)))
     })
-}
-
-/// What the proxy said.
-pub fn words(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => {
-            [Some(said.message()), said.detail(), said.hint()].into_iter().flatten().collect::<Vec<_>>().join(" ")
-        }
-        None => error.to_string(),
-    }
 }

@@ -14,7 +14,8 @@ use super::environment::{LoadFailure, load_file};
 use super::{EXIT_UNUSABLE, EXIT_WRONG};
 use crate::config::ScopeTemplate;
 use crate::driver::build;
-use crate::guard::{Claiming, Explained, Keeping, Policy, PolicySettings, Preset, explain, explain_file};
+use crate::driver::law::Law;
+use crate::guard::{Claiming, Explained, Keeping, Policy, PolicySettings, Preset, Statement, explain_by, explain_file};
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -115,6 +116,17 @@ impl Sender {
     }
 }
 
+/// Which login of a configuration it comes from, and why.
+#[derive(Debug, clap::Args)]
+pub struct Named {
+    /// This login of the configuration sends it: its preset, lists and claims count, and the rules of its bypasses ([[bypass.rules]]).
+    #[arg(long, value_name = "LOGIN", requires = "config", conflicts_with_all = ["preset", "session_state", "claims"])]
+    login: Option<String>,
+    /// The reason of its bypass, by which a rule is chosen.
+    #[arg(long, value_name = "TEXT", requires = "login")]
+    reason: Option<String>,
+}
+
 /// The parser recurses: see `driver::parser`.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
@@ -130,7 +142,13 @@ enum Input {
 }
 
 /// Explains `sql`, or standard input, under the policy of a configuration, or under the default one.
-pub fn run_command(sql: Option<&str>, format: ExplainFormat, sender: Sender, config: Option<&Path>) -> ExitCode {
+pub fn run_command(
+    sql: Option<&str>,
+    format: ExplainFormat,
+    sender: Sender,
+    config: Option<&Path>,
+    named: &Named,
+) -> ExitCode {
     let input = match sql {
         Some(text) if text != "-" => Input::Text(text.into()),
         Some(_) | None => match read_input() {
@@ -138,10 +156,19 @@ pub fn run_command(sql: Option<&str>, format: ExplainFormat, sender: Sender, con
             Err(reason) => return unusable(&format!("standard input cannot be read: {reason}")),
         },
     };
-    let Some(path) = config else { return run(&input, format, &default_policy(sender)) };
+    let Some(path) = config else { return run(&input, format, &Law::of_policy(default_policy(sender))) };
     let Sender { preset, keeping, claiming } = sender;
     match load_file(path) {
-        Ok(loaded) => run(&input, format, &build::policy(&loaded.config, preset, keeping, claiming)),
+        Ok(loaded) => {
+            let law = match &named.login {
+                Some(login) => Law::of_login(&loaded.config, login, named.reason.as_deref()),
+                None => Ok(Law::of_policy(build::policy(&loaded.config, preset, keeping, claiming))),
+            };
+            match law {
+                Ok(law) => run(&input, format, &law),
+                Err(reason) => unusable(&reason),
+            }
+        }
         Err(LoadFailure::Unreadable(reason)) => unusable(&format!("{} cannot be read: {reason}", path.display())),
         Err(LoadFailure::Wrong(problems)) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
@@ -178,9 +205,9 @@ fn default_policy(Sender { preset, keeping, claiming }: Sender) -> Policy {
     })
 }
 
-/// Explains the input under `policy` to standard output.
-fn run(input: &Input, format: ExplainFormat, policy: &Policy) -> ExitCode {
-    let Some(explained) = explain_on_a_deep_stack(input, policy) else {
+/// Explains the input under `law` to standard output.
+fn run(input: &Input, format: ExplainFormat, law: &Law) -> ExitCode {
+    let Some(explained) = explain_on_a_deep_stack(input, law) else {
         return unusable("the text could not be examined");
     };
     if explained.is_empty() {
@@ -200,10 +227,11 @@ fn run(input: &Input, format: ExplainFormat, policy: &Policy) -> ExitCode {
     if explained.iter().all(Explained::is_allowed) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) }
 }
 
-fn explain_on_a_deep_stack(input: &Input, policy: &Policy) -> Option<Vec<Explained>> {
+fn explain_on_a_deep_stack(input: &Input, law: &Law) -> Option<Vec<Explained>> {
+    let also = |statement: &Statement| law.judge(statement);
     let work = || match input {
-        Input::Text(text) => explain(text.as_bytes(), policy),
-        Input::File(bytes) => explain_file(bytes, policy),
+        Input::Text(text) => explain_by(text.as_bytes(), law.policy(), &also),
+        Input::File(bytes) => explain_file(bytes, law.policy(), &also),
     };
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("parser".into()).stack_size(STACK_BYTES);

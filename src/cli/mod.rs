@@ -13,6 +13,7 @@ mod explain;
 mod ledger;
 mod log;
 mod offboard;
+mod secure;
 mod serve;
 mod sql;
 
@@ -71,6 +72,9 @@ enum Command {
         /// Use the [guard] and [scope] of this configuration instead of the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Or which login of it.
+        #[command(flatten)]
+        named: explain::Named,
     },
     /// Look at the ledger of bypass and migration logins.
     Ledger {
@@ -100,9 +104,9 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::Check(arguments) => check::run(&arguments),
         Command::CheckConfig { file } => check_config::run(&file),
-        Command::Explain { sql, format, preset, session_state, claims, config } => {
+        Command::Explain { sql, format, preset, session_state, claims, config, named } => {
             let sender = explain::Sender::new(preset, session_state, claims);
-            explain::run_command(sql.as_deref(), format, sender, config.as_deref())
+            explain::run_command(sql.as_deref(), format, sender, config.as_deref(), &named)
         }
         Command::Ledger { command } => ledger::run(&command),
         Command::Emergency(arguments) => emergency::run(&arguments),

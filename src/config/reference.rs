@@ -728,6 +728,12 @@ const AFTER_LOGINS: &[KeyRow] = &[
         "A file of this size is renamed to <path>.<number of its last record> and a new one begun, which goes on with the chain. 0: never.",
     ),
     row(
+        "ledger.compress",
+        Kind::Choice(&["none", "gzip"]),
+        Shown::Default("\"none\""),
+        "gzip: closed files are compressed, in the background, to <name>.gz; all commands and the review page read them (docs/ledger.md).",
+    ),
+    row(
         "rules",
         Kind::TableList,
         Shown::Header,

@@ -56,6 +56,7 @@ const FIXED: &[FixedKey] = &[
     fixed_ledger!("ledger.checkpoint_interval", |ledger| ledger.checkpoint_interval),
     fixed_ledger!("ledger.heartbeat_interval", |ledger| ledger.heartbeat_interval),
     fixed_ledger!("ledger.rotate_bytes", |ledger| ledger.rotate_bytes),
+    fixed_ledger!("ledger.compress", |ledger| ledger.compress),
     fixed!("listen.addresses", listen.addresses),
     fixed!("listen.unix_folder", listen.unix, |unix: &Option<UnixSocketSettings>| {
         unix.as_ref().and_then(|unix| unix.path.parent().map(Path::to_path_buf))
@@ -167,6 +168,7 @@ mod tests {
                       [review]\naddress = \"127.0.0.1:5\"\n[review.reviewers.r]\npassword = \"x\"\n\
                       [runtime]\nthreads = 1\n[state]\nfolder = \"/a\"\n[ledger]\npath = \"/a\"\n\
                       checkpoint_records = 1\ncheckpoint_interval = \"1s\"\nheartbeat_interval = \"1s\"\nrotate_bytes = 1\n\
+                      compress = \"none\"\n\
                       node = \"one\"\nwrite_timeout = \"1s\"\ngroup_commit = true\n";
         let after = before.replace("\"/a\"", "\"/b\"").replace("= 1\n", "= 2\n").replace(":1\"", ":2\"");
         let after = after
@@ -176,6 +178,7 @@ mod tests {
             .replace(":5\"", ":6\"")
             .replace("\"1s\"", "\"2s\"")
             .replace("\"one\"", "\"two\"")
+            .replace("\"none\"", "\"gzip\"")
             .replace("= true", "= false");
         let (in_force, mut next) = (config(before), config(&after));
         // A key is a file, and there are none here.

@@ -451,6 +451,18 @@ pub struct LedgerSettings {
     pub heartbeat_interval: Duration,
     /// The size from which on a file is closed and the next one begun.
     pub rotate_bytes: Option<u64>,
+    /// What becomes of closed files.
+    pub compress: Compress,
+}
+
+/// What becomes of a ledger's closed files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compress {
+    /// They stay as they were written.
+    #[default]
+    None,
+    /// They are compressed.
+    Gzip,
 }
 
 /// What bypass logins get.

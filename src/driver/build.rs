@@ -8,6 +8,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::clock::Clock;
 use super::connect::{ServerTarget, TargetTls};
+use super::flusher::Flusher;
 use super::handshake::HandshakeSettings;
 use super::ledger::LedgerSync;
 use super::pool::Way;
@@ -231,7 +232,8 @@ pub fn way(
     clock: Clock,
 ) -> Result<Way, StartFault> {
     let (target, identity) = target(config, key, clock)?;
-    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements })
+    let flusher = Flusher::default();
+    Ok(Way { target: Arc::new(target), identity, prelude: prelude.clone(), statements, flusher })
 }
 
 /// Where the servers of a pool are, and who the proxy is there.

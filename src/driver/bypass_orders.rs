@@ -3,6 +3,13 @@
 //! What lets more through (an emergency, a thaw) is recorded first and refused if it cannot be; what lets less through counts at
 //! once, and its record follows when it can.
 //!
+//! ```text
+//!  record is durable ─▶ done ─▶ kept
+//!        │ late, refused,    │ cannot be done any more (a freeze came meanwhile)
+//!        ▼ nobody waits      ▼
+//!      a record behind it takes it back: whatever becomes of the first one, the last one is true
+//! ```
+//!
 //! Owns: the order of these steps. Does not own: the state (`bypasses`), what a running transaction makes of it (`session`).
 
 use std::sync::Arc;
@@ -12,8 +19,9 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::bypasses::BypassFreeze;
+use super::bypasses::{BypassFreeze, not_frozen};
 use super::clock::{now_of_day, time_of_day};
+use super::ledger::Ledger;
 use super::proxy::Proxy;
 use super::registry::Order;
 use crate::admin::{Actor, EmergencyRow};
@@ -26,6 +34,9 @@ use crate::time::TimeOfDay;
 
 /// How long an order waits for its record.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The reason of a freeze that takes back the record of a thaw.
+const NOT_THAWED: &str = "the thaw before this was not carried out";
 
 /// Who closes what nobody closes.
 const PROXY: &str = "proxy";
@@ -49,18 +60,19 @@ impl Proxy {
         }
     }
 
-    /// If dropped: as it was, though the record may say otherwise.
+    /// Ends the freeze that is in force now: one that is given meanwhile stays. If dropped: as it was, and the ledger says so.
     pub(super) async fn thaw_bypass(&self, reason: &Arc<str>, actor: &Actor) -> Result<(), Fault> {
-        if self.bypasses.freeze().is_none() {
-            return self.bypasses.thaw_all();
-        }
-        self.record_ahead(self.order_record(Uuid::now_v7(), BypassAct::Thaw, actor, reason)).await?;
-        self.bypasses.thaw_all()?;
+        let frozen = self.bypasses.freeze().ok_or_else(not_frozen)?;
+        let record = self.order_record(Uuid::now_v7(), BypassAct::Thaw, actor, reason);
+        let stays = self.order_record(Uuid::now_v7(), BypassAct::Freeze, actor, NOT_THAWED);
+        let recorded = self.record_ahead(record, stays).await?;
+        self.bypasses.thaw(&frozen)?;
+        recorded.keep();
         tracing::warn!(%reason, login = %actor.login, address = %actor.address, "bypasses thawed");
         Ok(())
     }
 
-    /// If dropped: none is open, though the record may say otherwise.
+    /// If dropped: none is open, and the ledger says so.
     pub(super) async fn open_emergency(
         &self,
         login: &Arc<str>,
@@ -81,22 +93,18 @@ impl Proxy {
             at,
         };
         self.bypasses.could_open(&emergency, longest)?;
-        let act = BypassAct::EmergencyOpen { login: Arc::clone(login), until: words(emergency.until) };
-        self.record_ahead(self.order_record(emergency.id.0, act, actor, reason)).await?;
         let until = words(emergency.until);
-        match self.bypasses.open_emergency(emergency.clone(), longest) {
-            Ok(replaced) => {
-                replaced.iter().for_each(|before| self.note_closed(before, Closed::Replaced, actor));
-                self.tell_bypasses();
-                tracing::warn!(%login, %until, %reason, by = %actor.login, address = %actor.address, "emergency opened");
-                Ok(())
-            }
-            Err(fault) => {
-                // It was recorded, and is not open after all.
-                self.note_closed(&emergency, Closed::ByFreeze, actor);
-                Err(fault)
-            }
-        }
+        let act = BypassAct::EmergencyOpen { login: Arc::clone(login), until: Arc::clone(&until) };
+        let close = BypassAct::EmergencyClose { login: Arc::clone(login), until: Arc::clone(&until) };
+        let record = self.order_record(emergency.id.0, act, actor, reason);
+        let closed = self.order_record(emergency.id.0, close, actor, Closed::NeverOpen.words());
+        let recorded = self.record_ahead(record, closed).await?;
+        let replaced = self.bypasses.open_emergency(emergency, longest)?;
+        recorded.keep();
+        replaced.iter().for_each(|before| self.note_closed(before, Closed::Replaced, actor));
+        self.tell_bypasses();
+        tracing::warn!(%login, %until, %reason, by = %actor.login, address = %actor.address, "emergency opened");
+        Ok(())
     }
 
     /// How long one for this login may last. Its reason is read as those of the transactions under it are.
@@ -174,13 +182,41 @@ impl Proxy {
         }
     }
 
-    /// If dropped: it may be written all the same.
-    async fn record_ahead(&self, record: BypassRecord) -> Result<(), Fault> {
+    /// Has it written, and waits for that. If dropped, or if what comes back is dropped and not kept: `back` is written behind it.
+    async fn record_ahead(&self, record: BypassRecord, back: BypassRecord) -> Result<Recorded, Fault> {
         let unwritten = || Fault::of(Code::LedgerUnavailable);
         let ledger = self.ledger().ok_or_else(unwritten)?;
-        match timeout(RECORD_TIMEOUT, ledger.record_act(Box::new(record))).await {
-            Ok(Ok(Ok(()))) => Ok(()),
+        let answer = ledger.record_act(Box::new(record));
+        let recorded = Recorded { ledger, back: Some(back) };
+        match timeout(RECORD_TIMEOUT, answer).await {
+            Ok(Ok(Ok(()))) => Ok(recorded),
+            // Even one that is refused may be in the file: where it could not be taken back.
             Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(unwritten()),
+        }
+    }
+}
+
+/// An order whose record is on its way to the ledger. Unless it is kept, it is taken back there.
+struct Recorded {
+    ledger: Arc<Ledger>,
+    back: Option<BypassRecord>,
+}
+
+impl Recorded {
+    /// It was done.
+    fn keep(mut self) {
+        self.back = None;
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        if let Some(back) = self.back.take() {
+            tracing::warn!(
+                ?back,
+                "an order was recorded, or may be yet, and is not carried out: a record takes it back"
+            );
+            drop(self.ledger.record_act(Box::new(back)));
         }
     }
 }

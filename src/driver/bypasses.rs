@@ -148,15 +148,20 @@ impl Bypasses {
         (closed, kept)
     }
 
-    /// They run again. Blocks on the disk.
+    /// They run again, if they are still frozen by the one that was looked at. Blocks on the disk.
     ///
     /// # Errors
-    /// They are not frozen, or the file cannot be removed; they stay as they are then.
-    pub fn thaw_all(&self) -> Result<(), Fault> {
+    /// They are not frozen, were frozen anew meanwhile, or the file cannot be removed; they stay as they are then.
+    pub fn thaw(&self, frozen: &Arc<BypassFreeze>) -> Result<(), Fault> {
         let _turn = self.changing.lock();
         let state = self.state.load_full();
-        if state.freeze.is_none() {
-            return Err(Fault::of(Code::CommandRefused).with_detail("Bypasses are not frozen."));
+        match &state.freeze {
+            None => return Err(not_frozen()),
+            Some(now) if !Arc::ptr_eq(now, frozen) => {
+                let detail = format!("Bypasses were frozen anew meanwhile. The reason given is: {}", now.reason);
+                return Err(Fault::of(Code::CommandRefused).with_detail(detail));
+            }
+            Some(_) => {}
         }
         if let Some(folder) = &self.folder {
             remove(folder).map_err(|fault| Fault::of(Code::StateUnwritten).with_detail(fault.to_string()))?;
@@ -164,6 +169,11 @@ impl Bypasses {
         self.state.store(Arc::new(State { freeze: None, emergencies: state.emergencies.clone() }));
         Ok(())
     }
+}
+
+/// Of a thaw that has nothing to end.
+pub(super) fn not_frozen() -> Fault {
+    Fault::of(Code::CommandRefused).with_detail("Bypasses are not frozen.")
 }
 
 fn opened(
@@ -230,8 +240,9 @@ mod tests {
         let again = Bypasses::open(Some(folder.path())).unwrap();
         assert_eq!(again.freeze().as_deref(), Some(&frozen()));
         assert_eq!(again.standing("ops", NOW).frozen.as_deref(), Some("a leak"));
-        again.thaw_all().unwrap();
-        assert_eq!(again.thaw_all().unwrap_err().code, Some(Code::CommandRefused));
+        let before = again.freeze().unwrap();
+        again.thaw(&before).unwrap();
+        assert_eq!(again.thaw(&before).unwrap_err().code, Some(Code::CommandRefused));
         assert_eq!(Bypasses::open(Some(folder.path())).unwrap().freeze(), None);
     }
 
@@ -241,7 +252,12 @@ mod tests {
         let (_, kept) = bypasses.freeze_all(frozen());
         assert_eq!(kept.unwrap_err().code, Some(Code::StateMissing));
         assert!(bypasses.standing("ops", NOW).frozen.is_some());
-        bypasses.thaw_all().unwrap();
+        // One that was given meanwhile, for the same reason at the same second, is another one.
+        let before = bypasses.freeze().unwrap();
+        drop(bypasses.freeze_all(frozen()));
+        assert_eq!(bypasses.thaw(&before).unwrap_err().code, Some(Code::CommandRefused));
+        bypasses.thaw(&bypasses.freeze().unwrap()).unwrap();
+        assert!(bypasses.freeze().is_none());
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(FILE_NAME), "{").unwrap();
         assert!(Bypasses::open(Some(folder.path())).unwrap().freeze().is_some(), "a broken file means frozen");

@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep};
 use super::clock::now_of_day;
 use super::connect::send_cancel_to;
 use super::deadlines::Deadlines;
+use super::flusher::Flush;
 use super::gauge::SessionGauge;
 use super::generation::Generation;
 use super::ledger::{Answer, SessionLedger};
@@ -28,7 +29,7 @@ use super::proxy::{Proxy, Renewed};
 use super::registry::{Order, Orders, Registration};
 use super::signal::Stage;
 use super::stream::Stream;
-use crate::audit::{Account, Conclusion, Entry};
+use crate::audit::{Account, Conclusion, Entry, PreCommit};
 use crate::bypass::LimitName;
 use crate::fault::{Code, Fault, Severity};
 use crate::guard::{Inspected, Preset};
@@ -53,6 +54,9 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many turns a task takes before others get theirs.
 const TURNS_MAX: usize = 64;
+
+/// Why a COMMIT is not sent to a server that may be about to lose its transaction.
+const NOT_FLUSHED: &str = "The server could not be asked to bring the transaction's id to its disk.";
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
@@ -95,10 +99,17 @@ enum Pending {
 
 /// A record that a session waits for.
 struct Awaited {
-    answer: Answer,
+    what: Due,
     /// Until when; a disk that hangs holds no transaction's locks for ever.
     limit: Pin<Box<Sleep>>,
     is_intent: bool,
+}
+
+/// What it waits for.
+enum Due {
+    /// The server's disk, and then the record: see [`super::flusher`].
+    Flush(Pin<Box<dyn Future<Output = Flush> + Send>>, Box<PreCommit>),
+    Record(Answer),
 }
 
 /// One client's task.
@@ -298,7 +309,15 @@ impl ClientTask {
             }
             Some(ledger) => {
                 let limit = Box::pin(tokio::time::sleep(ledger.write_timeout()));
-                self.record = Some(Awaited { answer: ledger.record(entry), limit, is_intent });
+                let what = match (entry, &self.server) {
+                    (Entry::PreCommit(record), Some(server)) if record.standing.needs_flush() => {
+                        let (way, standing) = (Arc::clone(&server.link.way), record.standing);
+                        let flush = async move { way.flusher.flush(&way.target, &way.identity, &standing).await };
+                        Due::Flush(Box::pin(flush), record)
+                    }
+                    (entry, _) => Due::Record(ledger.record(entry)),
+                };
+                self.record = Some(Awaited { what, limit, is_intent });
             }
             None => self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable)))),
         }
@@ -306,15 +325,39 @@ impl ClientTask {
 
     fn poll_record(&mut self, context: &mut Context<'_>) -> bool {
         let Some(awaited) = self.record.as_mut() else { return false };
-        let Poll::Ready(answer) = Pin::new(&mut awaited.answer).poll(context) else {
-            return self.poll_record_limit(context);
+        let answer = match &mut awaited.what {
+            Due::Record(answer) => match Pin::new(answer).poll(context) {
+                Poll::Ready(answer) => answer.unwrap_or_else(|_| Err(Fault::of(Code::LedgerUnavailable))),
+                Poll::Pending => return self.poll_record_limit(context),
+            },
+            Due::Flush(flush, _) => match flush.as_mut().poll(context) {
+                Poll::Ready(Flush::Gone) => Err(Fault::of(Code::LedgerUnavailable).with_detail(NOT_FLUSHED)),
+                Poll::Ready(flush @ (Flush::Done | Flush::Refused)) => {
+                    self.record_flushed(flush);
+                    return true;
+                }
+                Poll::Pending => return self.poll_record_limit(context),
+            },
         };
         self.record = None;
         if let Some(ledger) = &self.around.ledger {
             self.session.tell_transaction(ledger.transaction());
         }
-        self.session.handle(Input::Recorded(answer.unwrap_or_else(|_| Err(Fault::of(Code::LedgerUnavailable)))));
+        self.session.handle(Input::Recorded(answer));
         true
+    }
+
+    /// What stands in front of a COMMIT is recorded now that the server's disk has it, or is known not to.
+    fn record_flushed(&mut self, flush: Flush) {
+        let (Some(awaited), Some(ledger)) = (self.record.as_mut(), self.around.ledger.as_mut()) else {
+            self.record = None;
+            return self.session.handle(Input::Recorded(Err(Fault::of(Code::LedgerUnavailable))));
+        };
+        if let Due::Flush(_, record) = &awaited.what {
+            let mut record = record.clone();
+            record.standing.is_flushed = flush == Flush::Done;
+            awaited.what = Due::Record(ledger.record(Entry::PreCommit(record)));
+        }
     }
 
     /// A record that takes too long is none: what it stands in front of is not done.

@@ -420,11 +420,12 @@ impl Proxy {
         let late = taken_back.clone();
         let before = move || {
             let written = record.write();
-            if written == Err(NotWritten::InTime) {
-                late.submit();
-            }
             let message = "the ledger cannot be written, so the tenant stays frozen";
-            written.map_err(|_| Fault::saying(Code::LedgerUnavailable, message))
+            written.map_err(|NotWritten| {
+                // It may come yet, or be in the file where it could not be taken back.
+                late.submit();
+                Fault::saying(Code::LedgerUnavailable, message)
+            })
         };
         let then = move |is_thawed: bool| {
             if is_thawed {
@@ -499,14 +500,9 @@ impl Proxy {
 /// How long a freeze or thaw waits for its record: a disk that hangs must not keep the next tenant from being frozen.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no record.
+/// There is no record that is known to be durable; it may be there all the same, or come yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NotWritten {
-    /// The ledger said so.
-    AtAll,
-    /// It may be written later.
-    InTime,
-}
+struct NotWritten;
 
 /// A record that is to be written, if there is a ledger.
 #[derive(Clone)]
@@ -522,15 +518,14 @@ impl LedgerNote {
     fn write(self) -> Result<(), NotWritten> {
         let answer = match self.ledger {
             Some(ledger) => ledger.record_act(Box::new(self.record)),
-            None if self.is_wanted => return Err(NotWritten::AtAll),
+            None if self.is_wanted => return Err(NotWritten),
             None => return Ok(()),
         };
         // The timer is made where there is a runtime.
         let answered = Handle::current().block_on(async { timeout(RECORD_TIMEOUT, answer).await });
         match answered {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(_)) | Err(_)) => Err(NotWritten::AtAll),
-            Err(_) => Err(NotWritten::InTime),
+            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(NotWritten),
         }
     }
 

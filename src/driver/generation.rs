@@ -101,7 +101,7 @@ impl Generation {
         let authority_since = before.and_then(|before| before.authority_since(&config)).unwrap_or(number);
         // One that cannot be used lets nobody log in, and a configuration with it comes into force nowhere.
         let verifier = config.tls.authority().and_then(|authority| tls::client_verifier(authority).ok());
-        let claims = claims(&config);
+        let claims = claim_rules(&config);
         Self {
             number,
             claims,
@@ -316,7 +316,8 @@ impl Generation {
 /// The preset of records of claimed bypasses: the login's own says nothing of them.
 const CLAIMED: &str = "claimed_bypass";
 
-fn claims(config: &Config) -> HashMap<Arc<str>, Arc<ClaimRules>> {
+/// How logins may claim their tenants, where they may.
+pub(super) fn claim_rules(config: &Config) -> HashMap<Arc<str>, Arc<ClaimRules>> {
     let rules = |tenants: &TenantPolicy, bypass: &Option<ClaimedBypass>| ClaimRules {
         template: config.scope.template.clone(),
         kind: config.scope.tenant_kind,

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::cancel::CancelTarget;
 use super::clock::Clock;
 use super::connect::{ConnectFault, Connected, ReachedServer, ServerTarget, connect};
+use super::flusher::Flusher;
 use super::registry::{ServerFacts, ServerKin, ServerRegistration, Servers};
 use super::sealing::verify;
 use super::stream::{FAREWELL_TIMEOUT, Stream};
@@ -83,6 +84,8 @@ pub struct Way {
     pub prelude: Prelude,
     /// Prepared statements at most on each.
     pub statements: StatementLimits,
+    /// Brings to their disks what recorded transactions have written.
+    pub(super) flusher: Flusher,
 }
 
 /// A server on loan.
@@ -250,6 +253,7 @@ impl ServerPool {
     /// Time has passed.
     pub fn sweep(self: &Arc<Self>) {
         self.ledger.lock().sweep(self.clock.now());
+        self.way.load().flusher.sweep();
         self.act();
     }
 

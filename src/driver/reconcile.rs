@@ -7,50 +7,44 @@
 //! Owns: reading the ledger's files for it, the questions. Does not own: what follows from the answers (`audit`).
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
 use jiff::Timestamp;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::build;
 use super::clock::Clock;
 use super::connect::{Connected, ServerTarget, connect};
-use super::ledger::{Ledger, closed_files};
+use super::court::{Court, Row, Silence, number};
+use super::ledger::{Ledger, Lines, closed_files};
 use super::proxy::Proxy;
-use super::stream::Stream;
 use crate::audit::{
-    Conclusion, Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, Xid,
-    judge,
+    Conclusion, Crash, Evidence, Known, Ledgers, Reconciled, Search, Status, Testimony, Unresolved, WalPlace, Witness,
+    Xid, judge, parse_timeline,
 };
 use crate::config::Config;
 use crate::fault::SqlState;
 use crate::upstream::login::Identity;
-use crate::wire::backend::Fields;
-use crate::wire::frame::{HEAD_BYTES, Head};
-use crate::wire::frontend::put_query;
-use crate::wire::limits::INSPECTED_BYTES_MAX;
-use crate::wire::reader::Reader;
-
-/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
-const LINE_BYTES_MAX: u64 = 4 << 20;
 
 /// How often it is looked whether something is to be found out.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Where nothing could be found out it is asked for again ever more seldom, down to once in so many times.
+const ROUNDS_MAX: u32 = 64;
+
 /// How long all questions to one database may take.
 const ASKING: Duration = Duration::from_secs(60);
 
-/// Since when the server keeps statistics, where its last checkpoint is, and whether that is older. (A checkpoint's time has
-/// whole seconds of a clock that may be late by a tick.)
-const ERA: &str = "SELECT (pg_catalog.date_part('epoch', since) * 1000000)::pg_catalog.int8, checkpoint_lsn, \
-    checkpoint_time < since - interval '2 seconds' \
+/// What a server says of itself ([`Witness`]). (A checkpoint's time has whole seconds of a clock that may be late by a tick.)
+const WITNESS: &str = "SELECT (pg_catalog.date_part('epoch', since) * 1000000)::pg_catalog.int8, checkpoint_lsn, \
+    checkpoint_time < since - interval '2 seconds', \
+    CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL \
+    ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 8) END, \
+    (SELECT system_identifier FROM pg_catalog.pg_control_system()) \
     FROM pg_catalog.pg_control_checkpoint(), pg_catalog.pg_stat_get_bgwriter_stat_reset_time() since";
 
 /// The transactions of a ledger whose end is not known.
@@ -68,19 +62,14 @@ fn each_line(path: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut files = closed_files(path)?;
     files.push(path.to_path_buf());
     for file in files {
-        let file = match File::open(file) {
-            Ok(file) => file,
+        let mut lines = match Lines::open(&file) {
+            Ok(lines) => lines,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if io::Read::take(&mut reader, LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
-            take(&line);
+        let named = |fault| io::Error::other(format!("{}: {}", file.display(), io::Error::from(fault)));
+        while let Some(line) = lines.next_line().map_err(named)? {
+            take(line.bytes);
         }
     }
     Ok(())
@@ -105,17 +94,23 @@ impl Differences {
     }
 }
 
-/// Holds ledgers, the first of which is `path`, against the rows of sealed databases. If dropped: nothing is left.
+/// Holds ledgers, the first of which is `path`, against the rows of sealed databases; what began before `since` is not missed.
+/// If dropped: nothing is left.
 ///
 /// # Errors
 /// A ledger cannot be read.
-pub async fn differences(config: &Config, path: &Path, files: &[PathBuf]) -> io::Result<Differences> {
-    let mut ledgers = Ledgers::default();
+pub async fn differences(
+    config: &Config,
+    path: &Path,
+    files: &[PathBuf],
+    since: Option<Timestamp>,
+) -> io::Result<Differences> {
+    let mut ledgers = Ledgers::since_time(since);
     for file in files {
         each_line(file, |line| ledgers.take(line))?;
     }
     let mut found = Differences::default();
-    let mut own = Ledgers::default();
+    let mut own = Ledgers::since_time(since);
     each_line(path, |line| own.take(line))?;
     let Some(since) = ledgers.since().map(str::to_owned) else { return Ok(found) };
     for (database, entry) in config.databases.iter().filter(|(_, entry)| entry.seal.is_some()) {
@@ -171,7 +166,7 @@ pub async fn reconcile(config: &Config, ledger: &Ledger, open: Vec<Unresolved>) 
             Known::NotAnnounced => (Conclusion::RolledBack, Evidence::NoPrecommit),
             Known::NothingWritten => (Conclusion::RolledBack, Evidence::NoXid),
             Known::Nothing => (Conclusion::Unknown, Evidence::Nothing),
-            Known::Announced { .. } => {
+            Known::Announced(..) => {
                 of.entry((one.database.clone(), one.role.clone())).or_default().push(one);
                 continue;
             }
@@ -189,7 +184,7 @@ pub async fn reconcile(config: &Config, ledger: &Ledger, open: Vec<Unresolved>) 
 /// Has one end written. Whether it is durable.
 async fn write(ledger: &Ledger, one: &Unresolved, (conclusion, evidence): (Conclusion, Evidence)) -> bool {
     let xid = match one.known {
-        Known::Announced { xid, .. } => Some(xid),
+        Known::Announced(xid, _) => Some(xid),
         Known::NotAnnounced | Known::NothingWritten | Known::Nothing => None,
     };
     let record = Reconciled { id: one.id, conclusion, evidence, xid };
@@ -214,16 +209,23 @@ async fn ask_one(
         );
         return open;
     };
+    // Elsewhere no row says nothing.
+    let is_sealed = config.databases.get(database).is_some_and(|entry| entry.seal.is_some());
     let mut left = Vec::new();
     let mut waiting = open.into_iter();
     let asking = async {
         let Connected { mut stream, leftover: mut input, .. } = connect(&target, identity).await.ok()?;
         let mut court = Court { stream: &mut stream, input: &mut input };
-        let era = court.era().await.ok()?;
-        let has_rows = court.has_rows().await.ok()?;
+        let witness = court.witness().await.ok()?;
+        let has_rows = is_sealed && court.has_rows().await.ok()?;
         for one in waiting.by_ref() {
-            let Known::Announced { xid, wal, era: then } = one.known else { continue };
-            let Ok(testimony) = court.testimony(&era, &one, (xid, wal, then), has_rows).await else {
+            let Known::Announced(xid, standing) = one.known else { continue };
+            if !witness.knows(&standing) {
+                left.push(one);
+                continue;
+            }
+            let crash = witness.crash_since(&standing);
+            let Ok(testimony) = court.testimony(&one, xid, crash, has_rows).await else {
                 left.push(one);
                 return None;
             };
@@ -251,39 +253,15 @@ fn way(config: &Config, database: &str, role: &str) -> Option<(ServerTarget, Ide
     build::target(config, &key, Clock::start()).ok()
 }
 
-/// A server that is asked.
-struct Court<'s> {
-    stream: &'s mut Stream,
-    input: &'s mut BytesMut,
-}
-
-/// What tells whether a crash may have given ids anew.
-struct Era {
-    /// When its statistics began, in microseconds: a crash discards them.
-    since: u64,
-    /// Where its last checkpoint is.
-    checkpoint: Option<WalPlace>,
-    /// Whether that was made before the statistics began: then these were reset, and no crash was recovered from.
-    is_older: bool,
-}
-
-/// Why there is no answer.
-enum Silence {
-    /// The connection has failed, or said what is no answer.
-    Lost,
-    /// The question was refused.
-    Refused(Option<SqlState>),
-}
-
-type Row = Vec<Option<String>>;
-
 impl Court<'_> {
-    async fn era(&mut self) -> Result<Era, Silence> {
-        let row = self.one(ERA).await?;
-        Ok(Era {
-            since: number(&row, 0).ok_or(Silence::Lost)?,
+    async fn witness(&mut self) -> Result<Witness, Silence> {
+        let row = self.one(WITNESS).await?;
+        Ok(Witness {
+            era: number(&row, 0).ok_or(Silence::Lost)?,
             checkpoint: row.get(1).and_then(|place| WalPlace::parse(place.as_deref()?)),
             is_older: row.get(2).is_none_or(|value| value.as_deref() != Some("f")),
+            timeline: row.get(3).and_then(|name| parse_timeline(name.as_deref()?)),
+            system: number(&row, 4),
         })
     }
 
@@ -298,9 +276,9 @@ impl Court<'_> {
 
     async fn testimony(
         &mut self,
-        era: &Era,
         one: &Unresolved,
-        (xid, wal, then): (Xid, Option<WalPlace>, Option<u64>),
+        xid: Xid,
+        crash: Crash,
         has_rows: bool,
     ) -> Result<Testimony, Silence> {
         let status = match self.one(&format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)")).await {
@@ -321,80 +299,40 @@ impl Court<'_> {
             }
             false => None,
         };
-        Ok(Testimony { status, has_row, crash: era.crash_since(then, wal) })
-    }
-
-    async fn one(&mut self, sql: &str) -> Result<Row, Silence> {
-        let mut only = None;
-        self.each(sql, |row| only.replace(row).is_none()).await?;
-        only.ok_or(Silence::Lost)
-    }
-
-    /// Gives each row of an answer, as texts, to `take`, which says whether there may be more.
-    async fn each(&mut self, sql: &str, mut take: impl FnMut(Row) -> bool) -> Result<(), Silence> {
-        let mut query = BytesMut::new();
-        put_query(&mut query, sql.as_bytes());
-        self.stream.write_all(&query).await.map_err(|_| Silence::Lost)?;
-        self.stream.flush().await.map_err(|_| Silence::Lost)?;
-        let mut refused = None;
-        loop {
-            let head = Head::read(self.input).map_err(|_| Silence::Lost)?;
-            if head.is_some_and(|head| head.body_bytes > INSPECTED_BYTES_MAX) {
-                return Err(Silence::Lost);
-            }
-            let Some((head, body)) =
-                head.and_then(|head| Some((head, self.input.get(HEAD_BYTES..head.frame_bytes())?)))
-            else {
-                if self.stream.read_buf(self.input).await.map_err(|_| Silence::Lost)? == 0 {
-                    return Err(Silence::Lost);
-                }
-                continue;
-            };
-            match head.tag {
-                b'D' if row(body).is_some_and(&mut take) => {}
-                b'D' => return Err(Silence::Lost),
-                b'E' => refused = Some(Silence::Refused(Fields::new(body).sqlstate())),
-                _ => {}
-            }
-            self.input.advance(head.frame_bytes());
-            if head.tag == b'Z' {
-                return refused.map_or(Ok(()), Err);
-            }
-        }
+        Ok(Testimony { status, has_row, crash })
     }
 }
 
-impl Era {
-    /// Statistics that began later than those of then tell of a crash, or of several, unless somebody has reset them. The
-    /// first checkpoint behind a crash is where the write-ahead log had ended, and later ones are behind it: a transaction
-    /// that had written behind the last of them is lost. Of others it cannot be seen any more.
-    fn crash_since(&self, then: Option<u64>, wal: Option<WalPlace>) -> Crash {
-        if then == Some(self.since) {
-            return Crash::Harmless;
-        }
-        match (wal, self.checkpoint) {
-            (Some(wal), Some(checkpoint)) if checkpoint < wal && !self.is_older => Crash::Lost,
-            _ => Crash::Possible,
-        }
-    }
+/// When what could not be found out is asked for again: a server that is not there, or a role that the configuration has no
+/// more, is not asked for (and told of in the log) every second for ever.
+struct Rounds {
+    /// Until the next time.
+    left: u32,
+    /// Between the last two.
+    apart: u32,
 }
 
-/// DataRow.
-fn row(body: &[u8]) -> Option<Row> {
-    let mut reader = Reader::new(body);
-    let columns = reader.i16("columns").ok()?;
-    let mut row = Row::new();
-    for _ in 0..columns {
-        row.push(match usize::try_from(reader.i32("length").ok()?) {
-            Ok(bytes) => Some(String::from_utf8_lossy(reader.bytes(bytes, "value").ok()?).into_owned()),
-            Err(_) => None,
-        });
+impl Rounds {
+    const fn new() -> Self {
+        Self { left: 0, apart: 1 }
     }
-    Some(row)
-}
 
-fn number<N: std::str::FromStr>(row: &Row, column: usize) -> Option<N> {
-    row.get(column)?.as_deref()?.parse().ok()
+    /// Whether this is the time.
+    const fn is_due(&mut self) -> bool {
+        match self.left.checked_sub(1) {
+            None | Some(0) => true,
+            Some(left) => {
+                self.left = left;
+                false
+            }
+        }
+    }
+
+    /// It was asked; whether anything was found out.
+    fn note(&mut self, has_found: bool) {
+        self.apart = if has_found { 1 } else { self.apart.saturating_mul(2).min(ROUNDS_MAX) };
+        self.left = self.apart;
+    }
 }
 
 /// Finds out outcomes as long as the proxy lives.
@@ -402,6 +340,7 @@ fn number<N: std::str::FromStr>(row: &Row, column: usize) -> Option<N> {
 /// If dropped: outcomes stay unknown until the next start.
 pub(super) async fn keep_reconciling(proxy: Weak<Proxy>) {
     let mut open: Vec<Unresolved> = Vec::new();
+    let mut rounds = Rounds::new();
     loop {
         let Some(proxy) = proxy.upgrade() else { return };
         if let Some(ledger) = proxy.ledger() {
@@ -410,17 +349,38 @@ pub(super) async fn keep_reconciling(proxy: Weak<Proxy>) {
             if ledger.is_writable() && ledger.take_unknown() {
                 let path = ledger.path().to_path_buf();
                 match tokio::task::spawn_blocking(move || unresolved(&path)).await {
-                    Ok(Ok(found)) => open = found,
+                    Ok(Ok(found)) => (open, rounds) = (found, Rounds::new()),
                     Ok(Err(error)) => tracing::warn!(%error, "the ledger cannot be read for unknown outcomes"),
                     Err(_) => return,
                 }
             }
-            if !open.is_empty() {
-                let generation = Arc::clone(&proxy.generation.load());
+            if !open.is_empty() && rounds.is_due() {
+                let (generation, before) = (Arc::clone(&proxy.generation.load()), open.len());
                 open = reconcile(&generation.config, &ledger, std::mem::take(&mut open)).await;
+                rounds.note(open.len() < before);
             }
         }
         drop(proxy);
         sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_found_out_is_asked_for_ever_more_seldom() {
+        let mut rounds = Rounds::new();
+        let mut asked = Vec::new();
+        for round in 0_u32..400 {
+            if rounds.is_due() {
+                asked.push(round);
+                rounds.note(false);
+            }
+        }
+        assert_eq!(asked, [0, 2, 6, 14, 30, 62, 126, 190, 254, 318, 382]);
+        rounds.note(true);
+        assert!(rounds.is_due());
     }
 }

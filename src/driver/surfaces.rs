@@ -92,6 +92,7 @@ impl Published for PublishedProxy {
             logging_in: proxy.entrance.logins.taken(),
             observing: proxy.generation.load().policies.observing(),
             is_ledger_writable: proxy.ledger().map(|ledger| ledger.is_writable()),
+            ledger_compressions: proxy.ledger().and_then(|ledger| ledger.compressions()),
             emergencies: proxy.bypasses.emergencies().len(),
             is_bypass_frozen: proxy.bypasses.freeze().is_some(),
             pools: proxy.all_pools().iter().map(|pool| ServerPool::gauge(pool)).collect(),

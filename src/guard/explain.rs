@@ -75,13 +75,16 @@ impl Explained {
     }
 }
 
+/// What else is asked of each statement that the policy allows: the rules of a bypass.
+pub type Also<'a> = dyn Fn(&Statement) -> Result<(), Fault> + Sync + 'a;
+
 /// Explains statements that are sent one by one, as psql sends a file: as one text if it can be taken so, otherwise each
 /// as a text of its own, so that one that cannot be parsed does not hide the others. Needs a deep stack, as [`inspect`] does.
 #[must_use]
-pub fn explain_file(sql: &[u8], policy: &Policy) -> Vec<Explained> {
+pub fn explain_file(sql: &[u8], policy: &Policy, also: &Also<'_>) -> Vec<Explained> {
     match (inspect(sql, policy.limits()), std::str::from_utf8(sql)) {
-        (Ok(facts), _) => explain_facts(&facts, sql, policy),
-        (Err(_), Ok(text)) => split(text).iter().flat_map(|piece| explain(piece.as_bytes(), policy)).collect(),
+        (Ok(facts), _) => explain_facts(&policy.with_claims(&facts), sql, policy, also),
+        (Err(_), Ok(text)) => split(text).iter().flat_map(|piece| explain_by(piece.as_bytes(), policy, also)).collect(),
         (Err(fault), Err(_)) => vec![of_text(&fault, sql)],
     }
 }
@@ -89,17 +92,23 @@ pub fn explain_file(sql: &[u8], policy: &Policy) -> Vec<Explained> {
 /// Explains every statement of a text; nothing for a text without any. Needs a deep stack, as [`inspect`] does.
 #[must_use]
 pub fn explain(sql: &[u8], policy: &Policy) -> Vec<Explained> {
+    explain_by(sql, policy, &|_| Ok(()))
+}
+
+/// The same, and of what the policy allows something else may refuse a part. Needs a deep stack, as [`inspect`] does.
+#[must_use]
+pub fn explain_by(sql: &[u8], policy: &Policy, also: &Also<'_>) -> Vec<Explained> {
     match inspect(sql, policy.limits()) {
-        Ok(facts) => explain_facts(&policy.with_claims(&facts), sql, policy),
+        Ok(facts) => explain_facts(&policy.with_claims(&facts), sql, policy, also),
         Err(fault) => vec![of_text(&fault, sql)],
     }
 }
 
-fn explain_facts(facts: &Facts, sql: &[u8], policy: &Policy) -> Vec<Explained> {
-    facts.statements.iter().map(|statement| of_statement(statement, sql, policy)).collect()
+fn explain_facts(facts: &Facts, sql: &[u8], policy: &Policy, also: &Also<'_>) -> Vec<Explained> {
+    facts.statements.iter().map(|statement| of_statement(statement, sql, policy, also)).collect()
 }
 
-fn of_statement(statement: &Statement, sql: &[u8], policy: &Policy) -> Explained {
+fn of_statement(statement: &Statement, sql: &[u8], policy: &Policy, also: &Also<'_>) -> Explained {
     let own_text = sql.get(statement.range(sql.len())).unwrap_or_default();
     let base = Explained {
         class: statement.class.name(),
@@ -109,7 +118,7 @@ fn of_statement(statement: &Statement, sql: &[u8], policy: &Policy) -> Explained
         functions: distinct(statement.functions.iter().map(|function| (function.schema.as_deref(), &*function.name))),
         ..allowed(own_text)
     };
-    match policy.judge_statement(statement) {
+    match policy.judge_statement(statement).and_then(|()| also(statement)) {
         Ok(()) => base,
         Err(fault) => refused(base, &fault),
     }
@@ -202,10 +211,10 @@ mod tests {
     #[test]
     fn a_file_is_judged_statement_by_statement() {
         let policy = Policy::new(&PolicySettings::default());
-        let codes = |sql: &[u8]| explain_file(sql, &policy).iter().map(|it| it.code).collect::<Vec<_>>();
+        let codes = |sql: &[u8]| explain_file(sql, &policy, &|_| Ok(())).iter().map(|it| it.code).collect::<Vec<_>>();
         assert_eq!(codes(b"SELECT 1; SELEC 1; SELECT ';'; SET ROLE x"), [None, Some("TG021"), None, Some("TG012")]);
         let long = format!("SELECT 1;\n{}", "SELECT 'a long enough statement' FROM t;\n".repeat(5_000));
-        let all = explain_file(long.as_bytes(), &policy);
+        let all = explain_file(long.as_bytes(), &policy, &|_| Ok(()));
         assert_eq!((all.len(), all.iter().all(Explained::is_allowed)), (5_001, true));
         assert_eq!(codes(b"SELECT '"), [Some("TG021")]);
         assert_eq!(codes(b"SELECT \xff"), [Some("TG024")]);

@@ -46,7 +46,7 @@ pub use cache::{CACHE_BYTES_DEFAULT, FactsCache};
 pub use claim::{Claim, ClaimForm, ClaimSpan, ClaimSubject, ClaimedValue};
 pub use condition::{Condition, FunctionName, Mentions, Operand, OperandKind, PolicyExpression, policy_expression};
 pub use configured::{Definition, Lists, Sides};
-pub use explain::{Explained, ExplainedLine, explain, explain_file};
+pub use explain::{Also, Explained, ExplainedLine, explain, explain_by, explain_file};
 pub use facts::{
     Access, Configuration, ConfiguredValue, Control, Demand, DemandKind, Facts, FunctionUse, RelationUse, SettingValue,
     Statement, StatementClass,

@@ -268,6 +268,11 @@ pub(super) fn keepable(preset: Preset, keeping: Keeping) -> State {
     }
 }
 
+/// Names of the proxy's own portals: a cursor of such a name would be in their way.
+pub(super) fn is_portal(name: &str) -> bool {
+    name.starts_with("tg_")
+}
+
 /// Names that only the proxy's own statements and portals have.
 pub(super) fn is_reserved(name: &str) -> bool {
     name.starts_with("tg")

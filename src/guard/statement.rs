@@ -238,6 +238,8 @@ impl<'t> Draft<'t> {
         if options & HOLD != 0 {
             self.reserve(portalname);
             self.walk.demand(DemandKind::HoldCursor, portalname, -1);
+        } else if state::is_portal(portalname) {
+            self.walk.demand(DemandKind::ReservedName, portalname, -1);
         }
         self.walk.maybe(query);
     }

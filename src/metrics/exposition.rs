@@ -88,6 +88,7 @@ metrics! {
     BYPASSES = "tenantgate_bypass_transactions_total", Counter, ["outcome"], "Transactions of bypass logins, by the outcome in the ledger: committed, rolled_back, failed or unknown.";
     MIGRATIONS = "tenantgate_migration_transactions_total", Counter, ["outcome"], "Transactions of migration logins, by the outcome in the ledger.";
     LEDGER_WRITABLE = "tenantgate_ledger_writable", Gauge, [], "1 if the last attempt to write the ledger succeeded, else 0; absent without a ledger.";
+    LEDGER_COMPRESSIONS = "tenantgate_ledger_compressions_total", Counter, ["result"], "Closed files of the ledger that were compressed (done), and attempts that failed (failed); absent without [ledger] compress.";
     EMERGENCIES = "tenantgate_emergencies_open", Gauge, [], "Emergencies that are open: bypass logins beyond their rules.";
     BYPASS_FROZEN = "tenantgate_bypass_frozen", Gauge, [], "1 while all bypasses are frozen, else 0.";
     POOL_SERVERS = "tenantgate_pool_servers", Gauge, ["pool", "state"], "Servers of a pool (server group/database/role): idle, leased or connecting.";
@@ -153,6 +154,8 @@ pub struct Gauges {
     pub observing: usize,
     /// Whether the ledger can be written, if there is one.
     pub is_ledger_writable: Option<bool>,
+    /// Closed files of the ledger that were compressed, and attempts that failed, if there is compression.
+    pub ledger_compressions: Option<(u64, u64)>,
     /// Emergencies that are open.
     pub emergencies: usize,
     /// Whether all bypasses are frozen.
@@ -206,6 +209,11 @@ fn families(metrics: &Metrics, gauges: &Gauges) -> Vec<MetricFamily> {
     families.push(by_word(MIGRATIONS, &metrics.migrations.snapshot()));
     let writable = gauges.is_ledger_writable.map(|it| series(LEDGER_WRITABLE, &[], f64::from(u8::from(it))));
     families.push(family(LEDGER_WRITABLE, writable));
+    let compressions = gauges.ledger_compressions.map(|(done, failed)| [("done", done), ("failed", failed)]);
+    families.push(family(
+        LEDGER_COMPRESSIONS,
+        compressions.into_iter().flatten().map(|(result, times)| series(LEDGER_COMPRESSIONS, &[result], number(times))),
+    ));
     families.push(family(EMERGENCIES, [series(EMERGENCIES, &[], count(gauges.emergencies))]));
     let is_frozen = f64::from(u8::from(gauges.is_bypass_frozen));
     families.push(family(BYPASS_FROZEN, [series(BYPASS_FROZEN, &[], is_frozen)]));
@@ -398,6 +406,7 @@ mod tests {
             logging_in: 4,
             observing: 0,
             is_ledger_writable: Some(false),
+            ledger_compressions: Some((3, 1)),
             emergencies: 1,
             is_bypass_frozen: true,
             pools: vec![pool],
@@ -432,6 +441,7 @@ mod tests {
             "tenantgate_bypass_transactions_total{outcome=\"committed\"} 1",
             "tenantgate_migration_transactions_total{outcome=\"rolled_back\"} 1",
             "tenantgate_ledger_writable 0",
+            "tenantgate_ledger_compressions_total{result=\"failed\"} 1",
             "tenantgate_pool_servers{pool=\"main/demo/app\",state=\"idle\"} 1",
             "tenantgate_clients{database=\"demo\",login=\"app\",state=\"waiting\"} 2",
             "tenantgate_tenant_clients{tenant=\"a{c}me\"} 0",

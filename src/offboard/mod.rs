@@ -11,5 +11,5 @@ mod paper;
 mod plan;
 
 pub use order::{Group, order};
-pub use paper::{Exported, Manifest, Proof, ProvenTable};
-pub use plan::{Action, Key, Obstacle, Plan, Table, quoted_literal, quoted_name};
+pub use paper::{Exported, Manifest, Proof, ProvenTable, Recorded, VERSION};
+pub use plan::{Action, FORMS, Key, Obstacle, Plan, Table, quoted_literal, quoted_name};

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Table};
 
+/// Of both forms: 1 had rows in any order, and no names of records.
+pub const VERSION: u32 = 2;
+
 /// One file of an export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
@@ -30,16 +33,25 @@ pub struct Manifest {
     pub database: String,
     /// When, RFC 3339 in UTC.
     pub at: String,
+    /// The transaction that has read it, by its name in the ledger.
+    pub transaction: Option<String>,
     /// Each table.
     pub tables: Vec<Exported>,
 }
 
 impl Manifest {
-    /// What is not in the export as it is in the database now, in a sentence.
+    /// All rows in it.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().fold(0, |sum, it| sum.saturating_add(it.table.rows))
+    }
+
+    /// What is not in the export as it is in the database now, in a sentence. By numbers: only the digests of rows say whether
+    /// they are the same.
     #[must_use]
     pub fn difference(&self, plan: &Plan, database: &str) -> Option<String> {
-        if self.version != 1 {
-            return Some(format!("the export has version {}, and 1 is known", self.version));
+        if self.version != VERSION {
+            return Some(format!("the export has version {}, and {VERSION} is known", self.version));
         }
         if self.tenant != plan.tenant || self.database != database {
             return Some(format!("the export is tenant {}'s in database {}", self.tenant, self.database));
@@ -68,6 +80,23 @@ pub struct ProvenTable {
     pub left: u64,
 }
 
+/// A transaction, or a freeze, that the ledger has a record of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// What for: `freeze`, `thaw`, or what its reason says.
+    pub step: String,
+    /// Its name in the ledger.
+    pub id: String,
+    /// When it began, as the ledger says.
+    pub at: String,
+    /// How it ended.
+    pub result: Option<String>,
+    /// Its id on the server.
+    pub xid: Option<String>,
+    /// Rows it has written, of those that the server counts: not what is erased in a `WITH`, together with what it refers to.
+    pub rows: u64,
+}
+
 /// What was erased. Its digest is in the reason of a recorded transaction, and so in the ledger's chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
@@ -83,6 +112,8 @@ pub struct Proof {
     pub xid: Option<String>,
     /// The SHA-256 of the export's manifest, hexadecimal; none without an export.
     pub manifest_sha256: Option<String>,
+    /// All that the ledger knows to have been done for this, earlier runs' as well, oldest first.
+    pub transactions: Vec<Recorded>,
     /// Each table.
     pub tables: Vec<ProvenTable>,
 }
@@ -105,10 +136,11 @@ mod tests {
             |rows| Table { schema: "s".into(), name: "t".into(), column: Some("c".into()), is_hidden: false, rows };
         let exported = Exported { table: table(3), file: "s.t.csv".into(), bytes: 1, sha256: String::new() };
         let manifest = Manifest {
-            version: 1,
+            version: VERSION,
             tenant: "x".into(),
             database: "d".into(),
             at: String::new(),
+            transaction: None,
             tables: vec![exported],
         };
         let plan = |tenant: &str, rows| Plan::new(tenant, vec![table(rows)], &[], false);

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::order::order;
 
+/// How values are written, whatever the role, the database or the server are set to: for the transaction in which rows are copied.
+pub const FORMS: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL TimeZone = 'UTC'; SET LOCAL IntervalStyle = 'iso_8601'; \
+     SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'";
+
 /// A table with rows of the tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
@@ -175,20 +179,28 @@ impl Plan {
         format!("SELECT count(*) FROM {}{}", table.sql_name(), self.condition(table))
     }
 
-    /// Writes a table's rows as CSV, in an order that is the same each time.
+    /// Writes a table's rows as CSV, in an order that is the same each time: by all that is in them, byte by byte. Rows that are
+    /// equal by that are equal lines. It says the same only under [`FORMS`].
     #[must_use]
     pub fn copy(&self, table: &Table) -> String {
         let (name, condition) = (table.sql_name(), self.condition(table));
-        format!("COPY (SELECT * FROM {name}{condition}) TO STDOUT (FORMAT csv, HEADER true, FORCE_QUOTE *)")
+        let rows = format!("SELECT whole.* FROM {name} AS whole{condition} ORDER BY CAST(whole AS text) COLLATE \"C\"");
+        format!("COPY ({rows}) TO STDOUT (FORMAT csv, HEADER true, FORCE_QUOTE *)")
     }
 
-    /// One statement for each group, and whose rows each of its values counts.
+    /// One statement for each group, and whose rows its command tag counts, or each of its values where they are several.
     #[must_use]
     pub fn erasures(&self) -> Vec<(String, Vec<usize>)> {
         self.groups.iter().map(|group| (self.erasure(group), group.clone())).collect()
     }
 
     fn erasure(&self, group: &[usize]) -> String {
+        if let [one] = group
+            && let Some(table) = self.tables.get(*one)
+        {
+            // So that the record of the transaction has its rows.
+            return format!("DELETE FROM {}{}", table.sql_name(), self.condition(table));
+        }
         let tables = group.iter().filter_map(|at| self.tables.get(*at));
         let parts: Vec<String> = tables
             .enumerate()
@@ -258,10 +270,11 @@ mod tests {
     fn statements_quote_and_count() {
         let plan = Plan::new("o'neil", vec![table("or\"ders", Some("tenant id"))], &[], false);
         let sql = &plan.erasures()[0].0;
+        assert_eq!(sql, "DELETE FROM \"public\".\"or\"\"ders\" WHERE \"tenant id\" = 'o''neil'");
         assert_eq!(
-            sql,
-            "WITH erased_0 AS (DELETE FROM \"public\".\"or\"\"ders\" WHERE \"tenant id\" = 'o''neil' RETURNING 1) \
-             SELECT (SELECT count(*) FROM erased_0)"
+            plan.copy(&plan.tables[0]),
+            "COPY (SELECT whole.* FROM \"public\".\"or\"\"ders\" AS whole WHERE \"tenant id\" = 'o''neil' \
+             ORDER BY CAST(whole AS text) COLLATE \"C\") TO STDOUT (FORMAT csv, HEADER true, FORCE_QUOTE *)"
         );
         assert_eq!((plan.rows(), plan.obstacles.len()), (2, 0));
     }
@@ -272,6 +285,9 @@ mod tests {
         let keys = [key("a", "b", Action::None), key("b", "a", Action::None), key("c", "a", Action::Restrict)];
         let plan = Plan::new("x", tables.clone(), &keys, false);
         assert_eq!((plan.groups.clone(), told(&plan)), (vec![vec![2], vec![0, 1]], String::new()));
+        assert!(
+            plan.erasures()[1].0.ends_with("SELECT (SELECT count(*) FROM erased_0), (SELECT count(*) FROM erased_1)")
+        );
         let keys = [key("a", "b", Action::Restrict), key("b", "a", Action::None), key("c", "c", Action::Restrict)];
         let plan = Plan::new("x", tables, &keys, false);
         assert!(told(&plan).contains("a_b is ON DELETE RESTRICT") && told(&plan).contains("c_c"), "{}", told(&plan));

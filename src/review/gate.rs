@@ -1,18 +1,20 @@
 //! Who is logged in to the review page.
 //!
 //! A session is 32 random bytes in a cookie; here only their digest is kept. Each has a token of its own that forms send
-//! back (CSRF). Logins are slow to try: a few at once per name, and a few for all names, since behind a proxy every
-//! address is the same.
+//! back (CSRF).
 //!
-//! Owns: sessions, their ends, the limits of logins. Does not own: randomness and clocks (arguments), the cookie's way.
+//! Owns: reviewers, sessions, their ends. Does not own: how often a login may be tried (`attempts`), randomness and clocks
+//! (arguments), the cookie's way.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use subtle::ConstantTimeEq as _;
 
+use super::attempts::Attempts;
 use crate::audit::Digest;
 use crate::auth::scram::Verifier;
 use crate::time::Moment;
@@ -22,14 +24,6 @@ const SESSIONS_MAX: usize = 200;
 
 /// However busy: then the name and the password are asked for again.
 const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
-
-/// Attempts at once, of one name and of all together.
-const NAME_BURST: u32 = 5;
-const TOTAL_BURST: u32 = 20;
-
-/// How long it takes until one more attempt is there again.
-const NAME_PAUSE: Duration = Duration::from_secs(10);
-const TOTAL_PAUSE: Duration = Duration::from_secs(1);
 
 const COOKIE: &str = "tenantgate_review";
 const SECURE_COOKIE: &str = "__Host-tenantgate_review";
@@ -68,45 +62,23 @@ impl Visit {
     }
 }
 
-/// Attempts that are left.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    left: u32,
-    since: Moment,
-}
-
-impl Bucket {
-    /// Takes one, if there is one.
-    fn take(&mut self, now: Moment, burst: u32, pause: Duration) -> bool {
-        let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX).max(1);
-        let passed = now.as_micros().saturating_sub(self.since.as_micros()) / pause;
-        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
-        if passed > 0 {
-            self.left = self.left.saturating_add(passed).min(burst);
-            self.since = now;
-        }
-        let is_left = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_left
-    }
-}
-
 /// A login that is being tried: slow, so nobody else waits for it.
 #[derive(Debug)]
 pub struct Attempt {
     name: String,
     verifier: Verifier,
     reviewer: Option<Arc<str>>,
+    from: IpAddr,
 }
 
 impl Attempt {
     /// Whether the password is the reviewer's. Names that are nobody's take as long.
     #[must_use]
-    pub fn check(&self, password: &SecretString) -> Option<Arc<str>> {
+    pub fn check(&self, password: &SecretString) -> Option<Proven> {
         use secrecy::ExposeSecret as _;
         let tried = Verifier::derive(password.expose_secret(), self.verifier.salt(), self.verifier.iterations());
         let is_right = tried.is_same(&self.verifier);
-        self.reviewer.clone().filter(|_| is_right)
+        self.reviewer.clone().filter(|_| is_right).map(|reviewer| Proven { reviewer, from: self.from })
     }
 
     /// As it was typed.
@@ -116,14 +88,29 @@ impl Attempt {
     }
 }
 
+/// Somebody has shown a reviewer's password.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Proven {
+    reviewer: Arc<str>,
+    from: IpAddr,
+}
+
+impl Proven {
+    /// Who.
+    #[must_use]
+    pub fn reviewer(&self) -> &str {
+        &self.reviewer
+    }
+}
+
 /// The gate.
 pub struct Gate {
     reviewers: BTreeMap<Arc<str>, Verifier>,
     /// Of nobody: what unknown names are checked against.
     nobody: Option<Verifier>,
     sessions: HashMap<[u8; 32], Session>,
-    attempts: HashMap<Arc<str>, Bucket>,
-    total: Bucket,
+    attempts: Attempts,
     idle_max: Duration,
     is_secure: bool,
 }
@@ -131,14 +118,13 @@ pub struct Gate {
 impl Gate {
     /// For these reviewers; a session without a request for `idle_max` ends.
     #[must_use]
-    pub fn new(reviewers: Vec<Reviewer>, idle_max: Duration, is_secure: bool, now: Moment) -> Self {
+    pub fn new(reviewers: Vec<Reviewer>, idle_max: Duration, is_secure: bool) -> Self {
         let nobody = reviewers.first().map(|it| it.verifier.clone());
         Self {
             reviewers: reviewers.into_iter().map(|it| (it.name, it.verifier)).collect(),
             nobody,
             sessions: HashMap::new(),
-            attempts: HashMap::new(),
-            total: Bucket { left: TOTAL_BURST, since: now },
+            attempts: Attempts::default(),
             idle_max,
             is_secure,
         }
@@ -153,39 +139,33 @@ impl Gate {
             both.is_some_and(|(one, other)| one.is_same(other))
         };
         self.sessions.retain(|_, session| is_kept(&session.reviewer));
-        self.attempts.retain(|name, _| self.reviewers.contains_key(name) || name.is_empty());
+        self.attempts.retain(is_kept);
         self.nobody = self.reviewers.values().next().cloned();
         self.idle_max = idle_max;
     }
 
-    /// Somebody tries to log in; `None`: too often lately.
-    pub fn attempt(&mut self, name: &str, now: Moment) -> Option<Attempt> {
+    /// Somebody tries to log in from somewhere; `None`: too often lately, of which nobody is told.
+    pub fn attempt(&mut self, name: &str, from: IpAddr, now: Moment) -> Option<Attempt> {
         let known = self.reviewers.get_key_value(name).map(|(name, verifier)| (Arc::clone(name), verifier.clone()));
-        // Names of nobody share one count: as many as there are reviewers, and one.
-        let counted = known.as_ref().map_or_else(|| "".into(), |(name, _)| Arc::clone(name));
-        let bucket = self.attempts.entry(counted).or_insert(Bucket { left: NAME_BURST, since: now });
-        if !bucket.take(now, NAME_BURST, NAME_PAUSE) {
-            return None;
-        }
-        if !self.total.take(now, TOTAL_BURST, TOTAL_PAUSE) {
+        if !self.attempts.take(name, known.as_ref().map(|(name, _)| name), from, now) {
             return None;
         }
         let (reviewer, verifier) = match known {
             Some((name, verifier)) => (Some(name), verifier),
             None => (None, self.nobody.clone()?),
         };
-        Some(Attempt { name: name.to_owned(), verifier, reviewer })
+        Some(Attempt { name: name.to_owned(), verifier, reviewer, from })
     }
 
     /// The password was right: a session begins. Gives its cookie.
-    pub fn open(&mut self, reviewer: Arc<str>, random: &[u8; 64], now: Moment) -> String {
+    pub fn open(&mut self, proven: Proven, random: &[u8; 64], now: Moment) -> String {
         self.drop_ended(now);
+        let Proven { reviewer, from } = proven;
         if self.sessions.len() >= SESSIONS_MAX {
             let oldest = self.sessions.iter().min_by_key(|(_, session)| session.since).map(|(key, _)| *key);
             oldest.map(|key| self.sessions.remove(&key));
         }
-        // Whoever has shown the password has not used up the attempts of others.
-        self.attempts.remove(&reviewer);
+        self.attempts.succeed(&reviewer, from, now);
         let (secret, token) = random.split_at(32);
         let secret = hexadecimal(secret);
         let session = Session { reviewer, token: hexadecimal(token), since: now, last: now };
@@ -251,11 +231,17 @@ mod tests {
             name: name.into(),
             verifier: Verifier::derive(password, b"0123456789abcdef", NonZeroU32::MIN),
         };
-        Gate::new(vec![reviewer("rita", "pencil"), reviewer("otto", "pen")], Duration::from_secs(60), is_secure, at(0))
+        Gate::new(vec![reviewer("rita", "pencil"), reviewer("otto", "pen")], Duration::from_secs(60), is_secure)
     }
 
-    fn tries(gate: &mut Gate, name: &str, password: &str, now: Moment) -> Option<Option<Arc<str>>> {
-        gate.attempt(name, now).map(|attempt| attempt.check(&password.into()))
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn tries(gate: &mut Gate, name: &str, password: &str, now: Moment) -> Option<Option<Proven>> {
+        gate.attempt(name, HERE, now).map(|attempt| attempt.check(&password.into()))
+    }
+
+    fn proven(name: &str) -> Proven {
+        Proven { reviewer: name.into(), from: HERE }
     }
 
     /// As a browser sends it back.
@@ -266,40 +252,42 @@ mod tests {
     #[test]
     fn only_the_right_password_of_the_right_name_counts() {
         let mut gate = gate(false);
-        assert_eq!(tries(&mut gate, "rita", "pencil", at(0)), Some(Some("rita".into())));
+        assert_eq!(tries(&mut gate, "rita", "pencil", at(0)), Some(Some(proven("rita"))));
         for (name, password) in [("rita", "pen"), ("otto", "pencil"), ("nobody", "pencil"), ("", ""), ("rita", "")] {
             assert_eq!(tries(&mut gate, name, password, at(0)), Some(None), "{name}");
         }
     }
 
     #[test]
-    fn guesses_are_slowed_by_name_and_all_together() {
+    fn guesses_are_slowed_until_somebody_shows_the_password() {
         let mut gate = gate(false);
-        let guessed = (0..100).filter(|_| tries(&mut gate, "rita", "x", at(0)).is_some()).count();
-        assert_eq!(guessed, 5);
+        for name in ["rita", "nobody"] {
+            let guessed = (0..100).filter(|_| tries(&mut gate, name, "x", at(0)).is_some()).count();
+            assert_eq!(guessed, 5, "{name}");
+        }
         // Another reviewer is not kept out by that.
-        assert_eq!(tries(&mut gate, "otto", "pen", at(0)), Some(Some("otto".into())));
+        assert_eq!(tries(&mut gate, "otto", "pen", at(0)), Some(Some(proven("otto"))));
         assert_eq!(tries(&mut gate, "rita", "pencil", at(9)), None);
-        assert_eq!(tries(&mut gate, "rita", "pencil", at(19)), Some(Some("rita".into())));
-        let guessed = (0..100).filter(|number| tries(&mut gate, &format!("n{number}"), "x", at(19)).is_some()).count();
-        assert_eq!((guessed, gate.attempts.len()), (5, 3));
+        let shown = tries(&mut gate, "rita", "pencil", at(10)).flatten().unwrap();
+        gate.open(shown, &[1; 64], at(10));
+        assert_eq!((0..5).filter(|_| tries(&mut gate, "rita", "x", at(10)).is_some()).count(), 5);
     }
 
     #[test]
     fn a_session_lasts_until_it_is_idle_old_or_closed() {
         let mut gate = gate(false);
-        let cookie = gate.open("rita".into(), &[7; 64], at(0));
+        let cookie = gate.open(proven("rita"), &[7; 64], at(0));
         assert!(cookie.contains("HttpOnly; SameSite=Strict") && !cookie.contains("Secure"), "{cookie}");
         let cookie = sent(&cookie).to_owned();
         let visit = gate.visit(Some(&format!("a=b; {cookie}")), at(60)).unwrap();
         assert_eq!(&*visit.reviewer, "rita");
         assert!(visit.has_sent(&visit.token) && !visit.has_sent("") && !visit.has_sent(&visit.token[1..]));
         assert!(gate.visit(Some(&cookie), at(121)).is_none());
-        let again = gate.open("rita".into(), &[8; 64], at(0));
+        let again = gate.open(proven("rita"), &[8; 64], at(0));
         for second in (0..13 * 3_600).step_by(50) {
             assert_eq!(gate.visit(Some(sent(&again)), at(second)).is_some(), second <= LIFETIME.as_secs());
         }
-        let last = gate.open("rita".into(), &[9; 64], at(0));
+        let last = gate.open(proven("rita"), &[9; 64], at(0));
         assert!(gate.close(Some(sent(&last))).contains("Max-Age=0"));
         assert!(gate.visit(Some(sent(&last)), at(0)).is_none());
     }
@@ -307,20 +295,20 @@ mod tests {
     #[test]
     fn a_reload_ends_the_sessions_of_whom_it_takes_away() {
         let mut gate = gate(false);
-        let [rita, otto] = ["rita", "otto"].map(|name| gate.open(name.into(), &[name.as_bytes()[0]; 64], at(0)));
+        let [rita, otto] = ["rita", "otto"].map(|name| gate.open(proven(name), &[name.as_bytes()[0]; 64], at(0)));
         let (same, other) = (gate.reviewers["rita"].clone(), Verifier::derive("new", b"s", NonZeroU32::MIN));
         let named = |name: &str, verifier| Reviewer { name: name.into(), verifier };
         gate.renew(vec![named("rita", same), named("otto", other)], Duration::from_secs(60));
         assert!(gate.visit(Some(sent(&rita)), at(1)).is_some());
         assert!(gate.visit(Some(sent(&otto)), at(1)).is_none());
         gate.renew(Vec::new(), Duration::from_secs(60));
-        assert!(gate.visit(Some(sent(&rita)), at(1)).is_none() && gate.attempt("rita", at(1)).is_none());
+        assert!(gate.visit(Some(sent(&rita)), at(1)).is_none() && gate.attempt("rita", HERE, at(1)).is_none());
     }
 
     #[test]
     fn what_is_no_session_is_nobody() {
         let mut gate = gate(true);
-        let cookie = gate.open("rita".into(), &[7; 64], at(0));
+        let cookie = gate.open(proven("rita"), &[7; 64], at(0));
         assert!(cookie.starts_with("__Host-tenantgate_review=") && cookie.ends_with("; Secure"), "{cookie}");
         assert!(gate.visit(Some(sent(&cookie)), at(1)).is_some());
         let plain = sent(&cookie).replace("__Host-", "");
@@ -334,11 +322,11 @@ mod tests {
     #[test]
     fn sessions_are_so_many_at_most() {
         let mut gate = gate(false);
-        let first = gate.open("rita".into(), &[1; 64], at(0));
+        let first = gate.open(proven("rita"), &[1; 64], at(0));
         for number in 0..SESSIONS_MAX as u64 {
             let mut random = [0; 64];
             random[..8].copy_from_slice(&(number + 99).to_be_bytes());
-            gate.open("otto".into(), &random, at(1));
+            gate.open(proven("otto"), &random, at(1));
         }
         assert_eq!(gate.sessions.len(), SESSIONS_MAX);
         assert!(gate.visit(Some(sent(&first)), at(1)).is_none());

@@ -3,6 +3,8 @@
 //! Owns: the escaping. A page is put together from words of this program (`raw`) and of others (`text`), and only
 //! constants can be the first.
 
+use crate::audit::is_legible;
+
 /// A page, or a part of one, while it is written.
 #[derive(Debug, Default)]
 pub struct Html(String);
@@ -23,8 +25,7 @@ impl Html {
                 '>' => self.0.push_str("&gt;"),
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
-                // Neither what a browser drops nor what turns the direction of the text around it.
-                c if is_unfit(c) => self.0.push('\u{fffd}'),
+                c if !is_legible(c) => self.0.push('\u{fffd}'),
                 c => self.0.push(c),
             }
         }
@@ -41,10 +42,6 @@ impl Html {
     pub fn into_string(self) -> String {
         self.0
     }
-}
-
-fn is_unfit(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What a request means, and the answer's head.
 //!
-//! Owns: routes, which requests may change something, the headers that every answer has. Does not own: HTTP itself.
+//! Owns: routes, to whom and from where a request is, which requests may change something, the headers that every answer has.
+//! Does not own: HTTP itself.
+
+use std::net::{IpAddr, SocketAddr};
 
 use super::form::{Form, encode};
 
@@ -27,6 +30,8 @@ pub struct Request<'r> {
     pub origin: Option<&'r str>,
     /// `Sec-Fetch-Site`
     pub fetch_site: Option<&'r str>,
+    /// `X-Forwarded-For`, the last of them.
+    pub forwarded_for: Option<&'r str>,
 }
 
 /// What is asked for.
@@ -92,6 +97,29 @@ impl Origins {
         self.configured.as_deref().is_some_and(|origin| origin.starts_with("https://"))
     }
 
+    /// Whether a request is to us by a name that only we can have. Without a configured origin browsers are on this machine, or at the
+    /// end of a tunnel: another name in `Host` is one that somebody has made lead here (DNS rebinding), to work with the page from a
+    /// page of theirs. Where a proxy stands in front, `Host` is as that writes it.
+    #[must_use]
+    pub fn is_ours(&self, request: &Request<'_>) -> bool {
+        if self.configured.is_some() {
+            return true;
+        }
+        let Some(host) = request.host else { return false };
+        let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);
+        name.eq_ignore_ascii_case("localhost") || address_of(name).is_some()
+    }
+
+    /// Where a client is: its own address, or what the proxy in front says, whose own everybody has otherwise.
+    #[must_use]
+    pub fn place_of(&self, request: &Request<'_>, connection: SocketAddr) -> IpAddr {
+        let told = self.configured.as_ref().and(request.forwarded_for);
+        // What a client has sent of that stands in front of what the proxy has added.
+        let told = told.and_then(|all| address_of(all.rsplit(',').next().unwrap_or_default().trim()));
+        told.unwrap_or_else(|| connection.ip())
+    }
+
     /// Whether a change was asked for by a page of ours, as far as the browser tells: another site's page must not even
     /// log somebody in.
     #[must_use]
@@ -108,6 +136,12 @@ impl Origins {
             }
         }
     }
+}
+
+/// An address with a port or without, of version 6 in brackets or not.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// An answer.
@@ -221,6 +255,49 @@ mod tests {
             );
         }
         assert!(behind.is_secure() && !own.is_secure());
+    }
+
+    #[test]
+    fn another_name_that_leads_here_is_not_ours() {
+        let own = Origins::default();
+        for (host, is_ours) in [
+            (Some("127.0.0.1:9128"), true),
+            (Some("127.0.0.1"), true),
+            (Some("[::1]:9128"), true),
+            (Some("[::1]"), true),
+            (Some("LocalHost:80"), true),
+            (Some("evil.example:9128"), false),
+            (Some("127.0.0.1.evil.example"), false),
+            (Some("localhost.evil.example:9128"), false),
+            (Some("127.0.0.1:9128:evil"), false),
+            (Some("localhost:"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
+            assert_eq!(own.is_ours(&Request { host, ..Request::default() }), is_ours, "{host:?}");
+        }
+        let behind = Origins { configured: Some("https://review.example.com".into()) };
+        assert!(behind.is_ours(&Request { host: Some("upstream:9128"), ..Request::default() }));
+    }
+
+    #[test]
+    fn only_a_proxy_in_front_says_where_a_client_is() {
+        let connection = "127.0.0.1:5".parse().unwrap();
+        let behind = Origins { configured: Some("https://review.example.com".into()) };
+        for (forwarded_for, wanted) in [
+            (None, "127.0.0.1"),
+            (Some("10.0.0.7"), "10.0.0.7"),
+            (Some("1.2.3.4, 10.0.0.7"), "10.0.0.7"),
+            (Some("10.0.0.7:443"), "10.0.0.7"),
+            (Some("[2001:db8::1]:443"), "2001:db8::1"),
+            (Some("2001:db8::1"), "2001:db8::1"),
+            (Some("10.0.0.7, unknown"), "127.0.0.1"),
+            (Some(""), "127.0.0.1"),
+        ] {
+            let request = Request { forwarded_for, ..Request::default() };
+            assert_eq!(behind.place_of(&request, connection).to_string(), wanted, "{forwarded_for:?}");
+            assert_eq!(Origins::default().place_of(&request, connection), connection.ip());
+        }
     }
 
     #[test]

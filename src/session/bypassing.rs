@@ -25,7 +25,7 @@ use super::recording::Readiness;
 use super::release::NOTHING;
 use super::{Cause, Session};
 use crate::fault::{Code, Fault};
-use crate::guard::{Claim, ClaimForm, ClaimSpan, ClaimSubject, ClaimedValue, Facts, Statement};
+use crate::guard::{Claim, ClaimForm, ClaimSpan, ClaimSubject, ClaimedValue, Control, Facts, State, Statement};
 use crate::scope::{LeasedServer, NeedsNoScope, ScopedFrame, TransactionScope};
 use crate::upstream::Expect;
 use crate::wire::frontend::{self, Target};
@@ -73,6 +73,16 @@ impl ClaimRules {
         let setting = self.bypass.as_ref().map_or("", |bypass| &bypass.setting);
         format!("SET LOCAL {setting} TO {}", literal(value))
     }
+}
+
+/// What keeps rows beyond their transaction, where they would be read without a record.
+const KEEPS_ROWS: State = State::TEMPORARY.and(State::CURSORS);
+
+/// Refuses what would leave a bypass's rows behind it, or take them up.
+fn refuse_kept(what: &str) -> Fault {
+    Fault::of(Code::LedgerEscape)
+        .with_detail(format!("{what} would keep rows of the bypass beyond its record."))
+        .with_hint("Drop temporary tables and close cursors WITH HOLD in front of the transaction; temporary tables ON COMMIT DROP may be made in it.")
 }
 
 /// Refuses what would run without the bypass that was claimed in front of it.
@@ -163,8 +173,8 @@ impl Session {
 
     /// Whether a Query's answers have to be followed one by one though nothing of it is recorded.
     pub(super) fn is_query_followed(&self, statements: &[Statement], is_whole: bool) -> bool {
-        let has_reason = || statements.iter().any(|statement| super::recording::changes_reason(&statement.control));
-        self.recorder.is_some() && (!is_whole || has_reason())
+        let is_said = || statements.iter().any(|statement| super::recording::changes_said(&statement.control));
+        self.recorder.is_some() && (!is_whole || is_said())
     }
 
     /// Whether such a claim is made.
@@ -178,7 +188,7 @@ impl Session {
         self.claims.as_ref().is_some_and(|claims| !claims.is_sealed())
     }
 
-    /// The reason that is written for every claimed bypass, if the client gives none.
+    /// The reason that is written for every claimed bypass, whatever the client says.
     pub(super) fn fixed_reason(&self) -> Option<&str> {
         self.claims.as_ref()?.rules.bypass.as_ref()?.reason.as_deref()
     }
@@ -188,6 +198,33 @@ impl Session {
         let Some(recorder) = &self.recorder else { return false };
         let has_bypass = || facts.statements.iter().any(|statement| self.claims_bypass(statement));
         !self.records_claims_only() || recorder.is_open() || has_bypass()
+    }
+
+    /// Refuses statements by which rows of a claimed bypass would outlive its transaction: temporary tables and cursors WITH
+    /// HOLD that are made under it, or that the client keeps already. (What a cursor of this transaction shows is run when
+    /// that commits, under the bypass.)
+    pub(super) fn refuse_rows_kept(&self, statements: &[Statement]) -> Option<Fault> {
+        let recorder = self.recorder.as_ref().filter(|_| self.records_claims_only())?;
+        let mut is_bypass = recorder.is_open()
+            && self.lease.as_ref().is_some_and(|lease| lease.scope().predicted() != TransactionStatus::Idle);
+        let mut kept = self.kept_state().common(KEEPS_ROWS);
+        for statement in statements {
+            if matches!(statement.control, Control::Commit { .. } | Control::Rollback { .. }) {
+                is_bypass = false;
+            }
+            if self.claims_bypass(statement) {
+                is_bypass = true;
+                if !kept.is_none() {
+                    return Some(refuse_kept("A temporary table or a cursor WITH HOLD that this session has"));
+                }
+            }
+            let leaves = statement.state.leaves.common(KEEPS_ROWS);
+            if is_bypass && !leaves.is_none() {
+                return Some(refuse_kept("It"));
+            }
+            kept = kept.and(leaves);
+        }
+        None
     }
 
     /// What the Execute of a claim has to wait for.
@@ -200,8 +237,11 @@ impl Session {
         if let Some(fault) = self.take_refusal() {
             return Readiness::Refused(fault);
         }
-        let reason = self.reason().map(str::to_owned);
-        if is_in_block { self.ready_for_claimed(reason.as_deref()) } else { Readiness::Ready }
+        if let Some(fault) = self.refuse_rows_kept(std::slice::from_ref(statement)) {
+            return Readiness::Refused(fault);
+        }
+        let said = self.said();
+        if is_in_block { self.ready_for_claimed(&said) } else { Readiness::Ready }
     }
 
     /// A claim of a bypass is about to be executed by the extended protocol, in a block that has not failed or in none.

@@ -82,6 +82,14 @@ impl ClaimRules {
         Ok(Some(tenant))
     }
 
+    /// Whether a statement, if it is a claim whose value is known, could be made at all.
+    ///
+    /// # Errors
+    /// The fault that the client is to see.
+    pub fn vet_in(&self, statement: &Statement) -> Result<(), Fault> {
+        claim_in(statement).filter(|claim| !claim.is_bound()).map_or(Ok(()), |claim| self.vet(claim))
+    }
+
     /// Whether a claim could be made at all.
     fn vet(&self, claim: &Claim) -> Result<(), Fault> {
         match claim.subject {
@@ -450,8 +458,7 @@ impl Session {
     /// Checks the tenants of claims whose values are known.
     pub(super) fn vet_claims(&self, facts: &Facts) -> Result<(), Fault> {
         let Some(claims) = &self.claims else { return Ok(()) };
-        let mut known = facts.statements.iter().filter_map(claim_in).filter(|claim| !claim.is_bound());
-        known.try_for_each(|claim| claims.rules.vet(claim))
+        facts.statements.iter().try_for_each(|statement| claims.rules.vet_in(statement))
     }
 
     /// Whether nobody has said for whom a statement is to run that needs a tenant. In a failed block PostgreSQL refuses it

@@ -11,7 +11,7 @@ use super::cause::{BindNote, Cause, ParseNote};
 use super::claims::{Claims, injection_in};
 use super::configure;
 use super::query::{follow, is_followed};
-use super::recording::{Bound, Readiness, changes_reason};
+use super::recording::{Bound, Readiness, changes_said};
 use super::release::{self, Substitute};
 use super::requests::BIND_WHOLE_BYTES_MAX;
 use super::settings::adds_to_journal;
@@ -258,6 +258,10 @@ impl Session {
         }
         if !names.portal.is_empty() && (!self.portals.has_room() || names.portal.len() > NAME_BYTES_MAX) {
             return self.refuse_bind(Fault::of(Code::TooManyNames));
+        }
+        if names.portal.starts_with(OWN_PORTALS) {
+            let detail = "Portals whose names begin with \"tg_\" are the proxy's own.";
+            return self.refuse_bind(Fault::of(Code::StatementRefused).with_detail(detail));
         }
         if let Some(fault) = self.lacks_claim(&facts.statements) {
             return self.refuse_bind(fault);
@@ -537,7 +541,7 @@ impl Session {
         }
         self.note_execute(control, portal.as_ref());
         self.restore_settings(control);
-        let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_reason(control));
+        let is_followed = statement.is_some_and(is_followed) || (self.recorder.is_some() && changes_said(control));
         let Some(lease) = self.lease.as_mut() else { return false };
         let cause = match &portal {
             Some(portal) if is_followed || portal.tag.is_some() => {
@@ -715,6 +719,10 @@ fn is_idle(lease: &LeasedServer<Cause>) -> bool {
 const fn is_transaction_control(control: &Control) -> bool {
     matches!(control, Control::Begin | Control::Commit { .. } | Control::Rollback { .. })
 }
+
+/// What the names of the proxy's own portals begin with (those here, in `precommit`, `bypassing`, `scope`): a client's would be in
+/// their way. The guard refuses cursors of such names.
+const OWN_PORTALS: &[u8] = b"tg_";
 
 /// Portal of what brings settings back, while the client's own portals must survive.
 const RESTORE_PORTAL: &[u8] = b"tg_restore";

@@ -16,7 +16,7 @@ use super::recording::{Bound, Readiness};
 use super::replies::Ended;
 use super::{BypassStanding, CloseReason, Effect, Session};
 use crate::audit::Reason;
-use crate::bypass::{LimitName, Permit, Usage};
+use crate::bypass::{Doubt, LimitName, Permit, Usage};
 use crate::fault::{Code, Fault};
 use crate::guard::{Control, Statement};
 use crate::scope::DiscardReason;
@@ -111,14 +111,15 @@ impl Session {
     /// Whether these statements of a text may be sent. One that may not is in the record all the same.
     pub(super) fn within_limits(&mut self, statements: &[Statement], text: &str, bound: Bound<'_>) -> Readiness {
         let has_base = self.settings.current(SEARCH_PATH).is_some();
+        let on_own_server = self.is_pinned().then_some(Doubt::Server);
         let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_open()) else {
             return Readiness::Ready;
         };
         let (limiting, account) = (&mut recorder.limiting, &mut recorder.account);
         let parameter_key = recorder.parameter_key.as_deref();
         let Some(permit) = &limiting.permit else { return Readiness::Ready };
-        let mut usage =
-            Usage { statements: account.statements_total(), is_path_changed: limiting.is_path_changed || has_base };
+        let of_path = (limiting.is_path_changed || has_base).then_some(Doubt::Path);
+        let mut usage = Usage { statements: account.statements_total(), doubt: of_path.or(on_own_server) };
         for statement in statements {
             if let Err(fault) = permit.judge(statement, usage) {
                 let text = text.get(statement.range(text.len())).unwrap_or_default();
@@ -127,7 +128,7 @@ impl Session {
                 return Readiness::Refused(fault);
             }
             usage.statements = usage.statements.saturating_add(1);
-            usage.is_path_changed |= sets_search_path(&statement.control);
+            usage.doubt = sets_search_path(&statement.control).then_some(Doubt::Path).or(usage.doubt);
         }
         Readiness::Ready
     }

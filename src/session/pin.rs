@@ -136,6 +136,11 @@ impl Session {
         Some(residue.unwrap_or_default().bits())
     }
 
+    /// The same; nothing where none is pinned.
+    pub(super) fn kept_state(&self) -> State {
+        self.pinned_state().map_or(State::NONE, State::from_bits)
+    }
+
     // -- before a statement
 
     /// Whether statements may be sent that leave state: the pool has to let the server stay.
@@ -143,6 +148,9 @@ impl Session {
         let keeping = self.rules.policy.keeping();
         if keeping == Keeping::Refuse && self.pin.is_none() {
             return Readiness::Ready;
+        }
+        if let Some(fault) = self.refuse_rows_kept(statements) {
+            return Readiness::Refused(fault);
         }
         let leaves = statements.iter().fold(State::NONE, |left, statement| left.and(statement.state.leaves));
         let is_wanted = keeping == Keeping::Session || !leaves.is_none();

@@ -18,6 +18,7 @@
 
 mod bound;
 mod precommit;
+mod said;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 pub(super) use self::bound::Bound;
-use self::precommit::{Commit, Standing};
+use self::precommit::Commit;
+pub(super) use self::said::{Said, changes_said};
 use super::cause::Cause;
 use super::holding::Hold;
 use super::limiting::Limiting;
@@ -35,9 +37,9 @@ use super::replies::Delivery;
 use super::sealing::behind_begin;
 use super::statements::{ClientStatement, Portal};
 use super::{CopyIn, Effect, Passing, Phase, Session};
-use crate::audit::{Account, Conclusion, Entry, Intent, ParameterKey, Reason};
+use crate::audit::{Account, Conclusion, Entry, Intent, Outcome, ParameterKey, Reason, Standing};
 use crate::fault::{Code, Fault, SqlState};
-use crate::guard::{ConfiguredValue, Control, Facts, ON_BEHALF_SETTING, REASON_SETTING, Statement, StatementClass};
+use crate::guard::{Control, Facts, Statement, StatementClass};
 use crate::scope::{NeedsNoScope, ScopedFrame};
 use crate::upstream::Expect;
 use crate::wire::frame::Head;
@@ -294,15 +296,10 @@ impl Session {
 
     // -- before a transaction
 
-    /// The reason as it stands once everything that was sent is answered.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        self.settings.current(REASON_SETTING)
-    }
-
     /// Asks for the intent's record, if the reason allows.
-    fn intend(&mut self, reason: Option<&str>) -> Readiness {
-        let reason = reason.or_else(|| self.fixed_reason()).and_then(|text| Reason::parse(text).ok());
+    fn intend(&mut self, said: &Said) -> Readiness {
+        // Where the configuration says why, nobody else does.
+        let reason = self.fixed_reason().or(said.reason.as_deref()).and_then(|text| Reason::parse(text).ok());
         let needs_reason = self.rules.recording.as_ref().is_some_and(|recording| recording.needs_reason);
         if self.recorder.is_none() {
             return Readiness::Ready;
@@ -322,20 +319,20 @@ impl Session {
         recorder.commit_sent = false;
         recorder.absent_done = false;
         recorder.failure = None;
-        let intent = self.intent(reason);
+        let intent = self.intent(reason, said);
         self.effects.push_back(Effect::Record(Entry::Intent(intent)));
         Readiness::Held
     }
 
-    fn intent(&self, reason: Option<Reason>) -> Intent {
+    fn intent(&self, reason: Option<Reason>, said: &Said) -> Intent {
         let server = self.lease.as_ref().map(|lease| lease.server());
-        let setting = |name| self.settings.current(name).filter(|text| !text.is_empty()).map(Box::from);
+        let application = self.settings.current("application_name").filter(|name| !name.is_empty());
         let (emergency, ticket) = self.bypass_marks(reason.as_ref());
         Intent {
             reason,
             ticket,
-            on_behalf_of: setting(ON_BEHALF_SETTING),
-            application: setting("application_name").map(|name: Box<str>| Intent::application_of(&name)),
+            on_behalf_of: said.on_behalf_of.as_deref().filter(|name| !name.is_empty()).map(Box::from),
+            application: application.map(Intent::application_of),
             emergency,
             server: server.map_or(0, |server| server.id.0),
             server_process: server.map_or(0, |server| server.key.process_id),
@@ -491,7 +488,7 @@ impl Session {
                 Some(fault) => Readiness::Refused(fault),
                 None => match (self.ready_for_commit_of(facts, part), self.record_due(facts, part)) {
                     (Some(readiness), _) => readiness,
-                    (None, Some((reason, _))) => self.ready_for_claimed(reason.as_deref()),
+                    (None, Some((said, _))) => self.ready_for_claimed(&said),
                     (None, None) => Readiness::Ready,
                 },
             };
@@ -516,14 +513,14 @@ impl Session {
             return readiness;
         }
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
-        let Some((reason, block)) = due else { return Readiness::Ready };
+        let Some((said, block)) = due else { return Readiness::Ready };
         match recorder.stage {
             Stage::None | Stage::Intended(_) if is_in_doubt && block == Block::Own => self.wait_for_answers(),
             Stage::None if block == Block::Own && facts.statements.len() == 1 => match outside_block(facts) {
                 Some(fault) => Readiness::Refused(fault),
-                None => self.intend(reason.as_deref()),
+                None => self.intend(&said),
             },
-            Stage::None => self.intend(reason.as_deref()),
+            Stage::None => self.intend(&said),
             Stage::Intended(wish) if block == Block::Own => {
                 recorder.stage = Stage::Opening(wish);
                 self.send_own_query(b"BEGIN", Cause::OwnBegin);
@@ -561,12 +558,12 @@ impl Session {
 
     /// What a claim of a bypass in the client's block has to wait for: everything in front of it is answered, so that it is
     /// known which transaction it is for, and its intent is durable.
-    pub(super) fn ready_for_claimed(&mut self, reason: Option<&str>) -> Readiness {
+    pub(super) fn ready_for_claimed(&mut self, said: &Said) -> Readiness {
         let is_answered = self.lease.as_ref().is_some_and(|lease| lease.replies().is_empty());
         let Some(recorder) = self.recorder.as_mut() else { return Readiness::Ready };
         match recorder.stage {
             Stage::None | Stage::Running(_) if !is_answered => self.wait_for_answers(),
-            Stage::None => self.intend(reason),
+            Stage::None => self.intend(said),
             Stage::Intended(_) => {
                 recorder.stage = Stage::Running(Block::Clients);
                 recorder.bound_before = self.portals.serial();
@@ -614,9 +611,9 @@ impl Session {
     }
 
     /// Whether a part of a Query holds a statement that has to be recorded: with which reason, in whose block.
-    pub(super) fn record_due(&self, facts: &Facts, part: &Range<usize>) -> Option<(Option<String>, Block)> {
+    pub(super) fn record_due(&self, facts: &Facts, part: &Range<usize>) -> Option<(Said, Block)> {
         let mut scope = *self.lease.as_ref()?.scope();
-        let mut reason = self.reason().map(str::to_owned);
+        let mut said = self.said();
         for statement in facts.statements.get(part.clone())? {
             if self.is_record_due(statement, scope.predicted()) {
                 let is_idle = scope.predicted() == TransactionStatus::Idle;
@@ -625,13 +622,9 @@ impl Session {
                     true => Block::Own,
                     false => Block::Clients,
                 };
-                return Some((reason, block));
+                return Some((said, block));
             }
-            match reason_change(&statement.control) {
-                Some(ReasonChange::To(value)) => reason = Some(value.to_owned()),
-                Some(ReasonChange::Back) => reason = self.settings.base(REASON_SETTING).map(str::to_owned),
-                None => {}
-            }
+            self.follow_said(&mut said, &statement.control);
             query::follow(&mut scope, &statement.control);
         }
         None
@@ -696,7 +689,7 @@ impl Session {
 
     fn ready_for_recorded_bind(&mut self, statement: &ClientStatement, bound: Bound<'_>) -> Readiness {
         let is_due = self.needs_scope(&statement.facts);
-        let reason = self.reason().map(str::to_owned);
+        let said = self.said();
         let (Some(recorder), Some(lease)) = (self.recorder.as_mut(), self.lease.as_ref()) else {
             return Readiness::Ready;
         };
@@ -717,7 +710,7 @@ impl Session {
         match recorder.stage {
             // An intent may be left over from a Bind that an error has skipped.
             Stage::None | Stage::Intended(_) if is_in_doubt => self.wait_for_answers(),
-            Stage::None => self.intend(reason.as_deref()),
+            Stage::None => self.intend(&said),
             Stage::Intended(_) => self.enter_block(is_idle, statement, bound),
             Stage::Precommitted(block) => {
                 recorder.stage = Stage::Running(block);
@@ -944,20 +937,12 @@ impl Session {
     }
 
     /// What a statement's success means for the record, and for the reason.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only these move a transaction or the reason")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these move a transaction")]
     pub(super) fn on_recorded_effect(&mut self, control: &Control, tag: &[u8]) {
         if self.recorder.is_none() {
             return;
         }
-        let is_done = !matches!(control, Control::Configure(_)) || tag == b"SELECT 1";
-        if let Some(change) = reason_change(control).filter(|_| is_local(control) && is_done) {
-            let value = match change {
-                ReasonChange::To(value) => Some(value),
-                ReasonChange::Back => self.settings.base(REASON_SETTING),
-            };
-            let value = value.map(Box::from);
-            self.settings.record(super::settings::Change::Local(REASON_SETTING.into(), value));
-        }
+        self.keep_said(control, tag);
         let Some(recorder) = self.recorder.as_mut() else { return };
         match control {
             // The client's BEGIN inside the proxy's block makes it the client's.
@@ -1005,9 +990,12 @@ impl Session {
             return;
         }
         // What the proxy has ended it for, not what that has made of it on the server.
-        let ended_by = recorder.limiting.ended_by.take().map(|code| SqlState(*code.row().sqlstate));
-        let failure = ended_by.or(recorder.failure.take()).filter(|_| conclusion != Conclusion::Committed);
+        let has_failed = conclusion != Conclusion::Committed;
+        let ended_by = recorder.limiting.ended_by.take().filter(|_| has_failed);
+        let of_limit = ended_by.map(|code| SqlState(*code.row().sqlstate));
+        let failure = of_limit.or(recorder.failure.take()).filter(|_| has_failed);
         let outcome = std::mem::take(&mut recorder.account).conclude(conclusion, failure);
+        let outcome = Outcome { code: ended_by, ..outcome };
         recorder.commit_sent = false;
         recorder.stage = if is_served { Stage::Concluding(None) } else { Stage::None };
         self.effects.push_back(Effect::Record(Entry::Outcome(Box::new(outcome))));
@@ -1185,41 +1173,4 @@ fn is_tag_outside_blocks(tag: &[u8]) -> bool {
 fn behind_absent() -> Fault {
     Fault::of(Code::LedgerEscape)
         .with_detail("It stands behind a statement that runs outside of transactions, without a Sync between them.")
-}
-
-enum ReasonChange<'c> {
-    To(&'c str),
-    Back,
-}
-
-/// What a statement does to the reason.
-#[expect(clippy::wildcard_enum_match_arm, reason = "only these name a setting or all of them")]
-fn reason_change(control: &Control) -> Option<ReasonChange<'_>> {
-    match control {
-        Control::Set { name, value, .. } if **name == *REASON_SETTING => Some(ReasonChange::To(value)),
-        Control::Reset { name, .. } if **name == *REASON_SETTING => Some(ReasonChange::Back),
-        Control::ResetAll => Some(ReasonChange::Back),
-        Control::Configure(list) => list.iter().rev().find_map(|one| match &one.value {
-            ConfiguredValue::Text(value) if *one.name == *REASON_SETTING => Some(ReasonChange::To(value)),
-            ConfiguredValue::Text(_) | ConfiguredValue::Parameter(_) => None,
-        }),
-        _ => None,
-    }
-}
-
-/// Whether a statement changes the reason for its transaction only, which no other client setting's journal follows.
-#[expect(clippy::wildcard_enum_match_arm, reason = "only these have a local form")]
-fn is_local(control: &Control) -> bool {
-    match control {
-        Control::Set { local, .. } | Control::Reset { local, .. } => *local,
-        Control::Configure(list) => {
-            list.iter().rev().find(|one| *one.name == *REASON_SETTING).is_some_and(|one| one.local)
-        }
-        _ => false,
-    }
-}
-
-/// Whether a statement's success changes the reason.
-pub(super) fn changes_reason(control: &Control) -> bool {
-    reason_change(control).is_some()
 }

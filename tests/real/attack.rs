@@ -1,10 +1,11 @@
 //! `tenantgate attack` through a guarded and a sealed proxy, and where there is none to hold it.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::sealed;
 use super::upheaval::certificate;
 use crate::support::cluster::{self, Cluster};
+use crate::support::eventually;
 use crate::support::proxy::{self, Proxy, Wish};
 
 const A: &str = "00000000-0000-0000-0000-00000000000a";
@@ -90,10 +91,92 @@ fn without_a_proxy_tenants_escape() {
         let line = said.lines().find(|line| line.trim_start().starts_with(technique) && line.contains("ESCAPED"));
         assert!(line.is_some(), "{technique}: {said}");
     }
-    assert!(said.contains("455 attempts"), "each in five forms, COPY's too: {said}");
+    assert!(said.contains("470 attempts"), "each in five forms, COPY's too: {said}");
     let (status, said) =
         attack(cluster, database, [String::new(), String::new()].map(|_| "host=127.0.0.1 port=1".into()));
     assert_eq!(status, Some(2), "{said}");
+}
+
+/// What each kind of hole lets through is reported as that, and a technique that could not be tried is not a refusal.
+#[test]
+fn planted_holes_are_reported_as_escapes() {
+    let cluster = cluster::fifteen();
+    let database = "attacked_holes";
+    cluster.create_database(database);
+    let proxy = Proxy::start(&Wish { cluster, database, pool_size: 2, mutant: None, more: "" });
+    let mut admin = cluster.admin(database);
+    let [a, b] = of(&proxy, database);
+    let tenants = ["--as-a", &a, "--as-b", &b, "--tenant-a", A, "--tenant-b", B];
+    let try_it = |only: &str| run(cluster, database, &[&tenants[..], &["--only", only]].concat());
+    for (hole, technique) in [
+        (
+            "CREATE POLICY hole ON tenantgate_attack.notes FOR SELECT USING (tenant IS NOT NULL OR true)",
+            "a plain SELECT",
+        ),
+        ("ALTER TABLE tenantgate_attack.notes OWNER TO app_user, NO FORCE ROW LEVEL SECURITY", "a plain SELECT"),
+        ("ALTER TABLE tenantgate_attack.notes DISABLE ROW LEVEL SECURITY", "a plain SELECT"),
+        ("CREATE POLICY hole ON tenantgate_attack.notes FOR INSERT WITH CHECK (true)", "a row for the other tenant"),
+        (
+            "CREATE POLICY hole ON tenantgate_attack.notes FOR UPDATE USING (true) WITH CHECK (true)",
+            "every row changed",
+        ),
+        (
+            "CREATE POLICY hole ON tenantgate_attack.notes FOR UPDATE USING (false) WITH CHECK (true)",
+            "every row given away",
+        ),
+        ("CREATE POLICY hole ON tenantgate_attack.notes FOR DELETE USING (true)", "every row deleted"),
+    ] {
+        // It is made as soon as the probe table has its own policy.
+        admin.run(&format!(
+            "CREATE OR REPLACE FUNCTION plant() RETURNS event_trigger LANGUAGE plpgsql AS $$
+             BEGIN IF current_setting('x.planted', true) IS NOT NULL THEN RETURN; END IF;
+             PERFORM set_config('x.planted', 'yes', true); {hole}; END $$"
+        ));
+        admin.run("DROP EVENT TRIGGER IF EXISTS plant; CREATE EVENT TRIGGER plant ON ddl_command_end WHEN TAG IN ('CREATE POLICY') EXECUTE FUNCTION plant()");
+        let (status, said) = try_it(if technique.starts_with("a plain") { "SET LOCAL" } else { technique });
+        assert_eq!(status, Some(1), "{hole}: {said}");
+        let is_told = |line: &str| line.trim_start().starts_with(technique) && line.contains("ESCAPED");
+        assert!(said.lines().any(is_told), "{hole}: {said}");
+        assert_eq!(admin.rows("SELECT FROM pg_namespace WHERE nspname = 'tenantgate_attack'").len(), 0);
+    }
+    admin.run("DROP EVENT TRIGGER plant");
+    let (status, said) = try_it("dblink");
+    assert!(status == Some(0) && said.contains("1 refused") && said.contains("0 could not be tried"), "{said}");
+    let (status, said) = try_it("no such technique");
+    assert!(status == Some(2) && said.contains("--only"), "{said}");
+    // Where no guard refuses it, it cannot be tried at all.
+    let port = cluster.address.port();
+    let direct = [A, B].map(|tenant| {
+        format!("host=127.0.0.1 port={port} user=app_user dbname={database} options='-c app.tenant_id={tenant}'")
+    });
+    let tenants = ["--as-a", &direct[0], "--as-b", &direct[1], "--tenant-a", A, "--tenant-b", B, "--only", "dblink"];
+    let (status, said) = run(cluster, database, &tenants);
+    assert!(status == Some(0) && said.contains("NOT TRIED") && said.contains("0 refused"), "{said}");
+}
+
+/// Its table does not outlive a signal.
+#[test]
+fn a_signal_ends_it_and_takes_its_table_away() {
+    let cluster = cluster::fifteen();
+    let database = "attacked_signal";
+    cluster.create_database(database);
+    let proxy = Proxy::start(&Wish { cluster, database, pool_size: 2, mutant: None, more: "" });
+    let [a, b] = of(&proxy, database);
+    let mut admin = cluster.admin(database);
+    let owner = format!("host=127.0.0.1 port={} user=postgres dbname={database}", cluster.address.port());
+    for signal in ["-INT", "-TERM"] {
+        let mut command = Command::new(proxy::binary());
+        command.args(["attack", "--owner", &owner, "--as-a", &a, "--as-b", &b, "--tenant-a", A, "--tenant-b", B]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut is_there =
+            || admin.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'tenantgate_attack'") == "1";
+        eventually("its table is there", &mut is_there);
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains("ended by a signal"), "{signal}: {output:?}");
+        assert!(!is_there(), "{said}");
+    }
 }
 
 /// What has that name and is not the tool's stays.

@@ -17,7 +17,7 @@ const ACME: &str = "00000000-0000-0000-0000-00000000000a";
 
 /// A disk whose syncs end when the test lets them.
 #[derive(Default)]
-struct Disk {
+pub struct Disk {
     state: Mutex<DiskState>,
     changed: Condvar,
 }
@@ -29,7 +29,7 @@ struct DiskState {
 }
 
 impl Disk {
-    fn sync(&self, file: &File) -> io::Result<()> {
+    pub fn sync(&self, file: &File) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         state.waiting += 1;
         state = self.changed.wait_while(state, |state| state.is_held).unwrap();
@@ -37,7 +37,7 @@ impl Disk {
         file.sync_data()
     }
 
-    fn hold(&self, is_held: bool) {
+    pub fn hold(&self, is_held: bool) {
         self.state.lock().unwrap().is_held = is_held;
         self.changed.notify_all();
     }
@@ -48,7 +48,7 @@ impl Disk {
 }
 
 /// Ends the hold however the test ends: the ledger's thread would wait for ever.
-struct Held(Arc<Disk>);
+pub struct Held(pub Arc<Disk>);
 
 impl Drop for Held {
     fn drop(&mut self) {

@@ -315,3 +315,123 @@ fn wrong_rules_are_told_with_key_and_line() {
         assert!(found, "{key} in line {line}:\n{told}");
     }
 }
+
+/// One rule for each limit that the issue names.
+fn one_rule_for_each_limit() -> String {
+    // Neither today nor a day beside it, so that midnight does not matter.
+    let days = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let today = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let far = days[usize::try_from((today + 3) % 7).unwrap()];
+    let rule =
+        |name: &str, limit: &str| format!("[[bypass.rules]]\nlogin = \"ops\"\nreason = \"limit {name}\"\n{limit}\n");
+    [
+        rule("databases", "databases = [\"by_scram\"]"),
+        rule("tables", "tables = [\"public.orders\"]"),
+        rule("read_only", "read_only = true"),
+        rule("duration", "duration = \"200ms\""),
+        rule("rows", "rows = 1"),
+        rule("statements", "statements = 1"),
+        rule("expires", "expires = \"2020-01-01\""),
+        rule("ticket", "ticket = \"OPS-[0-9]+\""),
+        rule("addresses", "addresses = [\"10.0.0.0/8\"]"),
+        rule("hours", &format!("hours = [\"{far} 00:00-24:00\"]")),
+    ]
+    .concat()
+}
+
+#[test]
+fn each_limit_has_a_key_a_refusal_and_a_record() {
+    let place = place(cluster::fifteen(), "each", &one_rule_for_each_limit());
+    let (before, within) = ("refused", "outcome");
+    let limits = [
+        ("databases", "SELECT 1", "TG176", before),
+        ("tables", "SELECT * FROM public.secrets", "TG177", within),
+        ("read_only", "DELETE FROM orders", "TG178", within),
+        ("duration", "SELECT pg_sleep(60)", "TG179", within),
+        ("rows", "SELECT * FROM orders", "TG179", within),
+        ("statements", "SELECT 1; SELECT 2", "TG179", within),
+        ("expires", "SELECT 1", "TG176", before),
+        ("ticket", "SELECT 1", "TG176", before),
+        ("addresses", "SELECT 1", "TG176", before),
+        ("hours", "SELECT 1", "TG176", before),
+    ];
+    for (name, sql, code, _) in limits {
+        let told = error(&place.ops(&format!("limit {name}")).query_to_the_end(sql));
+        assert!(told.contains(code) && told.contains(&format!("limit is {name}")), "{name}: {told}");
+    }
+    place.wait_for_outcomes(5);
+    let record_of = |name: &str, kind: &str| {
+        let records = place.records();
+        let reason = Value::from(format!("limit {name}"));
+        let intent = records.iter().find(|it| it["kind"] == "intent" && it["reason"] == reason);
+        let is_it = |it: &&Value| {
+            it["kind"] == kind && (it["reason"] == reason || intent.is_some_and(|intent| intent["id"] == it["id"]))
+        };
+        records.iter().find(is_it).cloned()
+    };
+    for (name, _, code, kind) in limits {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let record = loop {
+            assert!(std::time::Instant::now() < deadline, "{name}: {:?}", place.records());
+            if let Some(record) = record_of(name, kind) {
+                break record;
+            }
+        };
+        assert_eq!(record["code"], code, "{record}");
+        assert!(kind == before || record["result"] == "failed", "{record}");
+    }
+    // By the code they are found, those that had begun and those that had not.
+    for (code, kind, count) in [("TG176", "refused", 5), ("tg179", "transaction", 3), ("TG177", "transaction", 1)] {
+        let mut command = std::process::Command::new(super::support::proxy::binary());
+        command.args(["ledger", "list", "--json", "--code", code, "--kind", kind, "--ledger"]).arg(&place.ledger);
+        let listed = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert_eq!(listed.lines().count(), count, "{code}: {listed}");
+    }
+}
+
+/// What an earlier transaction has made on a server that stays with its client stands in front of the database's tables.
+#[test]
+fn a_temporary_view_hides_no_table() {
+    const MORE: &str = r#"
+[logins.kept]
+password = "demo"
+preset = "bypass"
+role = "ops"
+session_state = "pin"
+
+[[bypass.rules]]
+login = "kept"
+reason = "build .*"
+
+[[bypass.rules]]
+login = "kept"
+reason = "orders .*"
+tables = ["public.orders", "orders"]
+"#;
+    for cluster in every() {
+        let place = place(cluster, "hidden", MORE);
+        place.admin().run(
+            "CREATE FUNCTION hides() RETURNS void LANGUAGE sql AS 'CREATE TEMP VIEW orders AS SELECT id, ''secret'' AS note FROM public.secrets'",
+        );
+        for way in
+            ["CREATE TEMP VIEW orders AS SELECT id, 'secret' AS note FROM public.secrets", "LISTEN x; SELECT hides()"]
+        {
+            let mut client = Client::connect(&place.target("kept").with("tenantgate.reason", "orders of last week"));
+            assert_eq!(client.value("SELECT count(*) FROM orders"), "10");
+            client.run("SET tenantgate.reason = 'build what hides'");
+            client.run(way);
+            assert_eq!(client.value("SELECT min(note) FROM orders"), "secret");
+            client.run("SET tenantgate.reason = 'orders of last week'");
+            for replies in [client.query("SELECT * FROM orders"), extended(&mut client, "SELECT * FROM orders")] {
+                let told = error(&replies);
+                assert!(told.contains("TG177") && told.contains("stays with the client"), "{way}: {told}");
+            }
+            assert_eq!(client.value("SELECT count(*) FROM public.orders"), "10");
+            // Once nothing stays, the name is the database's again.
+            client.run("SET tenantgate.reason = 'build what hides'");
+            client.run("DISCARD ALL");
+            client.run("SET tenantgate.reason = 'orders of last week'");
+            assert_eq!(client.value("SELECT count(*) FROM orders"), "10", "{way}");
+        }
+    }
+}

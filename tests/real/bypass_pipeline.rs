@@ -70,3 +70,35 @@ fn a_transaction_behind_a_commit_that_fails_is_skipped() {
         assert_eq!(place.results()[0], "a reason for the pipeline: failed 23505");
     }
 }
+
+/// What the proxy asks in front of a COMMIT has a portal of its own, in the midst of the client's.
+#[test]
+fn no_client_has_the_proxy_s_portals() {
+    for cluster in every() {
+        let place = place(cluster, "portals", "");
+        for (name, is_taken) in [("mine", false), ("tg_xact", true), ("tg_restore", true), ("tg_portal", true)] {
+            let mut ops = place.ops("a reason for the portal");
+            let bind = Message::Bind {
+                portal: name.to_owned(),
+                statement: String::new(),
+                values: Vec::new(),
+                binary_results: false,
+            };
+            let named = [Message::parse("", "SELECT 1"), bind];
+            let messages =
+                [all(&["BEGIN", "INSERT INTO orders VALUES (101)"]), named.into(), all(&["COMMIT"])].concat();
+            ops.send_all(&[messages, vec![Message::Sync]].concat());
+            ops.flush().unwrap();
+            let told = super::bypass_limits::error(&ops.replies_to(b'Z').0);
+            assert_eq!(told.contains("TG010"), is_taken, "{name}: {told}");
+            assert_eq!(told.is_empty(), !is_taken, "{name}: {told}");
+            ops.query("ROLLBACK");
+            // Nor by SQL.
+            ops.run("BEGIN");
+            let told = super::bypass_limits::error(&ops.query(&format!("DECLARE {name} CURSOR FOR SELECT 1")));
+            assert_eq!(told.contains("TG010"), is_taken, "{name}: {told}");
+            ops.run("ROLLBACK");
+        }
+        assert_eq!(place.admin().value("SELECT count(*) FROM orders WHERE id = 101"), "1");
+    }
+}

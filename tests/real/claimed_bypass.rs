@@ -12,8 +12,8 @@ use serde_json::Value;
 use std::path::PathBuf;
 use tenantgate::admin::Operations as _;
 
-const DATABASE: &str = "claimed_bypass";
-const ACME: &str = "00000000-0000-0000-0000-00000000000a";
+pub const DATABASE: &str = "claimed_bypass";
+pub const ACME: &str = "00000000-0000-0000-0000-00000000000a";
 
 const SCHEMA: &str = r#"
 DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO app_user;
@@ -35,18 +35,18 @@ GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app_user;
 
 const SCOPE: &str = "[scope.settings]\n\"app.current_tenant_id\" = \"{tenant}\"\n";
 const LOGIN: &str = "[logins.web]\npassword = \"demo\"\nclaims = \"transaction\"\n";
-const RIGHT: &str = "[logins.web.claimed_bypass]\nsetting = \"app.bypass_rls\"\nreason = \"nightly report\"\n";
-const ON: &str = "SELECT set_config('app.bypass_rls', 'true', true)";
+pub const RIGHT: &str = "[logins.web.claimed_bypass]\nsetting = \"app.bypass_rls\"\nreason = \"nightly report\"\n";
+pub const ON: &str = "SELECT set_config('app.bypass_rls', 'true', true)";
 
 /// A proxy in front of the schema, and its ledger.
-struct Place {
-    proxy: Proxy,
+pub struct Place {
+    pub proxy: Proxy,
     ledger: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Place {
-    fn new(cluster: &Cluster, more: &str) -> Self {
+    pub fn new(cluster: &Cluster, more: &str) -> Self {
         cluster.create_database(DATABASE);
         cluster.admin(DATABASE).run(SCHEMA);
         let folder = tempfile::tempdir().unwrap();
@@ -56,12 +56,12 @@ impl Place {
         Self { proxy, ledger, _folder: folder }
     }
 
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         Client::connect(&Target::new(self.proxy.address, "web", DATABASE).password("demo"))
     }
 
     /// What the ledger has of transactions.
-    fn records(&self) -> Vec<Value> {
+    pub fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
         let all = text
             .split_inclusive('\n')
@@ -71,14 +71,41 @@ impl Place {
     }
 }
 
-fn words(replies: &[Reply]) -> String {
+pub fn words(replies: &[Reply]) -> String {
     let error = replies.iter().find(|reply| reply.tag == b'E').unwrap_or_else(|| panic!("no error in {replies:?}"));
     error.fields()[&'M'].clone()
 }
 
-fn tenant(client: &mut Client) {
+pub fn tenant(client: &mut Client) {
     client.run("BEGIN");
     client.run(&format!("SELECT set_config('app.current_tenant_id', '{ACME}', true)"));
+}
+
+/// A reason that the client gives is read as that of any bypass.
+#[test]
+fn a_client_s_own_reason_says_something() {
+    let _turn = alone();
+    let right = "[logins.web.claimed_bypass]\nsetting = \"app.bypass_rls\"\n[bypass]\nreason_chars_min = 12\n";
+    let place = Place::new(fifteen(), right);
+    let mut client = place.client();
+    for (reason, told) in [
+        ("nightly run", "TG061"),
+        ("xxxxxxxxxxxxxxx", "TG061"),
+        ("           a       ", "TG061"),
+        ("\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}nightly run", "TG061"),
+        ("nightly run 31", ""),
+    ] {
+        client.run("BEGIN");
+        client.run(&format!("SET LOCAL tenantgate.reason = '{reason}'"));
+        let replies = client.query(ON);
+        let error = replies.iter().find(|reply| reply.tag == b'E').map(|reply| reply.line(&mut vec![]));
+        assert!(error.as_deref().unwrap_or_default().contains(told), "{reason:?}: {replies:?}");
+        assert_eq!(error.is_none(), told.is_empty(), "{reason:?}: {replies:?}");
+        client.run("ROLLBACK");
+    }
+    let records = place.records();
+    let reasons: Vec<_> = records.iter().filter(|it| it["kind"] == "intent").map(|it| &it["reason"]).collect();
+    assert_eq!(reasons, ["nightly run 31"], "{records:?}");
 }
 
 #[test]

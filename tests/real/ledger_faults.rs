@@ -23,7 +23,7 @@ const INSERT: &str = "INSERT INTO work VALUES ('one')";
 
 /// What the disk does with a record of the kind that it is told.
 #[derive(Clone, Copy, Default)]
-enum Mood {
+pub(super) enum Mood {
     #[default]
     Well,
     Fails(&'static str, ErrorKind),
@@ -31,18 +31,18 @@ enum Mood {
 }
 
 #[derive(Default)]
-struct Disk {
+pub(super) struct Disk {
     mood: Mutex<Mood>,
     changed: Condvar,
 }
 
 impl Disk {
-    fn set(&self, mood: Mood) {
+    pub(super) fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
         self.changed.notify_all();
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         let last = last_kind(file)?;
         let mood = self.mood.lock().unwrap();
         let is_held = |mood: &mut Mood| matches!(mood, Mood::Hangs(kind) if *kind == last);
@@ -54,7 +54,7 @@ impl Disk {
 }
 
 /// Ends a hang however the test ends: the ledger's thread would wait for ever.
-struct Healed(Arc<Disk>);
+pub(super) struct Healed(pub(super) Arc<Disk>);
 
 impl Drop for Healed {
     fn drop(&mut self) {
@@ -74,15 +74,15 @@ fn last_kind(file: &File) -> io::Result<String> {
 }
 
 /// A database with a bypass login, and where its ledger is.
-struct Place {
+pub(super) struct Place {
     cluster: &'static Cluster,
     database: String,
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
     path: PathBuf,
 }
 
 impl Place {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let (cluster, database) = (fifteen(), format!("faults_{name}"));
         cluster.create_database(&database);
         cluster.admin(&database).run(
@@ -94,7 +94,7 @@ impl Place {
         Self { cluster, database, folder, path }
     }
 
-    fn with_wish<T>(&self, more: &str, start: impl FnOnce(&Wish<'_>) -> T) -> T {
+    pub(super) fn with_wish<T>(&self, more: &str, start: impl FnOnce(&Wish<'_>) -> T) -> T {
         let more = login_of_its_own("ops", "bypass", "app_faults") + &ledger(&self.path) + more;
         start(&Wish { cluster: self.cluster, database: &self.database, pool_size: 2, mutant: None, more: &more })
     }
@@ -103,7 +103,7 @@ impl Place {
         self.cluster.admin(&self.database).value("SELECT count(*) FROM work").parse().unwrap()
     }
 
-    fn records(&self) -> Vec<Value> {
+    pub(super) fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
@@ -140,7 +140,7 @@ fn ops(target: &Target) -> Client {
     Client::connect(&target.clone().with("tenantgate.reason", "a test"))
 }
 
-fn error(replies: &[Reply]) -> String {
+pub(super) fn error(replies: &[Reply]) -> String {
     replies.iter().find(|reply| reply.tag == b'E').map(|reply| reply.line(&mut vec![])).unwrap_or_default()
 }
 
@@ -337,6 +337,38 @@ fn a_file_that_cannot_be_rotated_is_written_on() {
     place.check(12);
     assert!(std::fs::metadata(&place.path).unwrap().len() > 2 * 4096);
     assert_eq!(proxy.log().matches("cannot be rotated").count(), 1, "{}", proxy.log());
+}
+
+/// kill -9 while closed files are being compressed: each start finds one chain, and in the end all of them are compressed.
+#[test]
+fn a_proxy_that_is_killed_while_it_compresses_loses_nothing() {
+    let place = Place::new("packed");
+    let wish = "rotate_bytes = 4096\ncompress = \"gzip\"\n";
+    let mut committed = 0;
+    for round in 0..5 {
+        let mut proxy = place.with_wish(wish, Proxy::start);
+        let mut client = ops(&Target::new(proxy.address, "ops", &place.database).password("demo"));
+        for form in 0..8 + round {
+            assert_eq!(error(&transaction(&mut client, form % 3)), "");
+            committed += 1;
+        }
+        proxy.signal("KILL");
+        proxy.wait_until_it_ends(Duration::from_secs(20)).unwrap();
+        assert_eq!(verify(&place.path, &[]).0, Some(0), "round {round}: {:?}", verify(&place.path, &[]));
+    }
+    let proxy = place.with_wish(wish, Proxy::start);
+    let ends = |wanted: &str| {
+        let files = std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|end| end.to_string_lossy().ends_with(wanted))).count()
+    };
+    // Of a plain one the name ends with its number.
+    eventually("all closed files are compressed", || (0..=9).all(|digit| ends(&digit.to_string()) == 0));
+    assert!(ends("gz") >= 10 && ends("new") == 0, "{} {}", ends("gz"), ends("new"));
+    eventually("all is found out", || {
+        tenantgate::driver::reconcile::unresolved(&place.path).is_ok_and(|left| left.is_empty())
+    });
+    let (status, said) = verify(&place.path, &[]);
+    assert_eq!((status, place.rows()), (Some(0), committed), "{said}\n{}", proxy.log_tail());
 }
 
 #[test]

@@ -388,7 +388,7 @@ fn columns(pairs: &[Pair<'_>]) -> String {
 pub fn aftermath(admin: &mut Client) -> Vec<String> {
     let deadline = Instant::now() + Duration::from_secs(5);
     let busy = "SELECT coalesce(string_agg(concat_ws(' ', pid, state, query), '; '), '') FROM pg_stat_activity \
-                WHERE usename IN ('app_user', 'scram_user') AND state <> 'idle'";
+                WHERE usename IN ('app_user', 'scram_user') AND state <> 'idle' AND datname = current_database()";
     let mut left = admin.value(busy);
     while !left.is_empty() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));

@@ -7,9 +7,12 @@
 //!
 //! | verdict | means |
 //! |---|---|
+//! | not tried | it could not be: a name that is not there, a syntax that the server does not know, no answer in time |
 //! | refused | what had to fail has failed |
 //! | harmless | something of it ran, and neither showed nor changed anything of the other tenant's |
 //! | **escaped** | the other tenant's row was shown or changed |
+//!
+//! What shows the other tenant's row without any technique has escaped, too. SIGINT and SIGTERM end it and take the schema away.
 //!
 //! Exit status: 0 nothing escaped, 1 something did, 2 it could not be tried, or not to its end.
 //!
@@ -24,6 +27,7 @@ use std::process::ExitCode;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::stage::Stage;
 use self::talk::{Form, Said};
@@ -36,6 +40,8 @@ const TECHNIQUES: &str = include_str!("techniques.sql");
 /// What came of a technique; the worst of its forms counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
+    /// It proves nothing: never counted as refused.
+    NotTried,
     Refused,
     Harmless,
     Escaped,
@@ -70,11 +76,18 @@ fn unusable(reason: &str) -> ExitCode {
 /// A technique's name, and what came of each of its forms.
 type Row = (String, Vec<(Form, Verdict)>);
 
+/// What needs no technique.
+const NOTHING_AT_ALL: &str = "a plain SELECT, before anything else";
+
 /// How many techniques escaped.
 async fn attack(arguments: &AttackArguments) -> Result<usize, String> {
+    let mut signals = Signals::listen()?;
     let stage = Stage::set(Target::of(arguments)?).await?;
     let mut rows = Vec::new();
-    let done = try_all(arguments, &stage, &mut rows).await;
+    let done = tokio::select! {
+        done = try_all(arguments, &stage, &mut rows) => done,
+        signal = signals.come() => Err(signal),
+    };
     // Whatever has happened.
     let struck = stage.strike().await;
     let escaped = report(stage.is_sealed, &rows);
@@ -89,9 +102,42 @@ async fn attack(arguments: &AttackArguments) -> Result<usize, String> {
     }
 }
 
+/// The signals that end the tool: once they are listened for, one that comes earlier is not lost.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, String> {
+        let of = |kind| signal(kind).map_err(|error| format!("signals cannot be listened for: {error}"));
+        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+
+    /// Waits for one. If dropped: nothing.
+    async fn come(&mut self) -> String {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        "ended by a signal".to_owned()
+    }
+}
+
 async fn try_all(arguments: &AttackArguments, stage: &Stage, rows: &mut Vec<Row>) -> Result<(), String> {
+    if stage.is_open().await? {
+        println!("-- {NOTHING_AT_ALL}: tenant A sees its own row and tenant B's");
+        rows.push((NOTHING_AT_ALL.to_owned(), vec![(Form::Simple, Verdict::Escaped)]));
+        return Ok(());
+    }
     stage.sees_what_it_should().await?;
-    for technique in techniques(|text| stage.fill_in(text)) {
+    let wanted = |technique: &Technique| arguments.only.iter().any(|word| technique.name.contains(word.as_str()));
+    let mut all = techniques(|text| stage.fill_in(text));
+    all.retain(|technique| arguments.only.is_empty() || wanted(technique));
+    if all.is_empty() {
+        return Err("--only: no technique has that in its name".to_owned());
+    }
+    for technique in all {
         rows.push((technique.name.clone(), Vec::new()));
         for form in Form::ALL {
             let said = talk::say(&stage.as_a, &technique.lines, form).await?;
@@ -114,19 +160,24 @@ async fn judge(stage: &Stage, said: &Said) -> Result<Verdict, String> {
     if said.heard.contains(&stage.secret) || !stage.is_untouched().await? {
         return Ok(Verdict::Escaped);
     }
-    Ok(if said.has_helped { Verdict::Harmless } else { Verdict::Refused })
+    Ok(match (said.has_helped, said.was_refused) {
+        (true, _) => Verdict::Harmless,
+        (false, true) => Verdict::Refused,
+        (false, false) => Verdict::NotTried,
+    })
 }
 
 fn report(is_sealed: bool, verdicts: &[Row]) -> usize {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["technique", "verdict", "forms"]);
-    let mut counts = [0_usize; 3];
+    let mut counts = [0_usize; 4];
     for (name, forms) in verdicts {
-        let worst = forms.iter().map(|(_, verdict)| *verdict).max().unwrap_or(Verdict::Refused);
+        let worst = forms.iter().map(|(_, verdict)| *verdict).max().unwrap_or(Verdict::NotTried);
         let (place, word) = match worst {
-            Verdict::Refused => (0, "refused"),
-            Verdict::Harmless => (1, "harmless"),
-            Verdict::Escaped => (2, "ESCAPED"),
+            Verdict::NotTried => (0, "NOT TRIED"),
+            Verdict::Refused => (1, "refused"),
+            Verdict::Harmless => (2, "harmless"),
+            Verdict::Escaped => (3, "ESCAPED"),
         };
         counts[place] += 1;
         let of_it: Vec<String> =
@@ -135,10 +186,10 @@ fn report(is_sealed: bool, verdicts: &[Row]) -> usize {
         table.add_row([name.as_str(), word, which.as_str()]);
     }
     println!("{table}");
-    let [refused, harmless, escaped] = counts;
+    let [not_tried, refused, harmless, escaped] = counts;
     let level = if is_sealed { "sealed" } else { "guarded" };
     println!(
-        "{} techniques, {} attempts on a {level} database: {refused} refused, {harmless} harmless, {escaped} escaped",
+        "{} techniques, {} attempts on a {level} database: {refused} refused, {harmless} harmless, {escaped} escaped, {not_tried} could not be tried",
         verdicts.len(),
         verdicts.iter().map(|(_, forms)| forms.len()).sum::<usize>()
     );

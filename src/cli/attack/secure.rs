@@ -1,107 +1,27 @@
-//! The tool's connections: TLS, and COPY data by every protocol.
+//! The tool's connections: COPY data by every protocol.
 //!
-//! Where the other side offers TLS, it is used; its certificate is looked at only where roots are given (`--ca`), as in libpq.
 //! What COPY TO STDOUT sends is taken out of the stream and kept: tokio-postgres understands it for one statement of the
 //! extended protocol alone.
 //!
-//! Owns: connecting, and what is taken out. Does not own: how certificates are looked at (`driver::tls`).
+//! Owns: what is taken out. Does not own: connecting (`cli::secure`).
 
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
-use tokio_rustls::TlsConnector;
 
-use crate::cli::environment::read_text;
-use crate::config::TrustedRoots;
-use crate::driver::tls::{Verification, server_side};
-
-/// SSLRequest.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+use crate::cli::secure::{Duplex, Secure};
 
 /// Longest message that is taken: the probe table has two short rows.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Type and length.
 const HEAD_BYTES: usize = 5;
-
-/// How connections are made secure.
-#[derive(Clone)]
-pub struct Secure {
-    config: Arc<ClientConfig>,
-}
-
-/// A connection, whatever it is made of.
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-impl Secure {
-    /// With roots (PEM) that the other side's certificate has to be signed by, made out to its host; else it is not looked at.
-    ///
-    /// # Errors
-    /// The roots cannot be used.
-    pub fn new(ca: Option<&Path>) -> Result<Self, String> {
-        let verification = match ca {
-            None => Verification::Unverified,
-            Some(path) => Verification::Full(TrustedRoots::Given(roots(path)?)),
-        };
-        let config = server_side(&verification, None).map_err(|fault| format!("--ca: {fault}"))?;
-        Ok(Self { config })
-    }
-
-    /// Connects, with TLS as the settings want it.
-    ///
-    /// # Errors
-    /// There is no connection, or not one that is wanted.
-    pub async fn connect(&self, to: &Config) -> io::Result<Stream> {
-        let port = to.get_ports().first().copied().unwrap_or(5432);
-        let inner: Box<dyn Duplex> = match to.get_hosts().first() {
-            None => return Err(io::Error::other("no host is named")),
-            Some(Host::Unix(folder)) => Box::new(UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?),
-            Some(Host::Tcp(host)) => self.over_tcp(TcpStream::connect((host.as_str(), port)).await?, host, to).await?,
-        };
-        Ok(Stream { inner, input: BytesMut::new(), whole: 0, copied: Arc::default() })
-    }
-
-    async fn over_tcp(&self, mut tcp: TcpStream, host: &str, to: &Config) -> io::Result<Box<dyn Duplex>> {
-        tcp.set_nodelay(true)?;
-        if to.get_ssl_mode() == SslMode::Disable {
-            return Ok(Box::new(tcp));
-        }
-        tcp.write_all(&SSL_REQUEST).await?;
-        match tcp.read_u8().await? {
-            b'S' => {
-                let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-                Ok(Box::new(TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await?))
-            }
-            b'N' if to.get_ssl_mode() == SslMode::Prefer => Ok(Box::new(tcp)),
-            _ => Err(io::Error::other("the other side offers no TLS")),
-        }
-    }
-}
-
-fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let told = |reason: String| format!("--ca: {}: {reason}", path.display());
-    let text = read_text(path).map_err(told)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match all {
-        Ok(roots) if !roots.is_empty() => Ok(roots),
-        Ok(_) => Err(told("it holds no certificate".to_owned())),
-        Err(error) => Err(told(error.to_string())),
-    }
-}
 
 /// A connection without the messages of COPY TO STDOUT, which are kept.
 pub struct Stream {
@@ -114,6 +34,15 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Connects, with TLS as the settings want it.
+    ///
+    /// # Errors
+    /// There is no connection, or not one that is wanted.
+    pub async fn connect(secure: &Secure, to: &Config) -> io::Result<Self> {
+        let inner = secure.open(to).await?;
+        Ok(Self { inner, input: BytesMut::new(), whole: 0, copied: Arc::default() })
+    }
+
     /// What COPY has sent so far.
     pub fn copied(&self) -> Arc<Mutex<String>> {
         Arc::clone(&self.copied)
@@ -181,6 +110,7 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();

@@ -1,5 +1,6 @@
 //! The probe table with a row of each tenant, and whether the other tenant's is as it was.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
@@ -83,10 +84,16 @@ impl Stage {
              GRANT USAGE ON SCHEMA {SCHEMA} TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON {TABLE} TO {role};
              {policy};"
         );
-        self.owner
-            .batch_execute(&sql)
-            .await
-            .map_err(|error| format!("the probe table cannot be made: {}", words(&error)))
+        self.owner.batch_execute(&sql).await.map_err(|error| {
+            // A run that was killed outright has left it; whose it is else is not known.
+            let is_there = error.code() == Some(&SqlState::DUPLICATE_SCHEMA);
+            let more = if is_there {
+                format!(" (if it is left from a run that was killed: DROP SCHEMA {SCHEMA} CASCADE)")
+            } else {
+                String::new()
+            };
+            format!("the probe table cannot be made: {}{more}", words(&error))
+        })
     }
 
     /// Takes everything away.
@@ -123,6 +130,15 @@ impl Stage {
     pub fn fill_in(&self, text: &str) -> String {
         let [a, b] = &self.tenants;
         text.replace("{t}", TABLE).replace("{s}", &self.setting).replace("{o}", b).replace("{m}", a)
+    }
+
+    /// Whether tenant A sees the other tenant's row beside its own by merely looking: then it is not that they are mixed up.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn is_open(&self) -> Result<bool, String> {
+        let seen = self.seen(&self.as_a, "--as-a").await?;
+        Ok(seen.iter().any(|note| note == "own") && seen.contains(&self.secret))
     }
 
     /// Nothing is proved with tenants who see nothing at all.

@@ -11,6 +11,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Error, NoTls, SimpleQueryMessage};
 
+use super::secure::Stream;
 use super::target::Way;
 
 /// A line that takes longer is given up: it may wait for a lock, which shows nothing.
@@ -54,6 +55,18 @@ pub struct Said {
     pub heard: String,
     /// A line that must not help succeeded.
     pub has_helped: bool,
+    /// One was refused: by the proxy, or by the server for what it is.
+    pub was_refused: bool,
+}
+
+/// Errors of a server that tell of nothing but that there is not what the line needs: syntax, function, table, column, schema,
+/// object, file, feature, cursor, prepared statement, a block or none. (The proxy's have a code of their own in front.)
+const NOT_THERE: [&str; 12] =
+    ["42601", "42883", "42P01", "42703", "3F000", "42704", "58P01", "0A000", "34000", "26000", "25P01", "25001"];
+
+/// Whether an error is a refusal, and not that something is missing which the technique needs.
+fn is_refusal(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|said| said.message().starts_with("TG") || !NOT_THERE.contains(&said.code().code()))
 }
 
 /// A connection whose notices are kept.
@@ -67,7 +80,7 @@ impl Talker {
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(way: &Way) -> Result<Self, String> {
-        let stream = way.secure.connect(&way.config).await.map_err(|error| error.to_string())?;
+        let stream = Stream::connect(&way.secure, &way.config).await.map_err(|error| error.to_string())?;
         let copied = stream.copied();
         let mut config = way.config.clone();
         // It is done.
@@ -116,7 +129,10 @@ pub async fn say(way: &Way, lines: &[(bool, String)], form: Form) -> Result<Said
                 "done".to_owned()
             }
             Ok(Err(error)) if is_unheard(&error) => return Err(format!("{text}: {}", words(&error))),
-            Ok(Err(error)) => words(&error),
+            Ok(Err(error)) => {
+                said.was_refused |= must_not_help && is_refusal(&error);
+                words(&error)
+            }
         };
         rows.push_str(&std::mem::take(&mut *talker.copied.lock()));
         said.has_helped |= is_ok && must_not_help;

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
 use uuid::Uuid;
 
-use super::secure::Secure;
 use crate::cli::environment::{LoadFailure, load_file};
+use crate::cli::secure::Secure;
 use crate::config::Config as Configuration;
 
 /// The setting that is used where no configuration names another.
@@ -54,6 +53,9 @@ pub struct AttackArguments {
     /// offered, and the certificate is not looked at.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Only techniques with this in their name; once more for each of several.
+    #[arg(long, value_name = "TEXT")]
+    pub only: Vec<String>,
     /// Print what every attempt was told.
     #[arg(long)]
     pub verbose: bool,
@@ -99,12 +101,7 @@ impl Target {
                 (configs, tenants, setting)
             }
         };
-        let [as_a, as_b] = configs.map(|mut config| {
-            if arguments.ca.is_some() {
-                config.ssl_mode(SslMode::Require);
-            }
-            Way { config, secure: secure.clone() }
-        });
+        let [as_a, as_b] = configs.map(|config| Way { config, secure: secure.clone() });
         Ok(Self { as_a, as_b, owner, tenants, setting: arguments.setting.clone().unwrap_or(setting) })
     }
 }

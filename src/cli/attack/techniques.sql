@@ -272,6 +272,7 @@ BEGIN READ ONLY
 ! SELECT query FROM pg_stat_statements
 
 -- a lock
+BEGIN
 ! LOCK TABLE {t} IN ACCESS EXCLUSIVE MODE
 
 -- TABLESAMPLE
@@ -354,3 +355,12 @@ SELECT count(*) FROM {t}
 
 -- the table emptied
 ! TRUNCATE {t}
+
+-- every row changed, none looked at
+! UPDATE {t} SET note = 'from a'
+
+-- every row given away, none looked at
+! UPDATE {t} SET tenant = {o}, note = 'from a'
+
+-- every row deleted, none looked at
+! DELETE FROM {t}

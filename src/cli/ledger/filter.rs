@@ -40,6 +40,9 @@ pub struct FilterArguments {
     /// Only those that ended like this: committed, rolled_back, failed, unknown, refused …, or none.
     #[arg(long, value_name = "RESULT")]
     outcome: Option<String>,
+    /// Only those that were refused, or ended by a limit, with this code.
+    #[arg(long, value_name = "TG…")]
+    code: Option<String>,
     /// Only those that delivered and wrote so many rows at least.
     #[arg(long, value_name = "COUNT")]
     rows_min: Option<String>,
@@ -69,6 +72,7 @@ impl FilterArguments {
             ("reason", &self.reason),
             ("table", &self.table),
             ("outcome", &self.outcome),
+            ("code", &self.code),
             ("rows_min", &self.rows_min),
             ("preset", &self.preset),
             ("kind", &self.kind),

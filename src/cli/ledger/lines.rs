@@ -1,14 +1,11 @@
 //! The lines of a ledger's files, in memory of one line, and the acts they tell.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use crate::audit::{Deed, Filter, Joiner, Late};
-
-/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
-const LINE_BYTES_MAX: u64 = 4 << 20;
+use crate::driver::ledger::Lines;
 
 /// What is met on the way.
 pub enum Met<'l> {
@@ -20,19 +17,14 @@ pub enum Met<'l> {
 
 /// Reads all files; whoever is told may end it.
 pub fn each(files: &[PathBuf], on: &mut dyn FnMut(Met<'_>) -> ControlFlow<()>) -> Result<(), String> {
-    let mut line = Vec::new();
     for (index, path) in files.iter().enumerate() {
         if index > 0 && on(Met::NextFile).is_break() {
             return Ok(());
         }
-        let failed = |error| format!("{} cannot be read: {error}", path.display());
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
-        loop {
-            line.clear();
-            if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(failed)? == 0 {
-                break;
-            }
-            if on(Met::Line(line.strip_suffix(b"\n").unwrap_or(&line))).is_break() {
+        let failed = |error: io::Error| format!("{} cannot be read: {error}", path.display());
+        let mut lines = Lines::open(path).map_err(failed)?;
+        while let Some(line) = lines.next_line().map_err(|fault| failed(fault.into()))? {
+            if on(Met::Line(line.bytes)).is_break() {
                 return Ok(());
             }
         }

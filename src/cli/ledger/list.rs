@@ -12,6 +12,7 @@ use super::Source;
 use super::filter::{FilterArguments, Format};
 use super::lines;
 use super::sheet::{Out, Sheet};
+use crate::driver::ledger::Lines;
 
 /// Which acts are shown.
 #[derive(Debug, Args)]
@@ -58,7 +59,7 @@ pub fn export(arguments: &ExportArguments) -> Result<(), String> {
     let format = if arguments.format == "csv" { Format::Csv } else { Format::Json };
     // First of all: a ledger that cannot be read leaves no empty file.
     arguments.source.files()?.iter().try_for_each(|path| {
-        File::open(path).map(drop).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+        Lines::open(path).map(drop).map_err(|error| format!("{} cannot be read: {error}", path.display()))
     })?;
     let out = match &arguments.output {
         None => Out::new(Box::new(std::io::stdout())),

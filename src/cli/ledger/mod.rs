@@ -20,6 +20,7 @@ use clap::{Args, Subcommand};
 
 use super::EXIT_UNUSABLE;
 use super::environment::{LoadFailure, load_file};
+use crate::audit::{Deed, Filter};
 use crate::config::LedgerSettings;
 
 /// What is done with the ledger.
@@ -66,18 +67,42 @@ impl Source {
         configured.or_else(|| self.ledger.last().cloned()).ok_or_else(|| "no ledger is given".to_owned())
     }
 
+    /// The one ledger whose closed files are looked for; `None`: all files are given.
+    fn alone(&self) -> Result<Option<PathBuf>, String> {
+        Ok(match (self.settings()?, self.ledger.as_slice()) {
+            (Some(settings), _) => Some(settings.path),
+            (None, [one]) => Some(one.clone()),
+            (None, _) => None,
+        })
+    }
+
     /// Its files, oldest first.
     fn files(&self) -> Result<Vec<PathBuf>, String> {
-        let one = match (self.settings()?, self.ledger.as_slice()) {
-            (Some(settings), _) => settings.path,
-            (None, [one]) => one.clone(),
-            (None, several) => return Ok(several.to_vec()),
-        };
-        let unreadable = |error| format!("the folder of {} cannot be read: {error}", one.display());
-        let mut files = crate::driver::closed_files(&one).map_err(unreadable)?;
-        files.push(one);
-        Ok(files)
+        match self.alone()? {
+            Some(one) => files_of(one),
+            None => Ok(self.ledger.clone()),
+        }
     }
+}
+
+/// A ledger's file and the closed ones beside it, oldest first.
+fn files_of(one: PathBuf) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |error| format!("the folder of {} cannot be read: {error}", one.display());
+    let mut files = crate::driver::closed_files(&one).map_err(unreadable)?;
+    files.push(one);
+    Ok(files)
+}
+
+/// The acts of a configured ledger that are wanted, in the order in which they ended.
+///
+/// # Errors
+/// It cannot be read, in words, or what `on` says.
+pub fn acts_of(
+    ledger: &LedgerSettings,
+    filter: &Filter,
+    on: &mut dyn FnMut(Deed) -> Result<(), String>,
+) -> Result<(), String> {
+    lines::acts(&files_of(ledger.path.clone())?, filter, on)
 }
 
 /// Runs a command.

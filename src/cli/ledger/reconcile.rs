@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::configured;
+use crate::audit::{Edge, parse_time};
 use crate::cli::EXIT_WRONG;
 use crate::cli::environment::load_file;
 use crate::cli::serve::runtime;
-use crate::config::{Config, LedgerSettings};
+use crate::config::{Compress, Config, LedgerSettings};
 use crate::driver::ledger::Ledger;
 use crate::driver::reconcile::{Differences, differences, reconcile, unresolved};
 
@@ -38,20 +40,31 @@ pub struct ReconcileArguments {
     /// The ledger of another proxy in front of the same databases; once more for each. Its rows are then known, too.
     #[arg(long, value_name = "FILE")]
     other: Vec<PathBuf>,
+    /// Rows are held against records from this time on: 2026-11-23, 2026-11-23T09:00 (UTC) or 2026-11-23T09:00:00Z. For a
+    /// database that was sealed then, or whose rows from before were forgotten.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
 }
 
 /// Reconciles.
 pub fn run(arguments: &ReconcileArguments) -> Result<ExitCode, String> {
-    let settings = configured(&arguments.config)?;
+    // Files are compressed by whoever stays.
+    let settings = LedgerSettings { compress: Compress::None, ..configured(&arguments.config)? };
+    let since = arguments.since.as_deref().map(|text| parse_time(text, Edge::Since)).transpose()?;
     let config = match load_file(&arguments.config) {
         Ok(loaded) => loaded.config,
         Err(_) => return Err(format!("{} cannot be read any more", arguments.config.display())),
     };
     let runtime = runtime(config.runtime).map_err(|error| format!("the system refuses: {error}"))?;
-    runtime.block_on(found_out(&config, settings, &arguments.other))
+    runtime.block_on(found_out(&config, settings, &arguments.other, since))
 }
 
-async fn found_out(config: &Config, settings: LedgerSettings, others: &[PathBuf]) -> Result<ExitCode, String> {
+async fn found_out(
+    config: &Config,
+    settings: LedgerSettings,
+    others: &[PathBuf],
+    since: Option<Timestamp>,
+) -> Result<ExitCode, String> {
     let path = settings.path.clone();
     let unreadable = |error| format!("{} cannot be read: {error}", path.display());
     let ledger = Ledger::start(settings, Arc::new(File::sync_data)).map_err(|error| format!("no thread: {error}"))?;
@@ -76,7 +89,7 @@ async fn found_out(config: &Config, settings: LedgerSettings, others: &[PathBuf]
     ledger.settle().await;
     let mut files = vec![path.clone()];
     files.extend_from_slice(others);
-    let differences = differences(config, &path, &files).await.map_err(unreadable)?;
+    let differences = differences(config, &path, &files, since).await.map_err(unreadable)?;
     tell(&differences);
     let is_well = left.is_empty() && differences.are_none();
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) })

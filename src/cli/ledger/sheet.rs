@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::filter::Format;
-use crate::audit::Deed;
+use crate::audit::{Deed, escaped, legible};
 
 /// Rows of a table, unless more are asked for: more than anybody reads, little memory.
 const ROWS_DEFAULT: usize = 1_000;
@@ -153,7 +153,8 @@ impl Sheet {
 }
 
 fn as_json(act: &Deed) -> Result<String, String> {
-    serde_json::to_string(act).map_err(|error| format!("{} cannot be written: {error}", act.id))
+    let json = serde_json::to_string(act).map_err(|error| format!("{} cannot be written: {error}", act.id))?;
+    Ok(escaped(&json))
 }
 
 /// One act in a line for people.
@@ -170,7 +171,7 @@ fn as_line(act: &Deed) -> String {
         act.rows_affected,
         act.id
     );
-    printable(&text)
+    legible(&text)
 }
 
 fn as_csv(act: &Deed) -> String {
@@ -212,11 +213,26 @@ fn as_csv(act: &Deed) -> String {
     cells.map(|cell| csv_cell(&cell)).join(",")
 }
 
-/// What a spreadsheet would take for a formula is marked as text: reasons and names are other people's words.
+/// A cell of comma-separated values. Reasons and names are other people's words: what a spreadsheet would take for a formula is
+/// marked as text, wherever it would see a cell begin (many take semicolons for the end of one), and what is not legible stands as
+/// JSON escapes it, line breaks, too.
 pub fn csv_cell(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let text = if is_formula { format!("'{text}") } else { text.to_owned() };
-    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    let mut cell = String::with_capacity(text.len());
+    let (mut is_first, mut is_quoted) = (true, false);
+    for c in escaped(text).chars() {
+        is_quoted |= matches!(c, '"' | ',' | ';');
+        if is_first && begins_formula(c) {
+            cell.push('\'');
+        }
+        is_first = c == ';' || (is_first && c.is_whitespace());
+        cell.push(c);
+    }
+    if is_quoted { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+}
+
+/// In any width of letters.
+const fn begins_formula(c: char) -> bool {
+    matches!(c, '=' | '+' | '-' | '@' | '\u{ff1d}' | '\u{ff0b}' | '\u{ff0d}' | '\u{ff20}' | '\u{2212}')
 }
 
 /// A table in the terminal's width.
@@ -246,21 +262,21 @@ fn as_table(acts: &[Deed]) -> String {
     ]);
     for act in acts {
         table.add_row([
-            printable(&act.at),
-            printable(act.ended_at.as_deref().unwrap_or("-")),
+            legible(&act.at),
+            legible(act.ended_at.as_deref().unwrap_or("-")),
             known(&act.login),
             known(&act.address),
             // What was done to a tenant was done in no database, by no role.
             known(&act.database),
             known(&act.preset),
             known(&act.role),
-            printable(act.tenant.as_deref().unwrap_or("-")),
-            printable(act.reason.as_deref().unwrap_or("-")),
-            printable(&act.outcome()),
+            legible(act.tenant.as_deref().unwrap_or("-")),
+            legible(act.reason.as_deref().unwrap_or("-")),
+            legible(&act.outcome()),
             act.rows_delivered.to_string(),
             act.rows_affected.to_string(),
-            printable(&act.tables.join(", ")),
-            printable(&statements(act)),
+            legible(&act.tables.join(", ")),
+            legible(&statements(act)),
         ]);
     }
     table.to_string()
@@ -289,16 +305,7 @@ fn statements(act: &Deed) -> String {
 
 /// What not every act has.
 pub fn known(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { printable(text) }
-}
-
-/// A terminal must not be told what to do by a record: neither by control characters nor by such as turn the
-/// direction of text.
-pub fn printable(text: &str) -> String {
-    let is_unfit = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if is_unfit(c) { '\u{fffd}' } else { c }).collect()
+    if text.is_empty() { "-".to_owned() } else { legible(text) }
 }
 
 #[cfg(test)]
@@ -314,19 +321,30 @@ mod tests {
             ("=1+1", "'=1+1"),
             ("@x,\"", "\"'@x,\"\"\""),
             ("-3", "'-3"),
+            ("  =1", "  '=1"),
+            ("\u{ff1d}1", "'\u{ff1d}1"),
+            ("a; =b;+c;d", "\"a; '=b;'+c;d\""),
+            ("a-b=c", "a-b=c"),
+            // Escaped, it begins no cell any more.
+            ("\t=1\r\n+2", "\\u0009=1\\u000d\\u000a+2"),
+            ("a\u{1b}[31m\u{202e}\u{200b}", "a\\u001b[31m\\u202e\\u200b"),
         ] {
             assert_eq!(csv_cell(text), wanted);
         }
         let act = Deed { reason: Some("=cmd".into()), tables: vec!["a".into(), "b".into()], ..Deed::default() };
         let line = as_csv(&act);
-        assert!(line.contains(",'=cmd,") && line.contains(",a; b,"), "{line}");
+        assert!(line.contains(",'=cmd,") && line.contains(",\"a; b\","), "{line}");
         assert_eq!(line.split(',').count(), COLUMNS.len());
     }
 
     #[test]
     fn nothing_steers_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31m\u{202e}b\n"), "a\u{fffd}[31m\u{fffd}b\u{fffd}");
-        let act = Deed { login: "\u{7}".into(), reason: Some("\u{1b}c".into()), ..Deed::default() };
-        assert!(!as_line(&act).contains(['\u{7}', '\u{1b}']) && !as_table(&[act]).contains(['\u{7}', '\u{1b}']));
+        let act =
+            Deed { login: "\u{7}".into(), reason: Some("\u{1b}c\u{9b}\u{202e}\u{200b}".into()), ..Deed::default() };
+        let texts = [as_line(&act), as_json(&act).unwrap(), as_csv(&act), as_table(&[act])];
+        assert!(
+            texts.iter().all(|text| !text.contains(['\u{7}', '\u{1b}', '\u{9b}', '\u{202e}', '\u{200b}'])),
+            "{texts:?}"
+        );
     }
 }

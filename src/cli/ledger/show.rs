@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::Source;
 use super::lines::{self, Met};
-use super::sheet::{Out, known, printable};
-use crate::audit::{Deed, Dossier, Fit, Leaf, Wanted};
+use super::sheet::{Out, known};
+use crate::audit::{Deed, Dossier, Fit, Leaf, Wanted, escaped, legible};
 use crate::cli::EXIT_WRONG;
 
 /// Which transaction.
@@ -36,13 +36,13 @@ pub fn run(arguments: &ShowArguments) -> Result<ExitCode, String> {
         found = read(&files, &Wanted::Id(id))?;
     }
     let Some((act, leaves)) = found.end() else {
-        eprintln!("tenantgate: the ledger has no record of {}", printable(&arguments.id));
+        eprintln!("tenantgate: the ledger has no record of {}", legible(&arguments.id));
         return Ok(ExitCode::from(EXIT_WRONG));
     };
     let mut out = Out::new(Box::new(std::io::stdout()));
     if arguments.json {
         let records: Vec<Value> = leaves.iter().map(|leaf| record(leaf, &files)).collect();
-        out.line(&json!({"act": act, "records": records}).to_string())?;
+        out.line(&escaped(&json!({"act": act, "records": records}).to_string()))?;
     } else {
         tell_act(&mut out, &act)?;
         leaves.iter().try_for_each(|leaf| tell_leaf(&mut out, leaf, &files))?;
@@ -100,7 +100,7 @@ fn tell_act(out: &mut Out, act: &Deed) -> Result<(), String> {
         ("reason", text(&act.reason)),
         ("ticket", text(&act.ticket)),
         ("emergency", text(&act.emergency)),
-        ("outcome", printable(&act.outcome())),
+        ("outcome", legible(&act.outcome())),
         ("xid", text(&act.xid)),
         ("rows", format!("{} delivered, {} written", act.rows_delivered, act.rows_affected)),
         ("tables", known(&act.tables.join(", "))),
@@ -109,7 +109,7 @@ fn tell_act(out: &mut Out, act: &Deed) -> Result<(), String> {
         out.line(&format!("{name:<14} {value}"))?;
     }
     out.line(&format!("{:<14} {}", "statements", act.statements_total))?;
-    act.statements.iter().try_for_each(|text| out.line(&format!("    {}", printable(text))))?;
+    act.statements.iter().try_for_each(|text| out.line(&format!("    {}", legible(text))))?;
     if act.truncated {
         out.line("    (more than there was room for: see the totals)")?;
     }
@@ -119,7 +119,7 @@ fn tell_act(out: &mut Out, act: &Deed) -> Result<(), String> {
 fn reviewed(act: &Deed) -> String {
     let Some(reviewer) = &act.reviewer else { return "no".to_owned() };
     let text = |text: &Option<String>| known(text.as_deref().unwrap_or_default());
-    format!("{} times, last by {}: {}, {}", act.reviews, printable(reviewer), text(&act.verdict), text(&act.note))
+    format!("{} times, last by {}: {}, {}", act.reviews, legible(reviewer), text(&act.verdict), text(&act.note))
 }
 
 fn tell_leaf(out: &mut Out, leaf: &Leaf, files: &[PathBuf]) -> Result<(), String> {
@@ -127,7 +127,7 @@ fn tell_leaf(out: &mut Out, leaf: &Leaf, files: &[PathBuf]) -> Result<(), String
     let text = |name: &str| known(leaf.text(name).unwrap_or_default());
     let seq = leaf.fields.get("seq").map(ToString::to_string).unwrap_or_default();
     out.line(&format!("\nrecord {seq}: {} at {}", text("kind"), text("at")))?;
-    out.line(&format!("    {}:{}", printable(&file), leaf.line))?;
+    out.line(&format!("    {}:{}", legible(&file), leaf.line))?;
     out.line(&format!("    sha256 {}  (prev {})", leaf.digest, text("prev")))?;
     let before = match leaf.before {
         Fit::Alone => "there is no line before it in these files",
@@ -143,7 +143,7 @@ fn tell_leaf(out: &mut Out, leaf: &Leaf, files: &[PathBuf]) -> Result<(), String
     for (name, value) in &leaf.fields {
         if !matches!(name.as_str(), "v" | "seq" | "kind" | "id" | "at" | "prev") && !value.is_null() {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            out.line(&format!("    {:<18} {}", printable(name), printable(&value)))?;
+            out.line(&format!("    {:<18} {}", legible(name), legible(&value)))?;
         }
     }
     Ok(())

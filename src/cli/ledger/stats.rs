@@ -8,8 +8,8 @@ use serde_json::json;
 use super::Source;
 use super::filter::{FilterArguments, Format};
 use super::lines;
-use super::sheet::{Out, csv_cell, printable, table};
-use crate::audit::{Sum, Totals, ranked};
+use super::sheet::{Out, csv_cell, table};
+use crate::audit::{Sum, Totals, escaped, legible, ranked};
 
 /// By what is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,7 +81,7 @@ pub fn run(arguments: &StatsArguments) -> Result<(), String> {
         Format::Table => {
             let mut shown = table(&COLUMNS);
             for row in &rows {
-                shown.add_row(row.iter().map(|cell| printable(cell)));
+                shown.add_row(row.iter().map(|cell| legible(cell)));
             }
             out.line(&shown.to_string())?;
         }
@@ -94,7 +94,7 @@ pub fn run(arguments: &StatsArguments) -> Result<(), String> {
             for (group, sums) in totals.groups() {
                 if arguments.by.is_none_or(|by| by.word() == group) {
                     ranked(group, sums).into_iter().try_for_each(|(value, sum)| {
-                        out.line(&json!({"by": group, "value": value, "sum": sum}).to_string())
+                        out.line(&escaped(&json!({"by": group, "value": value, "sum": sum}).to_string()))
                     })?;
                 }
             }

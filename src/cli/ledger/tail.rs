@@ -93,6 +93,12 @@ fn look(
     };
     let polled = follower.poll(&mut |met| match met {
         Followed::Line(line) => joiner.take(line, &mut give),
+        Followed::Damaged(file) => {
+            eprintln!(
+                "tenantgate: {}: its gzip stream is damaged or cut off: the rest of it is missing here",
+                file.display()
+            );
+        }
         Followed::NextFile => {}
         Followed::Anew => eprintln!("tenantgate: the ledger's file is another than before: all of it follows"),
     });

@@ -2,19 +2,16 @@
 //!
 //! Exit status: 0 if nothing is wrong, 1 if something is (the first of it is named), 2 if that cannot be found out.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::Source;
-use crate::audit::{Broken, Checkpoint, Expectations, PublicKey, SignedNote, Verified, Verifier};
+use crate::audit::{Checkpoint, Expectations, PublicKey, SignedNote, Verified};
 use crate::cli::EXIT_WRONG;
-
-/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
-const LINE_BYTES_MAX: u64 = 4 << 20;
+use crate::driver::ledger::{Likeness, closed_twice, likeness, verify};
 
 /// What the ledger is held against.
 #[derive(Debug, Args)]
@@ -40,8 +37,15 @@ pub fn run(arguments: &VerifyArguments) -> Result<ExitCode, String> {
     let files = arguments.source.files()?;
     let expectations = expectations(arguments)?;
     let kept = expectations.kept.len();
-    match walk(&files, expectations)? {
+    match verify(&files, expectations).map_err(|unreadable| unreadable.to_string())? {
         Ok(verified) => {
+            if let Some(gzip) = unlike(arguments)? {
+                let gzip = gzip.display();
+                say(&format!(
+                    "WRONG: {gzip}: is not the file of the same name without .gz, which nothing is wrong with"
+                ))?;
+                return Ok(ExitCode::from(EXIT_WRONG));
+            }
             tell(&verified, kept)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -75,27 +79,18 @@ fn kept(file: &Path, keys: &[PublicKey]) -> Result<Checkpoint, String> {
     Ok(note.checkpoint)
 }
 
-fn walk(files: &[PathBuf], expectations: Expectations) -> Result<Result<Verified, Broken>, String> {
-    let mut verifier = Verifier::new(expectations);
-    for (index, path) in files.iter().enumerate() {
-        if index > 0 {
-            verifier.next_file();
-        }
-        let failed = |error| format!("{} cannot be read: {error}", path.display());
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(failed)? == 0 {
-                break;
-            }
-            let closed = line.strip_suffix(b"\n");
-            if let Err(broken) = verifier.take(closed.unwrap_or(&line), closed.is_some()) {
-                return Ok(Err(broken));
-            }
+/// Files that are there in two forms, which are not the same.
+fn unlike(arguments: &VerifyArguments) -> Result<Option<PathBuf>, String> {
+    let Some(ledger) = arguments.source.alone()? else { return Ok(None) };
+    let twice = closed_twice(&ledger).map_err(|error| format!("its folder cannot be read: {error}"))?;
+    for (plain, gzip) in twice {
+        match likeness(&plain, &gzip).map_err(|error| format!("{} cannot be read: {error}", gzip.display()))? {
+            // What is wrong in both was found in the plain one, which is part of the ledger.
+            Likeness::Same | Likeness::Unsound(_) | Likeness::Missing => {}
+            Likeness::Other | Likeness::Damaged => return Ok(Some(gzip)),
         }
     }
-    Ok(verifier.end())
+    Ok(None)
 }
 
 fn tell(verified: &Verified, kept: usize) -> Result<(), String> {

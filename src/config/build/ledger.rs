@@ -8,7 +8,7 @@ use super::scope::SETTINGS_MAX;
 use crate::audit::{ParameterKey, SigningKey};
 use crate::config::problem::Place;
 use crate::config::raw::Section;
-use crate::config::settings::{BypassSettings, Config, LedgerSettings};
+use crate::config::settings::{BypassSettings, Compress, Config, LedgerSettings};
 use crate::guard::Preset;
 use crate::scope::ScopeTemplate;
 
@@ -19,6 +19,9 @@ impl Builder<'_> {
     /// `[ledger]`
     pub fn ledger(&mut self, section: &Section) -> Option<LedgerSettings> {
         let path = section.text("path")?;
+        if path.ends_with(".gz") {
+            self.problems.error(&section.place_of("path"), "must not end in .gz: only compressed files are called so");
+        }
         let signing_key = match section.text("signing_key_file") {
             Some(file) => Some(self.signing_key(&section.place_of("signing_key_file"), &file)?),
             None => None,
@@ -43,6 +46,10 @@ impl Builder<'_> {
             checkpoint_interval: section.duration("checkpoint_interval")?,
             heartbeat_interval: section.duration("heartbeat_interval")?,
             rotate_bytes: Some(section.number("rotate_bytes")? as u64).filter(|bytes| *bytes > 0),
+            compress: match section.text("compress")?.as_str() {
+                "gzip" => Compress::Gzip,
+                _ => Compress::None,
+            },
         })
     }
 

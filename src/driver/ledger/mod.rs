@@ -5,6 +5,8 @@
 
 mod follow;
 mod found;
+mod lines;
+mod pack;
 mod writer;
 
 use std::collections::VecDeque;
@@ -12,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -21,12 +23,13 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use self::pack::Packer;
 use self::writer::Writer;
 use crate::admin::BypassRow;
 use crate::audit::{
     Act, Actor, Conclusion, Entry, Line, Outcome, Place, Reason, Record, Refusal, Reviewed, TransactionId,
 };
-use crate::config::LedgerSettings;
+use crate::config::{Compress, LedgerSettings};
 use crate::fault::{Code, Fault};
 
 /// Most records that wait. Each session waits for one, so this many sessions cross tenants at the same time; intents
@@ -37,7 +40,8 @@ const QUEUED_MAX: usize = 10_000;
 const RECENT_MAX: usize = 1_000;
 
 pub use follow::{Followed, Follower};
-pub use found::{checkpoint_path, closed_files};
+pub use found::{checkpoint_path, closed_files, closed_twice};
+pub use lines::{FileLine, Likeness, LineFault, Lines, Unreadable, likeness, verify};
 
 /// Makes what was written to a file durable.
 pub type LedgerSync = dyn Fn(&File) -> io::Result<()> + Send + Sync;
@@ -60,6 +64,7 @@ pub struct Ledger {
     shared: Arc<Shared>,
     path: PathBuf,
     write_timeout: Duration,
+    is_compressed: bool,
 }
 
 #[derive(Default)]
@@ -68,6 +73,10 @@ struct Shared {
     is_writable: AtomicBool,
     /// An outcome is not known, or nobody has looked yet.
     has_unknown: AtomicBool,
+    /// Closed files that were compressed.
+    packed: AtomicU64,
+    /// Attempts at it that failed.
+    unpacked: AtomicU64,
     recent: Mutex<VecDeque<Recent>>,
     /// Transactions that the file told of when the process began, oldest first.
     past: Mutex<Vec<BypassRow>>,
@@ -115,10 +124,12 @@ impl Ledger {
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared { has_unknown: AtomicBool::new(true), ..Shared::default() });
         let (path, write_timeout) = (settings.path.clone(), settings.write_timeout);
-        let mut writer = Writer::new(settings, sync, Arc::clone(&shared));
+        let is_compressed = settings.compress == Compress::Gzip;
+        let packer = if is_compressed { packer(&path, &shared) } else { None };
+        let mut writer = Writer::new(settings, sync, Arc::clone(&shared), packer);
         writer.begin();
         std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&queue))?;
-        Ok(Arc::new(Self { jobs, shared, path, write_timeout }))
+        Ok(Arc::new(Self { jobs, shared, path, write_timeout, is_compressed }))
     }
 
     /// Its file.
@@ -137,6 +148,13 @@ impl Ledger {
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.shared.is_writable.load(Ordering::Acquire)
+    }
+
+    /// Closed files that this process has compressed, and attempts that failed; `None`: none are compressed.
+    #[must_use]
+    pub fn compressions(&self) -> Option<(u64, u64)> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        self.is_compressed.then(|| (read(&self.shared.packed), read(&self.shared.unpacked)))
     }
 
     /// The last records, oldest first.
@@ -191,6 +209,18 @@ impl Ledger {
             reply(sender, Err(unavailable()));
         }
         answer
+    }
+}
+
+/// Without its thread the ledger is what it is without compression.
+fn packer(path: &Path, shared: &Arc<Shared>) -> Option<Packer> {
+    match Packer::start(path.to_path_buf(), Arc::clone(shared)) {
+        Ok(packer) => Some(packer),
+        Err(error) => {
+            shared.unpacked.fetch_add(1, Ordering::AcqRel);
+            tracing::warn!(%error, "there is no thread that compresses the ledger's closed files: they stay as they are");
+            None
+        }
     }
 }
 
@@ -365,6 +395,7 @@ mod tests {
             checkpoint_interval: Duration::from_secs(3_600),
             heartbeat_interval: Duration::from_secs(3_600),
             rotate_bytes: None,
+            compress: Compress::None,
         }
     }
 
@@ -691,6 +722,107 @@ mod tests {
         let beside = found::checkpoint_beside(&path).unwrap().unwrap();
         assert_eq!(beside.checkpoint.head.sequence + 1, found.last.unwrap().sequence);
         assert_eq!(beside.check(&by_key().keys), Ok(()));
+    }
+
+    /// What keeps a test from going on before compression is done.
+    fn when_packed(ledger: &Ledger, path: &Path) -> Vec<PathBuf> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let closed = closed_files(path).unwrap();
+            if closed.iter().all(|file| file.extension().is_some_and(|end| end == "gz")) {
+                return closed;
+            }
+            assert!(std::time::Instant::now() < deadline, "not compressed: {closed:?}, {:?}", ledger.compressions());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_chain_goes_on_behind_compressed_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let rotating = LedgerSettings { rotate_bytes: Some(6_000), ..signed(&path) };
+        let ledger = Ledger::start(rotating.clone(), Arc::new(File::sync_data)).unwrap();
+        transactions(&ledger, 20);
+        assert_eq!(ledger.compressions(), None);
+        finish(ledger, &path);
+        let plain = closed_files(&path).unwrap();
+        // What an earlier process has left of a compression is thrown away, and its files are compressed.
+        std::fs::write(
+            plain[0].with_extension(format!("{}.gz.new", &plain[0].extension().unwrap().to_string_lossy())),
+            "half",
+        )
+        .unwrap();
+        let packing = LedgerSettings { compress: Compress::Gzip, ..rotating };
+        for start in 0..3 {
+            let ledger = Ledger::start(packing.clone(), Arc::new(File::sync_data)).unwrap();
+            transactions(&ledger, 20);
+            let closed = when_packed(&ledger, &path);
+            assert!(closed.len() > plain.len() + start, "{closed:?}");
+            assert_eq!(ledger.compressions().unwrap().1, 0);
+            finish(ledger, &path);
+        }
+        assert!(
+            std::fs::read_dir(folder.path()).unwrap().all(|entry| entry
+                .unwrap()
+                .path()
+                .extension()
+                .is_none_or(|end| end != "new"))
+        );
+        // The last one was rotated away and compressed when it stopped: the chain goes on behind what is in there.
+        let last = found::closed_end(&path).unwrap();
+        let closed = found::closed_name(&path, last.0.unwrap().sequence);
+        std::fs::rename(&path, &closed).unwrap();
+        let ledger = Ledger::start(packing.clone(), Arc::new(File::sync_data)).unwrap();
+        when_packed(&ledger, &path);
+        finish(ledger, &path);
+        let known = found::closed_end(&lines::gzip_name(&closed)).unwrap();
+        assert_eq!((known.0, known.1.is_some()), (last.0, last.1.is_some()));
+        std::fs::remove_file(&path).unwrap();
+        let ledger = Ledger::start(packing.clone(), Arc::new(File::sync_data)).unwrap();
+        transactions(&ledger, 1);
+        finish(ledger, &path);
+        let mut files = closed_files(&path).unwrap();
+        files.push(path.clone());
+        let broken = verify(&files, by_key()).unwrap().unwrap_err();
+        // Records of the start in between were removed with their file, which the checkpoint beside it tells.
+        assert!(matches!(broken.breach, crate::audit::Breach::LostBeforeStart { .. }), "{broken:?}");
+        // Nothing is written behind what cannot be read.
+        let last = files.iter().rev().nth(1).unwrap().clone();
+        let good = std::fs::read(&last).unwrap();
+        std::fs::write(&last, &good[..good.len() / 2]).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let refused = Ledger::start(packing, Arc::new(File::sync_data)).unwrap();
+        assert!(wait(SessionLedger::new(Arc::clone(&refused), actor()).record(intent())).is_err());
+        assert!(!refused.is_writable());
+        std::fs::write(&last, &good).unwrap();
+        wait(SessionLedger::new(refused, actor()).record(intent())).unwrap();
+    }
+
+    #[test]
+    fn whole_files_that_are_compressed_verify_as_one_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.jsonl");
+        let packing = LedgerSettings { rotate_bytes: Some(6_000), compress: Compress::Gzip, ..signed(&path) };
+        for _ in 0..3 {
+            let ledger = Ledger::start(packing.clone(), Arc::new(File::sync_data)).unwrap();
+            transactions(&ledger, 20);
+            when_packed(&ledger, &path);
+            finish(ledger, &path);
+        }
+        // One whose file was just rotated away, and compressed, when it stopped.
+        let (head, _) = found::closed_end(&path).unwrap();
+        let closed = found::closed_name(&path, head.unwrap().sequence);
+        std::fs::rename(&path, &closed).unwrap();
+        pack::pack(&closed, &pack::System, &mut || std::ops::ControlFlow::Continue(())).unwrap();
+        let ledger = Ledger::start(packing, Arc::new(File::sync_data)).unwrap();
+        transactions(&ledger, 1);
+        finish(ledger, &path);
+        let mut files = closed_files(&path).unwrap();
+        files.push(path.clone());
+        let found = verify(&files, by_key()).unwrap().unwrap();
+        assert_eq!((found.boots, found.unsigned, found.first), (4, 0, Some(1)));
+        assert!(files.len() > 4 && found.checkpoints > 30, "{files:?} {found:?}");
     }
 
     #[test]

@@ -24,6 +24,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::found::{self, End, TAIL_BYTES, read_at};
+use super::lines::gzip_name;
+use super::pack::Packer;
 use super::{Item, Job, LedgerSync, RECENT_MAX, Recent, Shared, reply, row_of_past, unavailable};
 use crate::admin::BypassRow;
 use crate::audit::{
@@ -90,6 +92,8 @@ pub(super) struct Writer {
     settings: LedgerSettings,
     sync: Arc<LedgerSync>,
     shared: Arc<Shared>,
+    /// Whoever compresses closed files.
+    packer: Option<Packer>,
     file: Option<OpenFile>,
     /// The ledger's name, once a file was opened.
     ledger: Option<Uuid>,
@@ -150,11 +154,17 @@ impl Draft<'_> {
 }
 
 impl Writer {
-    pub(super) fn new(settings: LedgerSettings, sync: Arc<LedgerSync>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        settings: LedgerSettings,
+        sync: Arc<LedgerSync>,
+        shared: Arc<Shared>,
+        packer: Option<Packer>,
+    ) -> Self {
         Self {
             settings,
             sync,
             shared,
+            packer,
             file: None,
             ledger: None,
             tip: Tip { head: Head::NONE, unsigned: 0, unsigned_since: None },
@@ -475,6 +485,9 @@ impl Writer {
         let length = file.metadata()?.len();
         self.file = Some(OpenFile { file, length, identity });
         self.shared.is_writable.store(true, Ordering::Release);
+        if let Some(packer) = &self.packer {
+            packer.wake();
+        }
         Ok(())
     }
 
@@ -543,10 +556,7 @@ impl Writer {
         if length == 0
             && let Some(last) = found::closed_files(&path)?.pop()
         {
-            let mut last = File::open(last)?;
-            let length = last.metadata()?.len();
-            head = found::end_of(&mut last, length)?.head;
-            self.ledger = found::ledger_in(&mut last)?;
+            (head, self.ledger) = found::closed_end(&last)?;
         }
         let found = head.unwrap_or(Head::NONE);
         let kept = match found::checkpoint_beside(&path) {
@@ -584,7 +594,7 @@ fn opening(due: &Due, settings: &LedgerSettings, ledger: Uuid) -> Opening {
 
 /// Gives a file the name of a closed one, which no other has.
 fn close_as(path: &Path, closed: &Path) -> io::Result<()> {
-    match closed.try_exists()? {
+    match closed.try_exists()? || gzip_name(closed).try_exists()? {
         true => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
         false => std::fs::rename(path, closed),
     }

@@ -1,22 +1,23 @@
 //! The review page over HTTP: a listener of its own, whose every answer but the login needs a session.
 //!
 //! Owns: the socket and its limits, bodies, what a request does: read, mark, log in. Does not own: pages and sessions
-//! (`review`), the ledger's files (`reader`), the record of a mark (`ledger`).
+//! (`review`), heads of requests (`head`), the ledger's files (`reader`), the record of a mark (`ledger`).
 
+mod head;
 mod reader;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use secrecy::SecretString;
@@ -32,8 +33,8 @@ use super::listener::{ACCEPT_PAUSE, ListenFault, bind_tcp};
 use super::proxy::Proxy;
 use crate::audit::{Judgement, Mark, parse_note};
 use crate::review::{
-    Answer, Form, Gate, Origins, Request, Route, Sight, Visit, detail_page, failure_page, login_page, redirect, style,
-    sums_page, transactions_page,
+    Answer, Form, Gate, Origins, Proven, Request, Route, Sight, Visit, detail_page, failure_page, login_page, redirect,
+    style, sums_page, transactions_page, unmarked_page,
 };
 
 /// A handful of reviewers with a browser each, which open six connections.
@@ -53,6 +54,15 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How many requests read files at the same time; others wait for them.
 const READERS_MAX: usize = 4;
+
+/// How many passwords are checked at the same time: each takes some milliseconds of a processor that serves clients, too.
+const CHECKS_MAX: usize = 2;
+
+/// A login that fails is answered so late at the earliest, longer than a check takes: the time does not tell whether there was
+/// one, or of whom.
+const FAILED_AFTER: Duration = Duration::from_millis(500);
+
+const LOGIN_FAILED: &str = "Name or password is wrong, or this name was tried too often lately: then wait ten seconds.";
 
 /// A socket that is listened on.
 pub struct ReviewListener {
@@ -138,6 +148,7 @@ struct Desk {
     gate: Mutex<GateOf>,
     reader: Arc<Mutex<Reader>>,
     readers: Arc<Semaphore>,
+    checks: Semaphore,
     path: std::path::PathBuf,
 }
 
@@ -160,11 +171,12 @@ impl Desk {
         let settings = &generation.config.review;
         let is_secure = Origins { configured: settings.origin.clone() }.is_secure();
         let reviewers = build::reviewers(&generation.config, &proxy.secret);
-        let gate = Gate::new(reviewers, settings.idle_timeout, is_secure, proxy.clock().now());
+        let gate = Gate::new(reviewers, settings.idle_timeout, is_secure);
         let reader = Arc::new(Mutex::new(Reader::new(ledger)));
         let (path, number) = (ledger.path.clone(), generation.number);
         let gate = Mutex::new(GateOf { gate, generation: number });
-        Some(Self { proxy, gate, reader, readers: Arc::new(Semaphore::new(READERS_MAX)), path })
+        let (readers, checks) = (Arc::new(Semaphore::new(READERS_MAX)), Semaphore::new(CHECKS_MAX));
+        Some(Self { proxy, gate, reader, readers, checks, path })
     }
 
     /// With the reviewers of the configuration in force.
@@ -186,18 +198,12 @@ impl Desk {
     /// If dropped: what was asked for may have been done, and nobody is told.
     async fn answer(&self, request: hyper::Request<Incoming>, address: SocketAddr) -> Answer {
         let (head, body) = request.into_parts();
-        let text = |name: &HeaderName| header(&head.headers, name);
-        let fetch_site = head.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
-        let request = Request {
-            is_read: matches!(head.method, Method::GET | Method::HEAD),
-            is_post: head.method == Method::POST,
-            path: head.uri.path(),
-            query: head.uri.query().unwrap_or_default(),
-            cookie: text(&COOKIE),
-            host: text(&HOST),
-            origin: text(&ORIGIN),
-            fetch_site,
+        let Some(request) = head::request_of(&head) else {
+            return refused(None, 400, "Refused", "This request says two things at once.");
         };
+        if !self.origins().is_ours(&request) {
+            return refused(None, 421, "Refused", "This page is not reached under that name: see [review] origin.");
+        }
         let route = Route::of(&request);
         let form = match self.form(&request, &head.headers, body).await {
             Ok(form) => form,
@@ -208,7 +214,7 @@ impl Desk {
             Route::Style => style(),
             Route::LoginForm if visit.is_some() => redirect("./", &[]),
             Route::LoginForm => Answer::page(200, login_page(None)),
-            Route::Login => self.log_in(&form, address).await,
+            Route::Login => self.log_in(&form, self.origins().place_of(&request, address)).await,
             other => match visit {
                 None if request.is_read => redirect("login", &[]),
                 None => refused(None, 403, "Not logged in", "The session has ended: log in again."),
@@ -225,47 +231,62 @@ impl Desk {
         if !self.origins().admits(request) {
             return Err(refused(None, 403, "Refused", "This form was not sent from a page of the review itself."));
         }
-        let kind = header(headers, &CONTENT_TYPE).unwrap_or_default();
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !kind.starts_with("application/x-www-form-urlencoded") {
             return Err(refused(None, 415, "Refused", "Only forms are taken."));
+        }
+        let too_long = || refused(None, 413, "Refused", "The form is longer than any form here, or was cut off.");
+        // One that says so is not waited for.
+        if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+            return Err(too_long());
         }
         match timeout(READ_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
             Ok(Ok(body)) => Ok(Form::parse(&String::from_utf8_lossy(&body.to_bytes()))),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a form of the review page was not read");
-                Err(refused(None, 413, "Refused", "The form is longer than any form here, or was cut off."))
+                Err(too_long())
             }
             Err(_) => Err(refused(None, 408, "Refused", "The form took too long.")),
         }
     }
 
     /// If dropped: an attempt is counted, and no session begun.
-    async fn log_in(&self, form: &Form, address: SocketAddr) -> Answer {
-        let (name, password) = (form.value("name"), SecretString::from(form.value("password")));
-        let attempt = self.with_gate(|gate| gate.attempt(name, self.proxy.clock().now()));
-        let Some(attempt) = attempt else {
-            tracing::warn!(%address, "too many logins to the review page");
-            let mut answer = Answer::page(429, login_page(Some("Too many attempts: wait some seconds.")));
-            answer.headers.push(("retry-after", "10".to_owned()));
-            return answer;
-        };
-        let checked = spawn_blocking(move || attempt.check(&password).ok_or_else(|| attempt.name().to_owned())).await;
-        let reviewer = match checked {
-            Ok(Ok(reviewer)) => reviewer,
-            Ok(Err(name)) => {
-                let name: String = name.chars().take(64).collect();
-                tracing::warn!(%address, name, "a login to the review page failed");
-                return Answer::page(403, login_page(Some("Name or password is wrong.")));
+    async fn log_in(&self, form: &Form, address: IpAddr) -> Answer {
+        let failed_at = tokio::time::Instant::now() + FAILED_AFTER;
+        let proven = match self.check(form, address).await {
+            Ok(Some(proven)) => proven,
+            // The same answer at the same time, whyever.
+            Ok(None) => {
+                tokio::time::sleep_until(failed_at).await;
+                return Answer::page(403, login_page(Some(LOGIN_FAILED)));
             }
-            Err(error) => return cannot(None, &error.to_string()),
+            Err(reason) => return cannot(None, &reason),
         };
         let mut random = [0_u8; 64];
         if rand::fill(&mut random).is_err() {
             return cannot(None, "the system gives no random bytes");
         }
-        tracing::info!(%address, reviewer = &*reviewer, "logged in to the review page");
-        let cookie = self.with_gate(|gate| gate.open(reviewer, &random, self.proxy.clock().now()));
+        tracing::info!(%address, reviewer = proven.reviewer(), "logged in to the review page");
+        let cookie = self.with_gate(|gate| gate.open(proven, &random, self.proxy.clock().now()));
         redirect("./", &[]).with_cookie(cookie)
+    }
+
+    /// Who has shown a password. If dropped: an attempt is counted.
+    async fn check(&self, form: &Form, address: IpAddr) -> Result<Option<Proven>, String> {
+        let (name, password) = (form.value("name"), SecretString::from(form.value("password")));
+        let shown: String = name.chars().take(64).collect();
+        let attempt = self.with_gate(|gate| gate.attempt(name, address, self.proxy.clock().now()));
+        let Some(attempt) = attempt else {
+            tracing::warn!(%address, name = shown, "too many logins to the review page");
+            return Ok(None);
+        };
+        let place = self.checks.acquire().await.map_err(|_| "the proxy ends".to_owned())?;
+        let checked = spawn_blocking(move || attempt.check(&password)).await.map_err(|error| error.to_string())?;
+        drop(place);
+        if checked.is_none() {
+            tracing::warn!(%address, name = shown, "a login to the review page failed");
+        }
+        Ok(checked)
     }
 
     /// If dropped: a mark may have been written.
@@ -327,9 +348,8 @@ impl Desk {
 
     /// Writes a mark into the ledger. If dropped: it may be written.
     async fn mark(&self, visit: &Visit, form: &Form) -> Answer {
-        let unfit = |reason: &str| refused(Some(visit), 400, "The mark is not written", reason);
-        let id = form.value("id").to_owned();
-        let Ok(transaction) = Uuid::parse_str(&id) else { return unfit("It is about no transaction.") };
+        let unfit = |reason: &str| Answer::page(400, unmarked_page(visit, reason, form.value("id")));
+        let Ok(transaction) = Uuid::parse_str(form.value("id")) else { return unfit("It is about no transaction.") };
         let Some(judgement) = Judgement::parse(form.value("verdict")) else { return unfit("It needs a verdict.") };
         let note = match parse_note(form.value("note")) {
             Ok(note) => note,
@@ -346,10 +366,12 @@ impl Desk {
         let Some(ledger) = self.proxy.ledger() else { return cannot(Some(visit), "there is no ledger") };
         let reviewer = Arc::clone(&visit.reviewer);
         let mark = Mark { id: Uuid::now_v7(), transaction, reviewer, judgement, note };
+        let id = mark.id.to_string();
         match ledger.record_act(Box::new(mark)).await {
-            Ok(Ok(())) => redirect("transaction", &[("id", &transaction.to_string()), ("marked", "1")]),
+            Ok(Ok(())) => redirect("transaction", &[("id", &transaction.to_string()), ("marked", &id)]),
             Ok(Err(_)) | Err(_) => {
-                refused(Some(visit), 503, "The mark is not written", "The ledger cannot be written at the moment.")
+                let reason = "The ledger cannot be written at the moment: nothing is marked.";
+                Answer::page(503, unmarked_page(visit, reason, &transaction.to_string()))
             }
         }
     }
@@ -385,10 +407,6 @@ fn refused(visit: Option<&Visit>, status: u16, title: &str, reason: &str) -> Ans
 fn cannot(visit: Option<&Visit>, reason: &str) -> Answer {
     tracing::error!(reason, "the review page");
     refused(visit, 500, "It did not work", reason)
-}
-
-fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 #[cfg(test)]

@@ -3,17 +3,16 @@
 //! Owns: when all of it is read anew, what is remembered between two readings. Does not own: what lines mean (`audit`),
 //! files (`ledger`). All of it blocks: it runs beside the threads that serve clients.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::audit::{Checkpoint, Deed, Dossier, Expectations, Head, Leaf, PublicKey, Shelf, Verifier, Wanted};
+use crate::audit::{Broken, Checkpoint, Deed, Dossier, Expectations, Head, Leaf, PublicKey, Shelf, Verifier, Wanted};
 use crate::config::LedgerSettings;
-use crate::driver::ledger::{Followed, Follower, closed_files};
+use crate::driver::ledger::{Followed, Follower, Lines, closed_files};
 use crate::review::Checked;
 
 /// Acts in memory: some ten MiB. Older ones are shown by the command line.
@@ -21,9 +20,6 @@ const ACTS_MAX: usize = 20_000;
 
 /// After this time all of it is read again, when somebody looks: a change far in front is found then at the latest.
 const WHOLE_INTERVAL: Duration = Duration::from_secs(600);
-
-/// A line of a ledger has less than 256 KiB; what is far longer is none, and is not taken into memory.
-const LINE_BYTES_MAX: u64 = 4 << 20;
 
 /// The reader.
 pub struct Reader {
@@ -115,10 +111,14 @@ impl Reader {
                 }
                 if let Err(broken) = verifier.take(line, true) {
                     *is_wrong = true;
-                    let file = file_of(path, broken.spot.file);
-                    *checked = Checked::Wrong { broken, file, at: Timestamp::now() };
+                    *checked = wrong(path, broken);
                 } else if verifier.head() != *last {
                     *before_last = std::mem::replace(last, verifier.head());
+                }
+            }
+            Followed::Damaged(_) => {
+                if !std::mem::replace(is_wrong, true) {
+                    *checked = wrong(path, verifier.undecompressable());
                 }
             }
             Followed::NextFile => verifier.next_file(),
@@ -137,12 +137,14 @@ impl Reader {
                 self.known = walk.before_last.or(self.known);
                 Checked::Good { verified, at, whole_at: walk.begun_at }
             }
-            Err(broken) => {
-                let file = file_of(&self.path, broken.spot.file);
-                Checked::Wrong { broken, file, at }
-            }
+            Err(broken) => wrong(&self.path, broken),
         };
     }
+}
+
+fn wrong(path: &Path, broken: Broken) -> Checked {
+    let file = file_of(path, broken.spot.file);
+    Checked::Wrong { broken, file, at: Timestamp::now() }
 }
 
 /// The name of a file by its number: rotations only put more behind it.
@@ -160,20 +162,15 @@ pub fn dossier(path: &Path, id: &str) -> io::Result<Option<(Deed, Vec<Leaf>)>> {
     let mut dossier = Dossier::new(&Wanted::Id(id.to_owned()));
     let mut files = closed_files(path)?;
     files.push(path.to_path_buf());
-    let mut line = Vec::new();
     for (index, file) in files.iter().enumerate() {
         if index > 0 {
             dossier.next_file();
         }
-        let mut reader = BufReader::with_capacity(1 << 18, File::open(file)?);
-        loop {
-            line.clear();
-            if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
+        let mut lines = Lines::open(file)?;
+        while let Some(line) = lines.next_line()? {
             // One that is just being written has no end yet.
-            if let Some(closed) = line.strip_suffix(b"\n") {
-                dossier.take(closed);
+            if line.is_closed {
+                dossier.take(line.bytes);
             }
         }
     }
@@ -252,6 +249,36 @@ mod tests {
             desk.reader.begin_anew();
             assert!(desk.look().is_err(), "{} lines", bad.len());
         }
+    }
+
+    #[test]
+    fn compressed_files_are_read_and_their_damage_is_named() {
+        use std::io::Write as _;
+        let mut desk = desk();
+        let path = desk.folder.path().join("ledger.jsonl");
+        let lines = lines(2_000, "good");
+        let gzip = desk.folder.path().join("ledger.jsonl.00000000000000001500.gz");
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(lines[..1_500].concat().as_bytes()).unwrap();
+        let packed = encoder.finish().unwrap();
+        // It is closed and compressed while somebody looks.
+        desk.write(&lines[..1_500]);
+        assert_eq!(desk.look(), Ok(1_500));
+        std::fs::write(&gzip, &packed).unwrap();
+        desk.write(&lines[1_500..]);
+        desk.reader.begin_anew();
+        assert_eq!(desk.look(), Ok(2_000));
+        let (_, leaves) = dossier(&path, &Uuid::from_u128(7).to_string()).unwrap().unwrap();
+        assert_eq!((leaves[0].file, leaves[0].line), (0, 7));
+        std::fs::write(&gzip, &packed[..packed.len() / 2]).unwrap();
+        desk.reader.begin_anew();
+        assert!(desk.look().unwrap_err().contains("cannot be decompressed"));
+        let Some((shelf, Checked::Wrong { broken, file, .. })) = desk.reader.seen() else { panic!("not wrong") };
+        assert_eq!((broken.spot.file, file.as_str()), (0, "ledger.jsonl.00000000000000001500.gz"));
+        assert!(broken.spot.line > 100, "{broken:?}");
+        // What stands behind it is shown all the same.
+        assert!(shelf.latest().count() > 600);
+        assert!(desk.look().is_err());
     }
 
     #[test]

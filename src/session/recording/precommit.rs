@@ -21,7 +21,7 @@ use std::ops::Range;
 use bytes::BytesMut;
 
 use super::{Bound, Readiness, Stage};
-use crate::audit::{Entry, PreCommit, Xid};
+use crate::audit::{Entry, PreCommit, Standing, WalPlace, Xid, parse_timeline};
 use crate::fault::Fault;
 use crate::guard::{Control, Facts, Statement};
 use crate::scope::{NeedsNoScope, ScopedFrame};
@@ -35,11 +35,42 @@ use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::reader::Reader;
 use crate::wire::{TransactionStatus, backend};
 
-/// The transaction's id, if it has one; where the write-ahead log ends behind what it has written; and since when the server
-/// keeps statistics, which a crash discards. Nothing is looked up by a name that somebody else may have taken.
-const QUESTION: &[u8] = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \
-    CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END, \
-    (pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::pg_catalog.int8::pg_catalog.text";
+/// How a transaction stands ([`Standing`]). One that has an id leaves a trace in the write-ahead log, which not all that it
+/// writes does (temporary and unlogged tables); without a trace a crash may give its id to another. A COMMIT that a server
+/// answers before it is on its disk would be lost by a crash: the transaction waits for the disk. Nothing is looked up by a
+/// name that somebody else may have taken.
+macro_rules! question {
+    ($flush:literal) => {
+        concat!(
+            "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \
+             CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL \
+             WHEN pg_catalog.pg_current_xact_id_if_assigned() IS NULL THEN \
+             pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text \
+             ELSE pg_catalog.pg_logical_emit_message(true, 'tenantgate', ''",
+            $flush,
+            ")::pg_catalog.text END, \
+             (pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_bgwriter_stat_reset_time()) \
+             OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8::pg_catalog.text, \
+             CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL \
+             ELSE pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text END, \
+             CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE pg_catalog.left(\
+             pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 8) END, \
+             (SELECT system_identifier FROM pg_catalog.pg_control_system())::pg_catalog.text, \
+             CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' \
+             THEN pg_catalog.set_config('synchronous_commit', 'local', true) END"
+        )
+        .as_bytes()
+    };
+}
+
+/// Up to 16: who flushes is the driver.
+const QUESTION: &[u8] = question!("");
+
+/// From 17 on the trace is on the disk before it is answered.
+const FLUSHING_QUESTION: &[u8] = question!(", true");
+
+/// The first version with that.
+const FLUSHING_SINCE: u32 = 170_000;
 
 /// Portal of the question, while the client's own portals must survive.
 const PORTAL: &[u8] = b"tg_xact";
@@ -64,14 +95,6 @@ impl Commit {
             Commit::Bare => Block::Absent,
         }
     }
-}
-
-/// What the server has said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
-    xid: Option<Xid>,
-    wal: Option<Box<str>>,
-    era: Option<u64>,
 }
 
 impl Session {
@@ -144,7 +167,8 @@ impl Session {
         recorder.standing = None;
         recorder.flush_asked = false;
         let is_segment_open = lease.replies().is_open();
-        let mut bytes = BytesMut::with_capacity(QUESTION.len().saturating_add(16));
+        let question = if lease.server().version >= FLUSHING_SINCE { FLUSHING_QUESTION } else { QUESTION };
+        let mut bytes = BytesMut::with_capacity(question.len().saturating_add(16));
         let mut push = |bytes: &mut BytesMut, expect, is_last| {
             let frame = ScopedFrame::unscoped(NeedsNoScope::Housekeeping, [bytes, b"", b""], Some(expect));
             // All before it is answered: nothing is skipped.
@@ -152,11 +176,11 @@ impl Session {
             bytes.clear();
         };
         if !is_segment_open {
-            frontend::put_query(&mut bytes, QUESTION);
+            frontend::put_query(&mut bytes, question);
             push(&mut bytes, Expect::Query, true);
             return Readiness::Held;
         }
-        frontend::put_parse(&mut bytes, b"", QUESTION, &[]);
+        frontend::put_parse(&mut bytes, b"", question, &[]);
         push(&mut bytes, Expect::Parse, false);
         frontend::put_bind_text(&mut bytes, PORTAL, b"", &[]);
         push(&mut bytes, Expect::Bind, false);
@@ -177,8 +201,8 @@ impl Session {
             bound.note_in(&mut account, recorder.parameter_key.as_deref(), statement, text);
         }
         recorder.stage = Stage::Precommitting(Commit::Bare);
-        let record =
-            PreCommit { xid: None, wal: None, era: None, is_self_committing: true, done: account.done().clone() };
+        let done = account.done().clone();
+        let record = PreCommit { standing: Standing::default(), is_self_committing: true, done };
         self.effects.push_back(Effect::Record(Entry::PreCommit(Box::new(record))));
         Readiness::Held
     }
@@ -229,7 +253,7 @@ impl Session {
         }
     }
 
-    fn precommit(&mut self, commit: Commit, Standing { xid, wal, era }: Standing) {
+    fn precommit(&mut self, commit: Commit, standing: Standing) {
         let is_wanted = self.is_wanted(commit);
         let Some(recorder) = self.recorder.as_mut() else { return };
         if !is_wanted {
@@ -237,9 +261,9 @@ impl Session {
             return;
         }
         recorder.stage = Stage::Precommitting(commit);
-        recorder.account.note_xid(xid);
+        recorder.account.note_xid(standing.xid);
         let done = recorder.account.done().clone();
-        let record = PreCommit { xid, wal, era, is_self_committing: false, done };
+        let record = PreCommit { standing, is_self_committing: false, done };
         self.effects.push_back(Effect::Record(Entry::PreCommit(Box::new(record))));
     }
 
@@ -336,20 +360,28 @@ impl super::Recorder {
     }
 }
 
-/// DataRow of three texts.
+/// DataRow of seven texts; the last one has no meaning.
 fn read_standing(body: &[u8]) -> Option<Standing> {
     let mut reader = Reader::new(body);
-    if reader.i16("columns").ok()? != 3 {
+    if reader.i16("columns").ok()? != 7 {
         return None;
     }
-    let xid = read_text(&mut reader)?;
-    let wal = read_text(&mut reader)?;
-    let era = read_text(&mut reader)?;
+    let mut next = || read_text(&mut reader);
+    let (xid, wal, era, flushed, timeline, system) = (next()?, next()?, next()?, next()?, next()?, next()?);
     let xid = match xid {
         Some(text) => Some(Xid(text.parse().ok()?)),
         None => None,
     };
-    Some(Standing { xid, wal: wal.map(Box::from), era: era.and_then(|text| text.parse().ok()) })
+    let wal = wal.and_then(WalPlace::parse);
+    let flushed = flushed.and_then(WalPlace::parse);
+    Some(Standing {
+        xid,
+        wal,
+        era: era.and_then(|text| text.parse().ok()),
+        timeline: timeline.and_then(parse_timeline),
+        system: system.and_then(|text| text.parse().ok()),
+        is_flushed: wal.zip(flushed).is_some_and(|(wal, flushed)| wal <= flushed),
+    })
 }
 
 /// A column of a few letters, or NULL.

@@ -106,7 +106,8 @@ impl<'a> Player<'a> {
     fn rows(&mut self) {
         // While a session is made smaller, one may be left that waits for ever.
         self.admin.run(&format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = {}",
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = {} AND \
+             database = (SELECT oid FROM pg_database WHERE datname = current_database())",
             LOCK_BASE + self.number
         ));
         let tenant = &self.tenant;

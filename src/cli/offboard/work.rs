@@ -1,36 +1,30 @@
-//! `tenantgate offboard`: a tenant leaves. Its rows are counted, exported and erased by recorded bypass transactions through
-//! the proxy, and a proof says so.
+//! The steps, over connections to the proxy.
 //!
-//! ```text
-//!  --plan      count, order, obstacles                                            (nothing changes)
-//!  --export D  freeze the tenant, one file for each table, the manifest last      (again: from the beginning)
-//!  --erase     freeze, compare with the export, erase in one transaction, count again, proof
-//! ```
+//! Rows are erased only as they were exported: the transaction that erases reads them once more in the export's order, from the one
+//! snapshot that it has (REPEATABLE READ), and compares digests. A row that somebody changes behind that snapshot fails the
+//! transaction (40001); one that somebody inserts is not erased, and found by the count behind it.
 //!
-//! Each step can be repeated, whatever ended it. Exit status: 0 done, 1 refused or not proven, 2 nothing could be tried.
-//!
-//! Owns: connections, files, the order of steps. Does not own: what is a tenant table (`check`), order and statements (`offboard`).
+//! Owns: connections, the order of steps. Does not own: files (`files`), what the ledger tells (`book`), statements (`offboard`).
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
-use std::process::ExitCode;
-use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use futures_util::StreamExt as _;
 use secrecy::ExposeSecret as _;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::emergency::{of_configuration, words};
-use super::environment::{LoadFailure, load_file};
-use super::{EXIT_UNUSABLE, EXIT_WRONG};
-use crate::check::{Exceptions, TableName};
+use super::book::Book;
+use super::files::{create, digest_of, hex, now, plain, write};
+use super::{Failure, OffboardArguments};
+use crate::check::TableName;
+use crate::cli::emergency::of_configuration;
+use crate::cli::secure::Secure;
 use crate::config::{Config, LoginSecret};
-use crate::driver::inspect::{Examiner, Order};
-use crate::offboard::{Action, Exported, Key, Manifest, Plan, Proof, ProvenTable, Table, quoted_literal};
-use crate::tenant::TenantId;
+use crate::offboard::{
+    Action, Exported, FORMS, Key, Manifest, Obstacle, Plan, Proof, ProvenTable, Table, VERSION, quoted_literal,
+};
 
 /// The manifest's name in an export's folder.
 const MANIFEST: &str = "manifest.json";
@@ -57,135 +51,20 @@ const HIDDEN: &str = "SELECT n.nspname, c.relname
       AND EXISTS (SELECT FROM unnest(y.polroles) r WHERE r = 0 OR pg_has_role(current_user, r, 'USAGE')))
     OR EXISTS (SELECT FROM pg_catalog.pg_policy y WHERE y.polrelid = c.oid AND NOT y.polpermissive))";
 
-/// Arguments of `offboard`.
-#[derive(Debug, clap::Args)]
-pub struct OffboardArguments {
-    /// The running proxy's configuration. Its first address, the first of [console] admins and the login are used, with the
-    /// passwords that are in it, or PGPASSWORD.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Who leaves.
-    #[arg(long, value_name = "TENANT")]
-    tenant: String,
-    /// The database, as clients name it.
-    #[arg(long, value_name = "NAME")]
-    database: String,
-    /// The bypass login that does it.
-    #[arg(long, value_name = "LOGIN")]
-    login: String,
-    /// Why; each transaction's reason begins with it.
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Only say what would be done.
-    #[arg(long, conflicts_with_all = ["export", "erase"])]
-    plan: bool,
-    /// Write the rows to this folder; with --erase: the export that was made before.
-    #[arg(long, value_name = "FOLDER", required_unless_present_any = ["plan", "erase"])]
-    export: Option<PathBuf>,
-    /// Erase them.
-    #[arg(long)]
-    erase: bool,
-    /// Erase them without an export. The proof then goes to --proof.
-    #[arg(long, requires_all = ["erase", "proof"], conflicts_with = "export")]
-    without_export: bool,
-    /// Where the proof is written, if not to the export's folder.
-    #[arg(long, value_name = "FILE", requires = "erase")]
-    proof: Option<PathBuf>,
-    /// Policies of all tables show this login all rows: somebody has looked.
-    #[arg(long)]
-    trust_policies: bool,
-}
-
-/// Why it was not done.
-enum Failure {
-    Unusable(String),
-    Refused(String),
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Failure::Refused(words(&error))
-    }
-}
-
-/// Runs the command.
-pub fn run(arguments: &OffboardArguments) -> ExitCode {
-    let (words, status) = match offboard(arguments) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Refused(words)) => (words, EXIT_WRONG),
-        Err(Failure::Unusable(words)) => (words, EXIT_UNUSABLE),
-    };
-    eprintln!("tenantgate: {words}");
-    ExitCode::from(status)
-}
-
-fn offboard(arguments: &OffboardArguments) -> Result<(), Failure> {
-    if arguments.erase && arguments.export.is_none() && !arguments.without_export {
-        return Err(Failure::Unusable("--erase needs the export (--export FOLDER), or --without-export".to_owned()));
-    }
-    let config = match load_file(&arguments.config) {
-        Ok(loaded) => loaded.config,
-        Err(LoadFailure::Unreadable(reason)) => {
-            return Err(Failure::Unusable(format!("{} cannot be read: {reason}", arguments.config.display())));
-        }
-        Err(LoadFailure::Wrong(problems)) => {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return Err(Failure::Unusable(problems.join("\n")));
-        }
-    };
-    let tenant = TenantId::parse(config.scope.tenant_kind, &arguments.tenant);
-    let tenant = tenant.map_err(|fault| Failure::Unusable(format!("--tenant: {fault}")))?;
-    let tables = tenant_tables(&config, &arguments.database)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Unusable(error.to_string()))?;
-    runtime.block_on(async {
-        let work = Work::begin(arguments, &config, tenant.as_str()).await?;
-        if !arguments.plan {
-            work.freeze().await?;
-        }
-        let plan = work.plan(&tables).await?;
-        match (&arguments.export, arguments.erase) {
-            (_, true) => work.erase(&plan).await,
-            (Some(folder), false) => work.export(&plan, folder).await,
-            (None, false) => Ok(()),
-        }
-    })
-}
-
-/// What `check` takes for tenant tables.
-fn tenant_tables(config: &Config, database: &str) -> Result<Vec<(TableName, Option<String>)>, Failure> {
-    let order = Order {
-        config: Arc::new(config.clone()),
-        database: Some(database.into()),
-        looker: None,
-        roles: Vec::new(),
-        exceptions: Exceptions::default(),
-        probes: false,
-        today: jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date(),
-    };
-    let examiner = Examiner::start().map_err(|error| Failure::Unusable(error.to_string()))?;
-    let examined = examiner.examine(order).map_err(|fault| Failure::Unusable(fault.to_string()))?;
-    let mut tables: Vec<_> = examined.into_iter().flat_map(|it| it.report.tenant_tables).collect();
-    tables.sort();
-    tables.dedup();
-    match tables.is_empty() {
-        true => Err(Failure::Unusable(format!("tenantgate check finds no tenant table in {database}"))),
-        false => Ok(tables),
-    }
-}
-
 /// The tenant, and the connections that work on it.
-struct Work<'a> {
+pub struct Work<'a> {
     arguments: &'a OffboardArguments,
     tenant: String,
+    secure: Secure,
     console: tokio_postgres::Config,
     client: Client,
+    book: Book,
 }
 
 impl<'a> Work<'a> {
     /// If dropped: the connection is closed.
-    async fn begin(arguments: &'a OffboardArguments, config: &Config, tenant: &str) -> Result<Self, Failure> {
-        let mut console = of_configuration(&arguments.config).map_err(Failure::Unusable)?;
+    pub async fn begin(arguments: &'a OffboardArguments, config: &Config, tenant: &str) -> Result<Self, Failure> {
+        let mut console = of_configuration(&arguments.config, &arguments.road).map_err(Failure::Unusable)?;
         console.dbname("pgbouncer").application_name("tenantgate offboard");
         let mut settings = console.clone();
         settings.user(&arguments.login).dbname(&arguments.database);
@@ -195,13 +74,15 @@ impl<'a> Work<'a> {
                 settings.password(std::env::var("PGPASSWORD").unwrap_or_default());
             }
         }
-        let client = connect(&settings).await?;
-        Ok(Self { arguments, tenant: tenant.to_owned(), console, client })
+        let secure = arguments.road.secure().map_err(Failure::Unusable)?;
+        let client = connect(&secure, &settings).await?;
+        let book = Book::new(config, arguments, tenant);
+        Ok(Self { arguments, tenant: tenant.to_owned(), secure, console, client, book })
     }
 
     /// Nobody works for the tenant any more. If dropped: it may be frozen or not.
-    async fn freeze(&self) -> Result<(), Failure> {
-        let console = connect(&self.console).await?;
+    pub async fn freeze(&self) -> Result<(), Failure> {
+        let console = connect(&self.secure, &self.console).await?;
         let frozen = rows(&console.simple_query("SHOW FROZEN").await?);
         if frozen.iter().any(|row| row.first() == Some(&self.tenant)) {
             return Ok(());
@@ -219,7 +100,7 @@ impl<'a> Work<'a> {
     }
 
     /// Counts, and says what stands in the way.
-    async fn plan(&self, tables: &[(TableName, Option<String>)]) -> Result<Plan, Failure> {
+    pub async fn plan(&self, tables: &[(TableName, Option<String>)]) -> Result<Plan, Failure> {
         self.set_reason("plan").await?;
         self.client.simple_query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let hidden = rows(&self.client.simple_query(HIDDEN).await?);
@@ -240,7 +121,7 @@ impl<'a> Work<'a> {
             let Some(sql) = key.count_strays(&self.tenant, &plan.tables) else { continue };
             match self.count(&sql).await? {
                 0 => {}
-                strays => plan.obstacles.push(crate::offboard::Obstacle(format!(
+                strays => plan.obstacles.push(Obstacle(format!(
                     "{strays} rows of other tenants in {}.{} refer to rows of this one ({})",
                     key.child.0, key.child.1, key.name
                 ))),
@@ -258,7 +139,7 @@ impl<'a> Work<'a> {
     }
 
     /// Writes all tables from one snapshot. If dropped: there is no manifest, and so no export.
-    async fn export(&self, plan: &Plan, folder: &Path) -> Result<(), Failure> {
+    pub async fn export(&self, plan: &Plan, folder: &Path) -> Result<(), Failure> {
         let unwritten = |error: std::io::Error| Failure::Unusable(format!("{}: {error}", folder.display()));
         std::fs::create_dir_all(folder).map_err(unwritten)?;
         match std::fs::remove_file(folder.join(MANIFEST)) {
@@ -267,59 +148,82 @@ impl<'a> Work<'a> {
         }
         self.set_reason("export").await?;
         self.client.simple_query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        self.client.simple_query(FORMS).await?;
         let mut tables = Vec::new();
         for (at, table) in plan.tables.iter().enumerate().filter(|(_, table)| table.column.is_some()) {
             let rows = self.count(&plan.count(table)).await?;
             let file = format!("{:04}-{}.csv", at + 1, plain(&table.full_name()));
-            let (bytes, sha256) = self.copy(&plan.copy(table), &folder.join(&file)).await?;
+            let (bytes, sha256) = self.copy(&plan.copy(table), Some(&folder.join(&file))).await?;
             tables.push(Exported { table: Table { rows, ..table.clone() }, file, bytes, sha256 });
         }
         self.client.simple_query("COMMIT").await?;
         let (tenant, database) = (self.tenant.clone(), self.arguments.database.clone());
-        let manifest = Manifest { version: 1, tenant, database, at: now(), tables };
+        let transaction = self.book.last("export")?.map(|it| it.id);
+        let manifest = Manifest { version: VERSION, tenant, database, at: now(), transaction, tables };
         let text = serde_json::to_vec_pretty(&manifest).map_err(|error| Failure::Unusable(error.to_string()))?;
         write(&folder.join(MANIFEST), &text).map_err(unwritten)?;
-        println!("exported {} rows of {} tables to {}", plan.rows(), manifest.tables.len(), folder.display());
+        println!("exported {} rows of {} tables to {}", manifest.rows(), manifest.tables.len(), folder.display());
         Ok(())
     }
 
-    /// One table's rows, as they come. If dropped: half a file is left, which no manifest names.
-    async fn copy(&self, sql: &str, path: &Path) -> Result<(u64, String), Failure> {
-        let unwritten = |error: std::io::Error| Failure::Unusable(format!("{}: {error}", path.display()));
-        let mut file = create(path).map_err(unwritten)?;
+    /// One table's rows, as they come: their length and digest. If dropped: half a file is left, which no manifest names.
+    async fn copy(&self, sql: &str, path: Option<&Path>) -> Result<(u64, String), Failure> {
+        let place = path.unwrap_or(Path::new("")).display();
+        let unwritten = |error: std::io::Error| Failure::Unusable(format!("{place}: {error}"));
+        let mut file = path.map(create).transpose().map_err(unwritten)?;
         let (mut length, mut sha) = (0_u64, Context::new(&SHA256));
         let mut stream = pin!(self.client.copy_out(sql).await?);
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
-            file.write_all(&chunk).map_err(unwritten)?;
+            if let Some(file) = &mut file {
+                file.write_all(&chunk).map_err(unwritten)?;
+            }
             sha.update(&chunk);
             length = length.saturating_add(chunk.len() as u64);
         }
-        file.sync_all().map_err(unwritten)?;
+        if let Some(file) = file {
+            file.sync_all().map_err(unwritten)?;
+        }
         Ok((length, hex(sha.finish().as_ref())))
     }
 
     /// Erases in one transaction, and proves it by others.
-    async fn erase(&self, plan: &Plan) -> Result<(), Failure> {
+    pub async fn erase(&self, plan: &Plan) -> Result<(), Failure> {
         if !plan.obstacles.is_empty() {
             return Err(Failure::Refused("nothing was erased: see what stands in the way".to_owned()));
         }
-        let manifest_sha256 = match &self.arguments.export {
+        // It is looked at before anything is erased whether the ledger can be read.
+        let known = self.book.all()?;
+        let export = match &self.arguments.export {
             Some(folder) => Some(self.compare(plan, folder)?),
             None => None,
         };
-        self.set_reason("erase").await?;
-        let (xid, erased) = self.erase_at_once(plan).await?;
-        self.prove(plan, xid, &erased, manifest_sha256).await
+        // If it commits, it has erased so many.
+        let step = match &export {
+            Some((manifest, sha256)) => format!("erase {} rows sha256:{sha256}", manifest.rows()),
+            None => format!("erase {} rows without export", plan.rows()),
+        };
+        if plan.rows() == 0 && export.as_ref().is_some_and(|(manifest, _)| manifest.rows() > 0) {
+            let is_it = |it: &crate::offboard::Recorded| it.step == step && it.result.as_deref() == Some("committed");
+            if !known.iter().any(is_it) {
+                let what = "there are no rows, and the ledger knows of no committed erasure of this export";
+                return Err(Failure::Refused(format!(
+                    "{what}: who has erased them? Export again, or reconcile the ledger"
+                )));
+            }
+        }
+        self.set_reason(&step).await?;
+        let (xid, erased) = self.erase_at_once(plan, export.as_ref().map(|(manifest, _)| manifest)).await?;
+        self.prove(plan, xid, &erased, export.map(|(_, sha256)| sha256)).await
     }
 
-    /// Whether the export is of what there is. Where an earlier run has erased it all, the export's own counts are proof enough of
-    /// what there was.
-    fn compare(&self, plan: &Plan, folder: &Path) -> Result<String, Failure> {
+    /// Whether the export's files are what was exported, and as many rows as there are. Where an earlier run has erased it all, there
+    /// are none left. Comes back with the manifest's digest.
+    fn compare(&self, plan: &Plan, folder: &Path) -> Result<(Manifest, String), Failure> {
         let unread = |what: String| Failure::Refused(format!("{}: {what}", folder.display()));
         let text = std::fs::read(folder.join(MANIFEST)).map_err(|error| unread(format!("{MANIFEST}: {error}")))?;
         let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|error| unread(format!("{MANIFEST}: {error}")))?;
+            serde_json::from_slice(&text).map_err(|error| unread(format!("{MANIFEST}: {error}: export again")))?;
         for exported in &manifest.tables {
             let found = digest_of(&folder.join(&exported.file))
                 .map_err(|error| unread(format!("{}: {error}", exported.file)))?;
@@ -327,31 +231,33 @@ impl<'a> Work<'a> {
                 return Err(unread(format!("{} is not what was exported", exported.file)));
             }
         }
-        let is_erased =
-            plan.rows() == 0 && manifest.tenant == self.tenant && manifest.database == self.arguments.database;
+        let is_erased = plan.rows() == 0
+            && manifest.version == VERSION
+            && manifest.tenant == self.tenant
+            && manifest.database == self.arguments.database;
         match manifest.difference(plan, &self.arguments.database).filter(|_| !is_erased) {
             Some(difference) => Err(unread(format!("{difference}: export again"))),
-            None => Ok(hex(digest(&SHA256, &text).as_ref())),
+            None => Ok((manifest, hex(digest(&SHA256, &text).as_ref()))),
         }
     }
 
     /// If dropped: all is erased, or nothing.
-    async fn erase_at_once(&self, plan: &Plan) -> Result<(Option<String>, Vec<u64>), Failure> {
-        let mut erased = vec![0; plan.tables.len()];
+    async fn erase_at_once(
+        &self,
+        plan: &Plan,
+        manifest: Option<&Manifest>,
+    ) -> Result<(Option<String>, Vec<u64>), Failure> {
         if plan.rows() == 0 {
-            return Ok((None, erased));
+            return Ok((None, vec![0; plan.tables.len()]));
         }
         self.client.simple_query("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
         self.client.simple_query("SET CONSTRAINTS ALL DEFERRED").await?;
-        for (sql, group) in plan.erasures() {
-            let answer = rows(&self.client.simple_query(&sql).await?);
-            let counts = answer.first().into_iter().flatten().map(|text| text.parse::<u64>().unwrap_or(0));
-            for (at, count) in group.into_iter().zip(counts) {
-                if let Some(erased) = erased.get_mut(at) {
-                    *erased = count;
-                }
-            }
+        if let Some(table) = self.changed_table(plan, manifest).await? {
+            self.client.simple_query("ROLLBACK").await?;
+            let message = format!("rolled back: rows of {table} are not those that were exported: export again");
+            return Err(Failure::Refused(message));
         }
+        let erased = self.erase_groups(plan).await?;
         let counted: Vec<u64> = plan.tables.iter().map(|table| table.rows).collect();
         if erased != counted {
             self.client.simple_query("ROLLBACK").await?;
@@ -363,6 +269,44 @@ impl<'a> Work<'a> {
         Ok((xid.into_iter().flatten().next(), erased))
     }
 
+    /// A table whose rows are not, byte by byte, those of the export, in the snapshot of the transaction that erases.
+    async fn changed_table(&self, plan: &Plan, manifest: Option<&Manifest>) -> Result<Option<String>, Failure> {
+        let Some(manifest) = manifest else { return Ok(None) };
+        self.client.simple_query(FORMS).await?;
+        for table in plan.tables.iter().filter(|table| table.column.is_some()) {
+            let (bytes, sha256) = self.copy(&plan.copy(table), None).await?;
+            let exported = manifest.tables.iter().find(|it| it.table.full_name() == table.full_name());
+            if exported.is_none_or(|it| (it.bytes, &it.sha256) != (bytes, &sha256)) {
+                return Ok(Some(table.full_name()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many rows of each table were erased.
+    async fn erase_groups(&self, plan: &Plan) -> Result<Vec<u64>, Failure> {
+        let mut erased = vec![0; plan.tables.len()];
+        for (sql, group) in plan.erasures() {
+            let answer = self.client.simple_query(&sql).await?;
+            let counts: Vec<u64> = if group.len() == 1 {
+                answer
+                    .iter()
+                    .filter_map(
+                        |it| if let SimpleQueryMessage::CommandComplete(count) = it { Some(*count) } else { None },
+                    )
+                    .collect()
+            } else {
+                rows(&answer).iter().flatten().map(|text| text.parse().unwrap_or(0)).collect()
+            };
+            for (at, count) in group.into_iter().zip(counts) {
+                if let Some(erased) = erased.get_mut(at) {
+                    *erased = count;
+                }
+            }
+        }
+        Ok(erased)
+    }
+
     /// Counts again, writes the proof, and has its digest recorded.
     async fn prove(
         &self,
@@ -372,13 +316,16 @@ impl<'a> Work<'a> {
         manifest_sha256: Option<String>,
     ) -> Result<(), Failure> {
         self.set_reason("verify").await?;
+        self.client.simple_query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let mut tables = Vec::new();
         for (table, erased) in plan.tables.iter().zip(erased) {
             let left = self.count(&plan.count(table)).await?;
             tables.push(ProvenTable { table: table.full_name(), column: table.column.clone(), erased: *erased, left });
         }
+        self.client.simple_query("COMMIT").await?;
         let (tenant, database) = (self.tenant.clone(), self.arguments.database.clone());
-        let proof = Proof { version: 1, tenant, database, at: now(), xid, manifest_sha256, tables };
+        let transactions = self.book.all()?;
+        let proof = Proof { version: VERSION, tenant, database, at: now(), xid, manifest_sha256, transactions, tables };
         let text = serde_json::to_vec_pretty(&proof).map_err(|error| Failure::Unusable(error.to_string()))?;
         let path = match (&self.arguments.proof, &self.arguments.export) {
             (Some(path), _) => path.clone(),
@@ -386,10 +333,11 @@ impl<'a> Work<'a> {
             (None, None) => return Err(Failure::Unusable("--proof is needed".to_owned())),
         };
         write(&path, &text).map_err(|error| Failure::Unusable(format!("{}: {error}", path.display())))?;
-        let sha256 = hex(digest(&SHA256, &text).as_ref());
-        self.set_reason(&format!("proof sha256:{sha256}")).await?;
+        let step = format!("proof sha256:{}", hex(digest(&SHA256, &text).as_ref()));
+        self.set_reason(&step).await?;
         self.client.simple_query("SELECT 1").await?;
-        println!("{}: sha256:{sha256}, in the ledger", path.display());
+        let id = self.book.last(&step)?.map_or_else(String::new, |it| format!(" as {}", it.id));
+        println!("{}: {step}, in the ledger{id}", path.display());
         match proof.holds() {
             true => Ok(()),
             false => Err(Failure::Refused("rows are left: see the proof, and erase again".to_owned())),
@@ -416,9 +364,9 @@ fn key(row: &[String]) -> Option<Key> {
     })
 }
 
-async fn connect(settings: &tokio_postgres::Config) -> Result<Client, Failure> {
-    let connected = settings.connect(NoTls).await;
-    let (client, connection) = connected.map_err(|error| Failure::Unusable(format!("the proxy: {}", words(&error))))?;
+async fn connect(secure: &Secure, settings: &tokio_postgres::Config) -> Result<Client, Failure> {
+    let connected = secure.log_in(settings).await;
+    let (client, connection) = connected.map_err(|error| Failure::Unusable(format!("the proxy: {error}")))?;
     tokio::spawn(async move {
         // What ends it, the client hears with its next question.
         drop(connection.await);
@@ -435,41 +383,4 @@ fn rows(answer: &[SimpleQueryMessage]) -> Vec<Vec<String>> {
         _ => None,
     };
     answer.iter().filter_map(row).collect()
-}
-
-/// As part of a file's name.
-fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).collect()
-}
-
-fn create(path: &Path) -> std::io::Result<std::fs::File> {
-    std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-/// All of it or nothing.
-fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = create(&temporary)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
-}
-
-fn digest_of(path: &Path) -> std::io::Result<String> {
-    let (mut file, mut sha) = (std::fs::File::open(path)?, Context::new(&SHA256));
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(hex(sha.finish().as_ref())),
-            count => sha.update(buffer.get(..count).unwrap_or_default()),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
