@@ -1093,7 +1093,8 @@ impl Backend {
             }
             Sql::Standing => {
                 let xid = self.xid.map_or_else(|| NULL.to_owned(), |xid| xid.to_string());
-                vec![format!("{xid}{COLUMN}0/15A3B48{COLUMN}7")]
+                let rest = ["0/15A3B48", "7", "0/15A3B48", "00000001", "7611", NULL];
+                vec![rest.into_iter().fold(xid, |row, value| format!("{row}{COLUMN}{value}"))]
             }
             Sql::Show(name) => {
                 self.known(name)?;

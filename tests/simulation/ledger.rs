@@ -146,7 +146,7 @@ impl Ledger {
             Entry::PreCommit(record) => {
                 let open = self.open(client).ok_or("a pre-commit record without an intent")?;
                 let announced = &mut self.transactions[open].announced;
-                announced.push((record.xid.map(|xid| xid.0), None));
+                announced.push((record.standing.xid.map(|xid| xid.0), None));
                 Some(announced.len() - 1)
             }
             Entry::Outcome(outcome) => {

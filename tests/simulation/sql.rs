@@ -96,7 +96,7 @@ pub enum Sql {
     CloseAll,
     /// The proxy's question whether any state of a kind is left.
     IsLeft(Kind),
-    /// The proxy's question how a recorded transaction stands: its id and two more columns.
+    /// The proxy's question how a recorded transaction stands: its id and six more columns.
     Standing,
     /// `SELECT 'x'::pg_catalog.text AS "name"`, as the proxy writes it in a claim's place.
     Literal(Value, String),
@@ -135,7 +135,7 @@ impl Sql {
             Sql::Count(_) => "count",
             Sql::Configure { hidden: false, .. } => "set_config",
             Sql::Configure { hidden: true, .. } => "",
-            Sql::Standing => "xid\u{1f}wal\u{1f}era",
+            Sql::Standing => "xid\u{1f}wal\u{1f}era\u{1f}flushed\u{1f}timeline\u{1f}system\u{1f}set",
             Sql::Show(name) | Sql::Literal(_, name) => name,
             _ => return None,
         })

@@ -1682,7 +1682,7 @@ fn weather(dice: &mut Dice) -> Weather {
 fn entry_words(entry: &Entry) -> String {
     match entry {
         Entry::Intent(_) => "an intent".to_owned(),
-        Entry::PreCommit(record) => format!("a pre-commit of {:?}", record.xid),
+        Entry::PreCommit(record) => format!("a pre-commit of {:?}", record.standing.xid),
         Entry::Outcome(outcome) => format!("the outcome {}", outcome.conclusion.word()),
     }
 }
