@@ -349,6 +349,23 @@ fn a_failed_statement_is_rolled_back_and_a_failed_commit_is_the_client_s_error()
     assert_eq!(played.told(), [error("23503"), ready(b'I')].concat());
 }
 
+/// PostgreSQL looks for cancels before it begins a statement, a COMMIT too: the block has failed then, and is still open.
+#[test]
+fn a_cancel_that_hits_the_proxy_s_own_commit_fails_the_transaction() {
+    let mut played = Played::ending();
+    played.server_says(&[error("57014"), ready(b'E')].concat());
+    assert!(contains(&played.sent(), b"ROLLBACK"));
+    assert!(!played.is_discarded && !played.is_given_back);
+    played.server_says(&[error("57014"), ready(b'E')].concat());
+    assert!(contains(&played.sent(), b"ROLLBACK"), "another has hit the ROLLBACK, and means nothing");
+    played.server_says(&[reply(b'C', b"ROLLBACK\0"), ready(b'I')].concat());
+    assert_eq!((played.ledger().as_str(), played.is_given_back), ("ipf", true));
+    played.ledger_says(Ok(()));
+    let told = played.told();
+    assert!(contains(&told, b"57014") && !contains(&told, b"DELETE 3"), "{told:?}");
+    assert_eq!(tags(&told), "EZ");
+}
+
 #[test]
 fn a_server_that_says_something_else_is_given_up() {
     for (step, said) in [
@@ -624,6 +641,24 @@ fn an_intent_that_is_awaited_holds_nothing_back() {
 }
 
 /// The driver may take up another ledger's session when the server is given back.
+/// The intent of a statement that was skipped is over with its segment: nobody's server is kept for what may come.
+#[test]
+fn an_intent_whose_statement_was_skipped_keeps_no_server() {
+    let mut played = Played::new();
+    played.says(&execution("", "SELECT nothing"));
+    assert_eq!(played.ledger(), "i");
+    played.replay_is_answered();
+    played.server_says(&error("42703"));
+    played.ledger_says(Ok(()));
+    played.says(&sync());
+    assert!(!played.is_given_back);
+    played.server_says(&ready(b'I'));
+    assert_eq!((played.ledger().as_str(), played.is_given_back), ("if", true));
+    assert!(!contains(&played.told(), b"Z"), "the client hears of the end when it is recorded");
+    played.ledger_says(Ok(()));
+    assert!(contains(&played.told(), &ready(b'I')));
+}
+
 #[test]
 fn the_outcome_goes_before_the_server() {
     let mut played = Played::new();

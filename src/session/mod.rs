@@ -323,6 +323,10 @@ impl Session {
             Input::CancelSettled => self.on_cancel_settled(),
             Input::Drain => self.drain(),
             Input::Abort(fault) => self.end_with(fault, DiscardReason::Shutdown, CloseReason::Shutdown),
+            #[cfg(feature = "mutants")]
+            Input::Expel(_) if self.rules.mutant == Some(Mutant::ExpelledAfterwards) && self.lease.is_some() => {
+                self.drain();
+            }
             Input::Expel(fault) => self.end_with(fault, DiscardReason::Expelled, CloseReason::Expelled),
             Input::Rules(rules) => self.take_rules(rules),
         }

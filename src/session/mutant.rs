@@ -50,6 +50,10 @@ mutants! {
     IntentNotAwaited = "intent_not_awaited";
     /// The ledger answers before its records are durable.
     RecordsNotSynced = "records_not_synced";
+    /// A COMMIT goes without a pre-commit record.
+    CommitNotAnnounced = "commit_not_announced";
+    /// A COMMIT that was never answered is recorded as rolled back.
+    LostCommitRolledBack = "lost_commit_rolled_back";
     /// The scope is put on the transaction again behind ROLLBACK TO.
     ReinjectionAfterRollbackTo = "reinjection_after_rollback_to";
     /// The scope is injected in front of BEGIN and SET TRANSACTION, where it takes a snapshot.
@@ -98,6 +102,12 @@ mutants! {
     InquiryBelieved = "inquiry_believed";
     /// A client's state is taken to be gone when its client is.
     CleaningSkipped = "cleaning_skipped";
+    /// A notification that comes while its listener is in a transaction is dropped.
+    NotificationDropped = "notification_dropped";
+    /// Whoever is ended by the operator goes on until its transaction is over.
+    ExpelledAfterwards = "expelled_afterwards";
+    /// Other rules come in the middle of a transaction.
+    RulesInTransaction = "rules_in_transaction";
     /// All clients are given the same cancel key.
     SharedCancelKey = "shared_cancel_key";
     /// Error positions count the proxy's own words.

@@ -503,6 +503,10 @@ impl Session {
 
     /// Whether a notification is the client's: nobody else listens on a server that stays with it.
     pub(super) fn is_notified(&self) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::NotificationDropped) {
+            return false;
+        }
         let is_heard = self.lease.as_ref().is_some_and(|lease| lease.residue().has(Residue::CHANNELS));
         let is_own = self.pin.as_ref().is_some_and(|pin| pin.is_whole || is_heard);
         is_own && !self.is_leaving()

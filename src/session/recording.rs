@@ -1003,6 +1003,10 @@ impl Session {
 
     /// The session ends, and with it what is not answered.
     pub(super) fn conclude_lost(&mut self) {
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(super::Mutant::LostCommitRolledBack) {
+            return self.conclude_rolled_back();
+        }
         match self.recorder.as_ref().map(|recorder| (recorder.absent_done, recorder.commit_sent)) {
             Some((true, _)) => self.conclude(Conclusion::Committed),
             Some((false, true)) => self.conclude(Conclusion::Unknown),
@@ -1051,6 +1055,13 @@ impl Session {
             (Stage::Running(Block::Absent), TransactionStatus::InBlock | TransactionStatus::Failed) => return None,
             (Stage::Running(block), TransactionStatus::Idle) => self.conclude_idle(block),
             (Stage::Ending, TransactionStatus::Idle) => self.conclude_rolled_back(),
+            // What it was for was skipped behind an error, and the segment is over: the server is not kept for what may come.
+            (Stage::Intended(_), TransactionStatus::Idle) => self.conclude_rolled_back(),
+            // A cancel has hit the COMMIT before it began, and the client has the error: what is left is the failed block.
+            (Stage::Ending, TransactionStatus::Failed) => {
+                self.send_own_end(false);
+                return Some(Delivery::Swallow);
+            }
             (Stage::Opening(_) | Stage::EndDue(_) | Stage::Ending, _) => return None,
             (Stage::Asking(_) | Stage::Precommitting(_) | Stage::Precommitted(_), _) => return None,
             (Stage::None | Stage::Intending(_) | Stage::Intended(_) | Stage::Concluding(_) | Stage::Running(_), _) => {}

@@ -832,7 +832,7 @@ impl Session {
             }
             Some(Cause::OwnBegin) => self.on_scope_error(body, fields),
             // The client has its error; a cancel that comes late means nothing of its own.
-            Some(Cause::Recovery) if !fields.is_fatal() => Ok(Delivery::Swallow),
+            Some(Cause::Recovery | Cause::OwnEnd(false)) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(Cause::Inquiry(_)) if !fields.is_fatal() => Ok(Delivery::Swallow),
             Some(_) => Ok(Delivery::Forward),
             None => Err(Ended),

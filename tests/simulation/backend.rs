@@ -4,17 +4,21 @@
 //! documentation and `POSTGRES-FACTS.md`. It is used twice: behind the proxy, and alone with one client's bytes, to say
 //! what that client should have been told. Does not own: the text of statements (`sql`), who connects to it (`world`).
 
-use crate::sql::{Parsed, Sql, Value, parse};
+use crate::ledger::Commit;
+use crate::sql::{Kind, Parsed, Sql, Value, parse};
 use bytes::{BufMut, BytesMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tenantgate::time::Moment;
 use tenantgate::wire::frame::{HEAD_BYTES, Head};
 use tenantgate::wire::frontend::{self, Parse, Target, put_cstr, put_message};
 
-/// What all backends share: how many notes each client has committed.
+/// What all backends share: how many notes each client has committed, and the last transaction's id.
 #[derive(Debug, Default)]
 pub struct Database {
     pub notes: BTreeMap<String, i64>,
+    xid: u64,
+    /// What has been notified: channel and payload.
+    notified: Vec<(String, String)>,
 }
 
 /// What the checkers want to know of.
@@ -22,6 +26,10 @@ pub struct Database {
 pub enum Event {
     /// A statement of that sender ran under this tenant; its message began at that byte of what was received.
     Statement { mark: String, tenant: String, at: u64 },
+    /// A transaction is committed, or fails at that.
+    Commit(Commit),
+    /// A notification goes out to whoever listens.
+    Notified(String),
     /// A cancel has hit the message that began at that byte.
     CancelHit { at: u64 },
     /// COPY data came outside of a COPY.
@@ -62,9 +70,29 @@ struct Portal {
     level: usize,
 }
 
+/// What a client leaves on its server beyond its transactions.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    /// What goes with a roll-back.
+    undoable: Undoable,
+    prepared: BTreeMap<String, Sql>,
+    locks: usize,
+    /// How much of what was notified has been looked at.
+    heard: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Undoable {
+    tables: BTreeSet<String>,
+    channels: BTreeSet<String>,
+    /// What is notified at the end.
+    notices: Vec<(String, String)>,
+}
+
 /// What a transaction or savepoint goes back to.
 #[derive(Clone, Debug)]
 struct Frame {
+    kept: Undoable,
     name: String,
     session: Settings,
     local: Settings,
@@ -135,10 +163,18 @@ pub struct Backend {
     local: Settings,
     reported: Settings,
     block: Block,
+    kept: Kept,
+    process_id: i32,
     frames: Vec<Frame>,
     notes: BTreeMap<String, i64>,
     fails_at_commit: bool,
     has_snapshot: bool,
+    /// The transaction's id, once it has written something.
+    xid: Option<u64>,
+    /// Statements of somebody have run in it.
+    is_used: bool,
+    /// Something came since the last Sync.
+    is_segment_open: bool,
     /// Statements run in this transaction.
     executed: usize,
     statements: BTreeMap<Vec<u8>, Prepared>,
@@ -165,6 +201,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("search_path", "\"$user\", public"),
     ("standard_conforming_strings", "on"),
     ("statement_timeout", "0"),
+    ("tenantgate.reason", ""),
     ("timezone", "UTC"),
 ];
 
@@ -179,6 +216,11 @@ const REPORTED: &[(&str, &str)] = &[
 ];
 
 pub const TENANT: &str = "app.tenant_id";
+
+/// Between the columns of a row or of its description.
+const COLUMN: char = '\u{1f}';
+/// A column without a value.
+const NULL: &str = "\u{1e}";
 
 impl Backend {
     /// A backend whose client gave these startup parameters.
@@ -200,10 +242,15 @@ impl Backend {
             local: Settings::new(),
             reported: Settings::new(),
             block: Block::None,
+            kept: Kept::default(),
+            process_id: 0,
             frames: Vec::new(),
             notes: BTreeMap::new(),
             fails_at_commit: false,
             has_snapshot: false,
+            xid: None,
+            is_used: false,
+            is_segment_open: false,
             executed: 0,
             statements: BTreeMap::new(),
             portals: BTreeMap::new(),
@@ -222,6 +269,7 @@ impl Backend {
 
     /// What it says at a login without a password.
     pub fn greet(&mut self, process_id: i32) {
+        self.process_id = process_id;
         put_message(&mut self.out, b'R', |out| out.put_i32(0));
         for (name, value) in &self.greeting() {
             tenantgate::wire::backend::put_parameter_status(&mut self.out, name.as_bytes(), value.as_bytes());
@@ -279,6 +327,12 @@ impl Backend {
         (!self.local.is_empty()).then(|| "settings of a transaction are left".to_owned())
     }
 
+    /// Whether it waits for the first message of a segment, outside of any transaction.
+    pub fn is_between_segments(&self) -> bool {
+        let is_at_rest = self.unrest(b"").is_none() && self.input.is_empty() && self.out.is_empty();
+        is_at_rest && !self.is_segment_open && !self.is_closed
+    }
+
     /// How many statements are prepared under a name.
     pub fn prepared(&self) -> usize {
         self.statements.keys().filter(|name| !name.is_empty()).count()
@@ -318,6 +372,9 @@ impl Backend {
             Ok(Some(head)) if self.input.len() >= head.frame_bytes() => head,
             Ok(_) => {
                 self.is_cancelled = false;
+                if self.has_news(database) {
+                    self.tell_notified(database);
+                }
                 return false;
             }
             Err(fault) => {
@@ -330,6 +387,11 @@ impl Backend {
             return true;
         }
         let frame = self.input.split_to(head.frame_bytes());
+        self.is_segment_open = match head.tag {
+            b'S' | b'Q' => false,
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' => true,
+            _ => self.is_segment_open,
+        };
         // A COPY's data is the COPY's.
         self.at = if self.copy.is_some() { self.at } else { self.consumed };
         if self.copy.is_some() {
@@ -440,20 +502,30 @@ impl Backend {
         match sql.columns() {
             None => Ok(()),
             Some(column) => self.emit(b'T', |out| {
-                out.put_i16(i16::from(!column.is_empty()));
-                if !column.is_empty() {
+                let columns = column.split(COLUMN).filter(|column| !column.is_empty());
+                out.put_i16(i16::try_from(columns.clone().count()).unwrap_or(0));
+                for column in columns {
                     put_cstr(out, column.as_bytes());
-                    out.put_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 255, 255, 255, 255, 255, 255, 0, 0]);
+                    let is_void = column == "pg_advisory_unlock_all";
+                    out.put_slice(&[0, 0, 0, 0, 0, 0, 0, 0]);
+                    out.put_slice(if is_void { &[8, 230, 0, 4] } else { &[0, 25, 255, 255] });
+                    out.put_slice(&[255, 255, 255, 255, 0, 0]);
                 }
             }),
         }
     }
 
-    fn emit_row(&mut self, value: &str) -> Reply<()> {
+    fn emit_row(&mut self, row: &str) -> Reply<()> {
         self.emit(b'D', |out| {
-            out.put_i16(1);
-            out.put_i32(i32::try_from(value.len()).unwrap_or(0));
-            out.put_slice(value.as_bytes());
+            out.put_i16(i16::try_from(row.split(COLUMN).count()).unwrap_or(0));
+            for value in row.split(COLUMN) {
+                if value == NULL {
+                    out.put_i32(-1);
+                    continue;
+                }
+                out.put_i32(i32::try_from(value.len()).unwrap_or(0));
+                out.put_slice(value.as_bytes());
+            }
         })
     }
 
@@ -488,6 +560,7 @@ impl Backend {
                 self.block = Block::Failed;
                 if let Some(frame) = self.frames.last().cloned() {
                     (self.session, self.local) = (frame.session, frame.local);
+                    self.kept.undoable = frame.kept;
                 }
             }
         } else {
@@ -529,6 +602,7 @@ impl Backend {
 
     fn frame(&self, name: String) -> Frame {
         Frame {
+            kept: self.kept.undoable.clone(),
             name,
             session: self.session.clone(),
             local: self.local.clone(),
@@ -544,6 +618,7 @@ impl Backend {
         self.local.clear();
         self.fails_at_commit = false;
         self.has_snapshot = false;
+        (self.xid, self.is_used) = (None, false);
         self.executed = 0;
         self.block = Block::None;
     }
@@ -551,15 +626,23 @@ impl Backend {
     fn abort(&mut self) {
         if let Some(frame) = self.frames.first().cloned() {
             (self.session, self.local) = (frame.session, frame.local);
+            self.kept.undoable = frame.kept;
         }
         self.end();
     }
 
     fn commit(&mut self, database: &mut Database) -> Reply<()> {
-        if self.fails_at_commit {
+        let fails = self.fails_at_commit;
+        self.events.push(Event::Commit(Commit { at: self.at, xid: self.xid, is_used: self.is_used, fails }));
+        if fails {
             self.abort();
             return Err(error("23503", "a deferred constraint is violated"));
         }
+        let was_deaf = self.frames.first().is_none_or(|frame| frame.kept.channels.is_empty());
+        if was_deaf {
+            self.kept.heard = database.notified.len();
+        }
+        database.notified.append(&mut self.kept.undoable.notices);
         for (mark, count) in std::mem::take(&mut self.notes) {
             *database.notes.entry(mark).or_default() += count;
         }
@@ -621,7 +704,10 @@ impl Backend {
         self.check_cancel()?;
         self.check_block(&parsed.sql)?;
         self.check_tenant(&parsed.sql)?;
-        analyse(parsed)?;
+        self.analyse(parsed)?;
+        if let Sql::Execute(name) = &parsed.sql {
+            self.find_prepared(name)?;
+        }
         if parsed.sql == Sql::CopyIn {
             return self.begin_copy(false);
         }
@@ -698,7 +784,7 @@ impl Backend {
         let parsed = list.pop();
         if let Some(parsed) = &parsed {
             self.check_block(&parsed.sql)?;
-            analyse(parsed)?;
+            self.analyse(parsed)?;
         }
         if !name.is_empty() && self.statements.contains_key(name) {
             let name = String::from_utf8_lossy(name);
@@ -835,7 +921,17 @@ impl Backend {
 
     fn on_sync(&mut self, database: &mut Database) {
         self.is_skipping = false;
-        if let Err(fault) = self.finish(database) {
+        let is_open = !self.frames.is_empty() && self.block == Block::None;
+        let refused = self.failures.get(&self.emitted).filter(|failure| is_open && !failure.is_early);
+        let done = match refused.map(|failure| error(failure.state, failure.message.clone())) {
+            Some(fault) => {
+                // Its commit was refused.
+                self.abort();
+                Err(fault)
+            }
+            None => self.finish(database),
+        };
+        if let Err(fault) = done {
             self.say(b'E', "ERROR", &fault);
         }
         self.ready();
@@ -892,6 +988,7 @@ impl Backend {
     }
 
     fn end_copy(&mut self, copy: &CopyIn, database: &mut Database) -> Reply<()> {
+        self.assign(database);
         for mark in &copy.rows {
             *self.notes.entry(mark.clone()).or_default() += 1;
         }
@@ -913,6 +1010,7 @@ impl Backend {
 
     /// A statement of that sender runs.
     fn touch(&mut self, mark: &str) {
+        self.is_used = true;
         let (mark, tenant) = (mark.to_owned(), self.value(TENANT));
         self.events.push(Event::Statement { mark, tenant, at: self.at });
     }
@@ -959,6 +1057,7 @@ impl Backend {
             Sql::Insert(mark) | Sql::Later(mark) => {
                 let mark = text(mark);
                 self.touch(&mark);
+                self.assign(database);
                 *self.notes.entry(mark).or_default() += 1;
                 self.fails_at_commit |= matches!(sql, Sql::Later(_));
                 Vec::new()
@@ -969,6 +1068,34 @@ impl Backend {
                 if *hidden { Vec::new() } else { vec![value] }
             }
             Sql::Literal(value, _) => vec![text(value)],
+            Sql::FromTemp(mark, name) => {
+                if !self.kept.undoable.tables.contains(name) {
+                    return Err(error("42P01", format!("relation \"{name}\" does not exist")));
+                }
+                let mark = text(mark);
+                self.touch(&mark);
+                vec![format!("{mark} {name} {}", self.value(TENANT))]
+            }
+            Sql::Lock(_) => {
+                self.kept.locks += 1;
+                vec!["t".to_owned()]
+            }
+            Sql::UnlockAll(hidden) => {
+                self.kept.locks = 0;
+                if *hidden { Vec::new() } else { vec![String::new()] }
+            }
+            Sql::NothingUnlocked => vec![String::new()],
+            Sql::IsLeft(kind) if self.has_left(*kind) => vec![String::new()],
+            Sql::IsLeft(_) => Vec::new(),
+            Sql::Execute(name) => {
+                let inner = self.find_prepared(name)?;
+                return self.run(&inner, &[], is_extended, database);
+            }
+            Sql::Standing => {
+                let xid = self.xid.map_or_else(|| NULL.to_owned(), |xid| xid.to_string());
+                let rest = ["0/15A3B48", "7", "0/15A3B48", "00000001", "7611", NULL];
+                vec![rest.into_iter().fold(xid, |row, value| format!("{row}{COLUMN}{value}"))]
+            }
             Sql::Show(name) => {
                 self.known(name)?;
                 vec![self.value(name)]
@@ -984,6 +1111,14 @@ impl Backend {
             _ => format!("SELECT {}", rows.len()),
         };
         Ok((rows, tag))
+    }
+
+    /// The transaction writes.
+    fn assign(&mut self, database: &mut Database) {
+        if self.xid.is_none() {
+            database.xid += 1;
+            self.xid = Some(database.xid);
+        }
     }
 
     fn probe(&mut self, mark: &str, sql: &Sql) -> Reply<Vec<String>> {
@@ -1064,6 +1199,7 @@ impl Backend {
                 self.frames.truncate(at + 1);
                 let frame = self.frames[at].clone();
                 (self.session, self.local, self.notes) = (frame.session, frame.local, frame.notes);
+                self.kept.undoable = frame.kept;
                 self.fails_at_commit = frame.fails_at_commit;
                 self.block = Block::Begun;
                 self.portals.retain(|_, portal| portal.level <= at);
@@ -1073,11 +1209,112 @@ impl Backend {
             Sql::DeallocateAll => {
                 self.violated("DEALLOCATE ALL reached a server".to_owned());
                 self.statements.retain(|name, _| name.is_empty());
+                self.kept.prepared.clear();
                 Ok("DEALLOCATE ALL")
             }
             Sql::UnlistenNothing => Ok("UNLISTEN"),
-            _ => Err(error("XX000", "no such statement in the model")),
+            _ => self.run_kept(sql),
         }
+    }
+
+    /// What leaves something beyond the transaction, or takes it away.
+    fn run_kept(&mut self, sql: &Sql) -> Reply<&'static str> {
+        let kept = &mut self.kept;
+        let missing = |name: &str| error("26000", format!("prepared statement \"{name}\" does not exist"));
+        Ok(match sql {
+            Sql::CreateTemp(name) => {
+                if !kept.undoable.tables.insert(name.clone()) {
+                    return Err(error("42P07", format!("relation \"{name}\" already exists")));
+                }
+                "CREATE TABLE"
+            }
+            Sql::Listen(channel) => {
+                kept.undoable.channels.insert(channel.clone());
+                "LISTEN"
+            }
+            Sql::Unlisten(channel) => {
+                kept.undoable.channels.retain(|known| channel.as_ref().is_some_and(|channel| channel != known));
+                "UNLISTEN"
+            }
+            Sql::Notify(channel, payload) => {
+                kept.undoable.notices.push((channel.clone(), payload.clone()));
+                "NOTIFY"
+            }
+            Sql::Prepare(name, inner) => {
+                if kept.prepared.contains_key(name) {
+                    return Err(error("42P05", format!("prepared statement \"{name}\" already exists")));
+                }
+                kept.prepared.insert(name.clone(), (**inner).clone());
+                "PREPARE"
+            }
+            Sql::Deallocate(name) => {
+                kept.prepared.remove(name).ok_or_else(|| missing(name))?;
+                "DEALLOCATE"
+            }
+            Sql::DiscardTemp => {
+                kept.undoable.tables.clear();
+                "DISCARD TEMP"
+            }
+            Sql::DiscardSequences => "DISCARD SEQUENCES",
+            Sql::CloseAll => "CLOSE CURSOR ALL",
+            _ => return Err(error("XX000", "no such statement in the model")),
+        })
+    }
+
+    fn analyse(&self, parsed: &Parsed) -> Reply<()> {
+        let fault = match &parsed.sql {
+            Sql::Missing(state) => error(state, "there is no such thing"),
+            Sql::FromTemp(_, name) if !self.kept.undoable.tables.contains(name) => {
+                error("42P01", format!("relation \"{name}\" does not exist"))
+            }
+            _ => return Ok(()),
+        };
+        Err(PgError { position: Some(parsed.position), ..fault })
+    }
+
+    fn find_prepared(&self, name: &str) -> Reply<Sql> {
+        let missing = || error("26000", format!("prepared statement \"{name}\" does not exist"));
+        self.kept.prepared.get(name).cloned().ok_or_else(missing)
+    }
+
+    /// Whether it is about to tell something that was notified.
+    pub fn has_news(&self, database: &Database) -> bool {
+        let is_idle = self.block == Block::None && self.frames.is_empty() && !self.is_segment_open && !self.is_closed;
+        is_idle && !self.kept.undoable.channels.is_empty() && self.kept.heard < database.notified.len()
+    }
+
+    /// What of a kind is left on it.
+    fn has_left(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Temporary => !self.kept.undoable.tables.is_empty(),
+            Kind::Channels => !self.kept.undoable.channels.is_empty(),
+            Kind::Cursors => false,
+            Kind::Prepared => !self.kept.prepared.is_empty(),
+            Kind::Locks => self.kept.locks > 0,
+        }
+    }
+
+    /// What a client has left, if anything.
+    pub fn leftovers(&self) -> Option<String> {
+        let kinds = [Kind::Temporary, Kind::Channels, Kind::Cursors, Kind::Prepared, Kind::Locks];
+        let left: Vec<Kind> = kinds.into_iter().filter(|kind| self.has_left(*kind)).collect();
+        (!left.is_empty()).then(|| format!("{left:?} are left on it"))
+    }
+
+    /// Outside of transactions it tells what it listens to.
+    fn tell_notified(&mut self, database: &Database) {
+        for (channel, payload) in database.notified.iter().skip(self.kept.heard) {
+            if self.kept.undoable.channels.contains(channel) && !self.is_alone {
+                self.events.push(Event::Notified(payload.clone()));
+                put_message(&mut self.buffered, b'A', |out| {
+                    out.put_i32(self.process_id);
+                    put_cstr(out, channel.as_bytes());
+                    put_cstr(out, payload.as_bytes());
+                });
+            }
+        }
+        self.kept.heard = database.notified.len();
+        self.flush();
     }
 
     fn needs_block(&self, what: &str) -> Reply<()> {
@@ -1166,19 +1403,12 @@ impl Backend {
         self.local.clear();
         self.statements.retain(|name, _| name.is_empty());
         self.portals.clear();
+        self.kept = Kept { heard: self.kept.heard, ..Kept::default() };
         if let Some(frame) = self.frames.first_mut() {
             (frame.session, frame.local) = (Settings::new(), Settings::new());
+            frame.kept = Undoable::default();
         }
         Ok("DISCARD ALL")
-    }
-}
-
-fn analyse(parsed: &Parsed) -> Reply<()> {
-    match parsed.sql {
-        Sql::Missing(state) => {
-            Err(PgError { position: Some(parsed.position), ..error(state, "there is no such thing") })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -98,6 +98,8 @@ pub struct Story<'a> {
     /// It left by itself: no more than a part was to be heard.
     pub has_left: bool,
     pub mark: &'a str,
+    /// What its servers have sent it of notifications.
+    pub notified: &'a [String],
 }
 
 /// What the model alone says, and what the client has committed by then.
@@ -124,7 +126,23 @@ pub fn judge(story: &Story<'_>) -> Result<Option<i64>, String> {
     };
     received.drain(..=greeted);
     received.retain(|message| !(message.tag == b'N' && message.text() == OUT_OF_THE_BLUE));
+    judge_notifications(story, &received)?;
+    received.retain(|message| message.tag != b'A');
     explain(story, &received, is_cut, &Attempt { failures: Failures::new(), excused: story.excused.clone() })
+}
+
+/// The client hears what its server has told it, in that order, and nothing else.
+fn judge_notifications(story: &Story<'_>, received: &[Message]) -> Result<(), String> {
+    let payload = |message: &Message| {
+        let mut parts = message.body.get(4..).unwrap_or_default().split(|byte| *byte == 0);
+        let channel = parts.next().unwrap_or_default() != b"c";
+        channel.then(|| String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned())
+    };
+    let heard: Vec<String> = received.iter().filter(|message| message.tag == b'A').filter_map(payload).collect();
+    if !story.notified.starts_with(&heard) {
+        return Err(format!("it was notified of {heard:?} instead of {:?}", story.notified));
+    }
+    Ok(())
 }
 
 /// What has been found out so far of where cancels and refusals have come.
@@ -162,7 +180,11 @@ fn explain(story: &Story<'_>, received: &[Message], is_cut: bool, so_far: &Attem
         return Err(format!("it was told {told}\n      instead of {expected}"));
     };
     *left -= 1;
-    let state = if told.sqlstate() == "57014" { "57014" } else { "53300" };
+    let state = match told.sqlstate().as_str() {
+        "57014" => "57014",
+        "58030" => "58030",
+        _ => "53300",
+    };
     let failure = Failure { state, message: told.text(), is_early: false };
     next.failures.insert(at, failure.clone());
     let late = explain(story, received, is_cut, &next);
@@ -187,7 +209,7 @@ fn is_same(expected: &Message, told: &Message) -> bool {
     if expected.tag != told.tag {
         return false;
     }
-    if told.tag == b'E' && told.text().starts_with("TG") {
+    if told.tag == b'E' && told.text().starts_with("TG") && told.is_fatal() == expected.is_fatal() {
         // A value that is not bound is refused before PostgreSQL would have missed it.
         return told.sqlstate() == expected.sqlstate() || told.sqlstate() == "22023" && expected.sqlstate() == "08P01";
     }

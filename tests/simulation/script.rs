@@ -35,6 +35,10 @@ pub struct Wishes {
     pub has_wide: bool,
     /// Once in so many bursts is pipelined.
     pub pipelined_once_in: u64,
+    /// Its transactions are recorded: none begins with the end of another.
+    pub is_recorded: bool,
+    /// It may read what it or others have left on servers, and, `true`, leave something itself.
+    pub keeps: Option<bool>,
     /// The client names this tenant by SQL.
     pub claims: Option<&'static str>,
 }
@@ -77,6 +81,9 @@ impl Writer<'_> {
             Style::Extended => false,
             Style::Mixed => self.dice.once_in(2),
         };
+        if self.wishes.keeps.is_some() && self.dice.once_in(2) {
+            return self.keep(is_simple);
+        }
         match (is_simple, self.dice.below(16)) {
             (_, 12) => self.doomed_start(is_simple),
             (_, 13) => self.there_and_back(is_simple),
@@ -155,6 +162,48 @@ impl Writer<'_> {
             4 => format!("SELECT set_config('{name}', '{value}', true)"),
             5 => format!("RESET {name}"),
             _ => format!("SHOW {name}"),
+        }
+    }
+
+    // -- state beyond transactions
+
+    fn keep(&mut self, is_simple: bool) {
+        let is_block = self.dice.once_in(3);
+        let mut list = Vec::new();
+        for _ in 0..1 + self.dice.below(4) {
+            let sql = if self.dice.once_in(4) { self.plain() } else { self.state() };
+            list.push(sql);
+        }
+        if is_block {
+            list.insert(0, "BEGIN".to_owned());
+            list.push(self.pick(&["COMMIT", "COMMIT", "ROLLBACK"]).to_owned());
+        }
+        for sql in list {
+            self.one(is_simple, &sql);
+        }
+    }
+
+    fn state(&mut self) -> String {
+        let (mark, number) = (self.mark, self.dice.below(2));
+        let channel = self.pick(&["a", "b"]);
+        if self.wishes.keeps != Some(true) {
+            return format!("SELECT probe('{mark}', i) FROM t{number} i");
+        }
+        match self.dice.below(15) {
+            0..=1 => format!("CREATE TEMP TABLE t{number} (a text)"),
+            2..=3 => format!("SELECT probe('{mark}', i) FROM t{number} i"),
+            4..=5 => format!("LISTEN {channel}"),
+            6 => format!("UNLISTEN {channel}"),
+            7 => "UNLISTEN *".to_owned(),
+            8..=9 => {
+                self.savepoint += 1;
+                format!("NOTIFY {channel}, '{mark}-{}'", self.savepoint)
+            }
+            10 => format!("PREPARE q{number} AS SELECT probe('{mark}', {number})"),
+            11 => format!("EXECUTE q{number}"),
+            12 => format!("DEALLOCATE q{number}"),
+            13 => format!("SELECT pg_try_advisory_lock({})", mark.trim_start_matches('c')),
+            _ => "SELECT pg_advisory_unlock_all()".to_owned(),
         }
     }
 
@@ -302,8 +351,17 @@ impl Writer<'_> {
     }
 
     fn ending(&mut self) -> String {
-        self.pick(&["COMMIT", "COMMIT", "COMMIT", "ROLLBACK", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"])
-            .to_owned()
+        let end = self.pick(&[
+            "COMMIT",
+            "COMMIT",
+            "COMMIT",
+            "ROLLBACK",
+            "ROLLBACK",
+            "COMMIT AND CHAIN",
+            "ROLLBACK AND CHAIN",
+        ]);
+        let (end, _) = end.split_once(" AND").filter(|_| self.wishes.is_recorded).unwrap_or((end, ""));
+        end.to_owned()
     }
 
     fn lines(&mut self) -> Vec<u8> {

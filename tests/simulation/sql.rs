@@ -10,6 +10,16 @@ pub enum Value {
     Parameter(usize),
 }
 
+/// What a session may leave on its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Temporary,
+    Channels,
+    Cursors,
+    Prepared,
+    Locks,
+}
+
 /// One statement of the model's language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sql {
@@ -63,6 +73,31 @@ pub enum Sql {
     DiscardAll,
     DeallocateAll,
     UnlistenNothing,
+    /// `CREATE TEMP TABLE t1 (a text)`
+    CreateTemp(String),
+    /// `SELECT probe(mark, i) FROM t1 i`: one row, if that client has such a table.
+    FromTemp(Value, String),
+    /// `SELECT pg_try_advisory_lock(7)`
+    Lock(u32),
+    /// `SELECT pg_advisory_unlock_all()`; `true`: in the proxy's form, without a row.
+    UnlockAll(bool),
+    /// Its result alone, as the proxy writes it in its place.
+    NothingUnlocked,
+    Listen(String),
+    /// `None` is `*`.
+    Unlisten(Option<String>),
+    Notify(String, String),
+    /// `PREPARE q1 AS …`
+    Prepare(String, Box<Sql>),
+    Execute(String),
+    Deallocate(String),
+    DiscardTemp,
+    DiscardSequences,
+    CloseAll,
+    /// The proxy's question whether any state of a kind is left.
+    IsLeft(Kind),
+    /// The proxy's question how a recorded transaction stands: its id and six more columns.
+    Standing,
     /// `SELECT 'x'::pg_catalog.text AS "name"`, as the proxy writes it in a claim's place.
     Literal(Value, String),
 }
@@ -87,7 +122,12 @@ impl Sql {
     /// Its result's column, if it has rows.
     pub fn columns(&self) -> Option<&str> {
         Some(match self {
-            Sql::Probe(..) | Sql::Rows(..) => "probe",
+            Sql::Probe(..) | Sql::Rows(..) | Sql::FromTemp(..) => "probe",
+            // Nothing else is prepared.
+            Sql::Execute(_) => "probe",
+            Sql::Lock(_) => "pg_try_advisory_lock",
+            Sql::UnlockAll(false) | Sql::NothingUnlocked => "pg_advisory_unlock_all",
+            Sql::UnlockAll(true) | Sql::IsLeft(_) => "",
             Sql::Slow(..) => "slow",
             Sql::Warn(_) => "warn",
             Sql::Fail(_) => "fail",
@@ -95,6 +135,7 @@ impl Sql {
             Sql::Count(_) => "count",
             Sql::Configure { hidden: false, .. } => "set_config",
             Sql::Configure { hidden: true, .. } => "",
+            Sql::Standing => "xid\u{1f}wal\u{1f}era\u{1f}flushed\u{1f}timeline\u{1f}system\u{1f}set",
             Sql::Show(name) | Sql::Literal(_, name) => name,
             _ => return None,
         })
@@ -106,6 +147,7 @@ impl Sql {
         match self {
             Sql::Probe(mark, _)
             | Sql::Rows(mark, _)
+            | Sql::FromTemp(mark, _)
             | Sql::Slow(mark, _)
             | Sql::Warn(mark)
             | Sql::Fail(mark)
@@ -301,8 +343,26 @@ fn select(walk: &mut Walk<'_>, position: &mut u32) -> Result<Sql, SyntaxError> {
         walk.value()?;
         return Ok(Sql::Missing("42704"));
     }
+    if walk.is("pg_catalog.pg_current_xact_id_if_assigned (") {
+        walk.at = walk.tokens.len();
+        return Ok(Sql::Standing);
+    }
     if walk.is("count ( * ) from notes where mark =") {
         return Ok(Sql::Count(walk.value()?));
+    }
+    if walk.is("where pg_catalog.pg_advisory_unlock_all ( ) is null") {
+        return Ok(Sql::UnlockAll(true));
+    }
+    if walk.is("where exists (") {
+        return left(walk);
+    }
+    if walk.is("pg_advisory_unlock_all ( )") {
+        return Ok(Sql::UnlockAll(false));
+    }
+    if walk.is("pg_try_advisory_lock (") {
+        let number = walk.number()?;
+        walk.must(")")?;
+        return Ok(Sql::Lock(number));
     }
     if walk.is("where pg_catalog.set_config (") {
         let configure = configure(walk, true)?;
@@ -322,7 +382,13 @@ fn select(walk: &mut Walk<'_>, position: &mut u32) -> Result<Sql, SyntaxError> {
         "probe" => {
             walk.must(",")?;
             if walk.is("i") {
-                walk.must(") from generate_series ( 1 ,")?;
+                walk.must(") from")?;
+                if !walk.is("generate_series ( 1 ,") {
+                    *position = walk.position(0);
+                    let name = walk.name()?;
+                    walk.must("i")?;
+                    return Ok(Sql::FromTemp(mark, name));
+                }
                 let count = walk.number()?;
                 walk.must(") i")?;
                 return Ok(Sql::Rows(mark, count));
@@ -345,9 +411,26 @@ fn select(walk: &mut Walk<'_>, position: &mut u32) -> Result<Sql, SyntaxError> {
     Ok(sql)
 }
 
+fn left(walk: &mut Walk<'_>) -> Result<Sql, SyntaxError> {
+    let kinds = [
+        ("pg_catalog.pg_depend", Kind::Temporary),
+        ("pg_catalog.pg_listening_channels", Kind::Channels),
+        ("pg_catalog.pg_cursors", Kind::Cursors),
+        ("pg_catalog.pg_prepared_statements", Kind::Prepared),
+        ("pg_catalog.pg_locks", Kind::Locks),
+    ];
+    walk.must("select from")?;
+    let table = walk.name()?;
+    walk.at = walk.tokens.len();
+    kinds.into_iter().find(|(name, _)| **name == *table).map(|(_, kind)| Sql::IsLeft(kind)).ok_or(SyntaxError)
+}
+
 fn literal(walk: &mut Walk<'_>) -> Result<Option<Sql>, SyntaxError> {
     let start = walk.at;
     let value = walk.value()?;
+    if walk.is(": : pg_catalog.void as pg_advisory_unlock_all") {
+        return Ok(Some(Sql::NothingUnlocked));
+    }
     if !walk.is(": : pg_catalog.text as") {
         walk.at = start;
         return Ok(None);
@@ -407,11 +490,49 @@ fn command(walk: &mut Walk<'_>) -> Result<Sql, SyntaxError> {
         Sql::DeallocateAll
     } else if walk.is("unlisten tenantgate") {
         Sql::UnlistenNothing
+    } else if let Some(kept) = kept(walk)? {
+        kept
     } else if walk.is("set") {
         return set(walk);
     } else {
         return data(walk);
     })
+}
+
+/// What leaves something on a server, or takes it away.
+fn kept(walk: &mut Walk<'_>) -> Result<Option<Sql>, SyntaxError> {
+    let text = |value: Value| if let Value::Text(text) = value { Ok(text) } else { Err(SyntaxError) };
+    Ok(Some(if walk.is("create temp table") {
+        let name = walk.name()?;
+        walk.must("( a text )")?;
+        Sql::CreateTemp(name)
+    } else if walk.is("listen") {
+        Sql::Listen(walk.name()?)
+    } else if walk.is("unlisten *") {
+        Sql::Unlisten(None)
+    } else if walk.is("unlisten") {
+        Sql::Unlisten(Some(walk.name()?))
+    } else if walk.is("notify") {
+        let channel = walk.name()?;
+        walk.must(",")?;
+        Sql::Notify(channel, text(walk.value()?)?)
+    } else if walk.is("prepare") {
+        let name = walk.name()?;
+        walk.must("as select")?;
+        Sql::Prepare(name, Box::new(select(walk, &mut 1)?))
+    } else if walk.is("execute") {
+        Sql::Execute(walk.name()?)
+    } else if walk.is("deallocate") {
+        Sql::Deallocate(text(walk.value()?)?)
+    } else if walk.is("discard temp") {
+        Sql::DiscardTemp
+    } else if walk.is("discard sequences") {
+        Sql::DiscardSequences
+    } else if walk.is("close all") {
+        Sql::CloseAll
+    } else {
+        return Ok(None);
+    }))
 }
 
 fn set(walk: &mut Walk<'_>) -> Result<Sql, SyntaxError> {

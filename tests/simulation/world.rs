@@ -11,20 +11,22 @@
 use crate::backend::{Backend, Database, Event, TENANT};
 use crate::check::{Message, OUT_OF_THE_BLUE, Story, Tap, judge, messages, request_words};
 use crate::dice::Dice;
+use crate::ledger::{Awaited, Disk, Ledger, Where};
 use crate::script::{Burst, Style, Wishes, message, write};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tenantgate::audit::Entry;
 use tenantgate::fault::{Code, Fault};
-use tenantgate::guard::{FactsCache, Policy, PolicySettings, inspect};
+use tenantgate::guard::{FactsCache, Keeping, Policy, PolicySettings, Preset, inspect};
 use tenantgate::pool::{
-    Action as PoolAction, Admission, Check, Fairness, Limits, Membership, Pool, PoolCounts, PoolLimits, Pooled, Quota,
-    Requested, Seat, Ticket, TimeLimits,
+    Action as PoolAction, Admission, Check, Fairness, Hold, Limits, Membership, Pool, PoolCounts, PoolLimits, Pooled,
+    Quota, Requested, Seat, Ticket, TimeLimits,
 };
 use tenantgate::scope::{CleanServer, DiscardReason, Injection, Lifetime, PRELUDE_STATEMENTS, Prelude, ScopeTemplate};
 use tenantgate::session::{
-    ClaimRules, Claimant, CloseReason, Effect, Input, Session, SessionRules, Standing, Stopwatch,
+    ClaimRules, Claimant, CloseReason, Effect, Input, Recording, Session, SessionRules, Standing, Stopwatch,
 };
 use tenantgate::tenant::{AllowedTenants, Claiming, Separator, TenantId, TenantKind, TenantPolicy, TenantSource};
 use tenantgate::time::Moment;
@@ -90,6 +92,18 @@ struct Client {
     mark: String,
     tenant: String,
     has_claims: bool,
+    /// Its transactions are, and it acts for no tenant.
+    is_recorded: bool,
+    rules: Arc<SessionRules>,
+    generation: u64,
+    /// What an operator wants of it.
+    order: Option<Code>,
+    /// The pool counts its server among those that stay.
+    is_pinned: bool,
+    /// What its servers have sent it of notifications.
+    notified: Vec<String>,
+    /// The record that is being written.
+    record: Option<Awaited>,
     base: Vec<(&'static str, &'static str)>,
     seat: Seat,
     membership: Membership,
@@ -122,6 +136,7 @@ struct Client {
 
 struct Link {
     backend: Backend,
+    process_id: i32,
     to_server: BytesMut,
     to_proxy: BytesMut,
     written: u64,
@@ -164,6 +179,9 @@ enum Move {
     Inspect(usize),
     Connect,
     Deliver(usize),
+    Answer(usize),
+    Obey(usize),
+    Renew(usize),
     CarryToServer(usize),
     Serve(usize),
     Wait,
@@ -174,6 +192,16 @@ pub struct World {
     dice: Dice,
     /// Who claims; `None` where nobody does. Dice of its own, so that other runs are as they were without claims.
     claimants: Option<Dice>,
+    /// Who is recorded, in the same way.
+    recorded: Option<Dice>,
+    ledger: Ledger,
+    /// Who holds, reloads, freezes and ends, in the same way.
+    operator: Option<Dice>,
+    generation: u64,
+    /// A planted defect: a reload counts in the middle of a transaction.
+    renews_early: bool,
+    /// Who may leave state on servers, in the same way.
+    keepers: Option<Dice>,
     now: Moment,
     version: u32,
     lifetime: Lifetime,
@@ -190,6 +218,8 @@ pub struct World {
     inspected: Arc<FactsCache>,
     database: Database,
     cancels: Vec<Cancel>,
+    /// A planted defect: nobody waits for an intent.
+    skips_intents: bool,
     connecting: usize,
     leases: u64,
     granted: usize,
@@ -243,8 +273,25 @@ impl World {
         let lifetime = if dice.once_in(4) { Lifetime::Lease } else { Lifetime::Transaction };
         let mut claimants = Dice::new(seed ^ 0x00c1_a145);
         let has_claimants = lifetime == Lifetime::Transaction && claimants.once_in(4);
+        let mut recorded = Dice::new(seed ^ 0x001e_d6e2);
+        let has_recorded = lifetime == Lifetime::Transaction && !has_claimants && recorded.once_in(2);
+        let mut keepers = Dice::new(seed ^ 0x9199_ed00);
+        let has_keepers = lifetime == Lifetime::Transaction && !has_claimants && !has_recorded && keepers.once_in(2);
+        let limits = PoolLimits {
+            pins_max: (has_keepers && keepers.once_in(2)).then(|| 1 + usize::from(keepers.once_in(2))),
+            ..limits
+        };
+        let mut operator = Dice::new(seed ^ 0x0b05_5e55);
+        let mut disk = Dice::new(recorded.roll());
+        let drawn = Disk::drawn(&mut disk);
         let mut world = Self {
             claimants: has_claimants.then_some(claimants),
+            operator: operator.once_in(3).then_some(operator),
+            generation: 0,
+            renews_early: false,
+            keepers: has_keepers.then_some(keepers),
+            recorded: has_recorded.then_some(recorded),
+            ledger: Ledger::new(disk, drawn),
             now: Moment::from_micros(1),
             version: if dice.once_in(2) { 150_004 } else { 180_004 },
             lifetime,
@@ -259,6 +306,7 @@ impl World {
             inspected: Arc::clone(inspected),
             database: Database::default(),
             cancels: Vec::new(),
+            skips_intents: false,
             connecting: 0,
             leases: 0,
             granted: 0,
@@ -273,8 +321,26 @@ impl World {
             dice,
         };
         note!(world, "seed {seed}: PostgreSQL {}, {size} servers, {lifetime:?}, {:?}", world.version, world.weather);
+        world.plant(defect);
         world.invite(defect, is_calm);
         world
+    }
+
+    /// What is not the session's is broken here.
+    #[cfg_attr(
+        not(feature = "mutants"),
+        expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "as below")
+    )]
+    fn plant(&mut self, defect: Defect) {
+        #[cfg(feature = "mutants")]
+        {
+            use tenantgate::session::Mutant;
+            self.renews_early = defect == Some(Mutant::RulesInTransaction);
+            self.skips_intents = defect == Some(Mutant::IntentNotAwaited);
+            self.ledger.answers_early = defect == Some(Mutant::RecordsNotSynced);
+        }
+        #[cfg(not(feature = "mutants"))]
+        let _: Defect = defect;
     }
 
     fn invite(&mut self, defect: Defect, is_calm: bool) {
@@ -308,8 +374,14 @@ impl World {
     ) -> Client {
         let mark = format!("c{number}");
         let named = TENANTS[usize::try_from(self.dice.below(4)).unwrap_or(0)];
-        let tenant = named.to_owned();
+        let is_recorded = self.recorded.as_mut().is_some_and(|dice| !dice.once_in(3));
+        let tenant = if is_recorded { String::new() } else { named.to_owned() };
         let has_claims = self.claimants.as_mut().is_some_and(|dice| !dice.once_in(3));
+        let keeping = match self.keepers.as_mut().map(|dice| dice.below(6)) {
+            None | Some(0) => Keeping::Refuse,
+            Some(1) => Keeping::Session,
+            Some(_) => Keeping::Pin,
+        };
         let style = [Style::Simple, Style::Extended, Style::Mixed][usize::try_from(self.dice.below(3)).unwrap_or(0)];
         let wishes = Wishes {
             style,
@@ -317,24 +389,39 @@ impl World {
             slow_once_in: if is_calm { 0 } else { [4, 20][usize::try_from(self.dice.below(2)).unwrap_or(0)] },
             has_wide: self.piece_max > 1000,
             pipelined_once_in: [2, 4, 1_000_000][usize::try_from(self.dice.below(3)).unwrap_or(0)],
+            is_recorded,
+            keeps: self.keepers.as_ref().map(|_| keeping != Keeping::Refuse),
             claims: has_claims.then_some(named),
         };
-        let base: Vec<(&str, &str)> = match self.dice.below(3) {
+        let mut base: Vec<(&str, &str)> = match self.dice.below(3) {
             0 => vec![("application_name", "mine")],
             1 => vec![("application_name", "mine"), ("timezone", "CET")],
             _ => Vec::new(),
         };
         let bursts = write(&mut self.dice, &mark, wishes);
-        let injected = injected_tenant(defect, &tenant, before.replace(tenant.clone()));
-        let injected = (!has_claims).then_some(&*injected);
-        let session = self.session(&base, injected, defect);
-        let id = tenant_id(&tenant);
-        let membership = admission.admit(Some(&id), &"app".into()).expect("there is no limit of clients");
+        let ((session, rules), membership) = if is_recorded {
+            base.push(("tenantgate.reason", "a simulation"));
+            let membership = admission.admit(None, &"report".into());
+            (self.recorded_session(&base, defect), membership)
+        } else {
+            let injected = injected_tenant(defect, &tenant, before.replace(tenant.clone()));
+            let injected = (!has_claims).then_some(&*injected);
+            let session = self.session(&base, injected, keeping, defect);
+            (session, admission.admit(Some(&tenant_id(&tenant)), &"app".into()))
+        };
+        let membership = membership.expect("there is no limit of clients");
         let seat = self.pool.join(&membership);
         Client {
             mark,
             tenant,
             has_claims,
+            is_recorded,
+            rules,
+            generation: 0,
+            order: None,
+            is_pinned: false,
+            notified: Vec::new(),
+            record: None,
             base,
             seat,
             membership,
@@ -363,11 +450,19 @@ impl World {
     }
 
     #[cfg_attr(not(feature = "mutants"), expect(unused_variables, reason = "there is no defect to be planted"))]
-    fn session(&self, base: &[(&'static str, &'static str)], tenant: Option<&str>, defect: Defect) -> Session {
+    fn session(
+        &self,
+        base: &[(&'static str, &'static str)],
+        tenant: Option<&str>,
+        keeping: Keeping,
+        defect: Defect,
+    ) -> (Session, Arc<SessionRules>) {
         let names = || vec![TENANT.to_owned()];
         let claiming = if tenant.is_some() { Claiming::None } else { Claiming::Session };
         let settings =
             PolicySettings { scope_settings: names(), claim_settings: names(), claiming, ..PolicySettings::default() };
+        let preset = if self.keepers.is_some() { Preset::Application } else { settings.preset };
+        let settings = PolicySettings { preset, keeping, ..settings };
         let source = TenantSource::Named { from: vec![], separator: Separator::default() };
         let tenants = TenantPolicy { source, allowed: AllowedTenants::Any, claiming };
         let of_claims =
@@ -385,11 +480,39 @@ impl World {
             #[cfg(feature = "mutants")]
             mutant: defect,
         };
+        self.begin(base, rules)
+    }
+
+    /// A login past all tenants, whose transactions are recorded.
+    #[cfg_attr(not(feature = "mutants"), expect(unused_variables, reason = "there is no defect to be planted"))]
+    fn recorded_session(
+        &mut self,
+        base: &[(&'static str, &'static str)],
+        defect: Defect,
+    ) -> (Session, Arc<SessionRules>) {
+        let is_migration = self.recorded.as_mut().is_some_and(|dice| dice.once_in(3));
+        let preset = if is_migration { Preset::Migration } else { Preset::Bypass };
+        let settings = PolicySettings { preset, scope_settings: vec![TENANT.to_owned()], ..PolicySettings::default() };
+        let rules = SessionRules {
+            injection: Injection::fixed(&ScopeTemplate::fixed(&[]).expect("no setting is wrong")),
+            policy: Arc::new(Policy::new(&settings)),
+            facts: Arc::clone(&self.facts),
+            recording: Some(Recording { needs_reason: true, is_written: true, parameter_key: None }),
+            claims: None,
+            bypass: None,
+            #[cfg(feature = "mutants")]
+            mutant: defect,
+        };
+        self.begin(base, rules)
+    }
+
+    fn begin(&self, base: &[(&'static str, &'static str)], rules: SessionRules) -> (Session, Arc<SessionRules>) {
         let greeting = Backend::new(self.version, false, base).greeting();
         let greeting: Parameters =
             greeting.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
         let base: Settings = Arc::new(base.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
-        Session::new(Arc::new(rules), base, &Arc::new(greeting), 7, b"abcd")
+        let rules = Arc::new(rules);
+        (Session::new(Arc::clone(&rules), base, &Arc::new(greeting), 7, b"abcd"), rules)
     }
 
     /// Runs to the end, or to the first thing that is wrong.
@@ -420,9 +543,12 @@ impl World {
 
     fn step(&mut self) {
         self.steps += 1;
+        let links = &self.links;
+        self.ledger.advance(self.now, |link| links[link].written);
         if self.is_stormy() && self.dice.once_in(60) {
             self.misfortune();
         }
+        self.operate();
         self.collect_moves();
         if self.moves.is_empty() {
             return self.wait_for_something();
@@ -437,6 +563,9 @@ impl World {
             Move::Inspect(client) => self.inspect(client),
             Move::Connect => self.connect(),
             Move::Deliver(cancel) => self.deliver(cancel),
+            Move::Answer(client) => self.answer(client),
+            Move::Obey(client) => self.obey(client),
+            Move::Renew(client) => self.renew(client),
             Move::CarryToServer(link) => self.carry_to_server(link),
             Move::Serve(link) => self.serve(link),
             Move::Wait => {
@@ -469,7 +598,11 @@ impl World {
             self.moves.push(Move::Serve(number));
         }
         // A server that has nothing to do is no reason to go on.
-        self.moves.retain(|one| !matches!(one, Move::Serve(link) if self.links[*link].backend.is_at_leisure(self.now)));
+        let (links, database) = (&self.links, &self.database);
+        self.moves.retain(|one| {
+            let is_idle = |link: &Link| link.backend.is_at_leisure(self.now) && !link.backend.has_news(database);
+            !matches!(one, Move::Serve(link) if is_idle(&links[*link]))
+        });
         if self.connecting > 0 {
             self.moves.push(Move::Connect);
         }
@@ -506,17 +639,43 @@ impl World {
         if matches!(client.pending, Pending::Inspection(_)) {
             moves.push(Move::Inspect(number));
         }
+        if is_there && client.order.is_some() {
+            moves.push(Move::Obey(number));
+        }
+        let may_renew = client.link.is_none() || client.session.is_resting() || self.renews_early;
+        if is_there && may_renew && client.generation < self.generation {
+            moves.push(Move::Renew(number));
+        }
+        let now = self.now;
+        let is_answered = |it: &Awaited| it.limit <= now || it.answer.is_some_and(|(at, _)| at <= now);
+        if is_there && client.record.as_ref().is_some_and(is_answered) {
+            moves.push(Move::Answer(number));
+        }
     }
 
     /// Nothing can move: time goes on to where something can.
     fn wait_for_something(&mut self) {
         self.waits += 1;
+        if self.operator.as_mut().is_some_and(|dice| dice.once_in(8)) && self.pool.resume(self.now) {
+            note!(self, "the operator lets go");
+            return self.act();
+        }
         let wakes = self.links.iter().filter_map(|link| link.backend.wakes_at());
         let stalls = self.links.iter().map(|link| link.stalled_until);
         let deaf = self.clients.iter().map(|client| client.deaf_until);
         let watches = self.clients.iter().filter_map(|client| client.watch.next_deadline());
         let cancels = self.cancels.iter().map(|cancel| cancel.due);
-        let next = wakes.chain(cancels).chain(stalls).chain(deaf).chain(watches).filter(|at| *at > self.now).min();
+        let records = self.clients.iter().filter_map(|client| client.record.as_ref());
+        let records = records.flat_map(|it| it.answer.map(|(at, _)| at).into_iter().chain([it.limit]));
+        let records = records.chain(self.ledger.wakes_at());
+        let next = wakes
+            .chain(records)
+            .chain(cancels)
+            .chain(stalls)
+            .chain(deaf)
+            .chain(watches)
+            .filter(|at| *at > self.now)
+            .min();
         let pause = next.map_or(Duration::from_millis(500), |at| at.since(self.now));
         self.pass_time(pause.min(Duration::from_millis(500)));
         self.look_at_watches();
@@ -553,6 +712,64 @@ impl World {
                 self.feed(number, Input::Overrun(overrun));
             }
         }
+    }
+
+    // -- the operator, as driver/control.rs and driver/reload.rs
+
+    fn operate(&mut self) {
+        let is_stormy = self.is_stormy();
+        let Some(dice) = self.operator.as_mut() else { return };
+        if !is_stormy {
+            // Whatever is held is let go in the end.
+            return if self.pool.resume(self.now) {
+                self.act()
+            };
+        }
+        if !dice.once_in(120) {
+            return;
+        }
+        let (what, rarely, tenant) = (dice.below(8), dice.once_in(5), dice.below(4));
+        note!(self, "the operator does {what}");
+        match what {
+            0 => self.pool.pause(),
+            1 | 2 => drop(self.pool.resume(self.now)),
+            3 => self.pool.reconnect(self.now),
+            4 if rarely => {
+                self.pool.kill();
+                (0..self.clients.len()).for_each(|client| self.clients[client].order = Some(Code::Killed));
+            }
+            5 if rarely && self.claimants.is_none() => {
+                let tenant = TENANTS[usize::try_from(tenant).unwrap_or(0)];
+                for client in self.clients.iter_mut().filter(|client| client.tenant == tenant) {
+                    client.order = Some(Code::TenantFrozen);
+                }
+            }
+            _ => {
+                self.generation += 1;
+                let limits = PoolLimits { size: 1 + usize::from(tenant > 1), ..*self.pool.limits() };
+                self.pool.set_limits(limits, Fairness::Tenants, self.now);
+            }
+        }
+        self.act();
+    }
+
+    /// Whoever is ended by the operator ends at once, and nothing more of his reaches a server.
+    fn obey(&mut self, number: usize) {
+        let Some(code) = self.clients[number].order.take() else { return };
+        note!(self, "{} is told {}", self.clients[number].mark, code.row().name);
+        self.clients[number].may_end_early = true;
+        self.feed(number, Input::Expel(Fault::of(code)));
+        if self.clients[number].end.is_none() || self.clients[number].link.is_some() {
+            self.violate(format!("c{number} goes on behind {}", code.row().name));
+        }
+    }
+
+    /// Other rules, of the same content.
+    fn renew(&mut self, number: usize) {
+        note!(self, "{} takes up generation {}", self.clients[number].mark, self.generation);
+        self.clients[number].generation = self.generation;
+        let rules = Arc::clone(&self.clients[number].rules);
+        self.feed(number, Input::Rules(rules));
     }
 
     // -- the client's side
@@ -708,14 +925,34 @@ impl World {
                 let Some((_, client)) = owner(at) else {
                     return self.violate(format!("server {number}: a statement of {mark} without a lease"));
                 };
+                let number_of_client = client;
                 let client = &self.clients[client];
                 if client.mark != mark || client.tenant != tenant {
                     let (lessee, wanted) = (client.mark.clone(), client.tenant.clone());
                     self.violate(format!(
                         "server {number}, leased to {lessee} of {wanted}: a statement of {mark} ran as {tenant:?}"
                     ));
+                } else if client.is_recorded {
+                    let done = self.ledger.on_statement(number_of_client, number, at);
+                    self.must(number_of_client, done);
                 }
             }
+            Event::Commit(commit) => {
+                if let Some((_, client)) = owner(commit.at).filter(|(_, client)| self.clients[*client].is_recorded) {
+                    note!(self, "server {number}: {commit:?} of c{client}");
+                    let done = self.ledger.on_commit(client, number, commit);
+                    self.must(client, done);
+                    if self.weather.servers_vanish && self.is_stormy() && self.ledger.once_in(8) {
+                        // Just when its answer matters.
+                        self.cut(number);
+                    }
+                }
+            }
+            Event::Notified(payload) => match self.links[number].owners.last() {
+                Some((_, client, _)) if self.links[number].is_leased => self.clients[*client].notified.push(payload),
+                Some(_) | None if self.links[number].is_dropped => {}
+                Some(_) | None => self.violate(format!("server {number} listens, and is nobody's")),
+            },
             Event::CancelHit { at } => {
                 let hit = owner(at).map(|(_, client)| client);
                 note!(self, "server {number}: a cancel hits {hit:?}");
@@ -737,6 +974,12 @@ impl World {
                 }
             }
             Event::Violation(what) => self.violate(format!("server {number}: {what}")),
+        }
+    }
+
+    fn must(&mut self, client: usize, done: Result<(), String>) {
+        if let Err(what) = done {
+            self.violate(format!("c{client}: {what}"));
         }
     }
 
@@ -765,6 +1008,67 @@ impl World {
             let bytes = client.session.client_backlog();
             self.violate(format!("{bytes} bytes wait for a client"));
         }
+        self.check_idle_lease(number);
+    }
+
+    /// A server at rest is not kept for an outcome, or behind a refusal.
+    fn check_idle_lease(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        let Some(at) = client.link.filter(|_| client.is_recorded) else { return };
+        let link = &self.links[at];
+        let is_unsent = client.session.server_out().is_some_and(|out| !out.is_empty());
+        let is_wanted = client.record.as_ref().is_some_and(|record| !record.is_outcome);
+        let waits = is_wanted || client.is_own_cancel_under_way || !matches!(client.pending, Pending::Nothing);
+        let is_moving = is_unsent || !link.to_server.is_empty() || !link.to_proxy.is_empty() || link.is_cut;
+        let read = client.sent.len() - client.wire.len();
+        // In the middle of a message nobody lets go.
+        if !waits && !is_moving && link.backend.is_between_segments() && !messages(&client.sent[..read]).1 {
+            let words = describe(&self.clients[number]);
+            self.violate(format!("server {at} is kept at rest: {words}"));
+        }
+    }
+
+    // -- the ledger, as driver/client.rs
+
+    fn record(&mut self, number: usize, entry: &Entry) {
+        note!(self, "{} records {}", self.clients[number].mark, entry_words(entry));
+        let client = &mut self.clients[number];
+        let unsent = client.session.server_out().map_or(0, |out| out.len() as u64);
+        let place = client.link.map(|link| Where {
+            link,
+            process_id: self.links[link].process_id,
+            sent: self.links[link].written + unsent,
+        });
+        match self.ledger.take(number, entry, place, self.now) {
+            Ok(awaited) => {
+                let is_skipped = awaited.is_intent && self.skips_intents;
+                self.clients[number].record = Some(awaited);
+                if is_skipped {
+                    self.clients[number].record = None;
+                    self.feed(number, Input::Recorded(Ok(())));
+                }
+            }
+            Err(what) => self.violate(format!("c{number}: {what}")),
+        }
+    }
+
+    /// The ledger answers, or has taken too long.
+    fn answer(&mut self, number: usize) {
+        let Some(awaited) = self.clients[number].record.take() else { return };
+        let is_taken = match awaited.answer {
+            Some((at, is_taken)) if at <= self.now => is_taken,
+            Some(_) | None => false,
+        };
+        note!(self, "{}: its record is {}", self.clients[number].mark, if is_taken { "taken" } else { "refused" });
+        if is_taken {
+            return self.feed(number, Input::Recorded(Ok(())));
+        }
+        self.ledger.refused(number, awaited.is_intent);
+        let fault = Fault::of(Code::LedgerUnavailable);
+        if !awaited.is_outcome {
+            *self.clients[number].excused.entry(fault.sqlstate.as_str().to_owned()).or_default() += 1;
+        }
+        self.feed(number, Input::Recorded(Err(fault)));
     }
 
     fn carry_out(&mut self, number: usize, effect: Effect) {
@@ -778,9 +1082,12 @@ impl World {
                 self.feed(number, Input::Claimed(Ok(())));
             }
             Effect::Unclaim if self.clients[number].has_claims => {}
+            Effect::Pin if self.keepers.is_some() => self.pin(number),
+            Effect::Rest if self.clients[number].is_pinned => self.rest(number),
             Effect::Pin | Effect::Rest | Effect::Limit(_) | Effect::Claim(_) | Effect::Unclaim => {
                 self.violate("a server is to stay where nothing may be left on it".to_owned())
             }
+            Effect::Record(entry) if self.clients[number].is_recorded => self.record(number, &entry),
             Effect::Record(_) => self.violate("a record where nothing is recorded".to_owned()),
             Effect::CheckIn(clean) => self.check_in(number, clean),
             Effect::Cancel => self.begin_own_cancel(number),
@@ -788,7 +1095,13 @@ impl World {
             Effect::Observed(observed, _) => {
                 note!(self, "{}: observed, {}", self.clients[number].mark, observed.code.row().name)
             }
-            Effect::Refused(code) => note!(self, "{}: refused, {}", self.clients[number].mark, code.row().name),
+            Effect::Refused(code) => {
+                note!(self, "{}: refused, {}", self.clients[number].mark, code.row().name);
+                let client = &mut self.clients[number];
+                // Whoever is recorded is not helped over a cancel that hits its settings on their way to a server.
+                client.may_end_early |=
+                    code == Code::SettingsFailed && client.is_recorded && client.excused.contains_key("57014");
+            }
             Effect::Close(reason) => self.close(number, reason),
         }
     }
@@ -832,7 +1145,51 @@ impl World {
 
     // -- leases, as driver/client.rs and driver/pool.rs
 
+    fn pin(&mut self, number: usize) {
+        let membership = &self.clients[number].membership;
+        let answer = membership.pin().and_then(|()| self.pool.pin().inspect_err(|_| membership.unpin()));
+        note!(self, "{} asks to keep its server: {answer:?}", self.clients[number].mark);
+        match &answer {
+            Ok(()) => self.clients[number].is_pinned = true,
+            Err(fault) => {
+                *self.clients[number].excused.entry(fault.sqlstate.as_str().to_owned()).or_default() += 1;
+            }
+        }
+        let pinned = self.clients.iter().filter(|client| client.is_pinned).count();
+        let most = self.pool.limits().pins_max.unwrap_or(usize::MAX);
+        if self.pool.counts().pinned != pinned || pinned > most {
+            self.violate(format!("{pinned} servers stay, {} are counted, {most} may", self.pool.counts().pinned));
+        }
+        self.feed(number, Input::Pinned(answer));
+    }
+
+    fn unpin(&mut self, number: usize) {
+        if std::mem::take(&mut self.clients[number].is_pinned) {
+            self.pool.unpin();
+            self.clients[number].membership.unpin();
+        }
+    }
+
+    /// A server stays between transactions: it has nothing to do, and is its client's alone.
+    fn rest(&mut self, number: usize) {
+        let Some(at) = self.clients[number].link else { return self.violate("nothing rests".to_owned()) };
+        note!(self, "{} keeps server {at}", self.clients[number].mark);
+        let link = &self.links[at];
+        if let Some(what) = link.backend.unrest(&link.to_server).filter(|_| !link.is_cut) {
+            self.violate(format!("server {at}, when it rests: {what}"));
+        }
+    }
+
     fn lease(&mut self, number: usize) {
+        if self.clients[number].generation < self.generation {
+            self.renew(number);
+        }
+        if self.clients[number].end.is_some() {
+            return;
+        }
+        if self.clients[number].link.is_some() {
+            return self.feed(number, Input::Resumed);
+        }
         loop {
             match self.pool.request(self.clients[number].seat, self.now, || number) {
                 Requested::Granted { pooled, check } => {
@@ -881,6 +1238,9 @@ impl World {
     fn take(&mut self, number: usize, pooled: Pooled<Tender>) {
         let Pooled { server: Tender { clean, link: at }, .. } = pooled;
         self.check_clean(at, &clean, "a lease begins");
+        if self.pool.hold() != Hold::None {
+            self.violate(format!("server {at} is lent, and the pool is on hold"));
+        }
         self.leases += 1;
         let lease = self.leases;
         note!(self, "{} leases server {at} ({lease})", self.clients[number].mark);
@@ -902,6 +1262,7 @@ impl World {
         let mut wrong = Vec::new();
         if !link.is_cut {
             wrong.extend(link.backend.unrest(&link.to_server));
+            wrong.extend(link.backend.leftovers());
             let (found, is_cut) = messages(&link.to_proxy);
             let is_asynchronous = |tag: u8| matches!(tag, b'N' | b'S' | b'A' | b'E');
             let has_replies = is_cut || found.iter().any(|message| !is_asynchronous(message.tag));
@@ -938,6 +1299,7 @@ impl World {
             return self.violate("a server came back that was not leased".to_owned());
         };
         note!(self, "{} gives back server {at}", self.clients[number].mark);
+        self.unpin(number);
         self.check_clean(at, &clean, "it is given back");
         let connected_at =
             Moment::START.after(Duration::from_micros(u64::from(clean.server().key.process_id.unsigned_abs())));
@@ -965,11 +1327,13 @@ impl World {
             return self.violate("a server was discarded that was not leased".to_owned());
         };
         note!(self, "{} discards server {at}: {}", self.clients[number].mark, reason.words());
+        self.unpin(number);
         if reason.is_cancelled_first() {
             self.links[at].last_cancel = Some((number, None));
             self.links[at].backend.cancel();
         }
         self.drop_link(at);
+        self.ledger.lost(number, at);
         self.discarded += 1;
         self.pool.discarded(self.clients[number].seat, self.now);
         self.act();
@@ -1025,6 +1389,7 @@ impl World {
         note!(self, "server {at} is connected");
         self.links.push(Link {
             backend,
+            process_id,
             to_server: BytesMut::new(),
             to_proxy: BytesMut::new(),
             written: self.prelude.bytes.len() as u64,
@@ -1239,6 +1604,8 @@ impl World {
             let (granted, returned, discarded) = (self.granted, self.returned, self.discarded);
             self.violate(format!("{granted} servers were granted, {returned} returned, {discarded} discarded"));
         }
+        let wrong = self.ledger.settle();
+        self.violations.extend(wrong);
         for number in 0..self.clients.len() {
             let client = &self.clients[number];
             let story = Story {
@@ -1253,6 +1620,7 @@ impl World {
                 may_end_silently: client.is_half_closed,
                 has_left: client.has_left,
                 mark: &client.mark,
+                notified: &client.notified,
             };
             let mark = client.mark.clone();
             match judge(&story) {
@@ -1308,6 +1676,14 @@ fn weather(dice: &mut Dice) -> Weather {
         cancels: dice.once_in(2),
         kills: dice.once_in(5),
         drains: dice.once_in(6),
+    }
+}
+
+fn entry_words(entry: &Entry) -> String {
+    match entry {
+        Entry::Intent(_) => "an intent".to_owned(),
+        Entry::PreCommit(record) => format!("a pre-commit of {:?}", record.standing.xid),
+        Entry::Outcome(outcome) => format!("the outcome {}", outcome.conclusion.word()),
     }
 }
 

@@ -100,6 +100,10 @@ impl Commit {
 impl Session {
     /// Whether a statement ends the transaction of the open record with a COMMIT that has to be announced.
     fn is_announced(&self, control: &Control) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.rules.mutant == Some(crate::session::Mutant::CommitNotAnnounced) {
+            return false;
+        }
         let is_in_block = |session: &Self| {
             session.lease.as_ref().is_some_and(|lease| lease.scope().predicted() == TransactionStatus::InBlock)
         };
