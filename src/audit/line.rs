@@ -158,8 +158,17 @@ pub(super) fn put_actor(fields: &mut Map<String, Value>, actor: &Actor) {
 }
 
 fn put_intent(fields: &mut Map<String, Value>, intent: &Intent) {
-    let Intent { reason, ticket, on_behalf_of, application, emergency, server, server_process, server_version } =
-        intent;
+    let Intent {
+        reason,
+        ticket,
+        on_behalf_of,
+        application,
+        emergency,
+        server,
+        server_process,
+        server_version,
+        leaves_row,
+    } = intent;
     let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     put("reason", json!(reason.as_ref().map(super::Reason::as_str)));
     put("ticket", json!(ticket));
@@ -169,6 +178,7 @@ fn put_intent(fields: &mut Map<String, Value>, intent: &Intent) {
     put("server", json!(server));
     put("server_process", json!(server_process));
     put("server_version", json!(server_version));
+    put("row", json!(leaves_row));
 }
 
 fn put_precommit(fields: &mut Map<String, Value>, precommit: &PreCommit) {
@@ -267,6 +277,7 @@ mod tests {
             server: 3,
             server_process: 99,
             server_version: 180_006,
+            leaves_row: false,
         }
     }
 

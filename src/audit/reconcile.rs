@@ -24,9 +24,6 @@ use super::standing::{Crash, Standing, WalPlace};
 /// The first version whose COMMITs are announced.
 const ANNOUNCED_SINCE: u64 = 3;
 
-/// Logins whose transactions go past the tenants on a role of their own: those that leave rows in sealed databases.
-const BYPASS_PRESET: &str = "bypass";
-
 /// What is known of the end of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -49,6 +46,8 @@ pub struct Unresolved {
     pub database: String,
     /// The role on the server.
     pub role: String,
+    /// Whether its COMMIT keeps a row that says so. Where it does not, that there is none says nothing.
+    pub leaves_row: bool,
     /// What is known.
     pub known: Known,
 }
@@ -178,7 +177,7 @@ pub struct Ledgers {
 #[derive(Debug)]
 struct Row {
     database: String,
-    /// Whether its kind leaves one: what keeps to a tenant does not.
+    /// Whether it leaves one: what keeps to a tenant does not, nor what is not sealed.
     is_left: bool,
     /// Whether it has to be there.
     is_due: bool,
@@ -201,7 +200,7 @@ impl Ledgers {
         match read.kind.as_str() {
             "intent" => {
                 let is_asked_for = read.at >= self.from;
-                let is_left = read.preset == BYPASS_PRESET && is_asked_for;
+                let is_left = read.row && is_asked_for;
                 self.known.insert(id, Row { database: read.database, is_left, is_due: false });
                 if is_asked_for && self.since.as_ref().is_none_or(|since| *since > read.at) {
                     self.since = Some(read.at);
@@ -264,7 +263,7 @@ struct Read {
     #[serde(default)]
     role: String,
     #[serde(default)]
-    preset: String,
+    row: bool,
     result: Option<String>,
     xid: Option<String>,
     wal: Option<String>,
@@ -302,7 +301,8 @@ impl Search {
         match read.kind.as_str() {
             "intent" => {
                 let known = if read.v < ANNOUNCED_SINCE { Known::Nothing } else { Known::NotAnnounced };
-                let unresolved = Unresolved { id, database: read.database, role: read.role, known };
+                let unresolved =
+                    Unresolved { id, database: read.database, role: read.role, leaves_row: read.row, known };
                 self.pending.insert(id, Pending { unresolved, is_left: false });
             }
             "precommit" => {
@@ -404,6 +404,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_asked_for_where_one_is_left() {
+        let lines = [line("intent", 1, ",\"row\":true"), line("intent", 2, ",\"row\":false"), line("boot", 99, "")];
+        let mut search = Search::default();
+        lines.iter().for_each(|line| search.take(line.as_bytes()));
+        let leaves_row: Vec<_> = search.end().iter().map(|it| it.leaves_row).collect();
+        assert_eq!(leaves_row, [true, false]);
+    }
+
+    #[test]
     fn a_precommit_record_says_how_the_transaction_stood() {
         let more = ",\"xid\":\"731\",\"wal\":\"0/15A3B48\",\"era\":7,\"timeline\":2,\"system\":\"18446744073709551615\",\"flushed\":true";
         let lines = [line("intent", 4, ""), line("precommit", 4, more), line("boot", 99, "")];
@@ -456,12 +465,12 @@ mod tests {
 
     #[test]
     fn rows_are_missed_where_a_bypass_has_committed_and_nowhere_else() {
-        let bypass = ",\"preset\":\"bypass\"";
+        let bypass = ",\"row\":true";
         let committed = ",\"result\":\"committed\",\"xid\":\"731\"";
         let lines = [
             line("intent", 1, bypass),
             line("outcome", 1, committed),
-            line("intent", 2, ",\"preset\":\"migration\""),
+            line("intent", 2, ",\"row\":false"),
             line("outcome", 2, committed),
             line("intent", 3, bypass),
             line("outcome", 3, ",\"result\":\"committed\",\"xid\":null"),

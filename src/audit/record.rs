@@ -76,6 +76,8 @@ pub struct Intent {
     pub server_process: i32,
     /// `server_version_num`.
     pub server_version: u32,
+    /// Whether it leaves a row of its own in the database: a bypass does where that is sealed.
+    pub leaves_row: bool,
 }
 
 impl Intent {

@@ -242,6 +242,12 @@ impl Injection {
         self.seal.is_some()
     }
 
+    /// Whether what it enters leaves a row in `tenantgate.bypass`.
+    #[must_use]
+    pub fn leaves_row(&self) -> bool {
+        self.seal.as_ref().is_some_and(|seal| seal.tenant.is_none())
+    }
+
     /// Bind and Execute with a ticket for one transaction of this server process; with a portal of the proxy's own, and its
     /// Close, where the client's unnamed one is still to be executed.
     pub(super) fn put_sealed(&self, out: &mut BytesMut, of: Sealing, keep_portal: bool) {

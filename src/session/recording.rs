@@ -337,6 +337,7 @@ impl Session {
             server: server.map_or(0, |server| server.id.0),
             server_process: server.map_or(0, |server| server.key.process_id),
             server_version: server.map_or(0, |server| server.version),
+            leaves_row: self.rules.injection.leaves_row(),
         }
     }
 
