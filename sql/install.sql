@@ -175,6 +175,22 @@ begin
   return gone;
 end $$;
 
+-- Forgets the rows of bypasses that began before a time; gives how many. The ledger keeps its records of them.
+create or replace function tenantgate.forget_bypasses(p_before pg_catalog.timestamptz) returns pg_catalog.int8
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  gone int8;
+begin
+  if p_before is null or p_before > pg_catalog.now() - interval '1 day' then
+    raise exception 'rows of the last day stay' using errcode = '22023',
+      hint = 'Outcomes that the ledger does not know are found out by them.';
+  end if;
+  delete from tenantgate.bypass where at < p_before;
+  get diagnostics gone = row_count;
+  return gone;
+end $$;
+
 -- Which keys there are.
 create or replace function tenantgate.keys(out id pg_catalog.int4, out added pg_catalog.timestamptz)
 returns setof record
@@ -346,6 +362,7 @@ language plpgsql volatile security definer parallel unsafe
 set search_path = pg_catalog, pg_temp as $$
 declare
   is_latched pg_catalog.bool;
+  is_whole pg_catalog.bool;
 begin
   select case
       when k.can_latch and pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'off'
@@ -373,7 +390,13 @@ begin
     perform tenantgate.refuse_ticket(p_flags, p_expires, p_key);
   end if;
   if pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'off' then
-    insert into tenantgate.bypass (audit) values (p_audit);
+    -- The row lives and dies with the transaction's work. A ROLLBACK TO would take it away alone: what it has put into settings
+    -- anybody may put back, and sequences know no rollback.
+    insert into tenantgate.bypass (audit) values (p_audit)
+      returning xmin operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.xid into is_whole;
+    if not is_whole then
+      raise exception 'tenantgate: a bypass begins in front of savepoints' using errcode = '55000';
+    end if;
   end if;
   if is_latched then
     return true;
@@ -621,7 +644,7 @@ declare
 begin
   execute pg_catalog.format('grant usage on schema tenantgate to %I', installer);
   execute pg_catalog.format('grant execute on function tenantgate.version(), tenantgate.add_key(bytea), tenantgate.retire_keys_except(int4), '
-    'tenantgate.keys(), tenantgate.allow(regrole, text), tenantgate.disallow(regrole), tenantgate.roles(text), '
+    'tenantgate.keys(), tenantgate.forget_bypasses(timestamptz), tenantgate.allow(regrole, text), tenantgate.disallow(regrole), tenantgate.roles(text), '
     'tenantgate.condition(regclass, name), tenantgate.protection(regclass, name, name[]), tenantgate.family(regclass), '
     'tenantgate.run_briefly(text[]), tenantgate.protect(regclass, name, name[], bool), tenantgate.unprotect(regclass, bool), '
     'tenantgate.coverage() to %I', installer);

@@ -223,7 +223,7 @@ fn statement(note: &StatementNote) -> Value {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Account, Actor, Conclusion, Reason, TenantAct, TenantRecord, TransactionId, review};
+    use super::super::{Account, Actor, Conclusion, Deed, Reason, Shelf, TenantAct, TenantRecord, TransactionId};
     use super::*;
     use crate::tenant::{TenantId, TenantKind};
 
@@ -247,6 +247,14 @@ mod tests {
             }),
             entry,
         }
+    }
+
+    /// The latest first.
+    fn read_back(text: &str) -> Vec<Deed> {
+        let mut shelf = Shelf::new(10);
+        text.lines().for_each(|line| shelf.take(line.as_bytes()));
+        assert_eq!(shelf.broken, 0, "{text}");
+        shelf.latest().cloned().collect()
     }
 
     fn intent_because(reason: Reason) -> Intent {
@@ -273,8 +281,8 @@ mod tests {
         let text = [first.as_bytes(), second.as_bytes()].concat();
         let text = String::from_utf8(text).unwrap();
         assert_eq!(text.lines().count(), 2);
-        let (rows, broken) = review(text.lines());
-        assert_eq!((rows.len(), broken), (1, 0));
+        let rows = read_back(&text);
+        assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].login, "ops \"x\"");
         assert_eq!(rows[0].result.as_deref(), Some("failed"));
         assert_eq!(rows[0].at, "2026-11-23T09:00:00.500000Z");
@@ -297,13 +305,11 @@ mod tests {
             })
             .into();
         let text = lines.iter().map(|line| std::str::from_utf8(line.as_bytes()).unwrap()).collect::<String>();
-        let (rows, broken) = review(text.lines());
-        assert_eq!((rows.len(), broken), (2, 0));
-        let row = &rows[0];
+        let [thawed, row] = read_back(&text).try_into().unwrap();
         assert_eq!((row.kind.as_str(), row.result.as_deref()), ("freeze", Some("frozen")));
         assert_eq!((row.tenant.as_deref(), row.reason.as_deref()), (Some("a\"cme"), Some("keys \"leaked\"")));
         assert_eq!(row.statements, ["FREEZE TENANT 'a\"cme'"]);
-        assert_eq!((rows[1].kind.as_str(), rows[1].result.as_deref()), ("thaw", Some("thawed")));
+        assert_eq!((thawed.kind.as_str(), thawed.result.as_deref()), ("thaw", Some("thawed")));
     }
 
     /// What makes the longest line: names that are escaped byte by byte, in as many statements and tables as there may be.

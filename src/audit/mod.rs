@@ -27,7 +27,6 @@ mod reason;
 mod reconcile;
 mod record;
 mod refused;
-mod review;
 mod rights;
 mod standing;
 mod totals;
@@ -52,7 +51,6 @@ pub use record::{
     TransactionId, Xid,
 };
 pub use refused::Refusal;
-pub use review::{Reviewed, review};
 pub use rights::RightsChange;
 pub use standing::{Crash, Flushed, Standing, WalPlace, Witness, parse_timeline};
 pub use totals::{Sum, Totals, UNNAMED, ranked};

@@ -234,6 +234,12 @@ impl Ledgers {
         }
     }
 
+    /// Whether there are transactions of this database that may have left rows.
+    #[must_use]
+    pub fn may_have_rows(&self, database: &str) -> bool {
+        self.known.values().any(|row| row.is_left && row.database == database)
+    }
+
     /// The committed transactions of a database whose rows were not there.
     #[must_use]
     pub fn without_row(&self, database: &str) -> Vec<Uuid> {
@@ -477,6 +483,7 @@ mod tests {
         assert!(!ledgers.take_row(&Uuid::from_u128(7)));
         assert_eq!(ledgers.without_row("d"), [Uuid::from_u128(1), Uuid::from_u128(5)]);
         assert!(ledgers.without_row("another").is_empty());
+        assert!(ledgers.may_have_rows("d") && !ledgers.may_have_rows("another"));
         // All began at nine.
         let mut ledgers = read(Some("2026-11-23T09:00:01Z"));
         assert_eq!((ledgers.without_row("d"), ledgers.since()), (vec![], None));

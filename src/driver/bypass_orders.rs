@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  record is durable ─▶ done ─▶ kept
-//!        │ late, refused,    │ cannot be done any more (a freeze came meanwhile)
+//!        │ late, or          │ cannot be done any more (a freeze came meanwhile)
 //!        ▼ nobody waits      ▼
 //!      a record behind it takes it back: whatever becomes of the first one, the last one is true
 //! ```
@@ -190,8 +190,12 @@ impl Proxy {
         let recorded = Recorded { ledger, back: Some(back) };
         match timeout(RECORD_TIMEOUT, answer).await {
             Ok(Ok(Ok(()))) => Ok(recorded),
-            // Even one that is refused may be in the file: where it could not be taken back.
-            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(unwritten()),
+            // The ledger itself says that there is none.
+            Ok(Ok(Err(_)) | Err(_)) => {
+                recorded.keep();
+                Err(unwritten())
+            }
+            Err(_) => Err(unwritten()),
         }
     }
 }
@@ -203,7 +207,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// It was done.
+    /// It was done, or there is no record: nothing is to be taken back.
     fn keep(mut self) {
         self.back = None;
     }

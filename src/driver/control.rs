@@ -421,11 +421,10 @@ impl Proxy {
         let before = move || {
             let written = record.write();
             let message = "the ledger cannot be written, so the tenant stays frozen";
-            written.map_err(|NotWritten| {
-                // It may come yet, or be in the file where it could not be taken back.
+            if written == Err(NotWritten::InTime) {
                 late.submit();
-                Fault::saying(Code::LedgerUnavailable, message)
-            })
+            }
+            written.map_err(|_| Fault::saying(Code::LedgerUnavailable, message))
         };
         let then = move |is_thawed: bool| {
             if is_thawed {
@@ -500,9 +499,14 @@ impl Proxy {
 /// How long a freeze or thaw waits for its record: a disk that hangs must not keep the next tenant from being frozen.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// There is no record that is known to be durable; it may be there all the same, or come yet.
+/// Why there is no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NotWritten;
+enum NotWritten {
+    /// The ledger said so.
+    AtAll,
+    /// It may be written later.
+    InTime,
+}
 
 /// A record that is to be written, if there is a ledger.
 #[derive(Clone)]
@@ -518,14 +522,15 @@ impl LedgerNote {
     fn write(self) -> Result<(), NotWritten> {
         let answer = match self.ledger {
             Some(ledger) => ledger.record_act(Box::new(self.record)),
-            None if self.is_wanted => return Err(NotWritten),
+            None if self.is_wanted => return Err(NotWritten::AtAll),
             None => return Ok(()),
         };
         // The timer is made where there is a runtime.
         let answered = Handle::current().block_on(async { timeout(RECORD_TIMEOUT, answer).await });
         match answered {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(NotWritten),
+            Ok(Ok(Err(_)) | Err(_)) => Err(NotWritten::AtAll),
+            Err(_) => Err(NotWritten::InTime),
         }
     }
 

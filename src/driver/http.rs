@@ -1,10 +1,9 @@
 //! Metrics and health over HTTP: `/metrics`, `/healthz`, `/readyz`.
 //!
-//! Owns: the listening socket, its limits, three paths. Does not own: what they say. Answers are short and nothing is read
+//! Owns: three paths, limits. Does not own: what they say, the socket (`http_socket`). Answers are short and nothing is read
 //! but a request's head; whoever holds more connections, sends longer heads or sends them slower than anybody needs is
 //! cut off.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +11,10 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
-use super::listener::{ACCEPT_PAUSE, ListenFault, bind_tcp};
+use super::http_socket::{HttpLimits, HttpSocket};
+use super::listener::ListenFault;
 use crate::metrics::EncodeFault;
 
 /// A scraper or two, probes of an orchestrator, somebody with curl.
@@ -48,9 +42,7 @@ pub trait Published: Send + Sync + 'static {
 }
 
 /// A socket that is listened on.
-pub struct HttpListener {
-    socket: TcpListener,
-}
+pub struct HttpListener(HttpSocket);
 
 impl HttpListener {
     /// Listens. Must be called within a tokio runtime.
@@ -58,56 +50,26 @@ impl HttpListener {
     /// # Errors
     /// The address cannot be listened on.
     pub fn bind(address: SocketAddr) -> Result<Self, ListenFault> {
-        let backlog = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-        let bound = bind_tcp(address, backlog).map(|socket| Self { socket });
-        bound.map_err(|reason| ListenFault { address: address.to_string(), reason })
+        let (connections_max, head_bytes_max, head_timeout) = (CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT);
+        let limits =
+            HttpLimits { connections_max, head_bytes_max, head_timeout, connection_timeout: CONNECTION_TIMEOUT };
+        HttpSocket::bind(address, limits).map(Self)
     }
 
     /// Where it listens; where port 0 was asked for, the one the system chose.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()
+        self.0.address()
     }
 
     /// If dropped: nobody is accepted any more; who was accepted is answered.
     ///
     /// Answers until dropped.
     pub async fn serve<P: Published>(self, published: Arc<P>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        loop {
-            match self.socket.accept().await {
-                Ok((tcp, address)) => match Arc::clone(&places).try_acquire_owned() {
-                    Ok(place) => {
-                        let published = Arc::clone(&published);
-                        tokio::spawn(async move {
-                            answer_all(tcp, address, published).await;
-                            drop(place);
-                        });
-                    }
-                    // Closed without a word: whoever opens so many does not listen.
-                    Err(_) => tracing::debug!(%address, "too many HTTP connections"),
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept an HTTP connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
-/// If dropped: the connection is closed.
-async fn answer_all<P: Published>(tcp: TcpStream, address: SocketAddr, published: Arc<P>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &*published);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
-    let connection = server.serve_connection(TokioIo::new(tcp), service);
-    match timeout(CONNECTION_TIMEOUT, connection).await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(error)) => tracing::debug!(%address, %error, "an HTTP connection failed"),
+        let answered = move |request: Request<Incoming>, _| {
+            std::future::ready(answer(request.method(), request.uri().path(), &*published))
+        };
+        self.0.serve("metrics", answered).await;
     }
 }
 
@@ -153,6 +115,7 @@ fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     struct Paper(Vec<String>);
 

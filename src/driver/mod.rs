@@ -19,6 +19,7 @@ pub mod gauge;
 pub mod generation;
 pub mod handshake;
 pub mod http;
+mod http_socket;
 pub mod inspect;
 pub mod law;
 pub mod ledger;

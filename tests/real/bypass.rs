@@ -5,6 +5,7 @@ use super::support::message::{self, Message};
 use super::support::proxy::{self, Proxy, Wish, login_of_its_own};
 use super::support::raw::{Client, Target};
 use super::support::reply::Reply;
+use super::support::schema::expect_records;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -50,7 +51,8 @@ struct Place {
     proxy: Proxy,
     database: String,
     ledger: PathBuf,
-    _folder: tempfile::TempDir,
+    more: String,
+    folder: tempfile::TempDir,
 }
 
 fn roles(cluster: &Cluster) {
@@ -82,7 +84,7 @@ fn keyed_place(cluster: &'static Cluster, name: &str, key: Option<&[u8]>) -> Pla
         more += &format!("parameter_key_file = {file:?}\n");
     }
     let proxy = Proxy::start(&Wish { cluster, database: &database, pool_size: 4, mutant: None, more: &more });
-    Place { proxy, database, ledger, _folder: folder }
+    Place { proxy, database, ledger, more, folder }
 }
 
 impl Place {
@@ -115,7 +117,9 @@ impl Place {
     fn outcomes(&self) -> Vec<Value> {
         let mut open = std::collections::HashSet::new();
         let mut outcomes = Vec::new();
-        for (index, record) in self.all_records().into_iter().enumerate() {
+        let records = self.all_records();
+        expect_records(&records);
+        for (index, record) in records.into_iter().enumerate() {
             assert_eq!(record["seq"], index + 1, "{record}");
             let id = record["id"].as_str().unwrap().to_owned();
             match record["kind"].as_str() {
@@ -690,5 +694,38 @@ fn refused_bypasses_and_changed_rights_are_records() {
         assert_eq!(config["changes"], serde_json::json!(["logins.deploy.tenant.fixed"]));
         assert_ne!(config["before"], config["after"]);
         assert_eq!(config["login"], "SIGHUP");
+        expect_records(&place.all_records());
     }
+}
+
+/// Values are forgotten with their key: another takes its place, and chain and signatures stay whole.
+#[test]
+fn whose_key_is_gone_nobody_can_look_for() {
+    let cluster = cluster::fifteen();
+    let mut place = keyed_place(cluster, "forgotten", Some(&[0x5a; 32]));
+    let bind = |place: &Place| {
+        let mut client = place.ops("who is carol");
+        let values = vec![message::Value::Text("Carol Danvers".into())];
+        let (portal, statement) = (String::new(), String::new());
+        let bind = Message::Bind { portal, statement, values, binary_results: false };
+        let sql = "SELECT 1 FROM orders WHERE note = $1";
+        let messages = [Message::parse("", sql), bind, Message::execute(), Message::Sync];
+        assert_eq!(shape(&exchange(&mut client, &messages)), "12CZI");
+        client.bye();
+    };
+    bind(&place);
+    place.proxy.signal("TERM");
+    place.proxy.wait_until_it_ends(std::time::Duration::from_secs(20)).unwrap();
+    std::fs::write(place.folder.path().join("parameter.key"), [0xa5; 32]).unwrap();
+    let (database, more) = (place.database.as_str(), place.more.as_str());
+    place.proxy = Proxy::start(&Wish { cluster, database, pool_size: 4, mutant: None, more });
+    bind(&place);
+    let digests: Vec<Value> = place.outcomes().iter().map(|it| it["statements"][0]["parameters"][0].clone()).collect();
+    assert!(digests.len() == 2 && digests[0].is_string() && digests[0] != digests[1], "{digests:?}");
+    let verify = std::process::Command::new(proxy::binary())
+        .args(["ledger", "verify", "--ledger"])
+        .arg(&place.ledger)
+        .output()
+        .unwrap();
+    assert!(verify.status.success(), "{verify:?}");
 }

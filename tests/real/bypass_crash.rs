@@ -13,7 +13,7 @@ use super::support::cluster::{Cluster, eighteen};
 use super::support::dice::Dice;
 use super::support::message::Message;
 use super::support::proxy::{self, Proxy, Wish, login_of_its_own};
-use super::support::raw::{Client, Silence, Target};
+use super::support::raw::{Client, Target};
 use super::support::{alone, eventually, number};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -311,7 +311,7 @@ fn crashes(version: u32, mode: Mode, rounds: u64) {
 
 fn one_round(setting: &Setting, proxy: &Proxy, round: u64, victim: Victim, point: u64) {
     let is_over = AtomicBool::new(false);
-    let mut admin = setting.cluster.admin(DATABASE);
+    let (mut admin, decoy) = (setting.cluster.admin(DATABASE), setting.cluster.admin(DATABASE));
     let run = Run { setting, address: proxy.address, round, is_over: &is_over };
     std::thread::scope(|scope| {
         let (sender, steps) = mpsc::channel();
@@ -320,7 +320,7 @@ fn one_round(setting: &Setting, proxy: &Proxy, round: u64, victim: Victim, point
             scope.spawn(move || run.client(number, &sender));
         }
         let reached = (0..point).all(|_| steps.recv_timeout(PATIENCE).is_ok());
-        let is_server_killed = victim == Victim::Proxy || kill_server(&mut admin, victim, proxy);
+        let is_server_killed = victim == Victim::Proxy || kill_server(&mut admin, &decoy, victim, proxy);
         let is_proxy_killed = victim != Victim::Proxy || kill(&proxy.pid.to_string());
         is_over.store(true, Ordering::Release);
         // Said only now that nobody is left who would be waited for.
@@ -333,14 +333,22 @@ const KILLABLE: &str =
     "SELECT pid FROM pg_stat_activity WHERE usename IN ('app_bypass', 'app_deploy') ORDER BY random() LIMIT 1";
 
 /// Ends one of the proxy's servers: PostgreSQL then restarts all of them. With it the proxy, if both are to go.
-fn kill_server(admin: &mut Client, victim: Victim, proxy: &Proxy) -> bool {
+///
+/// A process that was just ending by itself takes the signal, and no harm: then it is another's turn, and in the end, when
+/// the proxy's servers have gone with it, one of our own.
+fn kill_server(admin: &mut Client, decoy: &Client, victim: Victim, proxy: &Proxy) -> bool {
     let deadline = Instant::now() + PATIENCE;
+    let mut is_proxy_due = victim == Victim::Both;
     while Instant::now() < deadline {
-        let pids = admin.rows(KILLABLE);
-        if pids.first().and_then(|row| row[0].as_deref()).is_some_and(kill) {
-            let is_proxy_killed = victim != Victim::Both || kill(&proxy.pid.to_string());
-            // Until PostgreSQL has noticed, it still lets clients in.
-            return matches!(admin.replies_to(0).1, Some(Silence::Closed)) && is_proxy_killed;
+        let is_sent = admin.send(&Message::Query(KILLABLE.to_owned())).flush().is_ok();
+        let (replies, silence) = admin.replies_to(b'Z');
+        if !is_sent || silence.is_some() || replies.iter().any(|reply| reply.tag == b'E') {
+            // PostgreSQL has noticed.
+            return !is_proxy_due;
+        }
+        let found = replies.iter().find(|reply| reply.tag == b'D').and_then(|reply| reply.row().remove(0));
+        if kill(&found.unwrap_or_else(|| decoy.process_id().to_string())) && is_proxy_due {
+            is_proxy_due = !kill(&proxy.pid.to_string());
         }
     }
     false
@@ -449,7 +457,7 @@ fn compare(setting: &Setting, rounds: u64) {
 
 fn crashes_everywhere(mode: Mode) {
     let _turn = alone();
-    let rounds = number("TENANTGATE_CRASHES", 15);
+    let rounds = number("TENANTGATE_CRASHES", 12);
     crashes(15, mode, rounds);
     if eighteen().is_some() {
         crashes(18, mode, rounds / 5);

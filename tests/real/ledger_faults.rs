@@ -283,9 +283,12 @@ fn a_disk_that_takes_for_ever_is_not_waited_for() {
             disk.set(Mood::Well);
         }
     }
-    let mut client = ops(&proxy.login("ops", "demo"));
-    client.patience(Duration::from_secs(30));
-    assert_eq!(error(&transaction(&mut client, 0)), "");
+    // A disk that others keep busy may still take longer than is waited for: refused, then, and nothing committed.
+    eventually("it goes on", || {
+        let mut client = ops(&proxy.login("ops", "demo"));
+        client.patience(Duration::from_secs(30));
+        error(&transaction(&mut client, 0)).is_empty()
+    });
     drop(healed);
     place.check(1);
 }

@@ -121,6 +121,12 @@ fn the_row_of_a_sealed_bypass_tells_how_it_ended() {
         // Once it is known it is not asked for again.
         let (status, said) = left.reconcile();
         assert!(status == Some(0) && said.contains("0 outcomes were unknown"), "{status:?} {said}");
+        // What cannot be looked at does not agree.
+        let mut admin = left.cluster.admin(DATABASE);
+        admin.run("REVOKE SELECT ON tenantgate.bypass FROM ledger_sealed");
+        let (status, said) = left.reconcile();
+        assert!(status == Some(2) && said.contains("its rows cannot be read"), "{status:?} {said}");
+        admin.run("GRANT SELECT ON tenantgate.bypass TO ledger_sealed");
         differences_are_named(&left, &last);
         // Whoever has removed a row has not undone what it tells of: the id is the transaction's as long as it is known.
         assert_eq!(left.forget_last_outcome(), last);

@@ -62,6 +62,7 @@ mod reused_id;
 mod scripts;
 mod sealed;
 mod sealed_reload;
+mod sealed_rows;
 mod sealed_upheaval;
 mod soak;
 mod statements;

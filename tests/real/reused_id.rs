@@ -84,9 +84,7 @@ fn found_out(cluster: &Cluster, standing: &Value) -> (String, String) {
     std::fs::write(&file, configuration(&wish, ([127, 0, 0, 1], 1).into())).unwrap();
     let mut command = Command::new(proxy::binary());
     let output = command.args(["ledger", "reconcile", "--config"]).arg(&file).output().unwrap();
-    let text = std::fs::read_to_string(&path).unwrap();
-    let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let found = records.filter(|record| record["kind"] == "reconciled").next_back();
+    let found = records(&path, "reconciled").pop();
     let found = found.unwrap_or_else(|| panic!("nothing was found out: {}", String::from_utf8_lossy(&output.stderr)));
     let word = |name: &str| found[name].as_str().unwrap().to_owned();
     (word("result"), word("evidence"))

@@ -68,7 +68,7 @@ pub fn owner(cluster: &Cluster, database: &str) -> Client {
     Client::connect(&Target::new(cluster.address, "installer", database))
 }
 
-fn key(text: &str) -> SealKey {
+pub fn key(text: &str) -> SealKey {
     SealKey::parse(text).expect("a key")
 }
 
@@ -101,7 +101,7 @@ fn enter(key: &SealKey, tenant: &str, process_id: i32, flags: [bool; 2], now: Ti
     )
 }
 
-fn enter_bypass(key: &SealKey, process_id: i32) -> String {
+pub fn enter_bypass(key: &SealKey, process_id: i32) -> String {
     let ticket = key.ticket(Holder::Bypass(&[7; 16]), process_id, false, now());
     format!(
         "SELECT tenantgate.enter_bypass('{}', 0, '2000-01-01 00:00:00+00'::timestamptz + {} * interval '1 microsecond', {}, '\\x{}')",
@@ -112,7 +112,7 @@ fn enter_bypass(key: &SealKey, process_id: i32) -> String {
     )
 }
 
-fn process_id(client: &mut Client) -> i32 {
+pub fn process_id(client: &mut Client) -> i32 {
     client.value("SELECT pg_backend_pid()").parse().expect("a number")
 }
 

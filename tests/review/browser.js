@@ -11,6 +11,8 @@ const path = require('path');
 const [url, name, password, chromium, shots] = process.argv.slice(2);
 const origin = new URL(url).origin;
 const ATTACK = 'x"><script>window.broken=1</script><img src=x onerror="window.broken=1">';
+// One whose reason is a single long word.
+const LONG = '01900000-0000-7000-8000-000000009002';
 const wrong = [];
 
 function expect(holds, otherwise) {
@@ -161,6 +163,25 @@ async function visit(browser, width, scheme) {
   await context.close();
 }
 
+// Between the two widths, and what is there where nothing is.
+async function between(browser) {
+  const context = await browser.createBrowserContext();
+  const page = await context.newPage();
+  await page.goto(url);
+  await page.type('#name', name);
+  await page.type('#password', password);
+  await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')]);
+  for (const width of [1000, 800, 600, 320]) {
+    await page.setViewport({ width, height: 800 });
+    for (const where of ['', 'sums', '?reason=nothing+has+this', '?since=soon', '?kind=freeze', 'nothing', `transaction?id=${LONG}`]) {
+      await page.goto(url + where);
+      const { problems } = await page.evaluate(measure);
+      problems.forEach((problem) => wrong.push(`${width}px, ${where}: ${problem}`));
+    }
+  }
+  await context.close();
+}
+
 (async () => {
   const browser = await puppeteer.launch({
     executablePath: chromium,
@@ -172,6 +193,7 @@ async function visit(browser, width, scheme) {
     for (const width of [1280, 400]) {
       for (const scheme of ['light', 'dark']) await visit(browser, width, scheme);
     }
+    await between(browser);
   } catch (error) {
     wrong.push(String(error));
   } finally {

@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod raw;
 pub mod relay;
 pub mod reply;
+pub mod schema;
 pub mod script;
 pub mod skips;
 pub mod tls;

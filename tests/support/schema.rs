@@ -3,7 +3,8 @@
 //! Checked are the words that the schema uses: `oneOf`, `$ref`, `type`, `const`, `enum`, `pattern`, `properties`, `required`,
 //! `additionalProperties`, `items`, `minimum`, `maxItems`; a word that is none of these and no remark fails the test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use regex::Regex;
 use serde_json::Value;
@@ -25,12 +26,19 @@ fn is_type(value: &Value, name: &str) -> bool {
     }
 }
 
+/// Each pattern is compiled once.
+fn is_like(text: &str, pattern: &str) -> bool {
+    static COMPILED: Mutex<BTreeMap<String, Regex>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap();
+    compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).unwrap()).is_match(text)
+}
+
 /// What is wrong with a value.
 pub fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     for (word, rule) in schema.as_object().unwrap() {
         let is_kept = match word.as_str() {
             "$schema" | "title" | "description" | "$defs" | "required" | "additionalProperties" => true,
-            "pattern" => value.as_str().is_none_or(|text| Regex::new(rule.as_str().unwrap()).unwrap().is_match(text)),
+            "pattern" => value.as_str().is_none_or(|text| is_like(text, rule.as_str().unwrap())),
             "oneOf" => {
                 let fits = |one: &&Value| check(root, one, value, at).is_ok();
                 rule.as_array().unwrap().iter().filter(fits).count() == 1

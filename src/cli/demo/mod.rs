@@ -268,6 +268,8 @@ role = "bypass"
 [ledger]
 path = "{folder}/ledger.jsonl"
 signing_key_file = "{folder}/ledger.key"
+# Few are written here, and signed all the same.
+checkpoint_records = 4
 
 # Reviewers read it in a browser.
 [review]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -32,16 +32,31 @@ impl Tour<'_> {
         let rows = self.rows_of(GLOBEX).await?.len();
         let ledger = outlook.ledger.display().to_string();
 
-        let (_, said) = tenantgate(&["ledger", "tail", "-n", "5", "--reason", "globex", "--ledger", &ledger]).await?;
-        let line = said.lines().next().unwrap_or_default();
-        for wanted in [" ops ", "committed", &format!(" {rows} read, 0 written "), "invoices", REASON] {
-            findings.expect(line.contains(wanted), format!("the ledger's line lacks {wanted:?}"));
-        }
-        let (is_good, _) =
-            tenantgate(&["ledger", "verify", "--ledger", &ledger, "--public-key", &outlook.public_key]).await?;
+        let yesterday =
+            (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24)).strftime("%Y-%m-%d").to_string();
+        let list = ["ledger", "list", "--since", &yesterday, "--reason", "globex", "--json", "--ledger", &ledger];
+        let (_, said) = tenantgate(&list, Shown::No).await?;
+        let act: Value = serde_json::from_str(said.lines().next().unwrap_or_default()).unwrap_or_default();
+        answers(&act).iter().for_each(|line| show::note(line));
+        let told = json!([
+            act["login"],
+            act["reason"],
+            act["tables"],
+            act["result"],
+            act["rows_delivered"],
+            act["rows_affected"]
+        ]);
+        let wanted = json!(["ops", REASON, ["invoices"], "committed", rows, 0]);
+        findings.expect(told == wanted, format!("the ledger says {told}, not {wanted}"));
+        let verify = ["ledger", "verify", "--ledger", &ledger, "--public-key", &outlook.public_key];
+        let (is_good, _) = tenantgate(&verify, Shown::Yes).await?;
+        show::note(&format!(
+            "   Has the log been changed?   {}",
+            if is_good { "No, as far as it is signed." } else { "Yes." }
+        ));
         findings.expect(is_good, "the ledger is not what was written");
 
-        let id = line.split_whitespace().next_back().unwrap_or_default();
+        let id = act["id"].as_str().unwrap_or_default();
         self.mark(outlook, id, &mut findings).await?;
         changed_copy(outlook, &mut findings).await?;
         let why = "the ledger says who read globex's rows, why, which tables, and that it committed; every record is chained to \
@@ -58,7 +73,7 @@ impl Tour<'_> {
         let (_, body) = http(outlook.review, "GET", "/?reason=globex&table=invoices", &cookie, "").await?;
         show::note(&format!("http://{}/?reason=globex&table=invoices as {name}:", outlook.review));
         let state = body.split("<strong>Nothing is wrong</strong>").nth(1);
-        let state = state.and_then(|rest| rest.split(", looked at").next());
+        let state = state.and_then(|rest| rest.split(". Last looked at").next());
         show::note(&format!("Nothing is wrong{}", state.unwrap_or(" – is not what the page says")));
         findings.expect(state.is_some(), "the page does not say that nothing is wrong");
         findings.expect(body.contains(&format!("transaction?id={id}\"")), "the page does not have the transaction");
@@ -78,6 +93,23 @@ impl Tour<'_> {
     }
 }
 
+/// What a reviewer asks, and what the ledger says.
+fn answers(act: &Value) -> Vec<String> {
+    let text = |name: &str| act[name].as_str().unwrap_or("-").to_owned();
+    let tables: Vec<&str> = act["tables"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let (read, written) = (&act["rows_delivered"], &act["rows_affected"]);
+    let commit = if act["result"] == "committed" { "Yes" } else { "No" };
+    [
+        ("Who read globex's data?", format!("{}, by {}, from {}", text("login"), text("method"), text("address"))),
+        ("When?", text("at")),
+        ("Why?", text("reason")),
+        ("Which tables?", format!("{}: {read} rows read, {written} written", tables.join(", "))),
+        ("Did it commit?", format!("{commit}: {}, at {}", text("result"), text("ended_at"))),
+    ]
+    .map(|(question, answer)| format!("   {question:<27} {answer}"))
+    .into()
+}
+
 /// Somebody gives another reason afterwards, in a copy. If dropped: the copy goes with the demo's folder.
 async fn changed_copy(outlook: &Outlook, findings: &mut Findings) -> anyhow::Result<()> {
     let copy = outlook.ledger.with_file_name("changed.jsonl");
@@ -85,20 +117,29 @@ async fn changed_copy(outlook: &Outlook, findings: &mut Findings) -> anyhow::Res
     std::fs::write(&copy, text.replacen(REASON, "ticket 4712: routine", 1))?;
     show::note("in a copy, somebody has written another reason:");
     let copy = copy.display().to_string();
-    let (is_good, said) = tenantgate(&["ledger", "verify", "--ledger", &copy]).await?;
+    let (is_good, said) = tenantgate(&["ledger", "verify", "--ledger", &copy], Shown::Yes).await?;
     findings.expect(!is_good && said.contains("was changed"), "a changed reason is not found");
     Ok(())
 }
 
+/// Whether what a command says is shown: JSON is for programs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Yes,
+    No,
+}
+
 /// This program again, as somebody types it: whether it ended well, and what it said. If dropped: it goes on to its end.
-async fn tenantgate(arguments: &[&str]) -> anyhow::Result<(bool, String)> {
+async fn tenantgate(arguments: &[&str], shown: Shown) -> anyhow::Result<(bool, String)> {
     let program = std::env::current_exe()?;
     let mut command = Command::new(program);
     command.args(arguments);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     show::note(&format!("$ tenantgate {}", arguments.iter().map(|it| shell_word(it)).collect::<Vec<_>>().join(" ")));
-    said.lines().for_each(show::note);
+    if shown == Shown::Yes {
+        said.lines().for_each(show::note);
+    }
     Ok((output.status.success(), said))
 }
 

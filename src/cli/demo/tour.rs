@@ -74,7 +74,12 @@ pub async fn run(admin: &Client, address: SocketAddr, pool_size: u16, outlook: &
         step(8, "All tenants, but not without a reason", tour.bypass_needs_a_reason(outlook)).await?,
         step(9, "Freezing a tenant", tour.frozen_tenant(outlook)).await?,
         step(10, "Console and metrics", tour.console_and_metrics(outlook)).await?,
-        step(11, "Who read globex's data, why, and has the record been changed?", tour.review(outlook)).await?,
+        step(
+            11,
+            "Who read globex's data since yesterday, why, which tables, did it commit, has the log been changed?",
+            tour.review(outlook),
+        )
+        .await?,
     ];
     let count = held.iter().filter(|held| **held).count();
     println!("\n{count} of {} steps held.", held.len());

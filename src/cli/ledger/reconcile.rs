@@ -15,9 +15,9 @@ use jiff::Timestamp;
 
 use super::configured;
 use crate::audit::{Edge, parse_time};
-use crate::cli::EXIT_WRONG;
 use crate::cli::environment::load_file;
 use crate::cli::serve::runtime;
+use crate::cli::{EXIT_UNUSABLE, EXIT_WRONG};
 use crate::config::{Compress, Config, LedgerSettings};
 use crate::driver::ledger::Ledger;
 use crate::driver::reconcile::{Differences, differences, reconcile, unresolved};
@@ -91,14 +91,18 @@ async fn found_out(
     files.extend_from_slice(others);
     let differences = differences(config, &path, &files, since).await.map_err(unreadable)?;
     tell(&differences);
-    let is_well = left.is_empty() && differences.are_none();
-    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) })
+    Ok(match left.is_empty() && differences.are_none() {
+        false => ExitCode::from(EXIT_WRONG),
+        // What could not be looked at agrees with nothing.
+        true if !differences.unread.is_empty() => ExitCode::from(EXIT_UNUSABLE),
+        true => ExitCode::SUCCESS,
+    })
 }
 
 fn tell(differences: &Differences) {
     for database in &differences.unread {
         println!(
-            "{database}: sealed, and its rows cannot be read (GRANT SELECT ON tenantgate.bypass to a bypass role)"
+            "{database}: sealed, and its rows cannot be read, so that nothing is known of them (GRANT SELECT ON tenantgate.bypass to a bypass role)"
         );
     }
     for (what, ids) in [

@@ -26,9 +26,7 @@ use uuid::Uuid;
 use self::pack::Packer;
 use self::writer::Writer;
 use crate::admin::BypassRow;
-use crate::audit::{
-    Act, Actor, Conclusion, Entry, Line, Outcome, Place, Reason, Record, Refusal, Reviewed, TransactionId,
-};
+use crate::audit::{Act, Actor, Conclusion, Deed, Entry, Line, Outcome, Place, Reason, Record, Refusal, TransactionId};
 use crate::config::{Compress, LedgerSettings};
 use crate::fault::{Code, Fault};
 
@@ -240,22 +238,22 @@ fn row_of(record: &Record, at: Timestamp) -> BypassRow {
 }
 
 /// A transaction that an earlier process has written; whether it committed is unknown where it left no outcome.
-fn row_of_past(past: Reviewed) -> BypassRow {
+fn row_of_past(past: &Deed) -> BypassRow {
     let time = |text: &str| text.parse::<Timestamp>().ok();
     let ended = past.ended_at.as_deref().and_then(time);
     let took = time(&past.at).zip(ended).map(|(begun, ended)| micros_between(begun, ended));
     BypassRow {
-        id: past.id.into(),
-        at: past.at.into(),
-        login: past.login.into(),
-        address: past.address.into(),
-        database: past.database.into(),
-        role: past.role.into(),
-        preset: past.preset.into(),
-        reason: past.reason.unwrap_or_default().into(),
+        id: past.id.as_str().into(),
+        at: past.at.as_str().into(),
+        login: past.login.as_str().into(),
+        address: past.address.as_str().into(),
+        database: past.database.as_str().into(),
+        role: past.role.as_str().into(),
+        preset: past.preset.as_str().into(),
+        reason: past.reason.as_deref().unwrap_or_default().into(),
         outcome: past.result.as_deref().unwrap_or(Conclusion::Unknown.word()).into(),
         statements: usize::try_from(past.statements_total).unwrap_or(usize::MAX),
-        rows: past.rows_delivered.saturating_add(past.rows_affected),
+        rows: past.rows(),
         tables: past.tables.join(", ").into(),
         duration_micros: took.unwrap_or(0),
     }
@@ -375,7 +373,7 @@ fn reply<T>(sender: oneshot::Sender<T>, answer: T) {
 mod tests {
     use super::found::{LOOK_BACK_BYTES_MAX, TAIL_BYTES};
     use super::*;
-    use crate::audit::{Account, Expectations, Intent, SigningKey, Verified, Verifier, review};
+    use crate::audit::{Account, Expectations, Intent, Shelf, SigningKey, Verified, Verifier};
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
@@ -462,8 +460,10 @@ mod tests {
         assert_eq!(lines(&path).len(), 1);
         wait(session.record(outcome())).unwrap();
         let text = lines(&path).join("\n");
-        let (rows, broken) = review(text.lines());
-        assert_eq!((rows.len(), broken, rows[0].result.as_deref()), (1, 0, Some("committed")));
+        let mut shelf = Shelf::new(10);
+        text.lines().for_each(|line| shelf.take(line.as_bytes()));
+        let acts: Vec<_> = shelf.latest().map(|act| act.result.as_deref()).collect();
+        assert_eq!((acts, shelf.broken), (vec![Some("committed")], 0));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(ledger.recent().len(), 2);
         let shown = ledger.transactions();

@@ -29,8 +29,8 @@ use super::pack::Packer;
 use super::{Item, Job, LedgerSync, RECENT_MAX, Recent, Shared, reply, row_of_past, unavailable};
 use crate::admin::BypassRow;
 use crate::audit::{
-    Checkpoint, Conclusion, Damage, Digest, Entry, Head, Line, Opening, OpeningCause, Place, Reviewed, SignedNote,
-    TransactionId, review,
+    Checkpoint, Conclusion, Damage, Deed, Digest, Entry, Head, Line, Opening, OpeningCause, Place, Shelf, SignedNote,
+    TransactionId,
 };
 use crate::config::LedgerSettings;
 
@@ -499,11 +499,13 @@ impl Writer {
         let text = String::from_utf8_lossy(&tail);
         // The first line is whole only where the file begins.
         let lines = text.lines().skip(usize::from(start > 0));
-        let (rows, _) = review(lines);
+        // As many as the tail may hold: other acts are no rows.
+        let mut shelf = Shelf::new(usize::try_from(TAIL_BYTES).unwrap_or(usize::MAX));
+        lines.for_each(|line| shelf.take(line.as_bytes()));
         // One whose intent is further in front began at a time that is not known here.
-        let is_whole = |row: &Reviewed| row.kind == "transaction" && row.ended_at.as_ref() != Some(&row.at);
-        let mut past: Vec<BypassRow> = rows.into_iter().filter(is_whole).map(row_of_past).collect();
-        past.drain(..past.len().saturating_sub(RECENT_MAX));
+        let is_whole = |act: &&Deed| act.kind == "transaction" && act.ended_at.as_ref() != Some(&act.at);
+        let mut past: Vec<BypassRow> = shelf.latest().filter(is_whole).take(RECENT_MAX).map(row_of_past).collect();
+        past.reverse();
         *self.shared.past.lock() = past;
         Ok(())
     }

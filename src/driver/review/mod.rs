@@ -1,12 +1,11 @@
 //! The review page over HTTP: a listener of its own, whose every answer but the login needs a session.
 //!
-//! Owns: the socket and its limits, bodies, what a request does: read, mark, log in. Does not own: pages and sessions
-//! (`review`), heads of requests (`head`), the ledger's files (`reader`), the record of a mark (`ledger`).
+//! Owns: limits, bodies, what a request does: read, mark, log in. Does not own: pages and sessions
+//! (`review`), the socket (`http_socket`), heads of requests (`head`), the ledger's files (`reader`), the record of a mark (`ledger`).
 
 mod head;
 mod reader;
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +14,9 @@ use aws_lc_rs::rand;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use secrecy::SecretString;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -29,7 +24,8 @@ use uuid::Uuid;
 
 use self::reader::Reader;
 use super::build;
-use super::listener::{ACCEPT_PAUSE, ListenFault, bind_tcp};
+use super::http_socket::{HttpLimits, HttpSocket};
+use super::listener::ListenFault;
 use super::proxy::Proxy;
 use crate::audit::{Judgement, Mark, parse_note};
 use crate::review::{
@@ -65,9 +61,7 @@ const FAILED_AFTER: Duration = Duration::from_millis(500);
 const LOGIN_FAILED: &str = "Name or password is wrong, or this name was tried too often lately: then wait ten seconds.";
 
 /// A socket that is listened on.
-pub struct ReviewListener {
-    socket: TcpListener,
-}
+pub struct ReviewListener(HttpSocket);
 
 impl ReviewListener {
     /// Listens. Must be called within a tokio runtime.
@@ -75,56 +69,28 @@ impl ReviewListener {
     /// # Errors
     /// The address cannot be listened on.
     pub fn bind(address: SocketAddr) -> Result<Self, ListenFault> {
-        let backlog = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-        let bound = bind_tcp(address, backlog).map(|socket| Self { socket });
-        bound.map_err(|reason| ListenFault { address: address.to_string(), reason })
+        let (connections_max, head_bytes_max, head_timeout) = (CONNECTIONS_MAX, HEAD_BYTES_MAX, READ_TIMEOUT);
+        let limits =
+            HttpLimits { connections_max, head_bytes_max, head_timeout, connection_timeout: CONNECTION_TIMEOUT };
+        HttpSocket::bind(address, limits).map(Self)
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()
+        self.0.address()
     }
 
     /// If dropped: nobody is accepted any more; who was accepted is answered.
     ///
     /// Answers until dropped.
     pub async fn serve(self, proxy: Arc<Proxy>) {
-        let Some(desk) = Desk::new(proxy) else { return };
-        let (desk, places) = (Arc::new(desk), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-        loop {
-            match self.socket.accept().await {
-                Ok((tcp, address)) => match Arc::clone(&places).try_acquire_owned() {
-                    Ok(place) => {
-                        let desk = Arc::clone(&desk);
-                        tokio::spawn(async move {
-                            answer_all(tcp, address, desk).await;
-                            drop(place);
-                        });
-                    }
-                    Err(_) => tracing::debug!(%address, "too many connections to the review page"),
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection to the review page");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
-/// If dropped: the connection is closed.
-async fn answer_all(tcp: TcpStream, address: SocketAddr, desk: Arc<Desk>) {
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let desk = Arc::clone(&desk);
-        async move { Ok::<_, Infallible>(as_response(desk.answer(request, address).await)) }
-    });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
-    let connection = server.serve_connection(TokioIo::new(tcp), service);
-    match timeout(CONNECTION_TIMEOUT, connection).await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(error)) => tracing::debug!(%address, %error, "a connection to the review page failed"),
+        let Some(desk) = Desk::new(proxy).map(Arc::new) else { return };
+        let answer = move |request: hyper::Request<Incoming>, address: SocketAddr| {
+            let desk = Arc::clone(&desk);
+            async move { as_response(desk.answer(request, address).await) }
+        };
+        self.0.serve("review", answer).await;
     }
 }
 
