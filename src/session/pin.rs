@@ -410,6 +410,10 @@ impl Session {
             }
             Err(reason) => {
                 self.effects.push_back(Effect::Discard(reason));
+                if self.server_said_goodbye {
+                    // The client has PostgreSQL's own words.
+                    return self.close(reason, CloseReason::ServerFailed);
+                }
                 let detail = format!("The reason is: {}.", reason.words());
                 let fault = Fault::of(Code::PinnedServerClosed).with_detail(detail);
                 self.end_with(fault, reason, CloseReason::ServerFailed);

@@ -1045,8 +1045,9 @@ impl Session {
         }
         // The message that asked whether the server may stay is about to be sent.
         let is_held = self.record_holds_server() || self.waiting == Waiting::Pin;
-        let may_check_in =
-            lease.is_quiet() && self.client_passing == Passing::Nothing && self.copy == CopyIn::None && !is_held;
+        // What is dropped is not the server's.
+        let is_half_said = matches!(self.client_passing, Passing::Forward(_));
+        let may_check_in = lease.is_quiet() && !is_half_said && self.copy == CopyIn::None && !is_held;
         #[cfg(feature = "mutants")]
         let may_check_in = may_check_in
             || self.copy == CopyIn::None

@@ -28,6 +28,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tenantgate::guard::FactsCache;
 use world::{Defect, World};
 
+/// Runs that have found something, beyond those that run anyway: the end of a server that stays, said twice (4755, 5763); a
+/// server kept for an outcome alone (3840).
+const KEPT: [u64; 3] = [3_840, 4_755, 5_763];
+
 /// Runs in `make test`.
 const SEEDS: u64 = 1_000;
 
@@ -85,7 +89,10 @@ fn every_seed_keeps_every_promise() {
     }
     let first = number("TENANTGATE_FIRST_SEED").unwrap_or(1);
     let count = number("TENANTGATE_SEEDS").unwrap_or(SEEDS);
-    let found = search(first..first.saturating_add(count), None, 5);
+    let mut found = search(first..first.saturating_add(count), None, 5);
+    for seed in KEPT {
+        found.extend(search(seed..seed + 1, None, 1));
+    }
     let words: Vec<String> = found.iter().map(|(seed, wrong)| format!("TENANTGATE_SEED={seed}\n    {wrong}")).collect();
     assert!(found.is_empty(), "of {count} seeds:\n{}", words.join("\n"));
 }

@@ -46,7 +46,7 @@ const FACTS_BYTES_MAX: u64 = 1 << 20;
 /// Steps with faults in them; after so many nothing bad happens any more.
 const STORM_STEPS: usize = 6_000;
 /// By then everybody has finished.
-const STEPS_MAX: usize = 60_000;
+const STEPS_MAX: usize = 150_000;
 /// So often may nothing move but time.
 const WAITS_MAX: usize = 2_000;
 /// While more waits to be written to one side, nothing is read from the other: the driver's bound.
