@@ -66,8 +66,12 @@ impl Proxy {
         let record = self.order_record(Uuid::now_v7(), BypassAct::Thaw, actor, reason);
         let stays = self.order_record(Uuid::now_v7(), BypassAct::Freeze, actor, NOT_THAWED);
         let recorded = self.record_ahead(record, stays).await?;
-        self.bypasses.thaw(&frozen)?;
-        recorded.keep();
+        let thawed = self.bypasses.thaw(&frozen);
+        if thawed.is_ok() || self.bypasses.freeze().is_none() {
+            // Or somebody else's THAW was first: the record is as true as that one's.
+            recorded.keep();
+        }
+        thawed?;
         tracing::warn!(%reason, login = %actor.login, address = %actor.address, "bypasses thawed");
         Ok(())
     }

@@ -461,14 +461,22 @@ fn what_stands_in_the_way_is_told_and_nothing_erased() {
          INSERT INTO notes VALUES (1, '{GLOBEX}', 1);
          CREATE TABLE parts (id int, item int REFERENCES items ON DELETE CASCADE);
          CREATE TABLE hidden (id int, tenant_id uuid); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
-         GRANT ALL ON notes, parts, hidden TO app_bypass;"
+         CREATE TABLE logs (id int, tenant_id uuid, kind int) PARTITION BY LIST (kind);
+         CREATE TABLE logs_one PARTITION OF logs FOR VALUES IN (1); ALTER TABLE logs_one ADD PRIMARY KEY (id);
+         CREATE TABLE traces (id int, tenant_id uuid, log int REFERENCES logs_one ON DELETE CASCADE);
+         INSERT INTO logs VALUES (1, '{ACME}', 1); INSERT INTO traces VALUES (1, '{GLOBEX}', 1);
+         GRANT ALL ON notes, parts, hidden, logs, traces TO app_bypass;"
     ));
     let proof = place.folder.path().join("proof.json");
     let erased = place.offboard(&["--erase", "--without-export", "--proof", proof.to_str().unwrap()]);
     let words = told(&erased);
-    for what in
-        ["1 rows of other tenants in public.notes", "public.parts", "policies of public.hidden", "nothing was erased"]
-    {
+    for what in [
+        "1 rows of other tenants in public.notes",
+        "public.parts",
+        "1 rows of other tenants in public.traces",
+        "policies of public.hidden",
+        "nothing was erased",
+    ] {
         assert!(words.contains(what), "{what} in {words}");
     }
     assert!(erased.status.code() == Some(1) && !proof.exists());
