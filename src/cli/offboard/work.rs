@@ -104,7 +104,7 @@ impl<'a> Work<'a> {
         self.set_reason("plan").await?;
         self.client.simple_query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let hidden = rows(&self.client.simple_query(HIDDEN).await?);
-        let keys: Vec<Key> = rows(&self.client.simple_query(KEYS).await?).iter().filter_map(|row| key(row)).collect();
+        let keys = self.keys().await?;
         let mut found: Vec<Table> = tables
             .iter()
             .map(|(name, column)| {
@@ -117,19 +117,31 @@ impl<'a> Work<'a> {
             table.rows = self.count(&counting.count(table)).await?;
         }
         let mut plan = Plan::new(&self.tenant, found, &keys, self.arguments.trust_policies);
-        for key in &keys {
-            let Some(sql) = key.count_strays(&self.tenant, &plan.tables) else { continue };
+        let strays = self.strays(&keys, &plan.tables).await?;
+        plan.obstacles.extend(strays);
+        self.client.simple_query("COMMIT").await?;
+        tell(&plan);
+        Ok(plan)
+    }
+
+    async fn keys(&self) -> Result<Vec<Key>, Failure> {
+        Ok(rows(&self.client.simple_query(KEYS).await?).iter().filter_map(|row| key(row)).collect())
+    }
+
+    /// Rows of others that would go with this tenant's, or change.
+    async fn strays(&self, keys: &[Key], tables: &[Table]) -> Result<Vec<Obstacle>, Failure> {
+        let mut found = Vec::new();
+        for key in keys {
+            let Some(sql) = key.count_strays(&self.tenant, tables) else { continue };
             match self.count(&sql).await? {
                 0 => {}
-                strays => plan.obstacles.push(Obstacle(format!(
+                strays => found.push(Obstacle(format!(
                     "{strays} rows of other tenants in {}.{} refer to rows of this one ({})",
                     key.child.0, key.child.1, key.name
                 ))),
             }
         }
-        self.client.simple_query("COMMIT").await?;
-        tell(&plan);
-        Ok(plan)
+        Ok(found)
     }
 
     async fn count(&self, sql: &str) -> Result<u64, Failure> {
@@ -256,6 +268,12 @@ impl<'a> Work<'a> {
             self.client.simple_query("ROLLBACK").await?;
             let message = format!("rolled back: rows of {table} are not those that were exported: export again");
             return Err(Failure::Refused(message));
+        }
+        // The others work on: since they were counted, one may have referred to what is erased now.
+        let keys = self.keys().await?;
+        if let Some(Obstacle(stray)) = self.strays(&keys, &plan.tables).await?.into_iter().next() {
+            self.client.simple_query("ROLLBACK").await?;
+            return Err(Failure::Refused(format!("rolled back: {stray}")));
         }
         let erased = self.erase_groups(plan).await?;
         let counted: Vec<u64> = plan.tables.iter().map(|table| table.rows).collect();
