@@ -15,13 +15,15 @@ pub fn create(path: &Path) -> io::Result<std::fs::File> {
     std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// All of it or nothing.
+/// All of it or nothing; on the disk with its name, and those of what was written beside it before.
 pub fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = create(&temporary)?;
     file.write_all(text)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    std::fs::rename(&temporary, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
 }
 
 pub fn digest_of(path: &Path) -> io::Result<String> {
