@@ -47,14 +47,24 @@ const WITNESS: &str = "SELECT (pg_catalog.date_part('epoch', since) * 1000000)::
     (SELECT system_identifier FROM pg_catalog.pg_control_system()) \
     FROM pg_catalog.pg_control_checkpoint(), pg_catalog.pg_stat_get_bgwriter_stat_reset_time() since";
 
+/// So often a ledger is read anew when it was rotated meanwhile: rotations are minutes apart.
+const READINGS: u32 = 5;
+
 /// The transactions of a ledger whose end is not known.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn unresolved(path: &Path) -> io::Result<Vec<Unresolved>> {
-    let mut search = Search::default();
-    each_line(path, |line| search.take(line))?;
-    Ok(search.end())
+    // A file that is rotated away meanwhile would be passed over, and a pre-commit record in it with it.
+    for _ in 0..READINGS {
+        let before = closed_files(path)?;
+        let mut search = Search::default();
+        each_line(path, |line| search.take(line))?;
+        if closed_files(path)? == before {
+            return Ok(search.end());
+        }
+    }
+    Err(io::Error::other("the ledger's files change while they are read"))
 }
 
 /// The lines of a ledger, its closed files' first.
