@@ -225,6 +225,8 @@ async fn ask_one(
     let is_sealed = config.databases.get(database).is_some_and(|entry| entry.seal.is_some());
     let mut left = Vec::new();
     let mut waiting = open.into_iter();
+    // Whom the time runs out over is asked about again.
+    let mut current = None;
     let asking = async {
         let Connected { mut stream, leftover: mut input, .. } = connect(&target, identity).await.ok()?;
         let mut court = Court { stream: &mut stream, input: &mut input };
@@ -232,6 +234,7 @@ async fn ask_one(
         let has_rows = is_sealed && court.has_rows().await.ok()?;
         for one in waiting.by_ref() {
             let Known::Announced(xid, standing) = one.known else { continue };
+            current = Some(one.clone());
             if !witness.knows(&standing) {
                 left.push(one);
                 continue;
@@ -245,7 +248,9 @@ async fn ask_one(
                 Some(found) => write(ledger, &one, found).await,
                 None => false,
             };
-            if !is_written {
+            if is_written {
+                current = None;
+            } else {
                 left.push(one);
             }
         }
@@ -253,6 +258,11 @@ async fn ask_one(
     };
     if !matches!(timeout(ASKING, asking).await, Ok(Some(()))) {
         tracing::debug!(database, role, "the database cannot be asked now");
+    }
+    if let Some(one) = current
+        && !left.contains(&one)
+    {
+        left.push(one);
     }
     left.extend(waiting);
     left
